@@ -1,0 +1,1 @@
+"""Networks and their weights: knows tensors, never a video file."""

@@ -1,0 +1,186 @@
+"""What every video network here is: named stages, a trunk, a head, and the clip it expects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The clip a network was trained on; sampling reads it, so that the two cannot drift apart.
+
+    num_frames frames at rate_hz, shorter side scaled to size_px and cropped to a square of it,
+    RGB / 255 minus mean, over std.
+    """
+
+    num_frames: int
+    rate_hz: float
+    size_px: int
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.size_px < 16 or not 0 < self.rate_hz <= 1000:
+            raise ValueError(
+                f"{self} is not a clip: num_frames >= 1, size_px >= 16, 0 < rate_hz <= 1000"
+            )
+
+    @property
+    def duration_s(self) -> float:
+        """How long the clip lasts: each frame counts for one sampling period."""
+        return self.num_frames / self.rate_hz
+
+    def with_sampling(
+        self,
+        *,
+        num_frames: int | None = None,
+        rate_hz: float | None = None,
+        size_px: int | None = None,
+    ) -> ClipSpec:
+        """The same normalisation with another sampling; None keeps what is there."""
+        return replace(
+            self,
+            num_frames=self.num_frames if num_frames is None else num_frames,
+            rate_hz=self.rate_hz if rate_hz is None else rate_hz,
+            size_px=self.size_px if size_px is None else size_px,
+        )
+
+
+class Backbone(nn.Module):
+    """A video network cut once, into a trunk of named stages and a head.
+
+    Clips (B, 3, T, H, W) float32 normalised -> logits (B, K). The cut serves freezing, the reuse of
+    features where windows overlap, the feature cache and the replacement of the last layer.
+
+    A subclass fills `stages` in order and `head`, whose last linear layer it names in
+    `classifier`. trunk(clips) is leave(stages(enter(clips))): `enter` shapes clips for the first
+    stage, `leave` pools what the last one returns; neither has parameters.
+    """
+
+    framewise = False
+    """True where the trunk works frame by frame, so that overlapping windows share features."""
+
+    min_frames = 1
+    """The fewest frames the trunk can work with."""
+
+    min_size_px = 16
+    """The smallest square the trunk can work with."""
+
+    stages: nn.ModuleDict
+    head: nn.Module
+    classifier = "head"
+    """Dotted name of the last linear layer, the only one that head replacement swaps."""
+
+    def __init__(self, spec: ClipSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.num_frozen = 0
+        if spec.num_frames < self.min_frames or spec.size_px < self.min_size_px:
+            raise ValueError(
+                f"{type(self).__name__} needs at least {self.min_frames} frames of "
+                f"{self.min_size_px} px; asked for {spec.num_frames} of {spec.size_px} px"
+            )
+
+    @property
+    def stage_names(self) -> list[str]:
+        return list(self.stages.keys())
+
+    def check(self, clips: Tensor) -> None:
+        """ValueError that names the right shape unless clips are (B, 3, T, H, W) of the spec.
+
+        T may be any length where the trunk is framewise: a track of frames rather than a clip.
+        """
+        T, S = self.spec.num_frames, self.spec.size_px
+        shape = tuple(clips.shape)
+        good = clips.ndim == 5 and shape[1] == 3 and shape[3:] == (S, S)
+        if not good or (shape[2] != T and not self.framewise):
+            raise ValueError(f"clips have shape {shape}; this network takes (B, 3, {T}, {S}, {S})")
+
+    def enter(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W) -> what the first stage takes."""
+        return clips
+
+    def run_stages(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
+        """Stages start..stop-1 in order; so can features be cached where the freezing ends."""
+        for name in self.stage_names[start:stop]:
+            x = self.stages[name](x)
+        return x
+
+    def leave(self, x: Tensor, batch: int) -> Tensor:
+        """The last stage's output (B, D, T', H', W') -> features (B, D, T'), spatial mean.
+
+        batch is B, for trunks whose stages saw another leading dimension.
+        """
+        # float32: bf16 sums over hundreds of positions lose what the classifier needs.
+        return x.float().mean(dim=(3, 4))
+
+    def trunk(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W) float32 -> features (B, D, T')."""
+        self.check(clips)
+        return self.leave(self.run_stages(self.enter(clips)), clips.shape[0])
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W) float32 -> logits (B, K)."""
+        logits: Tensor = self.head(self.trunk(clips))
+        return logits
+
+    def freeze(self, stages: int) -> None:
+        """Freeze the first `stages` stages and free the rest; the head is always free.
+
+        Frozen parameters take no gradient, and frozen stages stay in eval after every `.train()`.
+        """
+        if not 0 <= stages <= len(self.stages):
+            raise ValueError(
+                f"cannot freeze {stages} stages; this network has {len(self.stages)}: "
+                + ", ".join(self.stage_names)
+            )
+        self.num_frozen = stages
+        for i, stage in enumerate(self.stages.values()):
+            stage.requires_grad_(i >= stages)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        super().train(mode)
+        # Frozen stages stay in eval: their BatchNorm statistics must not drift.
+        for name in self.stage_names[: self.num_frozen]:
+            self.stages[name].eval()
+        return self
+
+    def replace_classifier(self, num_classes: int) -> None:
+        """Swap the last linear layer for a fresh one with `num_classes` outputs."""
+        old = self.get_submodule(self.classifier)
+        bias = getattr(old, "bias", None) is not None
+        new: nn.Module
+        if isinstance(old, nn.Linear):
+            new = nn.Linear(old.in_features, num_classes, bias=bias)
+        elif isinstance(old, nn.Conv3d):
+            new = nn.Conv3d(old.in_channels, num_classes, kernel_size=1, bias=bias)
+        else:
+            raise TypeError(f"{self.classifier} is a {type(old).__name__}, not a linear layer")
+        parent, _, name = self.classifier.rpartition(".")
+        setattr(self.get_submodule(parent), name, new)
+
+
+def normalise(clips: Tensor, spec: ClipSpec) -> Tensor:
+    """uint8 RGB (B, 3, T, H, W) on any device -> float32 as the network was trained on."""
+    mean = torch.tensor(spec.mean, device=clips.device).view(1, 3, 1, 1, 1)
+    std = torch.tensor(spec.std, device=clips.device).view(1, 3, 1, 1, 1)
+    return (clips.float() / 255.0 - mean) / std
+
+
+def count_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def stage_table(backbone: Backbone) -> list[Mapping[str, str | int | bool]]:
+    """One row per stage and one for the head: name, parameters, frozen or trained."""
+    rows: list[Mapping[str, str | int | bool]] = [
+        {"stage": name, "parameters": count_parameters(stage), "frozen": i < backbone.num_frozen}
+        for i, (name, stage) in enumerate(backbone.stages.items())
+    ]
+    rows.append({"stage": "head", "parameters": count_parameters(backbone.head), "frozen": False})
+    return rows

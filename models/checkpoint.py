@@ -1,0 +1,151 @@
+"""Our own files: one safetensors file whose metadata rebuilds the model. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.catalog import BACKBONES, build_backbone
+from touchline.models.errors import CheckpointError
+
+FORMAT = "touchline-checkpoint-1"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A backbone with the names of its classes and what is known of how it came to be.
+
+    labels: K names in column order, the first is `background`.
+    has_background: False where training had no negatives; column 0 then has probability 0.
+    multi_label: classes are independent (sigmoid) rather than exclusive (softmax).
+    temperature: logits are divided by it; 1 until calibrated.
+    thresholds: per class the operating point; None while uncalibrated.
+    record: the training record (options, groups, figures), JSON values only.
+    """
+
+    backbone: Backbone
+    architecture: str
+    labels: tuple[str, ...]
+    has_background: bool = True
+    multi_label: bool = False
+    temperature: float = 1.0
+    thresholds: Mapping[str, float] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ClipSpec:
+        return self.backbone.spec
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """Logits (B, K) -> probabilities (B, K) float32."""
+        return class_probs(
+            logits / self.temperature,
+            has_background=self.has_background,
+            multi_label=self.multi_label,
+        )
+
+
+def mask_background(logits: Tensor, *, has_background: bool) -> Tensor:
+    """Logits (B, K) with minus infinity in column 0 where nothing taught what background is."""
+    logits = logits.float()
+    if has_background:
+        return logits
+    return torch.cat([torch.full_like(logits[:, :1], -torch.inf), logits[:, 1:]], dim=1)
+
+
+def class_probs(logits: Tensor, *, has_background: bool, multi_label: bool = False) -> Tensor:
+    """Logits (B, K) -> probabilities (B, K) float32: softmax, or sigmoid for multi-label."""
+    logits = mask_background(logits, has_background=has_background)
+    return logits.sigmoid() if multi_label else logits.softmax(dim=1)
+
+
+def save_checkpoint(path: Path, model: TrainedModel) -> None:
+    """Write beside and rename, so that a killed run leaves the old file or the new one."""
+    metadata = {
+        "format": FORMAT,
+        "architecture": model.architecture,
+        "labels": json.dumps(model.labels),
+        "spec": json.dumps(asdict(model.spec)),
+        "has_background": json.dumps(model.has_background),
+        "multi_label": json.dumps(model.multi_label),
+        "temperature": json.dumps(model.temperature),
+        "thresholds": json.dumps(None if model.thresholds is None else dict(model.thresholds)),
+        "num_frozen": json.dumps(model.backbone.num_frozen),
+        "record": json.dumps(dict(model.record)),
+    }
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
+    part = path.with_name(path.name + f".part{os.getpid()}")
+    try:
+        save_file(tensors, part, metadata=metadata)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a checkpoint of ours, values still JSON text; CheckpointError for others."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+    except FileNotFoundError:
+        raise CheckpointError(path, "no such checkpoint") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            path, f"not a Touchline checkpoint: no safetensors file ({error})"
+        ) from None
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(
+            path,
+            "a safetensors file, but not a Touchline checkpoint: to start training from it, "
+            "give it as --weights",
+        )
+    return metadata
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
+    """The model a file holds, in eval mode on the CPU; CheckpointError where it cannot be."""
+    path = Path(path)
+    metadata = read_metadata(path)
+    try:
+        spec_fields = json.loads(metadata["spec"])
+        spec = ClipSpec(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in spec_fields.items()}
+        )
+        labels = tuple(json.loads(metadata["labels"]))
+        if metadata["architecture"] not in BACKBONES:
+            raise ValueError(f"unknown architecture {metadata['architecture']!r}")
+        backbone = build_backbone(metadata["architecture"], len(labels), spec)
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in list(file.keys())}
+        backbone.load_state_dict(state)
+        backbone.freeze(json.loads(metadata["num_frozen"]))
+        return TrainedModel(
+            backbone=backbone.eval(),
+            architecture=metadata["architecture"],
+            labels=labels,
+            has_background=json.loads(metadata["has_background"]),
+            multi_label=json.loads(metadata["multi_label"]),
+            temperature=json.loads(metadata["temperature"]),
+            thresholds=json.loads(metadata["thresholds"]),
+            record=json.loads(metadata["record"]),
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(path, f"a damaged Touchline checkpoint ({reason})") from error
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hex: what names a model or a footage file beyond its path."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Footage to events, one file per stage: knows files and time."""

@@ -1,0 +1,184 @@
+"""The values that stages hand to each other; every time is in seconds.
+
+Time is presentation time minus the container's start time, what a player shows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+BACKGROUND = "background"
+"""The class of "nothing happens": always column 0 of every score."""
+
+Float64 = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+Bool = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A chunk of consecutive sampled frames.
+
+    pixels:   (T, 3, H, W) uint8 RGB.
+    time_s:   (T,) float64, presentation time of the frame shown at each sample instant.
+    sample_s: (T,) float64, the sample instants; sample_s >= time_s but for timestamp rounding.
+    damaged:  (T,) bool, True where the decoder reported damage in what the frame was made from.
+    """
+
+    pixels: UInt8
+    time_s: Float64
+    sample_s: Float64
+    damaged: Bool
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 4 or self.pixels.shape[1] != 3 or self.pixels.dtype != np.uint8:
+            raise ValueError(
+                f"pixels is {self.pixels.dtype} {self.pixels.shape}; it must be uint8 (T, 3, H, W)"
+            )
+        for name in ("time_s", "sample_s", "damaged"):
+            shape = getattr(self, name).shape
+            if shape != self.pixels.shape[:1]:
+                raise ValueError(f"{name} has shape {shape} beside pixels {self.pixels.shape}")
+
+    def __len__(self) -> int:
+        return int(self.pixels.shape[0])
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One window of footage, ready for a backbone after normalisation.
+
+    pixels: (T, 3, H, W) uint8 RGB. The window is [start_s, end_s).
+    """
+
+    pixels: UInt8
+    start_s: float
+    end_s: float
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreTrack:
+    """Class probabilities of every window of one file.
+
+    labels:  K names, the first is `background`.
+    start_s, end_s: (N,) float64, the windows, in time order.
+    probs:   (N, K) float32, rows sum to 1 (each in [0, 1] for multi-label models).
+    damaged: (N,) bool, windows that hold damaged frames.
+    """
+
+    labels: tuple[str, ...]
+    start_s: Float64
+    end_s: Float64
+    probs: Float32
+    damaged: Bool
+
+    def __post_init__(self) -> None:
+        if not self.labels or self.labels[0] != BACKGROUND:
+            raise ValueError(f"labels are {self.labels}; the first must be {BACKGROUND!r}")
+        N, K = len(self.start_s), len(self.labels)
+        if self.probs.shape != (N, K):
+            raise ValueError(f"probs has shape {self.probs.shape}; it must be {(N, K)}")
+        for name in ("end_s", "damaged"):
+            if getattr(self, name).shape != (N,):
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}; must be {(N,)}")
+
+    @property
+    def centre_s(self) -> Float64:
+        """(N,) the middle of each window."""
+        return (self.start_s + self.end_s) / 2
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened: a class, an interval, its most certain instant, a score in [0, 1].
+
+    Ground truth is an event of score 1 whose `peak_s` is the middle of its interval where nothing
+    better is known. A point event has start_s == end_s.
+    """
+
+    label: str
+    start_s: float
+    end_s: float
+    peak_s: float
+    score: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start_s) and math.isfinite(self.end_s)):
+            raise ValueError(f"event {self.label!r} has times {self.start_s}, {self.end_s}")
+        if not self.start_s <= self.peak_s <= self.end_s:
+            raise ValueError(
+                f"event {self.label!r} has peak_s {self.peak_s} outside "
+                f"[{self.start_s}, {self.end_s}]"
+            )
+        if not 0.0 <= self.score <= 1.0:
+            raise ValueError(f"event {self.label!r} has score {self.score}; it must be in [0, 1]")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A labelled stretch of footage.
+
+    event:  None means the whole file is `label`'s (its length is not known before it is opened).
+    group:  the match it comes from; a split never divides a group.
+    source: where the label stands ("labels.csv line 7"), for messages.
+    """
+
+    path: Path
+    label: str
+    group: str
+    start_s: float | None = None
+    end_s: float | None = None
+    source: str = ""
+
+    def event(self) -> Event:
+        """The example as ground truth; only where both times are known."""
+        if self.start_s is None or self.end_s is None:
+            raise ValueError(f"{self.source or self.path}: the label has no times")
+        return Event(self.label, self.start_s, self.end_s, (self.start_s + self.end_s) / 2)
+
+
+@dataclass(frozen=True)
+class FootageHealth:
+    """What was learnt about a file while it was read; all of it goes to events.json.
+
+    frame_rate: frames per second as an exact fraction "25/1", None where it is not constant or
+    not declared. start_s: the container's raw start, which every reported time is relative to.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    frame_rate: str | None
+    variable_rate: bool
+    duration_s: float
+    start_s: float
+    start_timecode: str | None = None
+    num_frames: int = 0
+    damaged_s: tuple[tuple[float, float], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """What became of one input: events and health, or the error. There is one per input, always.
+
+    candidates: every event from the lowest score kept, in time order.
+    accepted:   those at or above their class's operating point.
+    """
+
+    path: Path
+    candidates: tuple[Event, ...] = ()
+    accepted: tuple[Event, ...] = ()
+    health: FootageHealth | None = None
+    track: ScoreTrack | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    error: str | None = None

@@ -1,0 +1,16 @@
+"""Shared material: the folder of real footage, where there is one."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips and footage; tests that ask for it skip where it is absent."""
+    here = os.environ.get("TOUCHLINE_SHARED") or Path(__file__).parents[2] / "shared"
+    folder = Path(here)
+    if not (folder / "footage").is_dir():
+        pytest.skip("real footage is absent: set TOUCHLINE_SHARED to its folder")
+    return folder
