@@ -120,7 +120,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     try:
         spec_fields = json.loads(metadata["spec"])
         spec = ClipSpec(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in spec_fields.items()}
+            num_frames=spec_fields["num_frames"],
+            rate_hz=spec_fields["rate_hz"],
+            size_px=spec_fields["size_px"],
+            mean=tuple(spec_fields["mean"]),
+            std=tuple(spec_fields["std"]),
         )
         labels = tuple(json.loads(metadata["labels"]))
         if metadata["architecture"] not in BACKBONES:
