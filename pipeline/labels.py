@@ -139,7 +139,7 @@ def split_by_group(
     val_groups names the validation groups; else groups are chosen, the same under the same seed,
     so that every class has about `val_share` of its examples in validation and, where the groups
     allow it, stands on both sides. val_share 0 validates on nothing. Raises ValueError for unknown
-    groups, one group only, or a class that only validation would have.
+    groups, a class that only validation would have, or where no group can be spared.
     """
     if not 0 <= val_share < 1:
         raise ValueError(f"val_share is {val_share}; it must be in [0, 1)")
@@ -194,6 +194,11 @@ def choose_val_groups(
     for (group, label), n in Counter((e.group, e.label) for e in examples).items():
         counts[row[group], names.index(label)] += n
     chosen = _search(counts, val_share=val_share, seed=seed)
+    if not chosen.any():
+        raise ValueError(
+            "no match can be spared for validation: each is the only one that has some class; "
+            "label more matches, or validate on nothing with val_share 0"
+        )
     return tuple(group for g in np.flatnonzero(chosen) for group in bundles[g])
 
 
