@@ -68,6 +68,9 @@ class Backbone(nn.Module):
     framewise = False
     """True where the trunk works frame by frame, so that overlapping windows share features."""
 
+    single_path = True
+    """True where one tensor passes between stages, so that features can be cached there."""
+
     min_frames = 1
     """The fewest frames the trunk can work with."""
 

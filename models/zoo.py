@@ -172,6 +172,7 @@ class SlowFast(Backbone):
     """
 
     classifier = "head.linear"
+    single_path = False
     alpha = 4
     min_frames = 4
 

@@ -182,7 +182,9 @@ class _Network:
         self.dtype = pick_dtype(options.precision, self.device)
         self.backbone = backbone.to(self.device)
         self.backbone.freeze(options.freeze)
-        self.cut = options.freeze
+        # Between the stages of a network of several paths stands more than one tensor.
+        whole_trunk = options.freeze == len(backbone.stages)
+        self.cut = options.freeze if backbone.single_path or whole_trunk else 0
         self.batch_size = options.batch_size
 
     def _autocast(self) -> torch.autocast:
@@ -208,7 +210,7 @@ class _Network:
     def _frozen(self, clips: Tensor) -> Tensor:
         backbone, N = self.backbone, len(clips)
         with self._autocast():
-            x = backbone.enter(normalise(clips.transpose(1, 2), backbone.spec))
+            x: Tensor = backbone.enter(normalise(clips.transpose(1, 2), backbone.spec))
             x = backbone.run_stages(x, stop=self.cut)
             if self.cut == len(backbone.stages):
                 return backbone.leave(x, N).float()

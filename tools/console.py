@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
     Progress,
@@ -29,9 +30,10 @@ def fail(message: str) -> None:
 
 def escape(text: str) -> str:
     """Text as rich prints it literally: names in brackets are no markup, controls no escapes."""
-    from rich.markup import escape as escape_markup
 
-    printable = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    printable = "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
     return escape_markup(printable)
 
 

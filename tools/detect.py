@@ -88,8 +88,8 @@ def detect_command(
                     _show(result)
     except KeyboardInterrupt:
         console.fail(
-            f"interrupted after {len(results)} of {len(footage)} files; their results are in {out}. "
-            "To go on, give the same command with --skip-done"
+            f"interrupted after {len(results)} of {len(footage)} files, whose results are in {out}: "
+            "give the same command with --skip-done to go on"
         )
         raise typer.Exit(130) from None
     if json_:
