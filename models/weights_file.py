@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,10 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
 
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # It warns of pickle protocols it may not understand; then it refuses them, below.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
@@ -61,8 +64,11 @@ def _read_pickle(path: Path) -> Any:
             "refused: it is damaged, or holds more than tensors, which could run code when read; "
             f"save its state dict alone ({reason})",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(path, f"a damaged weights file ({error})") from None
+    except Exception as error:
+        # Bytes that are no pickle make the restricted reader fail in any way at all.
+        raise WeightsError(
+            path, f"a damaged weights file ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
