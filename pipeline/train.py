@@ -68,6 +68,7 @@ def prepare(job: TrainJob) -> tuple[TrainedModel, Split, TrainJob]:
     torch.manual_seed(job.options.seed)
     backbone = _backbone(job, len(labels))
     stages = resolve_freeze(job.freeze, backbone, pretrained=job.weights is not None)
+    backbone.freeze(stages)
     model = TrainedModel(backbone, job.backbone, labels)
     spec = model.spec
     negatives = tuple(
