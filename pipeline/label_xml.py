@@ -83,7 +83,7 @@ def footage_rate(path: Path, place: XmlElement) -> Fraction:
         raise place.error(
             f"times are in frames, and their rate cannot be read from the footage ({error}); "
             "give it as rate_hz"
-        )
+        ) from None
     if health.frame_rate is None or health.variable_rate:
         raise place.error(
             f"times are in frames, and {path} has no constant rate; give it as rate_hz"
@@ -100,12 +100,11 @@ def _frame_step(root: XmlElement) -> int:
 
 def _stretches(track: XmlElement, *, step: int) -> Iterator[tuple[int, int]]:
     """First frame and the frame after the last of every visible stretch of a track."""
-    shapes = [shape for shape in track.children if "frame" in shape.attributes]
-    if not shapes:
+    if not track.children:
         raise track.error("a track without shapes; remove it")
     first: int | None = None
     last = 0
-    for shape in sorted(shapes, key=lambda shape: shape.number("frame")):
+    for shape in sorted(track.children, key=lambda shape: shape.number("frame")):
         frame = int(shape.number("frame"))
         if shape.attributes.get("outside", "0") == "1":
             if first is not None:
