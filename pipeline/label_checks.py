@@ -131,17 +131,18 @@ def length_accuracy(lengths_s: Sequence[float], labels: Sequence[str]) -> float:
     A clip without another of its length, or with a tie, counts as guessed by the largest class of
     the others.
     """
-    lengths = np.asarray(lengths_s, dtype=np.float64)
+    order = np.argsort(lengths_s, kind="stable")
+    lengths = np.asarray(lengths_s, dtype=np.float64)[order]
     names = sorted(set(labels))
-    one_hot = np.array([[label == name for name in names] for label in labels], dtype=np.float64)
-    right = 0
-    for i in range(len(lengths)):
-        others = np.arange(len(lengths)) != i
-        votes = one_hot[others & (np.abs(lengths - lengths[i]) <= SAME_LENGTH_S)].sum(axis=0)
-        overall = one_hot[others].sum(axis=0)
-        # The overall counts only break ties: they add less than one vote.
-        right += int(np.argmax(votes + overall / (len(lengths) + 1))) == names.index(labels[i])
-    return right / len(lengths)
+    own = np.array([names.index(labels[i]) for i in order])
+    one_hot = np.eye(len(names))[own]  # (N, K)
+    counts = np.concatenate([np.zeros((1, len(names))), np.cumsum(one_hot, axis=0)])
+    first = np.searchsorted(lengths, lengths - SAME_LENGTH_S, side="left")
+    last = np.searchsorted(lengths, lengths + SAME_LENGTH_S, side="right")
+    votes = counts[last] - counts[first] - one_hot
+    # The overall counts only break ties: they add less than one vote.
+    votes += (counts[-1] - one_hot) / (len(lengths) + 1)
+    return float(np.mean(np.argmax(votes, axis=1) == own))
 
 
 def names_a_side(label: str) -> bool:

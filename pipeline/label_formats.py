@@ -77,7 +77,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_soccernet,
         read=read_soccernet,
         write=write_soccernet,
-        loses="intervals become instants; times are kept to 1 ms",
+        loses="the length of events: intervals become instants, times are kept to 1 ms",
     ),
     LabelFormat(
         name="soccernet-folder",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -66,24 +65,12 @@ def background_examples(
         for start_s in _tiles(*span, window_s=window_s, phase=float(rng.random()))
     ]
     kept = rng.permutation(len(starts_s))[:wanted]
-    first = events[0]
+    path, group = events[0].path, events[0].group
+    source = f"unlabelled time of {path}"
     return [
-        _background(first.path, first.group, starts_s[i], starts_s[i] + window_s)
+        Example(path, BACKGROUND, group, starts_s[i], starts_s[i] + window_s, source)
         for i in sorted(kept)
     ]
-
-
-def eventless_examples(
-    path: Path, duration_s: float, *, window_s: float, group: str
-) -> list[Example]:
-    """The whole of a file without events, as windows of `background` side by side.
-
-    A file shorter than a window is one example.
-    """
-    if duration_s < window_s:
-        return [_background(path, group, 0.0, duration_s)]
-    starts_s = _tiles(0.0, duration_s, window_s=window_s, phase=0.0)
-    return [_background(path, group, start_s, start_s + window_s) for start_s in starts_s]
 
 
 def _tiles(start_s: float, end_s: float, *, window_s: float, phase: float) -> list[float]:
@@ -92,7 +79,3 @@ def _tiles(start_s: float, end_s: float, *, window_s: float, phase: float) -> li
     count = int((end_s - start_s) / window_s + 1e-9)
     over_s = max(0.0, end_s - start_s - count * window_s)
     return [start_s + phase * over_s + k * window_s for k in range(count)]
-
-
-def _background(path: Path, group: str, start_s: float, end_s: float) -> Example:
-    return Example(path, BACKGROUND, group, start_s, end_s, f"unlabelled time of {path}")

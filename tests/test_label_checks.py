@@ -13,7 +13,6 @@ from touchline.pipeline.labels import read_labels, split_by_group
 from touchline.pipeline.leakage import difference_hash, example_hashes, near_duplicates
 from touchline.pipeline.negatives import (
     background_examples,
-    eventless_examples,
     unlabelled_spans,
 )
 from touchline.pipeline.types import Example
@@ -167,14 +166,6 @@ def test_bad_options_for_negatives_are_refused() -> None:
         background_examples([event(1, 2)], 9.0, window_s=1, margin_s=-1)
     with pytest.raises(ValueError, match="window_s is 0"):
         background_examples([event(1, 2)], 9.0, window_s=0, margin_s=1)
-
-
-def test_eventless_footage_is_background_throughout() -> None:
-    found = eventless_examples(MATCH, 7.0, window_s=2.0, group="practice")
-    assert [(e.start_s, e.end_s) for e in found] == [(0, 2), (2, 4), (4, 6)]
-    assert {(e.label, e.group) for e in found} == {("background", "practice")}
-    (short,) = eventless_examples(MATCH, 1.5, window_s=2.0, group="practice")
-    assert (short.start_s, short.end_s) == (0.0, 1.5)
 
 
 def ramp(*, rising: bool) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
