@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -9,7 +10,9 @@ from typing import Generic, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode, probe_footage
+from touchline.pipeline.labels import Split
 from touchline.pipeline.types import Example, UInt8
 
 HASHED_SIZE_PX = 72
@@ -79,6 +82,26 @@ def example_hashes(example: Example, *, num_frames: int = 5) -> list[int]:
         end_s=end_s if length_s > 0 else start_s + 1.0,
     )
     return [difference_hash(frame) for chunk in frames for frame in chunk.pixels]
+
+
+def find_leaks(split: Split) -> list[str]:
+    """Clips of training that show almost the same as one of validation, one sentence for each.
+
+    Footage that cannot be read is passed over here: reading it to train reports it.
+    """
+    hashes: dict[Example, list[int]] = {}
+    sides: dict[Example, str] = {}
+    for side, examples in (("training", split.train), ("validation", split.val)):
+        for example in examples:
+            with contextlib.suppress(FootageError):
+                hashes[example] = example_hashes(example)
+                sides[example] = side
+    return [
+        f"{pair.first.source} in training and {pair.second.source} in validation show almost the "
+        f"same ({pair.distance_bits:g} of 64 bits differ): if they are of one match, put them into "
+        "one group"
+        for pair in near_duplicates(hashes, sides)
+    ]
 
 
 def near_duplicates(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 
 from touchline.pipeline.label_checks import find_problems, length_accuracy, names_a_side
-from touchline.pipeline.labels import read_labels, split_by_group
-from touchline.pipeline.leakage import difference_hash, example_hashes, near_duplicates
+from touchline.pipeline.labels import Split, read_labels, split_by_group
+from touchline.pipeline.leakage import difference_hash, example_hashes, find_leaks, near_duplicates
 from touchline.pipeline.negatives import (
     background_examples,
     unlabelled_spans,
@@ -225,12 +226,16 @@ def test_even_frames_say_nothing() -> None:
     assert near_duplicates(hashes, {"a": "1", "b": "2", "c": "3"}) == []
 
 
-def test_real_clips_of_different_matches_are_not_near_duplicates(shared: Path) -> None:
+def test_real_clips_are_near_duplicates_of_their_copies_only(shared: Path, tmp_path: Path) -> None:
     examples = read_labels(shared / "clips/football/labels.csv")[::4]
     hashes = {e.path: example_hashes(e) for e in examples}
     assert all(3 <= len(own) <= 7 for own in hashes.values())
     assert near_duplicates(hashes, {e.path: e.group for e in examples}) == []
-    copy = Example(examples[0].path, "goal", "another")
+    copied = tmp_path / "copy.gif"
+    shutil.copy(examples[0].path, copied)
+    copy = Example(copied, examples[0].label, "another", source="copy")
+    (leak,) = find_leaks(Split(train=tuple(examples), val=(copy,)))
+    assert leak.startswith(f"{examples[0].source} in training and copy in validation show")
     hashes[Path("copy")] = example_hashes(copy)
     groups = {e.path: e.group for e in examples} | {Path("copy"): "another"}
     (pair,) = near_duplicates(hashes, groups)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,8 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from label_samples import ACTIVITYNET, CVAT, ELAN, LABEL_STUDIO, SAMPLES, SOCCERNET, save, touch
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.label_formats import BY_NAME, FORMATS, WRITABLE, recognise
@@ -21,99 +19,7 @@ from touchline.pipeline.label_source import LabelSource
 from touchline.pipeline.labels import label_texts, read_labels, with_times
 from touchline.pipeline.types import Example
 
-CSV = """video,label,start_s,end_s,group
-match.mp4,goal,2.0,6.0,match_A
-match.mp4,card,10.0,10.4,match_A
-"""
-
-SOCCERNET = """{"UrlLocal": "league/2015/A 1 - 0 B/", "annotations": [
-  {"gameTime": "1 - 00:02", "label": "Goal", "position": "2500", "team": "home",
-   "visibility": "visible"},
-  {"gameTime": "2 - 01:30", "label": "Foul", "position": "90010", "visibility": "not shown"}]}
-"""
-
-ACTIVITYNET = """{"version": "1.3", "database": {"match": {"subset": "training", "duration": 60,
-  "annotations": [{"segment": [2.0, 6.0], "label": "goal"},
-                  {"segment": [10.0, 10.4], "label": "card"}]}}}
-"""
-
-LABEL_STUDIO = """[{"id": 7, "data": {"video": "/data/upload/3/0a1b2c3d-match.mp4", "fps": 25},
-  "annotations": [{"was_cancelled": false, "result": [
-    {"type": "timelinelabels", "value": {"ranges": [{"start": 51, "end": 150}],
-                                         "timelinelabels": ["goal"]}},
-    {"type": "choices", "value": {"choices": ["sunny"]}},
-    {"type": "timelinelabels", "value": {"ranges": [{"start": 251, "end": 260}],
-                                         "timelinelabels": ["card"]}}]}]}]
-"""
-
-CVAT = """<?xml version="1.0" encoding="utf-8"?>
-<annotations>
-  <version>1.1</version>
-  <meta><task><id>1</id><size>1500</size></task><source>match.mp4</source></meta>
-  <track id="0" label="goal" source="manual">
-    <box frame="50" outside="0" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>
-    <box frame="51" outside="0" occluded="0" keyframe="0" xtl="0" ytl="0" xbr="9" ybr="9"/>
-    <box frame="150" outside="1" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>
-  </track>
-  <track id="1" label="card" source="manual">
-    <polygon frame="250" outside="0" occluded="0" keyframe="1" points="0,0;9,0;9,9"/>
-    <polygon frame="259" outside="0" occluded="0" keyframe="0" points="0,0;9,0;9,9"/>
-  </track>
-</annotations>
-"""
-
-ELAN = """<?xml version="1.0" encoding="UTF-8"?>
-<ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-01-01T00:00:00+00:00" FORMAT="3.0" VERSION="3.0">
-  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
-    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/games/my%20match.wav" MIME_TYPE="audio/x-wav"/>
-    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/games/match.mp4" MIME_TYPE="video/mp4"
-      RELATIVE_MEDIA_URL="./match.mp4"/>
-  </HEADER>
-  <TIME_ORDER>
-    <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="2000"/>
-    <TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="6000"/>
-    <TIME_SLOT TIME_SLOT_ID="ts3" TIME_VALUE="10000"/>
-    <TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="10400"/>
-  </TIME_ORDER>
-  <TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID="events">
-    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1"
-      TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>goal</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
-    </ANNOTATION>
-  </TIER>
-  <TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID="card">
-    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts3"
-      TIME_SLOT_REF2="ts4"><ANNOTATION_VALUE></ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
-    </ANNOTATION>
-  </TIER>
-  <TIER LINGUISTIC_TYPE_REF="note" PARENT_REF="events" TIER_ID="notes">
-    <ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a3" ANNOTATION_REF="a1">
-      <ANNOTATION_VALUE>header</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>
-  </TIER>
-</ANNOTATION_DOCUMENT>
-"""
-
-SAMPLES = {
-    "csv": CSV,
-    "soccernet": SOCCERNET,
-    "activitynet": ACTIVITYNET,
-    "label-studio": LABEL_STUDIO,
-    "cvat": CVAT,
-    "elan": ELAN,
-}
-
 FOLDER_FORMATS = {"folders", "soccernet-folder"}
-
-
-def save(folder: Path, text: str | bytes, name: str = "labels.txt") -> Path:
-    path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return path
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        save(folder, b"", name)
 
 
 def make_footage(path: Path, *, rate_hz: int, num_frames: int = 10) -> None:
@@ -349,115 +255,6 @@ def test_folders_that_are_no_classes_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "labels.csv")
     with pytest.raises(LabelsError, match=r"there is a labels\.csv"):
         read_labels(tmp_path)
-
-
-BILLION_LAUGHS = """<?xml version="1.0"?>
-<!DOCTYPE x [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>
-<annotations><meta><source>&b;</source></meta></annotations>
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "old", "new", "message"),
-    [
-        ("soccernet", '"2500"', '"soon"', r"\$\.annotations\[0\]\.position is 'soon'"),
-        ("soccernet", '"2500"', "-3", r"\$\.annotations\[0\]\.position is -3"),
-        ("soccernet", '"2500"', "NaN", r"\$\.annotations\[0\]\.position is nan"),
-        ("soccernet", '"2500"', "true", r"position: true where a number must be"),
-        ("soccernet", '"2500"', "9" * 400, r"\$\.annotations\[0\]\.position is 9+; it must be a"),
-        ("soccernet", '"1 - 00:02"', '"00:02"', r"annotations\[0\]\.gameTime: .*the half"),
-        (
-            "soccernet",
-            '"label": "Goal"',
-            '"lable": "Goal"',
-            r"annotations\[0\]: no 'label' here; is 'lable' meant",
-        ),
-        ("soccernet", '"label": "Goal"', '"label": " "', r"annotations\[0\]: the label is empty"),
-        ("soccernet", "not shown", "hidden", r"annotations\[1\]\.visibility: 'hidden'"),
-        (
-            "soccernet",
-            '"annotations": [',
-            '"annotations": [3,',
-            r"annotations\[0\]: 3 where an object",
-        ),
-        ("activitynet", "[2.0, 6.0]", "[6.0, 2.0]", r"annotations\[0\]: the end 2 s is before 6 s"),
-        ("activitynet", "[2.0, 6.0]", "[2.0]", r"annotations\[0\]\.segment: 1 numbers"),
-        ("activitynet", "[2.0, 6.0]", '"2-6"', r'segment: "2-6" where a list'),
-        (
-            "activitynet",
-            '"label": "goal"',
-            '"label": 5',
-            r"annotations\[0\]\.label: 5 where a text",
-        ),
-        (
-            "activitynet",
-            '"database"',
-            '"date"',
-            r"\$: the keys version, date: no known label format",
-        ),
-        ("activitynet", '"subset"', '"duration": 1, "subset"', "'duration' stands twice"),
-        ("activitynet", "}}}", "}}", r"line 4: not JSON"),
-        ("label-studio", '"start": 51', '"start": 0', r"ranges\[0\]\.start: 0; .* frames from 1"),
-        ("label-studio", '"fps": 25', '"fps": 0', r"\$\[0\]\.data\.fps: 0 frames per second"),
-        ("label-studio", '"end": 150', '"end": 20', r"ranges\[0\]: the end 0.8 s is before 2 s"),
-        ("label-studio", '"data"', '"annotator": 1, "no"', r"\$\[0\]: no 'data' here.*JSON-MIN"),
-        ("cvat", 'frame="50"', 'frame="x"', "line 6: frame is 'x'"),
-        ("cvat", ' frame="50"', "", "line 6: <box> has no attribute 'frame'"),
-        ("cvat", 'label="goal"', "", "line 5: <track> has no attribute 'label'"),
-        ("cvat", "<source>match.mp4</source>", "", "line 2: no <source>"),
-        ("cvat", "</track>\n</ann", "</ann", "line 13: not XML"),
-        ("cvat", "<version>", '<image id="0"/><version>', "line 3: exported as 'CVAT for images'"),
-        ("cvat", "<annotations>", "<frames>", "line 14: not XML"),
-        ("elan", '"2000"', '"-1"', "line 9: TIME_VALUE is '-1'"),
-        ("elan", ' TIME_VALUE="2000"', "", "line 9: the time slot 'ts1' has no time"),
-        ("elan", 'REF1="ts1"', 'REF1="ts9"', "line 15: there is no time slot 'ts9'"),
-        ("elan", '"milliseconds"', '"PAL-frames"', "line 3: times are in PAL-frames"),
-        ("elan", '"6000"', '"1000"', "line 15: the end 1 s is before 2 s"),
-    ],
-)
-def test_an_error_names_the_line_or_the_json_path(
-    tmp_path: Path, name: str, old: str, new: str, message: str
-) -> None:
-    text = SAMPLES[name]
-    assert old in text
-    path = save(tmp_path, text.replace(old, new, 1))
-    with pytest.raises(LabelsError, match=message) as raised:
-        read_labels(path, rate_hz=None if name == "label-studio" else 25)
-    assert str(raised.value).startswith(f"{path}: ")
-
-
-def test_a_dtd_is_refused_so_that_no_entity_is_ever_expanded(tmp_path: Path) -> None:
-    with pytest.raises(LabelsError, match="line 2: a DTD"):
-        read_labels(save(tmp_path, BILLION_LAUGHS))
-    secret = save(tmp_path, "secret", "secret.txt")
-    external = (
-        f'<!DOCTYPE x [<!ENTITY e SYSTEM "{secret.as_uri()}">]><annotations>&e;</annotations>'
-    )
-    with pytest.raises(LabelsError, match="line 1: a DTD"):
-        read_labels(save(tmp_path, external))
-
-
-@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "<a>" * 100_000, "{}", "[3]"])
-def test_nonsense_is_refused_and_does_not_crash(tmp_path: Path, text: str) -> None:
-    with pytest.raises(LabelsError):
-        read_labels(save(tmp_path, text))
-
-
-@pytest.mark.parametrize("name", SAMPLES)
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(data=st.data())
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(
-    tmp_path: Path, name: str, data: st.DataObject
-) -> None:
-    raw = bytearray(SAMPLES[name].encode())
-    for _ in range(data.draw(st.integers(1, 4))):
-        at = data.draw(st.integers(0, len(raw) - 1))
-        raw[at : at + data.draw(st.integers(0, 12))] = data.draw(st.binary(max_size=6))
-    path = save(tmp_path, bytes(raw))
-    with contextlib.suppress(LabelsError):
-        read_labels(path, rate_hz=25, allow_empty=True)
 
 
 def test_one_video_per_file_formats_write_a_file_for_each(tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def labels_command(
     ] = None,
     footage: Annotated[
         Path | None,
-        typer.Option(help="Where the footage lies.  [default: beside the labels]"),
+        typer.Option(help="Where the footage lies (default: beside the labels)."),
     ] = None,
     rate_hz: Annotated[
         float | None,
-        typer.Option(help="Frames per second, for labels that count frames."),
+        typer.Option(help="Frames per second, for formats that count frames."),
     ] = None,
     look_alikes: Annotated[
         bool, typer.Option("--look-alikes", help="Look for near-identical clips of two groups.")
