@@ -55,6 +55,17 @@ def columns_by_label(events: EventsByVideo, videos: Sequence[str]) -> dict[str, 
     return {label: _columns(found) for label, found in rows.items()}
 
 
+def all_columns(events: EventsByVideo, videos: Sequence[str]) -> Columns:
+    """The events of all classes as columns, in the order of the videos and of their events."""
+    return _columns(
+        [
+            (v, e.start_s, e.end_s, e.peak_s, e.score)
+            for v, video in enumerate(videos)
+            for e in events.get(video, ())
+        ]
+    )
+
+
 def _columns(rows: Sequence[tuple[int, float, float, float, float]]) -> Columns:
     table = np.array(rows, dtype=np.float64).reshape(len(rows), 5)
     return Columns(table[:, 0].astype(np.int64), *(table[:, c] for c in range(1, 5)))
@@ -226,17 +237,19 @@ class MeanAP:
 
     def average(self, per_threshold: Float64) -> Float64:
         """(..., T) -> (...), the average over thresholds."""
-        T = per_threshold.shape[-1]
-        if T == 1:
-            return np.asarray(per_threshold[..., 0])
-        weight = np.ones(T)
-        if self.rule.average == "trapezoid":
+        weight = np.ones(per_threshold.shape[-1])
+        if self.rule.average == "trapezoid" and len(weight) > 1:
             weight[[0, -1]] = 0.5
-        return np.asarray(per_threshold @ weight / weight.sum() * self.rule.scale)
+        return np.asarray(per_threshold @ weight / weight.sum())
+
+    def headline(self, per_class: Float64) -> Float64:
+        """(R, K, T) -> (R,): the mean over classes, averaged over thresholds."""
+        scale = self.rule.scale if len(self.thresholds) > 1 else 1.0
+        return self.average(self.per_threshold(per_class)) * scale
 
     def value(self) -> float:
-        """The metric's headline: the mean over classes, averaged over thresholds."""
-        return float(self.average(self.per_threshold(self.per_class()))[0])
+        """The headline of the whole set."""
+        return float(self.headline(self.per_class())[0])
 
 
 def _truths(ranking: Ranking, counts: Float64) -> Float64:
