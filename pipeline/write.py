@@ -22,6 +22,7 @@ from touchline.models.errors import LabelsError, TouchlineError
 from touchline.pipeline import write_chapters, write_edits, write_tables
 from touchline.pipeline.sheet import Sheet
 from touchline.pipeline.timing import FrameRate, MatchClock, rate_of_footage
+from touchline.pipeline.timing import timecode as timecode
 from touchline.pipeline.types import Event, FootageHealth, MatchResult, ScoreTrack
 
 
@@ -44,7 +45,8 @@ def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write `content` to `path` whole or not at all; text as UTF-8, line ends as given."""
-    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    # A file name that is not UTF-8 must not make a file that is not UTF-8.
+    raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
     with beside(path) as temporary, temporary.open("xb") as file:
         file.write(raw)
         file.flush()
@@ -122,6 +124,11 @@ def write_result(
     return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
 
 
+def events_json(result: MatchResult, folder: str | os.PathLike[str]) -> str:
+    """What events.json in `folder` holds."""
+    return WRITERS["json"].text(result_sheet(result, folder))
+
+
 def result_sheet(
     result: MatchResult,
     folder: str | os.PathLike[str],
@@ -148,10 +155,11 @@ def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
         raise LabelsError(source, f"is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("events"), list):
         raise LabelsError(source, 'has no list "events": is it a file that touchline wrote?')
-    if document.get("version") != write_tables.EVENTS_JSON_VERSION:
+    expected = write_tables.EVENTS_JSON_VERSION
+    if document.get("version") != expected:
         raise LabelsError(
             source,
-            f"is version {document.get('version')!r}; this reads {write_tables.EVENTS_JSON_VERSION}",
+            f"is version {document.get('version')!r}; this reads {expected}",
         )
     rows = [_read_event(source, k, row) for k, row in enumerate(document["events"])]
     options = dict(document.get("options") or {})

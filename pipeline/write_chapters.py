@@ -44,7 +44,7 @@ def srt_text(sheet: Sheet) -> str:
 
 
 def ffmetadata_text(sheet: Sheet) -> str:
-    """Chapters for FFmpeg (`ffmpeg -i MATCH -i chapters.ffmeta -map_chapters 1 -codec copy OUT`)."""
+    """Chapters for FFmpeg: `ffmpeg -i MATCH -i chapters.ffmeta -map_chapters 1 -c copy OUT`."""
     blocks = [
         "[CHAPTER]\nTIMEBASE=1/1000\n"
         f"START={_milliseconds(start_s)}\nEND={_milliseconds(end_s)}\ntitle={_escaped(title)}\n"

@@ -79,8 +79,9 @@ def fcpxml_text(sheet: Sheet) -> str:
     rate, health = sheet.clip_rate, sheet.result.health
     root = ElementTree.Element("fcpxml", version="1.9")
     resources = SubElement(root, "resources")
-    size = {"width": str(health.width), "height": str(health.height)} if health else {}
-    SubElement(resources, "format", id="r1", frameDuration=_fcp_time(1 / rate.rate), **size)
+    picture = SubElement(resources, "format", id="r1", frameDuration=_fcp_time(1 / rate.rate))
+    if health is not None:
+        picture.attrib.update(width=str(health.width), height=str(health.height))
     source = sheet.result.path.resolve().as_uri()
     asset = SubElement(
         resources,
