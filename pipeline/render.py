@@ -32,7 +32,7 @@ from touchline.pipeline.encode import (
     choose_encoder,
     picture_of,
 )
-from touchline.pipeline.packets import CodedVideo, Span, copy_span, exact_span
+from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.sheet import in_time_order, one_line, safe_name
 from touchline.pipeline.sound import sound_packets
 from touchline.pipeline.splice import (

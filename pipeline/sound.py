@@ -16,7 +16,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from touchline.pipeline.encode import Placed
-from touchline.pipeline.packets import CodedVideo
+from touchline.pipeline.coded import CodedVideo
 from touchline.pipeline.types import Float32
 
 BLOCK_SAMPLES = 1024

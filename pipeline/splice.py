@@ -36,7 +36,7 @@ from touchline.pipeline.encode import (
     fitting_encoder,
     set_up,
 )
-from touchline.pipeline.packets import (
+from touchline.pipeline.coded import (
     START_CODE,
     CodedVideo,
     Span,
