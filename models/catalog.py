@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.cnn_lstm import cnn_lstm, cnn_lstm_r50
+from touchline.models.motion_net import motion_net
 
 # Each takes (num_classes, spec); spec None means the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "cnn_lstm": cnn_lstm,
     "cnn_lstm_r50": cnn_lstm_r50,
+    "motion_net": motion_net,
 }
 
 
