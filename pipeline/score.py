@@ -1,0 +1,164 @@
+"""Footage to class probabilities over time: sliding windows in one decoding pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from touchline.models.backbone import ClipSpec, normalise
+from touchline.models.checkpoint import TrainedModel
+from touchline.models.inference import fast_copy, pick_device, pick_dtype
+from touchline.pipeline.sample import (
+    Sampled,
+    frames_of,
+    hop_samples,
+    slide,
+    window_times,
+)
+from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
+
+MODES = ("auto", "windows", "shared")
+
+T = TypeVar("T")
+
+
+class Scorer:
+    """A model ready to score footage on one device; the fast copy is made once per run."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 8,
+        mode: str = "auto",
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        if mode == "shared" and not model.backbone.framewise:
+            raise ValueError(
+                f"mode 'shared' needs a trunk that works frame by frame; {model.architecture} "
+                "looks across time: use 'windows'"
+            )
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.model = model
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(precision, self.device)
+        self.batch_size = batch_size
+        self.shared = model.backbone.framewise and mode != "windows"
+        self.backbone = fast_copy(model.backbone, self.device, self.dtype)
+
+    def score(
+        self,
+        frames: Iterable[Frames],
+        *,
+        hop_s: float | None = None,
+        on_window: Callable[[float], None] | None = None,
+    ) -> ScoreTrack:
+        """frames at the model's rate and size -> ScoreTrack; on_window gets each window's end."""
+        spec = self.model.spec
+        hop = hop_samples(spec, hop_s)
+        rows: list[tuple[float, float, bool]] = []
+        probs: list[Float32] = []
+        track = frames_of(frames, spec)
+        windows = self._shared(track, hop) if self.shared else self._windows(track, hop)
+        for times, logits in windows:
+            rows += times
+            probs.append(self.model.probs(logits).cpu().numpy())
+            if on_window is not None:
+                on_window(times[-1][1])
+        labels = self.model.labels
+        return ScoreTrack(
+            labels=labels,
+            start_s=np.array([r[0] for r in rows], dtype=np.float64),
+            end_s=np.array([r[1] for r in rows], dtype=np.float64),
+            probs=np.concatenate(probs) if probs else np.zeros((0, len(labels)), np.float32),
+            damaged=np.array([r[2] for r in rows], dtype=np.bool_),
+        )
+
+    def _windows(
+        self, track: Iterator[Sampled[UInt8]], hop: int
+    ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
+        """Every window through the whole network."""
+        spec = self.model.spec
+        windows = slide(track, length=spec.num_frames, hop=hop)
+        for batch in batched(windows, self.batch_size):
+            clips = np.stack([np.stack([w.item for w in window]) for window, _ in batch])
+            features = self._features(clips)
+            yield _times(batch, spec), self._head(features)
+
+    def _shared(
+        self, track: Iterator[Sampled[UInt8]], hop: int
+    ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
+        """Every frame through the trunk once; the head slides over the features."""
+        spec = self.model.spec
+        windows = slide(self._frame_features(track), length=spec.num_frames, hop=hop)
+        for batch in batched(windows, 4 * self.batch_size):
+            features = torch.stack(
+                [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
+            )  # (B, D, T)
+            yield _times(batch, spec), self._head(features)
+
+    def _frame_features(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
+        for batch in batched(track, 4 * self.batch_size):
+            clip = np.stack([s.item for s in batch])[None]  # (1, T, 3, S, S)
+            features = self._features(clip)[0]  # (D, T)
+            for i, s in enumerate(batch):
+                yield Sampled(features[:, i], s.sample_s, s.damaged)
+
+    @torch.inference_mode()
+    def _features(self, clips: UInt8) -> Tensor:
+        """(B, T, 3, S, S) uint8 -> (B, D, T') float32."""
+        x = torch.from_numpy(clips).to(self.device).transpose(1, 2)
+        x = normalise(x, self.model.spec).to(self.dtype)
+        if not self.backbone.framewise:
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        return self.backbone.trunk(x).float()
+
+    @torch.inference_mode()
+    def _head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.backbone.head(features)
+        return logits
+
+
+def score_footage(
+    model: TrainedModel,
+    frames: Iterable[Frames],
+    *,
+    hop_s: float | None = None,
+    mode: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 8,
+) -> ScoreTrack:
+    """Score one file's frames; for many files make one `Scorer`.
+
+    mode "shared" computes trunk features once per frame and slides the head, "windows" runs every
+    window whole, "auto" shares where the trunk is framewise, where both give the same.
+    """
+    scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
+    return scorer.score(frames, hop_s=hop_s)
+
+
+def _times(
+    batch: list[tuple[list[Sampled[T]], int]], spec: ClipSpec
+) -> list[tuple[float, float, bool]]:
+    """(start_s, end_s, damaged) of each window."""
+    return [
+        (*window_times(window, real, spec), any(w.damaged for w in window))
+        for window, real in batch
+    ]
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` consecutive items; itertools.batched is in Python 3.12."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
