@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.backbone import Backbone, ClipSpec, State
 from touchline.models.cnn2d import init_conv_weights
 
-SMALL = ClipSpec(num_frames=16, rate_hz=8.0, size_px=80)
+SMALL = ClipSpec(num_frames=16, rate_hz=8.0, size_px=64)
 
 
 def _conv_bn_relu(
@@ -36,7 +36,7 @@ class MeanHead(nn.Module):
 
 
 class MotionNet(Backbone):
-    """Six convolutions in five stages, 0.85 M parameters; (B, 3, 16, 80, 80) -> (B, 128, 4).
+    """Six convolutions in five stages, 0.85 M parameters; (B, 3, 16, 64, 64) -> (B, 128, 4).
 
     The first two stages keep every frame, so that small fast things are not lost between them.
     """
@@ -50,7 +50,7 @@ class MotionNet(Backbone):
         every_frame, halve = (1, 2, 2), (2, 2, 2)
         self.stages = nn.ModuleDict(
             {
-                "stem": nn.Sequential(*_conv_bn_relu(3, 16, (3, 5, 5), every_frame)),
+                "stem": nn.Sequential(*_conv_bn_relu(3, 16, (1, 5, 5), every_frame)),
                 "block1": nn.Sequential(*_conv_bn_relu(16, 32, (3, 3, 3), every_frame)),
                 "block2": nn.Sequential(
                     *_conv_bn_relu(32, 64, (3, 3, 3), halve),
@@ -63,10 +63,18 @@ class MotionNet(Backbone):
         init_conv_weights(self.stages)
         self.head = MeanHead(128, num_classes, dropout)
         # Half the time of the default layout on the CPU.
-        self.stages.to(memory_format=torch.channels_last_3d)
+        self.stages.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def enter(self, clips: Tensor) -> Tensor:
         return clips.contiguous(memory_format=torch.channels_last_3d)
+
+    def leave(self, x: State, batch: int) -> Tensor:
+        """(B, D, T', H', W') -> (B, D, T'), the spatial maximum.
+
+        What moves fills little of the picture: in the mean the rest of it would drown it.
+        """
+        features: Tensor = x.float().amax(dim=(3, 4))
+        return features
 
 
 def motion_net(num_classes: int, spec: ClipSpec | None = None) -> MotionNet:

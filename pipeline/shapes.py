@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from touchline.pipeline.types import Float64, UInt8
 
@@ -35,6 +34,20 @@ _GRAVITY = 1.0
 
 
 @dataclass(frozen=True)
+class ShapeClip:
+    """One clip and all that is known of its small thing.
+
+    pixels: (3, T, S, S) uint8 RGB. motion: index of MOTIONS. turn: the frame where the second
+    motion begins. place_px: (T, 2) from the left and the top; it may lie outside the picture.
+    """
+
+    pixels: UInt8
+    motion: int
+    turn: int
+    place_px: Float64
+
+
+@dataclass(frozen=True)
 class _Shape:
     """A polygon with a patch of another colour; path is its middle in every frame (T, 2)."""
 
@@ -45,28 +58,21 @@ class _Shape:
 
 
 def shape_clip(
-    motion: int, rng: np.random.Generator, *, num_frames: int = 16, size_px: int = 80
-) -> UInt8:
-    """One clip of class `motion`, an index of MOTIONS: (3, T, S, S) uint8 RGB."""
+    motion: int, rng: np.random.Generator, *, num_frames: int, size_px: int
+) -> ShapeClip:
+    """One clip of class `motion`, an index of MOTIONS."""
     first, then = MOTIONS[motion]
-    small, carriers = _mover_path(first, then, rng, num_frames)
+    small, carriers, turn = _mover_path(first, then, rng, num_frames)
     others = [_wander(rng, num_frames, rng.uniform(5, 75, 2)) for _ in range(rng.integers(1, 5))]
     for path in others:
         if rng.random() < 0.3:
             path[:, 1] -= _leap(rng, num_frames, int(rng.integers(0, num_frames - 6)))
     shift = _into_view(small, rng)
     shapes = [_large(rng, path + shift) for path in (*carriers, *others)]
-    rng.shuffle(shapes)  # type: ignore[arg-type]
+    shapes = [shapes[i] for i in rng.permutation(len(shapes))]
     mover = _small(rng, small + shift)
-    return _paint(shapes, mover, rng, num_frames=num_frames, size_px=size_px)
-
-
-def shape_batch(
-    motions: Sequence[int], rng: np.random.Generator, *, num_frames: int = 16, size_px: int = 80
-) -> UInt8:
-    """(B, 3, T, S, S) uint8 RGB, one clip for each class given."""
-    clips = [shape_clip(m, rng, num_frames=num_frames, size_px=size_px) for m in motions]
-    return np.stack(clips)
+    pixels, place_px = _paint(shapes, mover, rng, num_frames=num_frames, size_px=size_px)
+    return ShapeClip(pixels, motion, turn, place_px)
 
 
 # Paths: all in pixels of a picture of 80 px, y downwards
@@ -74,50 +80,45 @@ def shape_batch(
 
 def _mover_path(
     first: str, then: str, rng: np.random.Generator, T: int
-) -> tuple[Float64, list[Float64]]:
-    """Where the small thing is in every frame, and the paths of those that hold or knock it."""
+) -> tuple[Float64, list[Float64], int]:
+    """Where the small thing is (T, 2), the paths of those that hold or knock it, the turn."""
     turn = int(rng.integers(round(0.3 * T), round(0.7 * T)))
-    path = np.zeros((T, 2))
-    carriers: list[Float64] = []
-    if first in HELD and then in HELD:
-        carrier = _wander(rng, T, rng.uniform(20, 60, 2))
-        path[:] = carrier + _grip(rng)
-        for motion, start, stop in ((first, 0, turn), (then, turn, T)):
-            _handle(motion, carrier, path, start, stop, rng)
-        return path, [carrier]
+    carrier = _wander(rng, T, rng.uniform(20, 60, 2))
+    grip = np.array([rng.choice((-1, 1)) * rng.uniform(3, 6), rng.uniform(-6, 3)])
     if first in HELD:
-        carrier = _wander(rng, T, rng.uniform(20, 60, 2))
-        path[:] = carrier + _grip(rng)
-        _handle(first, carrier, path, 0, turn, rng)
-        carriers.append(carrier)
-        path[turn:] = _flight(then, path[turn - 1], rng, T - turn)
-    else:
-        path[:] = _flight(first, rng.uniform(20, 60, 2), rng, T)
+        start = _hold(first, carrier, 0, turn, rng)
+        if then in HELD:
+            end = _hold(then, carrier, turn, T, rng)
+            return carrier + grip + np.concatenate([start, end]), [carrier], turn
+        held = carrier[:turn] + grip + start
+        return np.concatenate([held, _flight(then, held[-1], rng, T - turn)]), [carrier], turn
+    flight = _flight(first, rng.uniform(20, 60, 2), rng, T)
+    if then == first:
+        return flight, [], turn
+    flown = flight[:turn]
     if then in HELD:
-        carrier = _wander(rng, T, np.zeros(2))
-        carrier += path[turn] - _grip(rng) - carrier[turn]
-        path[turn:] = path[turn] + carrier[turn:] - carrier[turn]
-        _handle(then, carrier, path, turn, T, rng)
-        carriers.append(carrier)
-    elif then == "knocked" or first in FLYING and then != first:
-        arriving = path[turn] - path[turn - 1]
-        if then == "knocked":
-            bend = rng.uniform(0.5, 1.5) * np.pi
-            spin = np.array([[np.cos(bend), -np.sin(bend)], [np.sin(bend), np.cos(bend)]])
-            speed = rng.uniform(0.6, 1.4)
-            away = spin @ arriving * speed
-            t = np.arange(T - turn)[:, None]
-            path[turn:] = path[turn] + away * t + [0, 0.15 * _GRAVITY] * t**2
-            blocker = _wander(rng, T, np.zeros(2))
-            blocker += path[turn] + 0.8 * arriving - blocker[turn]
-            carriers.append(blocker)
-        else:
-            path[turn:] = _flight(then, path[turn - 1], rng, T - turn)
-    return path, carriers
+        caught = _hold(then, carrier, turn, T, rng) + grip
+        carrier += flown[-1] - caught[0] - carrier[turn]
+        return np.concatenate([flown, carrier[turn:] + caught]), [carrier], turn
+    if then == "knocked":
+        arriving = flown[-1] - flown[-2]
+        carrier += flown[-1] + 0.8 * arriving - carrier[turn]
+        return (
+            np.concatenate([flown, flown[-1] + _knocked(arriving, rng, T - turn)]),
+            [carrier],
+            turn,
+        )
+    return np.concatenate([flown, _flight(then, flown[-1], rng, T - turn)]), [], turn
 
 
-def _grip(rng: np.random.Generator) -> Float64:
-    return np.array([rng.choice((-1, 1)) * rng.uniform(3, 6), rng.uniform(-6, 3)])
+def _knocked(arriving: Float64, rng: np.random.Generator, T: int) -> Float64:
+    """(T, 2) from the place of the knock on: off at a sharp angle to where it came from."""
+    bend = rng.uniform(0.5, 1.5) * np.pi
+    spin = np.array([[np.cos(bend), -np.sin(bend)], [np.sin(bend), np.cos(bend)]])
+    t = np.arange(1, T + 1)[:, None]
+    away: Float64 = spin @ arriving * rng.uniform(0.6, 1.4)
+    path: Float64 = away * t + np.array([0, 0.15 * _GRAVITY]) * t**2
+    return path
 
 
 def _wander(rng: np.random.Generator, T: int, start: Float64) -> Float64:
@@ -131,25 +132,22 @@ def _leap(rng: np.random.Generator, T: int, start: int) -> Float64:
     """(T,) height of one jump that begins at frame `start`."""
     air = rng.uniform(5, 8)
     t = np.clip((np.arange(T) - start) / air, 0, 1)
-    return rng.uniform(6, 14) * 4 * t * (1 - t)
+    height: Float64 = rng.uniform(6, 14) * 4 * t * (1 - t)
+    return height
 
 
-def _handle(
-    motion: str, carrier: Float64, path: Float64, start: int, stop: int, rng: np.random.Generator
-) -> None:
-    """Let the small thing be bounced, or leap with its carrier, from start to stop."""
+def _hold(
+    motion: str, carrier: Float64, start: int, stop: int, rng: np.random.Generator
+) -> Float64:
+    """Where the small thing is beside its carrier (stop - start, 2); a leap moves the carrier."""
     t = np.arange(stop - start)
+    down = np.zeros(len(t))
     if motion == "bounced":
-        period = rng.uniform(3.5, 6)
-        path[start:stop, 1] += rng.uniform(5, 9) * np.abs(np.sin(np.pi * t / period))
+        down = rng.uniform(5, 9) * np.abs(np.sin(np.pi * t / rng.uniform(3.5, 6)))
     elif motion == "leapt":
-        rise = _leap(rng, len(carrier), start + int(rng.integers(0, 2)))
-        carrier[:, 1] -= rise
-        path[start:stop, 1] -= rise[start:stop] + 4 * np.minimum(t / 2, 1)
-        if start > 0:
-            return
-        # What follows starts from where the leap has taken it.
-        path[stop:] += path[stop - 1] - path[stop] if stop < len(path) else 0
+        carrier[:, 1] -= _leap(rng, len(carrier), start + int(rng.integers(0, 2)))
+        down = -4 * np.minimum(t / 2, 1)
+    return np.stack([np.zeros(len(t)), down], axis=1)
 
 
 def _flight(motion: str, start: Float64, rng: np.random.Generator, T: int) -> Float64:
@@ -206,18 +204,24 @@ def _small(rng: np.random.Generator, path: Float64) -> _Shape:
 
 
 def _ground(rng: np.random.Generator) -> UInt8:
-    """A texture (192, 192, 3): one or two grains of noise, parted by a slanting edge."""
-    layers = []
-    for _ in range(2):
-        grain = int(np.exp(rng.uniform(np.log(2), np.log(96))))
-        coarse = rng.integers(0, 256, (grain, grain, 3), dtype=np.uint8)
-        way = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_NEAREST
-        fine = cv2.resize(coarse, (192, 192), interpolation=way).astype(np.float32)
-        strength = rng.uniform(0.05, 0.6)
-        layers.append(fine * strength + np.array(_tint(rng), np.float32) * (1 - strength))
-    y, x = np.mgrid[0:192, 0:192]
-    edge = (y - 96) + rng.normal(0, 0.3) * (x - 96) > rng.uniform(-60, 60)
-    return np.where(edge[..., None], layers[0], layers[1]).astype(np.uint8)
+    """A texture (192, 192, 3): two grains of noise, parted by a slanting edge."""
+    above, below = (_grain(rng) for _ in range(2))
+    y0, y1 = 96 + rng.uniform(-60, 60) + np.array([-96, 96]) * rng.normal(0, 0.3)
+    edge = np.array([(0, 192), (0, y0), (192, y1), (192, 192)]).astype(np.int32)
+    mask = cv2.fillPoly(np.zeros((192, 192), np.uint8), [edge], 1)
+    return cv2.copyTo(below, mask, above).astype(np.uint8, copy=False)
+
+
+def _grain(rng: np.random.Generator) -> UInt8:
+    """Noise of one grain, from fine to coarse, over a plain colour."""
+    cells = int(np.exp(rng.uniform(np.log(2), np.log(96))))
+    coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
+    way = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_NEAREST
+    fine = cv2.resize(coarse, (192, 192), interpolation=way)
+    strength = rng.uniform(0.05, 0.6)
+    plain = cv2.resize(np.array([[_tint(rng)]], np.uint8), (192, 192))
+    mixed = cv2.addWeighted(fine, strength, plain, 1 - strength, 0)
+    return mixed.astype(np.uint8, copy=False)
 
 
 def _camera(rng: np.random.Generator, T: int) -> tuple[Float64, Float64]:
@@ -225,7 +229,8 @@ def _camera(rng: np.random.Generator, T: int) -> tuple[Float64, Float64]:
     t = np.arange(T) - T / 2
     pan = rng.normal(0, 0.8, 2) * (1, 0.3) * t[:, None]
     shake = rng.normal(0, rng.uniform(0, 0.8), (T, 2))
-    return pan + shake, rng.uniform(0.85, 1.2) * (1 + rng.normal(0, 0.005) * t)
+    zoom = rng.uniform(0.85, 1.2) * (1 + rng.normal(0, 0.005) * t.astype(np.float64))
+    return pan + shake, zoom
 
 
 def _paint(
@@ -235,15 +240,17 @@ def _paint(
     *,
     num_frames: int,
     size_px: int,
-) -> UInt8:
+) -> tuple[UInt8, Float64]:
     ground = _ground(rng)
     shift, zoom = _camera(rng, num_frames)
     scale = zoom * size_px / 80
-    noise = rng.normal(0, rng.uniform(1, 10), (size_px + 16, size_px + 16, 3)).astype(np.int16)
+    noise = rng.standard_normal((size_px + 16, size_px + 16, 3), np.float32)
+    noise = (noise * rng.uniform(1, 10)).astype(np.int16)
     light = rng.uniform(0.7, 1.2)
     depth = int(rng.integers(len(shapes) // 2, len(shapes) + 1))
     order = [*shapes[:depth], mover, *shapes[depth:]]
-    clip = np.empty((3, num_frames, size_px, size_px), np.uint8)
+    clip = np.empty((num_frames, size_px, size_px, 3), np.uint8)
+    place_px = np.empty((num_frames, 2))
     for t in range(num_frames):
         # Picture = (world - 40) * scale + middle + shift, in pixels.
         middle = size_px / 2 + shift[t]
@@ -252,6 +259,7 @@ def _paint(
         image = cv2.warpAffine(
             ground, to_picture, (size_px, size_px), borderMode=cv2.BORDER_REFLECT
         )
+        place_px[t] = (mover.path[t] - 40) * scale[t] + middle
         for shape in order:
             at = (shape.path[t] - 40) * scale[t] + middle
             for corners, colour in zip((shape.corners, shape.patch), shape.colours, strict=True):
@@ -259,10 +267,6 @@ def _paint(
                 cv2.fillConvexPoly(image, points, colour, cv2.LINE_AA, _SHIFT)
         x, y = rng.integers(0, 16, 2)
         lit = cv2.convertScaleAbs(image, alpha=light)
-        noisy = cv2.add(lit, noise[y : y + size_px, x : x + size_px], dtype=cv2.CV_8U)
-        clip[:, t] = noisy.transpose(2, 0, 1)
-    return clip
-
-
-def motion_labels(motions: npt.NDArray[np.int64]) -> list[str]:
-    return [MOTION_NAMES[int(m)] for m in motions]
+        patch = noise[y : y + size_px, x : x + size_px]
+        clip[t] = cv2.add(lit, patch, dtype=cv2.CV_8U)
+    return np.ascontiguousarray(clip.transpose(3, 0, 1, 2)), place_px
