@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
@@ -60,7 +61,8 @@ class CNNLSTM(Backbone):
 
     def enter(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B * T, 3, H, W)."""
-        return frames_first(clips)
+        # Channels last: depthwise convolutions on a CPU are twice as fast so.
+        return frames_first(clips).contiguous(memory_format=torch.channels_last)
 
     def leave(self, x: Tensor, batch: int) -> Tensor:
         """(B * T, D, H', W') -> features (B, D, T), spatial mean in float32."""

@@ -17,7 +17,7 @@ from touchline.models.checkpoint import TrainedModel, file_digest, save_checkpoi
 from touchline.models.weights import open_weights
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.finetune import FineTuneResult, Progress, TrainOptions, fine_tune
-from touchline.pipeline.label_csv import nearest
+from touchline.pipeline.label_source import nearest
 from touchline.pipeline.labels import Split, class_names, read_labels, split_by_group
 from touchline.pipeline.types import BACKGROUND, Example
 from touchline.pipeline.write import write_atomic
@@ -68,6 +68,7 @@ def prepare(job: TrainJob) -> tuple[TrainedModel, Split, TrainJob]:
     torch.manual_seed(job.options.seed)
     backbone = _backbone(job, len(labels))
     stages = resolve_freeze(job.freeze, backbone, pretrained=job.weights is not None)
+    backbone.freeze(stages)
     model = TrainedModel(backbone, job.backbone, labels)
     spec = model.spec
     negatives = tuple(

@@ -13,6 +13,7 @@ from touchline.models.errors import TouchlineError
 from touchline.tools import console
 from touchline.tools.bench import bench_app
 from touchline.tools.detect import detect_command
+from touchline.tools.labels import labels_command
 from touchline.tools.train import train_command
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("detect")(detect_command)
+app.command("labels")(labels_command)
 app.command("train")(train_command)
 app.add_typer(bench_app, name="bench")
 

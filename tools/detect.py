@@ -88,7 +88,7 @@ def detect_command(
                     _show(result)
     except KeyboardInterrupt:
         console.fail(
-            f"interrupted after {len(results)} of {len(footage)} files, whose results are in {out}: "
+            f"interrupted after {len(results)} of {len(footage)} files (results in {out}): "
             "give the same command with --skip-done to go on"
         )
         raise typer.Exit(130) from None
