@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.packet import Packet
 
+from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.cuts import Cut, padded_cut, plan_reel
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.encode import (
@@ -32,7 +33,6 @@ from touchline.pipeline.encode import (
     choose_encoder,
     picture_of,
 )
-from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.sheet import in_time_order, one_line, safe_name
 from touchline.pipeline.sound import sound_packets
 from touchline.pipeline.splice import (

@@ -15,8 +15,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
-from touchline.pipeline.encode import Placed
 from touchline.pipeline.coded import CodedVideo
+from touchline.pipeline.encode import Placed
 from touchline.pipeline.types import Float32
 
 BLOCK_SAMPLES = 1024
