@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
 from touchline.pipeline.labels import read_labels
 from touchline.pipeline.types import BACKGROUND, Event, Example
 from touchline.pipeline.write import read_events_json
@@ -171,7 +172,8 @@ def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
 
 
 def _stem(video: str) -> str:
-    stem = Path(video).stem
+    path = Path(video)
+    stem = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
     size = SIZE_SUFFIX.match(stem)
     return size[1] if size else stem
 
