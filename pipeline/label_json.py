@@ -223,10 +223,8 @@ def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
 def is_label_studio(source: LabelSource) -> bool:
     if source.kind != "json" or not isinstance(source.json.value, list):
         return False
-    return not source.json.value or all(
-        isinstance(task, dict) and ("annotations" in task or "annotator" in task)
-        for task in source.json.value
-    )
+    marks = {"annotations", "predictions", "annotator"}
+    return all(isinstance(task, dict) and marks & task.keys() for task in source.json.value)
 
 
 def read_label_studio(source: LabelSource) -> list[Example]:
@@ -266,6 +264,8 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
 
 def _accepted_regions(task: JsonValue) -> list[JsonValue]:
     """The regions of the one annotation that counts; two annotators must not count double."""
+    if not task.has("annotations"):
+        raise task.error("only predictions in it: accept or correct them in Label Studio first")
     kept = [a for a in task["annotations"].elements() if not _flag(a, "was_cancelled")]
     if len(kept) > 1:
         kept = [a for a in kept if _flag(a, "ground_truth")] or kept

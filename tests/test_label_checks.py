@@ -184,6 +184,12 @@ def test_the_hash_says_where_the_picture_grows_brighter() -> None:
     assert difference_hash(np.full((3, 20, 20), 77, dtype=np.uint8)) == 0
 
 
+def test_faint_noise_is_no_pattern() -> None:
+    frame = np.full((3, 80, 90), 77, dtype=np.uint8)
+    frame[:, ::3, 40:] = 78
+    assert difference_hash(frame) == 0
+
+
 def test_the_hash_hardly_depends_on_size_and_brightness() -> None:
     rng = np.random.default_rng(0)
     blocks = rng.integers(0, 200, size=(3, 8, 9)).astype(np.uint8)

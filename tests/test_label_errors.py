@@ -63,6 +63,7 @@ BILLION_LAUGHS = """<?xml version="1.0"?>
         ("label-studio", '"fps": 25', '"fps": 0', r"\$\[0\]\.data\.fps: 0 frames per second"),
         ("label-studio", '"end": 150', '"end": 20', r"ranges\[0\]: the end 0.8 s is before 2 s"),
         ("label-studio", '"data"', '"annotator": 1, "no"', r"\$\[0\]: no 'data' here.*JSON-MIN"),
+        ("label-studio", '"annotations"', '"predictions"', r"\$\[0\]: only predictions"),
         ("cvat", 'frame="50"', 'frame="x"', "line 6: frame is 'x'"),
         ("cvat", ' frame="50"', "", "line 6: <box> has no attribute 'frame'"),
         ("cvat", 'label="goal"', "", "line 5: <track> has no attribute 'label'"),

@@ -54,6 +54,18 @@ def test_a_format_is_recognised_by_content_whatever_the_ending(tmp_path: Path, n
     assert recognise(LabelSource(path, tmp_path)).name == name
 
 
+@pytest.mark.parametrize("name", WRITABLE)
+def test_the_example_in_the_documentation_is_read(tmp_path: Path, name: str) -> None:
+    page = (Path(__file__).parents[1] / "docs/formats.md").read_text()
+    section = page.split(f"\n### {name}\n")[1].split("\n### ")[0]
+    path = save(tmp_path, section.split("```")[1].split("\n", 1)[1])
+    assert recognise(LabelSource(path, tmp_path)).name == name
+    goal = read_labels(path, rate_hz=25)[0]
+    assert goal.label.lower() == "goal"
+    assert goal.start_s == (784.08 if name == "soccernet" else 754.2)
+    assert goal.end_s == (784.08 if name == "soccernet" else 760.0)
+
+
 @pytest.mark.parametrize("name", set(SAMPLES) - {"soccernet"})
 def test_the_same_two_events_are_read_from_every_format(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "match.mp4")
@@ -230,6 +242,20 @@ def test_cvat_without_rate_and_footage_says_what_to_do(tmp_path: Path) -> None:
 def test_elan_media_may_start_later_than_its_time(tmp_path: Path) -> None:
     text = ELAN.replace('MIME_TYPE="video/mp4"', 'MIME_TYPE="video/mp4" TIME_ORIGIN="1500"')
     assert read_labels(save(tmp_path, text))[0].start_s == 3.5
+
+
+def test_elan_tiers_are_written_without_overlaps(tmp_path: Path) -> None:
+    times = [(0.0, 5.0), (1.0, 2.0), (1.5, 9.0), (5.0, 6.0)]
+    examples = [Example(tmp_path / "a.mp4", "goal", "a", *span) for span in times]
+    path = tmp_path / "a.eaf"
+    save(tmp_path, label_texts(examples, path, format_name="elan")[path], "a.eaf")
+    tiers = LabelSource(path, tmp_path).xml.all("TIER")
+    assert [(tier["TIER_ID"], len(tier.all("ANNOTATION"))) for tier in tiers] == [
+        ("goal", 2),
+        ("goal 2", 1),
+        ("goal 3", 1),
+    ]
+    assert sorted((e.start_s, e.end_s) for e in read_labels(path)) == times
 
 
 def test_class_folders_are_classes_and_folders_in_them_groups(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ def test_a_list_of_no_events_may_be_read_where_it_makes_sense(tmp_path: Path) ->
 
 
 def test_background_is_the_first_class_whether_labelled_or_not() -> None:
-    assert class_names([example("goal", "a"), example("card", "a")]) == (
+    assert class_names([example("goal", "a"), example("assist", "a")]) == (
         "background",
-        "card",
+        "assist",
         "goal",
     )
     assert class_names([example("zero", "a"), example("background", "a")]) == ("background", "zero")
