@@ -23,7 +23,7 @@ from touchline.pipeline.ranking import (
     Int,
     all_columns,
     match_greedily,
-    pairs_of_video,
+    pairs_overlapping,
     video_names,
 )
 from touchline.pipeline.suppress import MICROSECOND_S
@@ -171,7 +171,7 @@ def break_down_intervals(
     """Predictions as intervals: a hit overlaps by at least `tiou`, mistimed by at least 0.1."""
 
     def pair(guesses: Columns, actual: Columns) -> _Pairs:
-        i, j = pairs_of_video(guesses, actual)
+        i, j = pairs_overlapping(guesses, actual)
         overlap = temporal_iou(guesses, actual, i, j)
         order = np.lexsort((j, -overlap, i))
         order = order[overlap[order] >= min(INTERVAL_REACH_TIOU, tiou)]
