@@ -22,9 +22,10 @@ from touchline.pipeline.decoded import (
     Stamped,
     continuous,
 )
-from touchline.pipeline.footage import MAX_PIXELS, OpenFootage, open_footage, reason
+from touchline.pipeline.footage import OpenFootage, open_footage, reason
 from touchline.pipeline.packets import Planned, plan, role_reader
 from touchline.pipeline.picture import Renderer
+from touchline.pipeline.sniff import MAX_PIXELS
 from touchline.pipeline.stamps import Damage, Stamps
 from touchline.pipeline.types import UInt8
 

@@ -100,8 +100,7 @@ class _Window:
     def _continues(self, time_s: Fraction) -> bool:
         k = bisect.bisect_left(self.times, time_s)
         doubled = k < len(self.times) and self.times[k] == time_s
-        old = k == 0 and len(self.times) > LOOK_AHEAD
-        return not doubled and not old and time_s - self.times[-1] <= GAP_S
+        return not doubled and abs(time_s - self.times[-1]) <= GAP_S
 
     def next(self) -> Planned:
         entry = self.waiting[0]
