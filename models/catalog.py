@@ -7,14 +7,18 @@ from collections.abc import Callable
 
 from touchline.models import zoo
 from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.c3d import c3d
 from touchline.models.cnn_lstm import cnn_lstm, cnn_lstm_r50
 from touchline.models.i3d import i3d
+from touchline.models.mobilenet3d import mobilenet3d
 from touchline.models.motion_net import motion_net
 
 # Each takes (num_classes, spec); spec None means the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "cnn_lstm": cnn_lstm,
     "cnn_lstm_r50": cnn_lstm_r50,
+    "mobilenet3d": mobilenet3d,
+    "c3d": c3d,
     "i3d": i3d,
     "i3d_r50": zoo.i3d_r50,
     "c2d_r50": zoo.c2d_r50,

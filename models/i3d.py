@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.heads import fresh_linear
 
 KINETICS = ClipSpec(
     num_frames=64, rate_hz=25.0, size_px=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
@@ -109,10 +110,10 @@ class PairMeanHead(nn.Module):
     averages its logits; the classifier is linear, so averaging first gives the same.
     """
 
-    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
+    def __init__(self, linear: nn.Linear, dropout: float) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, num_classes)
+        self.linear = linear
 
     def forward(self, features: Tensor) -> Tensor:
         if features.shape[2] > 1:
@@ -125,6 +126,7 @@ class InceptionI3D(Backbone):
     """RGB stream of I3D; 64 frames give features (B, 1024, 8)."""
 
     classifier = "head.linear"
+    slides_in_time = True
 
     def __init__(self, spec: ClipSpec, num_classes: int, *, dropout: float = 0.5) -> None:
         super().__init__(spec)
@@ -147,9 +149,7 @@ class InceptionI3D(Backbone):
         for module in self.stages.modules():
             if isinstance(module, nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        self.head = PairMeanHead(1024, num_classes, dropout)
-        nn.init.normal_(self.head.linear.weight, 0.0, 0.01)
-        nn.init.zeros_(self.head.linear.bias)
+        self.head = PairMeanHead(fresh_linear(1024, num_classes), dropout)
 
 
 def i3d(num_classes: int, spec: ClipSpec | None = None) -> InceptionI3D:

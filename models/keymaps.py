@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from touchline.models import cnn_lstm, i3d, zoo
+from touchline.models import c3d, cnn_lstm, i3d, zoo
 from touchline.models.backbone import ClipSpec
 from touchline.models.cnn2d import mobilenet_v2_stages
 
@@ -18,19 +18,22 @@ class KeyMap:
     spec: the clip those networks were trained on; a file's own metadata may tell another
     normalisation.
     prefixes: theirs -> ours; None drops what has no place in our network (an image classifier).
+    flat: kernels are 2-D and become ours by inflation.
     """
 
     source: str
     spec: ClipSpec
     prefixes: Mapping[str, str | None]
+    flat: bool = False
 
     @property
     def signature(self) -> str:
         """The first prefix: a file that has no key with it is not from this source."""
         return next(iter(self.prefixes))
 
-    def fits(self, keys: Iterable[str]) -> bool:
-        return any(key.startswith(self.signature) for key in keys)
+    def takes(self, keys: Iterable[str]) -> bool:
+        """Whether every key is known; shapes are not looked at."""
+        return all(key.startswith(tuple(self.prefixes)) for key in keys)
 
     def rename(self, key: str) -> str | None:
         """Our name, or None for a key dropped on purpose; KeyError for an unknown one."""
@@ -51,7 +54,7 @@ def _mobilenet_v2() -> dict[str, str | None]:
 
 
 _RESNET50: dict[str, str | None] = {
-    "conv1.": "stages.stem.conv1.",
+    "conv1.weight": "stages.stem.conv1.weight",
     "bn1.": "stages.stem.bn1.",
     **{f"layer{i}.": f"stages.layer{i}." for i in (1, 2, 3, 4)},
     "fc.": None,
@@ -65,6 +68,46 @@ _I3D: dict[str, str | None] = {
     **{f"{name}.": f"stages.{name}." for name in _I3D_ENDPOINTS},
     "logits.conv3d.": "head.linear.",
 }
+
+_C3D: dict[str, str | None] = {
+    **{
+        f"conv{name}.conv.": f"stages.conv{name}.conv."
+        for name in ("1a", "2a", "3a", "3b", "4a", "4b", "5a", "5b")
+    },
+    "fc6.": "stages.fc6.linear.",
+    "fc7.": "stages.fc7.linear.",
+    "fc8.": None,
+}
+
+# torchvision's GoogLeNet -> I3D: the numbering of blocks starts at a there and at b here.
+_INCEPTION_BLOCKS = {
+    f"inception{n}{a}": f"Mixed_{n}{b}"
+    for n, a, b in (
+        *(("3", a, b) for a, b in ("ab", "bc")),
+        *(("4", a, b) for a, b in ("ab", "bc", "cd", "de", "ef")),
+        *(("5", a, b) for a, b in ("ab", "bc")),
+    )
+}
+_INCEPTION_BRANCHES = {
+    "branch1": "b0",
+    "branch2.0": "b1a",
+    "branch2.1": "b1b",
+    "branch3.0": "b2a",
+    "branch3.1": "b2b",
+    "branch4.1": "b3b",
+}
+
+
+def _inception_v1() -> dict[str, str | None]:
+    units = {"conv1": "Conv3d_1a_7x7", "conv2": "Conv3d_2b_1x1", "conv3": "Conv3d_2c_3x3"}
+    for theirs, ours in _INCEPTION_BLOCKS.items():
+        for branch, unit in _INCEPTION_BRANCHES.items():
+            units[f"{theirs}.{branch}"] = f"{ours}.{unit}"
+    prefixes: dict[str, str | None] = {}
+    for theirs, ours in units.items():
+        prefixes[f"{theirs}.conv."] = f"stages.{ours}.conv3d."
+        prefixes[f"{theirs}.bn."] = f"stages.{ours}.bn."
+    return {**prefixes, "aux1.": None, "aux2.": None, "fc.": None}
 
 
 def _blocks(names: str, *, inner: str = "", head: str) -> dict[str, str | None]:
@@ -101,10 +144,17 @@ _ZOO: dict[str, dict[str, str | None]] = {
     **dict.fromkeys(("mvit_b_16x4", "mvit_b_32x3"), _MVIT),
 }
 
+_MOBILENET = KeyMap("torchvision MobileNetV2", cnn_lstm.IMAGENET, _mobilenet_v2())
+
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
-    "cnn_lstm": (KeyMap("torchvision MobileNetV2", cnn_lstm.IMAGENET, _mobilenet_v2()),),
+    "cnn_lstm": (_MOBILENET,),
     "cnn_lstm_r50": (KeyMap("torchvision ResNet-50", cnn_lstm.IMAGENET, _RESNET50),),
-    "i3d": (KeyMap("pytorch-i3d", i3d.KINETICS, _I3D),),
+    "mobilenet3d": (replace(_MOBILENET, flat=True),),
+    "c3d": (KeyMap("OpenMMLab C3D", c3d.SPORTS1M, _C3D),),
+    "i3d": (
+        KeyMap("pytorch-i3d", i3d.KINETICS, _I3D),
+        KeyMap("torchvision GoogLeNet", i3d.KINETICS, _inception_v1(), flat=True),
+    ),
     **{name: (KeyMap("pytorchvideo", zoo.SPECS[name], _ZOO[name]),) for name in _ZOO},
 }
-"""For each backbone the sources whose files it takes."""
+"""For each backbone the sources whose files it takes; its own checkpoints it takes besides."""

@@ -31,19 +31,23 @@ class WeightsFile:
     metadata: Mapping[str, str]
 
 
-def read_weights_file(path: Path) -> WeightsFile:
-    """The tensors of a .safetensors, .pt, .pth or .pyth file; WeightsError for anything else."""
+def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
+    """The tensors of a .safetensors, .pt, .pth or .pyth file; WeightsError for anything else.
+
+    suffix: what the file will be called, where it has not got its name yet.
+    """
+    suffix = path.suffix if suffix is None else suffix
     if not path.is_file():
         raise WeightsError(path, "no such weights file")
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
                 tensors = {key: file.get_tensor(key) for key in list(file.keys())}
                 return WeightsFile(path, tensors, file.metadata() or {})
         except (SafetensorError, OSError) as error:
             raise WeightsError(path, f"a damaged safetensors file ({error})") from None
-    if path.suffix not in PICKLES:
-        raise WeightsError(path, f"weights are {', '.join(SUFFIXES)}, not {path.suffix!r}")
+    if suffix not in PICKLES:
+        raise WeightsError(path, f"weights are {', '.join(SUFFIXES)} files, not {suffix!r}")
     return WeightsFile(path, _unwrap(path, _read_pickle(path)), {})
 
 
@@ -70,4 +74,6 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
     bad = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if bad:
         raise WeightsError(path, f"no state dict: {bad[0]!r} is no tensor")
-    return {str(key): value for key, value in content.items()}
+    # Saved from inside DataParallel, every name starts with it.
+    wrapped = all(str(key).startswith("module.") for key in content)
+    return {str(k).removeprefix("module.") if wrapped else str(k): v for k, v in content.items()}

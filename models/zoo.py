@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.heads import MeanHead
 
 _MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 
@@ -88,35 +89,25 @@ def _hub(name: str) -> Any:
         return getattr(importlib.import_module("pytorchvideo.models.hub"), name)
 
 
-class MeanHead(nn.Module):
-    """Features (B, D, T) -> logits (B, K): mean over time, dropout, linear."""
-
-    def __init__(self, linear: nn.Linear, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = linear
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.dropout(features.mean(dim=2)))
-        return logits
-
-
 class VideoResNet(Backbone):
-    """A pytorchvideo network that is one chain of blocks: C2D, I3D, Slow, R(2+1)D, CSN.
-
-    Stages are named as their endpoints: stem, res2, (pool2,) res3, res4, res5.
-    """
+    """A pytorchvideo network that is one chain of blocks: Slow, R(2+1)D, CSN."""
 
     classifier = "head.linear"
+    slides_in_time = True
+    block_names: tuple[str, ...] = ("stem", "res2", "res3", "res4", "res5")
 
     def __init__(self, net: Any, spec: ClipSpec, *, dropout: float = 0.5) -> None:
         super().__init__(spec)
         *blocks, head = net.blocks
-        names = ["stem", "res2", "res3", "res4", "res5"]
-        if len(blocks) == 6:
-            names.insert(2, "pool2")
-        self.stages = nn.ModuleDict(dict(zip(names, blocks, strict=True)))
+        self.stages = nn.ModuleDict(dict(zip(self.block_names, blocks, strict=True)))
         self.head = MeanHead(head.proj, dropout)
+
+
+class PairPooledResNet(VideoResNet):
+    """C2D and I3D: the same chain with frames max-pooled in pairs after res2."""
+
+    block_names = ("stem", "res2", "pool2", "res3", "res4", "res5")
+    min_frames = 2
 
 
 class X3DHead(nn.Module):
@@ -252,37 +243,34 @@ class MViT(Backbone):
         return x[:, 0].float()[:, :, None]
 
 
-def _resnet(
-    name: str, spec: ClipSpec, num_classes: int, *, dropout: float = 0.5, min_frames: int = 1
-) -> VideoResNet:
-    if spec.num_frames < min_frames:
-        raise ValueError(f"{name} needs at least {min_frames} frames; asked for {spec.num_frames}")
-    return VideoResNet(_hub(name)(model_num_class=num_classes), spec, dropout=dropout)
-
-
-def i3d_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
+def i3d_r50(num_classes: int, spec: ClipSpec | None = None) -> PairPooledResNet:
     """ResNet-50 with inflated 3x1x1 kernels, 8 frames at stride 8."""
-    return _resnet("i3d_r50", spec or SPECS["i3d_r50"], num_classes, min_frames=2)
+    net = _hub("i3d_r50")(model_num_class=num_classes)
+    return PairPooledResNet(net, spec or SPECS["i3d_r50"])
 
 
-def c2d_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
+def c2d_r50(num_classes: int, spec: ClipSpec | None = None) -> PairPooledResNet:
     """ResNet-50 frame by frame but for one pooling over pairs, 8 frames at stride 8."""
-    return _resnet("c2d_r50", spec or SPECS["c2d_r50"], num_classes, min_frames=2)
+    net = _hub("c2d_r50")(model_num_class=num_classes)
+    return PairPooledResNet(net, spec or SPECS["c2d_r50"])
 
 
 def slow_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
     """The slow path of SlowFast alone, 8 frames at stride 8."""
-    return _resnet("slow_r50", spec or SPECS["slow_r50"], num_classes)
+    net = _hub("slow_r50")(model_num_class=num_classes)
+    return VideoResNet(net, spec or SPECS["slow_r50"])
 
 
 def r2plus1d_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
     """R(2+1)D with bottlenecks (Tran et al. 2018), 16 frames at stride 4."""
-    return _resnet("r2plus1d_r50", spec or SPECS["r2plus1d_r50"], num_classes)
+    net = _hub("r2plus1d_r50")(model_num_class=num_classes)
+    return VideoResNet(net, spec or SPECS["r2plus1d_r50"])
 
 
 def csn_r101(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
     """ir-CSN of depth 101 (Tran et al. 2019), 32 frames at stride 2."""
-    return _resnet("csn_r101", spec or SPECS["csn_r101"], num_classes, dropout=0.0)
+    net = _hub("csn_r101")(model_num_class=num_classes)
+    return VideoResNet(net, spec or SPECS["csn_r101"], dropout=0.0)
 
 
 def slowfast_r50(num_classes: int, spec: ClipSpec | None = None) -> SlowFast:
