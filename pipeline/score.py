@@ -82,6 +82,10 @@ class Scorer:
             damaged=np.array([r[2] for r in rows], dtype=np.bool_),
         )
 
+    def logits(self, clips: UInt8) -> Tensor:
+        """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
+        return self._head(self._features(clips))
+
     def _windows(
         self, track: Iterator[Sampled[UInt8]], hop: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
