@@ -93,6 +93,7 @@ class VideoResNet(Backbone):
     """A pytorchvideo network that is one chain of blocks: Slow, R(2+1)D, CSN."""
 
     classifier = "head.linear"
+    slides_in_time = True
     block_names: tuple[str, ...] = ("stem", "res2", "res3", "res4", "res5")
 
     def __init__(self, net: Any, spec: ClipSpec, *, dropout: float = 0.5) -> None:

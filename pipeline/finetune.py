@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from touchline.models.backbone import Backbone, normalise
 from touchline.models.checkpoint import TrainedModel
-from touchline.models.inference import pick_device, pick_dtype
+from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.dataset import (
     Augmentation,
     LabelledClip,
@@ -180,12 +180,14 @@ class _Network:
     def __init__(self, backbone: Backbone, options: TrainOptions, device: str) -> None:
         self.device = pick_device(device)
         self.dtype = pick_dtype(options.precision, self.device)
-        self.backbone = backbone.to(self.device)
+        self.backbone = backbone = backbone.to(self.device)
         self.backbone.freeze(options.freeze)
         # Between the stages of a network of several paths stands more than one tensor.
         whole_trunk = options.freeze == len(backbone.stages)
         self.cut = options.freeze if backbone.single_path or whole_trunk else 0
         self.batch_size = options.batch_size
+        # BatchNorm of frozen stages is folded: the same function, about twice as fast.
+        self.frozen = fast_copy(backbone, self.device, self.dtype) if self.cut else backbone
 
     def _autocast(self) -> torch.autocast:
         enabled = self.dtype != torch.float32
@@ -208,13 +210,12 @@ class _Network:
         return torch.cat(carried)
 
     def _frozen(self, clips: Tensor) -> Tensor:
-        backbone, N = self.backbone, len(clips)
-        with self._autocast():
-            x: Tensor = backbone.enter(normalise(clips.transpose(1, 2), backbone.spec))
-            x = backbone.run_stages(x, stop=self.cut)
-            if self.cut == len(backbone.stages):
-                return backbone.leave(x, N).float()
-            return x.reshape(N, -1, *x.shape[1:]) if backbone.framewise else x
+        backbone, N = self.frozen, len(clips)
+        pixels = normalise(clips.transpose(1, 2), backbone.spec).to(self.dtype)
+        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=self.cut)
+        if self.cut == len(backbone.stages):
+            return backbone.leave(x, N).float()
+        return x.reshape(N, -1, *x.shape[1:]) if backbone.framewise else x
 
     def finish(self, x: Tensor) -> Tensor:
         """What `carry` gave, (B, ...) -> logits (B, K) float32."""

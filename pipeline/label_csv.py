@@ -1,49 +1,65 @@
-"""Our own label file: CSV with the columns video, label, start_s, end_s, group."""
+"""Our own label file, CSV, and the folder of one subfolder per class."""
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
-import math
-import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.label_source import (
+    FOOTAGE_SUFFIXES,
+    LabelSource,
+    LabelTarget,
+    make_example,
+    nearest,
+    parse_number,
+    relative_name,
+)
 from touchline.pipeline.types import Example
 
 REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
 COLUMNS = (*REQUIRED_COLUMNS, "group")
+TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
+
+# Exports guard cells that a spreadsheet would run as a formula with an apostrophe.
+GUARDED = re.compile(r"^'(?=[=+\-@\t\r])")
+
+SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
-def read_csv(path: Path, text: str, *, footage_folder: Path) -> list[Example]:
-    """The examples of our CSV, one per row; further columns are ignored.
+def read_csv(source: LabelSource) -> list[Example]:
+    """One example per row; columns that are not ours are ignored.
 
-    Both times empty: the whole file. Videos are relative to `footage_folder`. Without a group
-    (column or cell) a file is its own group. Errors name the line.
+    Both times empty: the whole file. `visible` and `peak_s` are read where they are columns, and
+    `score` beside `peak_s`, as in our events.csv (alone it may well be the score of the match).
     """
-    rows = _rows(path, text)
+    rows = _rows(source)
     first = next(rows, None)
     if first is None:
-        raise LabelsError(path, f"the file is empty; its first line must be {','.join(COLUMNS)}")
+        raise LabelsError(
+            source.path, f"the file is empty; its first line must be {','.join(COLUMNS)}"
+        )
     header = [name.strip() for name in first[1]]
-    _check_header(path, first[0], header)
+    _check_header(source.path, first[0], header)
     examples = []
     for line, row in rows:
         where = f"line {line}"
         if len(row) != len(header):
             raise LabelsError(
-                path, f"{where}: {len(row)} cells; the first line names {len(header)} columns"
+                source.path,
+                f"{where}: {len(row)} cells; the first line names {len(header)} columns",
             )
-        cells = dict(zip(header, (cell.strip() for cell in row), strict=True))
-        examples.append(_example(path, where, cells, footage_folder=footage_folder))
+        cells = (GUARDED.sub("", cell.strip()) for cell in row)
+        examples.append(_example(source, where, dict(zip(header, cells, strict=True))))
     return examples
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(source: LabelSource) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it starts on."""
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(source.text, newline=""), strict=True)
     start = 1
     try:
         for row in reader:
@@ -51,7 +67,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
                 yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
-        raise LabelsError(path, f"line {start}: not CSV ({error})") from error
+        raise LabelsError(source.path, f"line {start}: not CSV ({error})") from error
 
 
 def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
@@ -64,97 +80,130 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
         elif near := nearest(name, header):
             hint = f"is {near!r} meant?"
         raise LabelsError(path, f"line {line}: no column {name!r}; {hint}")
-    for name in COLUMNS:
+    for name in (*COLUMNS, "visible", "peak_s", "score"):
         if header.count(name) > 1:
             raise LabelsError(path, f"line {line}: {header.count(name)} columns {name!r}; keep one")
 
 
-def _example(path: Path, where: str, cells: dict[str, str], *, footage_folder: Path) -> Example:
-    video = cells["video"]
-    if not video:
+def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
+    path = source.path
+    if not cells["video"]:
         raise LabelsError(path, f"{where}: video is empty; name the footage file")
-    start, end = cells["start_s"], cells["end_s"]
-    if bool(start) != bool(end):
-        missing, given = ("end_s", "start_s") if start else ("start_s", "end_s")
+    if bool(cells["start_s"]) != bool(cells["end_s"]):
+        missing, given = ("end_s", "start_s") if cells["start_s"] else ("start_s", "end_s")
         raise LabelsError(
             path, f"{where}: {given} without {missing}; give both, or neither for the whole clip"
         )
+    start_s, end_s, peak_s = (
+        _seconds(path, where, name, cells.get(name, "")) for name in ("start_s", "end_s", "peak_s")
+    )
+    if peak_s is not None and not (
+        start_s is not None and end_s is not None and start_s <= peak_s <= end_s
+    ):
+        raise LabelsError(path, f"{where}: peak_s {peak_s:g} is not between start_s and end_s")
     return make_example(
-        path,
+        source,
         where,
-        video=video,
+        video=cells["video"],
         label=cells["label"],
         group=cells.get("group", ""),
-        start_s=parse_seconds(path, where, "start_s", start) if start else None,
-        end_s=parse_seconds(path, where, "end_s", end) if end else None,
-        footage_folder=footage_folder,
+        start_s=start_s,
+        end_s=end_s,
+        visible=_visible(path, where, cells.get("visible", "")),
+        peak_s=peak_s,
+        score=_score(path, where, cells) if "peak_s" in cells else 1.0,
     )
 
 
-def write_csv(examples: Iterable[Example], *, relative_to: Path) -> str:
-    """Our CSV as text; footage below `relative_to` is named relative to it."""
+def _seconds(path: Path, where: str, name: str, cell: str) -> float | None:
+    return parse_number(path, f"{where}: {name}", cell) if cell else None
+
+
+def _visible(path: Path, where: str, cell: str) -> bool:
+    if cell.casefold() not in TRUTH:
+        raise LabelsError(path, f"{where}: visible is {cell!r}; it must be true or false")
+    return TRUTH[cell.casefold()]
+
+
+def _score(path: Path, where: str, cells: dict[str, str]) -> float:
+    if not cells.get("score"):
+        return 1.0
+    score = parse_number(path, f"{where}: score", cells["score"])
+    if score > 1:
+        raise LabelsError(path, f"{where}: score is {score:g}; it must be in [0, 1]")
+    return score
+
+
+def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
+    """Our CSV as text, footage named relative to its folder.
+
+    The columns visible, and peak_s with score, are there where some example needs them.
+    """
+    visible = any(not e.visible for e in examples)
+    detected = any(e.peak_s is not None or e.score != 1 for e in examples)
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for example in examples:
-        start = "" if example.start_s is None else repr(example.start_s)
-        end = "" if example.end_s is None else repr(example.end_s)
-        video = relative_name(example.path, relative_to)
-        writer.writerow([video, example.label, start, end, example.group])
+    extra = ("visible",) * visible + ("peak_s", "score") * detected
+    writer.writerow((*COLUMNS, *extra))
+    for e in examples:
+        row = [
+            relative_name(e.path, target.folder),
+            e.label,
+            _cell(e.start_s),
+            _cell(e.end_s),
+            e.group,
+        ]
+        row += [str(e.visible).lower()] * visible + [_cell(e.peak_s), _cell(e.score)] * detected
+        writer.writerow(row)
     return out.getvalue()
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like `name`, whatever the case; None where nothing comes close."""
-    by_folded = {other.casefold(): other for other in sorted(names, reverse=True)}
-    found = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+def _cell(value: float | None) -> str:
+    return "" if value is None else repr(value)
 
 
-def parse_seconds(path: Path, where: str, what: str, text: str) -> float:
-    """A time in seconds, finite and not negative; LabelsError otherwise."""
-    try:
-        value = float(text)
-    except ValueError:
-        raise LabelsError(
-            path, f"{where}: {what} is {text!r}; it must be a number of seconds, such as 12.5"
-        ) from None
-    if not math.isfinite(value) or value < 0:
-        raise LabelsError(path, f"{where}: {what} is {text!r}; it must be 0 s or later")
-    return value
+def read_class_folders(source: LabelSource) -> list[Example]:
+    """Each subfolder is a class, each footage file in it a whole-file example.
 
-
-def make_example(
-    path: Path,
-    where: str,
-    *,
-    video: str,
-    label: str,
-    footage_folder: Path,
-    group: str = "",
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> Example:
-    """An example out of checked parts: the rules every label format shares.
-
-    The label must not be empty and the end not before the start. Without a group the footage's
-    name is the group, so that a file is never in two.
+    A folder between class and file (goal/match_A/1.mp4) is the group. Hidden files and files that
+    are not footage are passed over.
     """
-    if not label.strip():
-        raise LabelsError(path, f"{where}: the label is empty; name the class")
-    if start_s is not None and end_s is not None and end_s < start_s:
-        raise LabelsError(path, f"{where}: end_s {end_s:g} is before start_s {start_s:g}")
-    return Example(
-        path=Path(os.path.normpath(footage_folder / video)),
-        label=label.strip(),
-        group=group.strip() or Path(os.path.normpath(video)).as_posix(),
-        start_s=start_s,
-        end_s=end_s,
-        source=f"{path} {where}",
-    )
+    root = source.path
+    if (root / "labels.csv").is_file():
+        raise LabelsError(
+            root,
+            "there is a labels.csv in this folder: name that file, or move it away to take each "
+            "subfolder for a class",
+        )
+    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
+    if not folders:
+        raise LabelsError(root, "no subfolders; give a label file, or a folder with one per class")
+    if {f.name.casefold() for f in folders} <= SPLIT_FOLDERS:
+        raise LabelsError(
+            root, f"its subfolders are parts of a split, not classes; name {folders[0]}"
+        )
+    return [example for folder in folders for example in _class_folder(source, folder)]
 
 
-def relative_name(footage: Path, folder: Path) -> str:
-    """The footage's name as a label file in `folder` gives it, with forward slashes."""
-    here, there = Path(os.path.abspath(folder)), Path(os.path.abspath(footage))  # noqa: PTH100
-    return (there.relative_to(here) if there.is_relative_to(here) else there).as_posix()
+def _class_folder(source: LabelSource, folder: Path) -> Iterator[Example]:
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in FOOTAGE_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    ]
+    if not files:
+        raise LabelsError(
+            source.path, f"{folder.name}: no footage in this class; fill it or remove it"
+        )
+    for path in files:
+        between = path.parent.relative_to(folder).as_posix()
+        name = path.relative_to(source.path).as_posix()
+        yield make_example(
+            source,
+            name,
+            video=relative_name(path, source.footage_folder),
+            label=folder.name,
+            group="" if between == "." else between,
+        )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.label_csv import nearest, read_csv
+from touchline.pipeline.label_formats import BY_NAME, WRITABLE, recognise
+from touchline.pipeline.label_source import LabelSource, LabelTarget, nearest
 from touchline.pipeline.types import BACKGROUND, Example
 
 NUM_STARTS = 16
@@ -27,34 +28,66 @@ def read_labels(
     path: str | os.PathLike[str],
     *,
     footage_folder: str | os.PathLike[str] | None = None,
+    rate_hz: float | None = None,
     allow_empty: bool = False,
 ) -> list[Example]:
-    """The examples of a label file, in its order; at least one unless `allow_empty`.
+    """The examples of a label file or folder of any format in the table, in its order.
 
-    Footage is named relative to `footage_folder`, by default the label file's own folder; it need
-    not exist. Raises LabelsError naming the line.
+    There is at least one unless `allow_empty`. Footage is named relative to `footage_folder`, by
+    default where the labels lie; it need not exist. rate_hz is the frames per second of formats
+    that count frames and do not say it. Raises LabelsError naming the line or the JSON path.
     """
+    if rate_hz is not None and not 0 < rate_hz <= 1000:
+        raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
     path = Path(path)
-    folder = path.parent if footage_folder is None else Path(footage_folder)
-    examples = read_csv(path, read_text(path), footage_folder=folder)
+    beside = path if path.is_dir() else path.parent
+    folder = beside if footage_folder is None else Path(footage_folder)
+    source = LabelSource(path, folder, rate_hz)
+    examples = recognise(source).read(source)
     if not examples and not allow_empty:
         raise LabelsError(path, "there are no labels in it")
     return examples
 
 
-def read_text(path: Path) -> str:
-    """The file as text, UTF-8 with or without a byte order mark; LabelsError otherwise."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise LabelsError(path, "no such file") from None
-    except IsADirectoryError:
-        raise LabelsError(path, "this is a folder; name the label file in it") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise LabelsError(path, f"line {line}: not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise LabelsError(path, f"cannot be read: {error.strerror}") from error
+def label_texts(
+    examples: Sequence[Example],
+    path: Path,
+    *,
+    format_name: str,
+    rate_hz: float | None = None,
+) -> dict[Path, str]:
+    """The examples as label files of another format: what to write where.
+
+    One file, `path`; or, for a format of one video per file and several videos, one per video in
+    the folder `path`. ValueError names what the format cannot hold.
+    """
+    form = BY_NAME.get(format_name)
+    if form is None or form.write is None:
+        raise ValueError(f"{format_name!r} cannot be written; choose one of {', '.join(WRITABLE)}")
+    for example in examples:
+        if form.needs_times and example.start_s is None:
+            raise ValueError(f"{example.source}: no times, and {form.name} cannot do without")
+    videos = sorted({example.path for example in examples})
+    if not form.one_video or len(videos) < 2:
+        return {path: form.write(examples, LabelTarget(path.parent, rate_hz))}
+    texts = {}
+    for video in videos:
+        file = path / f"{video.stem}{form.suffix}"
+        if file in texts:
+            raise ValueError(f"two videos are called {video.stem}; write them apart")
+        mine = [example for example in examples if example.path == video]
+        texts[file] = form.write(mine, LabelTarget(path, rate_hz))
+    return texts
+
+
+def with_times(examples: Iterable[Example], durations: Mapping[Path, float]) -> list[Example]:
+    """The examples, those of whole files with the times of the file where `durations` has it."""
+    return [
+        replace(example, start_s=0.0, end_s=durations[example.path])
+        if example.start_s is None and example.path in durations
+        else example
+        for example in examples
+    ]
 
 
 def class_names(examples: Iterable[Example]) -> tuple[str, ...]:

@@ -6,11 +6,8 @@ footage can be moved together and `events.csv` can be read back as labels.
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import io
 import json
-import math
 import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -22,25 +19,11 @@ from typing import Any
 import numpy as np
 
 from touchline.models.errors import LabelsError, TouchlineError
+from touchline.pipeline import write_chapters, write_edits, write_tables
+from touchline.pipeline.sheet import Sheet
+from touchline.pipeline.timing import FrameRate, MatchClock, rate_of_footage
+from touchline.pipeline.timing import timecode as timecode
 from touchline.pipeline.types import Event, FootageHealth, MatchResult, ScoreTrack
-
-EVENTS_JSON_VERSION = 1
-
-CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")
-
-# A spreadsheet takes a cell that begins with one of these for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def timecode(time_s: float) -> str:
-    """H:MM:SS.mmm, rounded to the millisecond before it is divided (59.9996 -> 0:01:00.000)."""
-    if not math.isfinite(time_s):
-        raise ValueError(f"time_s is {time_s}; it must be a finite number of seconds")
-    milliseconds = math.floor(abs(time_s) * 1000 + 0.5)
-    minutes, ms = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    sign = "-" if time_s < 0 and milliseconds else ""
-    return f"{sign}{hours}:{minutes:02d}:{ms // 1000:02d}.{ms % 1000:03d}"
 
 
 @contextmanager
@@ -62,7 +45,8 @@ def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write `content` to `path` whole or not at all; text as UTF-8, line ends as given."""
-    raw = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    # A file name that is not UTF-8 must not make a file that is not UTF-8.
+    raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
     with beside(path) as temporary, temporary.open("xb") as file:
         file.write(raw)
         file.flush()
@@ -70,112 +54,94 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     return Path(path)
 
 
-def video_reference(footage: Path, folder: Path) -> str:
-    """The footage's path relative to `folder`, with forward slashes; absolute on another drive."""
-    try:
-        return Path(os.path.relpath(footage, folder)).as_posix()
-    except ValueError:
-        return footage.resolve().as_posix()
-
-
-def in_time_order(events: Iterable[Event]) -> list[Event]:
-    """Events by start, then peak, then label."""
-    return sorted(events, key=lambda e: (e.start_s, e.peak_s, e.label, -e.score))
-
-
-def text_cell(text: str) -> str:
-    """A CSV text cell that no spreadsheet runs as a formula and no reader splits."""
-    safe = "'" + text if text.startswith(FORMULA_STARTS) else text
-    # csv.writer quotes the line end it writes, a line feed, but not a carriage return.
-    return safe.replace("\r", " ")
-
-
-def events_csv(result: MatchResult, folder: Path) -> str:
-    """The accepted events, one row each, in time order."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow(CSV_COLUMNS)
-    video = text_cell(video_reference(result.path, folder))
-    for event in in_time_order(result.accepted):
-        times = (event.start_s, event.end_s, event.peak_s)
-        rows.writerow(
-            [video, text_cell(event.label)]
-            + [f"{t:.3f}" for t in times]
-            + [f"{event.score:.4f}"]
-            + [timecode(t) for t in times]
-        )
-    return out.getvalue()
-
-
-def events_json(result: MatchResult, folder: Path) -> str:
-    """All candidates with `accepted`, beside footage health, model and options.
-
-    `result.options["model"]`, where there is one, becomes the document's `model`.
-    """
-    accepted = set(result.accepted)
-    options = {key: value for key, value in result.options.items() if key != "model"}
-    document = {
-        "version": EVENTS_JSON_VERSION,
-        "video": video_reference(result.path, folder),
-        "footage": None if result.health is None else dataclasses.asdict(result.health),
-        "model": result.options.get("model", {}),
-        "options": options,
-        "events": [
-            _event_row(event, accepted=event in accepted)
-            for event in in_time_order({*result.candidates, *result.accepted})
-        ],
-    }
-    if result.error is not None:
-        document["error"] = result.error
-    return json.dumps(document, indent=1, allow_nan=False, default=_json_value) + "\n"
-
-
-def _event_row(event: Event, *, accepted: bool) -> dict[str, Any]:
-    times = {name: round(getattr(event, name), 6) for name in ("start_s", "end_s", "peak_s")}
-    return {
-        "label": event.label,
-        **times,
-        "score": round(event.score, 6),
-        "accepted": accepted,
-    }
-
-
-def _json_value(value: object) -> object:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"events.json cannot hold {type(value).__name__} {value!r}")
-
-
 @dataclass(frozen=True)
 class Writer:
-    """One output format: the name of its file in OUT/<stem>/ and what makes its content."""
+    """One output format: the name of its file in OUT/<stem>/, what makes its text, what it is."""
 
     file_name: str
-    render: Callable[[MatchResult, Path], str]
+    text: Callable[[Sheet], str]
+    about: str
 
 
 WRITERS = {
-    "csv": Writer("events.csv", events_csv),
-    "json": Writer("events.json", events_json),
+    "csv": Writer("events.csv", write_tables.csv_text, "accepted events as a table"),
+    "json": Writer(
+        "events.json", write_tables.json_text, "all candidates, footage, model, options"
+    ),
+    "jsonl": Writer("events.jsonl", write_tables.jsonl_text, "all candidates, one object per line"),
+    "soccernet": Writer(
+        "results_spotting.json", write_tables.soccernet_text, "SoccerNet action spotting results"
+    ),
+    "activitynet": Writer(
+        "activitynet.json", write_tables.activitynet_text, "ActivityNet 1.3 detections"
+    ),
+    "labelstudio": Writer(
+        "label_studio.json", write_tables.label_studio_text, "Label Studio pre-annotations"
+    ),
+    "cvat": Writer("cvat.xml", write_tables.cvat_text, "CVAT for video 1.1 pre-annotations"),
+    "vtt": Writer("events.vtt", write_chapters.vtt_text, "WebVTT subtitles"),
+    "vtt-chapters": Writer(
+        "chapters.vtt", write_chapters.vtt_chapters_text, "WebVTT chapters for web players"
+    ),
+    "srt": Writer("events.srt", write_chapters.srt_text, "SubRip subtitles"),
+    "ffmetadata": Writer(
+        "chapters.ffmeta", write_chapters.ffmetadata_text, "chapters for FFmpeg to put in the file"
+    ),
+    "youtube": Writer(
+        "youtube.txt", write_chapters.youtube_text, "chapters for a YouTube description"
+    ),
+    "edl": Writer("events.edl", write_edits.edl_text, "CMX 3600 edit list"),
+    "fcpxml": Writer("events.fcpxml", write_edits.fcpxml_text, "Final Cut Pro, DaVinci Resolve"),
+    "otio": Writer("events.otio", write_edits.otio_text, "OpenTimelineIO (extra: edit)"),
+    "premiere": Writer(
+        "premiere.xml", write_edits.premiere_text, "Premiere Pro: Final Cut Pro 7 XML (extra: edit)"
+    ),
+    "losslesscut": Writer("events.llc", write_edits.losslesscut_text, "LosslessCut project"),
+    "xspf": Writer("events.xspf", write_edits.xspf_text, "VLC playlist"),
+    "m3u": Writer("events.m3u8", write_edits.m3u_text, "VLC playlist, the older format"),
 }
 
 
 def write_result(
-    result: MatchResult, folder: str | os.PathLike[str], *, formats: Iterable[str] = ("csv", "json")
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    formats: Iterable[str] = ("csv", "json"),
+    rate: FrameRate | None = None,
+    clock: MatchClock | None = None,
 ) -> list[Path]:
-    """Write `result` to `folder` in every format named; the paths, in the order of the names."""
+    """Write `result` to `folder` in every format named; the paths, in the order of the names.
+
+    rate and clock default to what the footage's health and the result's options say. ValueError,
+    before anything is written, for an unknown format or one that cannot hold this result.
+    """
     names = list(formats)
     for name in names:
         if name not in WRITERS:
             raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
-    written = []
-    for name in names:
-        writer = WRITERS[name]
-        path = Path(folder) / writer.file_name
-        written.append(write_atomic(path, writer.render(result, Path(folder))))
-    return written
+    sheet = result_sheet(result, folder, rate=rate, clock=clock)
+    texts = [(WRITERS[name].file_name, WRITERS[name].text(sheet)) for name in names]
+    return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
+
+
+def events_json(result: MatchResult, folder: str | os.PathLike[str]) -> str:
+    """What events.json in `folder` holds."""
+    return WRITERS["json"].text(result_sheet(result, folder))
+
+
+def result_sheet(
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    rate: FrameRate | None = None,
+    clock: MatchClock | None = None,
+) -> Sheet:
+    """What writers and the report are given; defaults as for `write_result`."""
+    if rate is None and result.health is not None:
+        rate = rate_of_footage(result.health)
+    if clock is None:
+        clock = MatchClock.from_options(result.options)
+    return Sheet(result, Path(folder), rate, clock)
 
 
 def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
@@ -189,9 +155,11 @@ def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
         raise LabelsError(source, f"is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("events"), list):
         raise LabelsError(source, 'has no list "events": is it a file that touchline wrote?')
-    if document.get("version") != EVENTS_JSON_VERSION:
+    expected = write_tables.EVENTS_JSON_VERSION
+    if document.get("version") != expected:
         raise LabelsError(
-            source, f"is version {document.get('version')!r}; this reads {EVENTS_JSON_VERSION}"
+            source,
+            f"is version {document.get('version')!r}; this reads {expected}",
         )
     rows = [_read_event(source, k, row) for k, row in enumerate(document["events"])]
     options = dict(document.get("options") or {})

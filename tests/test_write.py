@@ -11,11 +11,9 @@ import pytest
 from touchline.models.errors import LabelsError, TouchlineError
 from touchline.pipeline.types import Event, FootageHealth, MatchResult, ScoreTrack
 from touchline.pipeline.write import (
-    events_csv,
     load_track,
     read_events_json,
     save_track,
-    timecode,
     write_atomic,
     write_result,
 )
@@ -38,22 +36,6 @@ def result(tmp_path: Path, **changes: object) -> MatchResult:
     return MatchResult(**(fields | changes))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("time_s", "text"),
-    [
-        (0.0, "0:00:00.000"),
-        (59.9996, "0:01:00.000"),
-        (3599.9995, "1:00:00.000"),
-        (5025.25, "1:23:45.250"),
-        (36000.0004, "10:00:00.000"),
-        (-1.5, "-0:00:01.500"),
-        (-0.0001, "0:00:00.000"),
-    ],
-)
-def test_timecode_rounds_before_it_divides(time_s: float, text: str) -> None:
-    assert timecode(time_s) == text
-
-
 def test_csv_holds_accepted_events_in_time_order(tmp_path: Path) -> None:
     (path,) = write_result(result(tmp_path), tmp_path / "out" / "final", formats=["csv"])
     assert path.read_text() == (
@@ -68,8 +50,8 @@ def test_csv_holds_accepted_events_in_time_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
 def test_csv_cells_that_a_spreadsheet_would_run_are_text(tmp_path: Path, start: str) -> None:
     evil = Event(start + "HYPERLINK()", 0.0, 1.0, 0.5)
-    text = events_csv(result(tmp_path, accepted=(evil,)), tmp_path)
-    row = next(csv.DictReader(io.StringIO(text, newline="")))
+    (path,) = write_result(result(tmp_path, accepted=(evil,)), tmp_path, formats=["csv"])
+    row = next(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
     assert row["label"] == "'" + start.replace("\r", " ") + "HYPERLINK()"
 
 

@@ -12,7 +12,10 @@ import typer
 from touchline.models.errors import TouchlineError
 from touchline.tools import console
 from touchline.tools.bench import bench_app
+from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
+from touchline.tools.evaluate import evaluate_command
+from touchline.tools.labels import labels_command
 from touchline.tools.train import train_command
 
 app = typer.Typer(
@@ -25,6 +28,9 @@ app = typer.Typer(
 )
 app.command("detect")(detect_command)
 app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
+app.command("labels")(labels_command)
+app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")
 
 
