@@ -40,15 +40,23 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
     if not path.is_file():
         raise WeightsError(path, "no such weights file")
     if suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-                return WeightsFile(path, tensors, file.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(path, f"a damaged safetensors file ({error})") from None
+        metadata = read_metadata(path)
+        with safe_open(path, framework="pt") as file:
+            return WeightsFile(path, {k: file.get_tensor(k) for k in list(file.keys())}, metadata)
     if suffix not in PICKLES:
         raise WeightsError(path, f"weights are {', '.join(SUFFIXES)} files, not {suffix!r}")
     return WeightsFile(path, _unwrap(path, _read_pickle(path)), {})
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself; WeightsError where it is none."""
+    if not path.is_file():
+        raise WeightsError(path, "no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(path, f"a damaged safetensors file ({error})") from None
 
 
 def _read_pickle(path: Path) -> Any:
