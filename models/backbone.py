@@ -68,6 +68,13 @@ class Backbone(nn.Module):
     framewise = False
     """True where the trunk works frame by frame, so that overlapping windows share features."""
 
+    slides_in_time = False
+    """True where the trunk is convolutional in time and gives one feature per so many frames.
+
+    Such a trunk can run over footage of any length while the head slides over what comes out;
+    windows then see their surroundings where a clip on its own sees zero padding.
+    """
+
     single_path = True
     """True where one tensor passes between stages, so that features can be cached there."""
 

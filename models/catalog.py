@@ -11,6 +11,7 @@ from touchline.models.c3d import c3d
 from touchline.models.cnn_lstm import cnn_lstm, cnn_lstm_r50
 from touchline.models.i3d import i3d
 from touchline.models.mobilenet3d import mobilenet3d
+from touchline.models.motion_net import motion_net
 
 # Each takes (num_classes, spec); spec None means the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
@@ -31,6 +32,7 @@ BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "csn_r101": zoo.csn_r101,
     "mvit_b_16x4": zoo.mvit_b_16x4,
     "mvit_b_32x3": zoo.mvit_b_32x3,
+    "motion_net": motion_net,
 }
 
 

@@ -41,6 +41,7 @@ class CNNLSTM(Backbone):
     """
 
     framewise = True
+    slides_in_time = True
     min_size_px = 32
     classifier = "head.linear"
 

@@ -126,6 +126,7 @@ class InceptionI3D(Backbone):
     """RGB stream of I3D; 64 frames give features (B, 1024, 8)."""
 
     classifier = "head.linear"
+    slides_in_time = True
 
     def __init__(self, spec: ClipSpec, num_classes: int, *, dropout: float = 0.5) -> None:
         super().__init__(spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,14 +99,18 @@ class FlatConv3d(nn.Module):
         kt, kh, kw = conv.kernel_size
         self.over_time = (kh, kw) == (1, 1) and kt > 1
         taps = conv.weight[..., 0] if self.over_time else conv.weight[:, :, 0]
-        axes = slice(0, 2) if self.over_time else slice(1, 3)
+        first = 0 if self.over_time else 1
+
+        def pair(sizes: Sequence[int]) -> tuple[int, int]:
+            return int(sizes[first]), int(sizes[first + 1])
+
         self.conv = nn.Conv2d(
             conv.in_channels,
             conv.out_channels,
-            conv.kernel_size[axes],
-            tuple(int(n) for n in conv.stride[axes]),
-            conv.padding[axes],
-            conv.dilation[axes],
+            pair(conv.kernel_size),
+            pair(conv.stride),
+            pair(conv.padding),  # type: ignore[arg-type]
+            pair(conv.dilation),
             conv.groups,
             bias=conv.bias is not None,
         )
@@ -127,10 +132,10 @@ class FlatConv3d(nn.Module):
         B, C, T, H, W = x.shape
         x = x.contiguous(memory_format=torch.channels_last_3d).permute(0, 2, 3, 4, 1)
         if self.over_time:
-            y = self.conv(x.reshape(B, T, H * W, C).permute(0, 3, 1, 2))  # (B, C', T', H * W)
-            return y.unflatten(3, (H, W))
-        y = self.conv(x.reshape(B * T, H, W, C).permute(0, 3, 1, 2))  # (B * T, C', H', W')
-        return y.unflatten(0, (B, T)).transpose(1, 2)
+            y: Tensor = self.conv(x.reshape(B, T, H * W, C).permute(0, 3, 1, 2))
+            return y.reshape(*y.shape[:3], H, W)  # from (B, C', T', H * W)
+        y = self.conv(x.reshape(B * T, H, W, C).permute(0, 3, 1, 2))
+        return y.reshape(B, T, *y.shape[1:]).transpose(1, 2)  # from (B * T, C', H', W')
 
 
 def flatten_convolutions(root: nn.Module) -> None:

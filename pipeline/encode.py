@@ -16,7 +16,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.packets import CodedVideo, Span
+from touchline.pipeline.coded import CodedVideo, Span
 from touchline.pipeline.titles import Title, draw_title, planes, title_image
 from touchline.pipeline.types import UInt8
 

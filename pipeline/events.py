@@ -24,6 +24,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from touchline.pipeline.suppress import (
+    MICROSECOND_S,
+    in_time,
+    suppress_near,
+    suppress_replays,
+    without_replays_of,
+)
 from touchline.pipeline.types import Bool, Event, Float64, ScoreTrack
 
 SMOOTHING_REACH = 4.0
@@ -157,11 +164,7 @@ def find_candidates(
     if not 0.0 < floor <= 1.0:
         raise ValueError(f"floor is {floor}; it must be in (0, 1]")
     accepted, below = _search(track, operating_points, options or EventOptions(), floor=floor)
-    return sorted(accepted + below, key=_in_time)
-
-
-def _in_time(event: Event) -> tuple[float, float, str]:
-    return event.start_s, event.peak_s, event.label
+    return sorted(accepted + below, key=in_time)
 
 
 def _search(
@@ -192,8 +195,8 @@ def _search(
         rest = [event for event in found if event.score < point.threshold]
         kept = suppress_replays(kept, refractory_s=options.refractory_s)
         accepted += kept
-        below += _without_replays_of(kept, rest, options.refractory_s)
-    return sorted(accepted, key=_in_time), sorted(below, key=_in_time)
+        below += without_replays_of(kept, rest, options.refractory_s)
+    return sorted(accepted, key=in_time), sorted(below, key=in_time)
 
 
 def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
@@ -292,7 +295,11 @@ def _intervals(curve: _Curve, point: OperatingPoint, floor: float | None) -> lis
     if floor is not None:
         runs = runs + _candidate_runs(curve, runs, point.threshold, floor)
     events = [_interval(curve, i, j, point) for i, j in runs]
-    return [event for event in events if event.end_s - event.start_s >= point.min_length_s]
+    return [
+        event
+        for event in events
+        if event.end_s - event.start_s > point.min_length_s - MICROSECOND_S
+    ]
 
 
 def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]]:
@@ -302,7 +309,10 @@ def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]
     for i, j in _runs((curve.values >= low) & curve.usable):
         if curve.values[i:j].max() < point.threshold:
             continue
-        if joined and curve.left_s[i] - curve.right_s[joined[-1][1] - 1] <= point.join_s:
+        if (
+            joined
+            and curve.left_s[i] - curve.right_s[joined[-1][1] - 1] <= point.join_s + MICROSECOND_S
+        ):
             joined[-1] = (joined[-1][0], j)
         else:
             joined.append((i, j))
@@ -343,62 +353,3 @@ def _interval(curve: _Curve, i: int, j: int, point: OperatingPoint) -> Event:
         start_s = min(max(peak_s - point.max_length_s / 2, start_s), end_s - point.max_length_s)
         end_s = start_s + point.max_length_s
     return Event(curve.label, start_s, end_s, peak_s, float(curve.values[top]))
-
-
-def suppress_near(
-    events: list[Event], *, window_s: float, soft: bool = False, floor: float = 0.0
-) -> list[Event]:
-    """Non-maximum suppression among events of one class, by the distance of their peaks.
-
-    Best first (ties: the earlier), an event takes out the others whose peak is at most `window_s`
-    away; with `soft` it multiplies their score by (distance / window_s)^2 instead (Bodla et al.
-    2017, with the quadratic weight that Soares & Shah 2022 use for spots), and what falls below
-    `floor` goes.
-    """
-    if window_s <= 0 or len(events) < 2:
-        return events
-    events = sorted(events, key=_in_time)
-    peak_s = np.array([event.peak_s for event in events])
-    score = np.array([event.score for event in events])
-    kept: list[Event] = []
-    while True:
-        best = int(score.argmax())
-        if score[best] < floor or score[best] <= 0:
-            return sorted(kept, key=_in_time)
-        kept.append(replace(events[best], score=float(score[best])))
-        score[best] = -1.0
-        near = np.abs(peak_s - peak_s[best]) <= window_s
-        if soft:
-            weight = (np.abs(peak_s - peak_s[best])[near] / window_s) ** 2
-            score[near] = np.where(score[near] > 0, score[near] * weight, -1.0)
-        else:
-            score[near] = -1.0
-
-
-def suppress_replays(events: list[Event], *, refractory_s: float) -> list[Event]:
-    """Drop events of one class that peak at most `refractory_s` after the last one kept.
-
-    The first stays whatever the scores: a replay, seen closer, often scores higher.
-    """
-    kept: list[Event] = []
-    for event in sorted(events, key=_in_time):
-        if refractory_s > 0 and kept and event.peak_s - kept[-1].peak_s <= refractory_s:
-            continue
-        kept.append(event)
-    return kept
-
-
-def _without_replays_of(
-    kept: list[Event], candidates: list[Event], refractory_s: float
-) -> list[Event]:
-    """Candidates that replay neither an accepted event nor a better candidate; best first."""
-    if refractory_s <= 0:
-        return candidates
-    before = [event.peak_s for event in kept]
-    rest = []
-    for event in sorted(candidates, key=lambda event: (-event.score, event.peak_s)):
-        if any(0 <= event.peak_s - peak_s <= refractory_s for peak_s in before):
-            continue
-        before.append(event.peak_s)
-        rest.append(event)
-    return rest

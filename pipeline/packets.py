@@ -1,287 +1,211 @@
-"""Coded video as packets: where frames lie, where a stream can be cut, H.264 parameter sets.
+"""Which packets need not be decoded at all, because no sampled frame depends on them.
 
-Packets come in decode order, frames are shown in the order of their pts:
+A packet is dropped only where that is certain: no sample instant falls on its frame, and either no
+other frame refers to it (its bitstream says so) or every frame that could refer to it is dropped
+too, up to a frame at which decoding starts afresh.
 
-    decode order   I0  P4  B2  B1  B3 | P8  B6  B5  B7 | I9 ...
-    clean points   ^                  ^                ^
-
-At a clean point every frame before is shown before every frame after, and since a frame only
-refers to frames decoded before it, what comes before can stand alone.
+    decode order   I0  P4  b2  b1  b3  P8  b6 ...      b: no other frame refers to it
+    sampled        *               *
+    dropped                b1      b3?  no: sampled    b6
 """
 
 from __future__ import annotations
 
 import bisect
-import itertools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
-from pathlib import Path
 
-from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from touchline.models.errors import FootageError
-from touchline.pipeline.decode import TIMESTAMP_ROUNDING_S, container_start_s, open_footage
+from touchline.pipeline.decoded import GAP_S, Instants
 
-# How far back to look, in turn, for a key frame that a seek did not find.
-SEEK_BACK_S = (0, 5, 20, 80, 320)
-
-# How far back a copied cut may begin to find an IDR frame.
-LOOK_BACK_S = (0.0, 5.0, 10.0)
-
-NAL_IDR, NAL_SPS, NAL_PPS = 5, 7, 8
-START_CODE = b"\x00\x00\x00\x01"
+# No codec reorders by more than 16 frames, so the frame shown after another is this near it in
+# decode order. Should it not be, more is decoded than needed, never less.
+LOOK_AHEAD = 34
 
 
-@dataclass(frozen=True)
-class CodedFrame:
-    """A packet's place: presentation and decoding time in the stream's time base."""
+class Role(Enum):
+    """What other frames may do with the frame of a packet."""
 
-    pts: int
-    dts: int
-    duration: int
-    key: bool
-    idr: bool
+    REFERENCE = "others may refer to it"
+    UNREFERENCED = "no other frame refers to it"
+    FRESH = "nothing after it, in decode order, refers to anything before it"
 
 
-class CodedVideo:
-    """An open file's video stream, for reading packets by time; close it (`with`)."""
+@dataclass(slots=True)
+class Planned:
+    """A packet in decode order: its number, whether to decode it, and when the next is shown."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.container: InputContainer
-        self.stream: VideoStream
-        self.container, self.stream = open_footage(path)
-        self.stream.thread_type = "AUTO"
-        self.time_base = self.stream.time_base or Fraction(1, 90_000)
-        self.origin_s = container_start_s(self.container, self.stream)
-        self.h264 = self.stream.codec_context.name == "h264"
-        # MP4 and Matroska put lengths before NAL units, transport streams put start codes.
-        self.start_codes = (self.stream.codec_context.extradata or b"")[:1] != b"\x01"
-        self.untimed = False
-        rate = self.stream.average_rate or Fraction(25)
-        self.nominal = max(1, round(1 / rate / self.time_base))
+    packet: Packet[VideoStream]
+    seq: int
+    skip: bool = False
+    until_s: Fraction | None = None
 
-    def __enter__(self) -> CodedVideo:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.container.close()
+@dataclass(slots=True)
+class _Waiting:
+    planned: Planned
+    time_s: Fraction | None
+    role: Role
+    needed: bool | None = None
 
-    def pts(self, time_s: float) -> int:
-        """A time from the start of the footage as a timestamp of the stream."""
-        return self.pts_of(Fraction(time_s))
 
-    def pts_of(self, time_s: Fraction) -> int:
-        """The same for an exact time: the inverse of `seconds`."""
-        return round((time_s + self.origin_s) / self.time_base)
+def plan(
+    packets: Iterable[Packet[VideoStream]],
+    *,
+    instants: Instants,
+    time_of: Callable[[Packet[VideoStream]], Fraction | None],
+    role_of: Callable[[Packet[VideoStream]], Role] | None,
+) -> Iterator[Planned]:
+    """Every packet in order, those marked `skip` that need not be decoded.
 
-    def seconds(self, pts: int) -> Fraction:
-        """When a timestamp is shown, from the start of the footage, exactly."""
-        return pts * self.time_base - self.origin_s
+    time_of gives a packet's presentation time on the footage's clock. role_of None decodes all.
+    """
+    if role_of is None or instants.rate_hz is None:
+        for seq, packet in enumerate(packets):
+            yield Planned(packet, seq)
+        return
+    window = _Window(instants)
+    for seq, packet in enumerate(packets):
+        role = Role.REFERENCE if packet.is_corrupt else role_of(packet)
+        window.add(_Waiting(Planned(packet, seq), time_of(packet), role))
+        if len(window.waiting) > LOOK_AHEAD:
+            yield window.next()
+    while window.waiting:
+        yield window.next()
 
-    def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
-        """Packets in decode order from a key frame at or before `pts`, else from the first."""
-        for back_s in (*SEEK_BACK_S, None):
-            target = 0 if back_s is None else pts - round(back_s / self.time_base)
-            if back_s is None or target <= self._first_pts():
-                target = self._first_pts()
-            self.container.seek(target, stream=self.stream, backward=True)
-            packets = self._from_key()
-            first = next(packets, None)
-            if first is None:
-                raise FootageError(self.path, "has no key frame to cut at")
-            if (first.pts or 0) <= pts or target == self._first_pts():
-                yield first
-                yield from packets
-                return
 
-    def _first_pts(self) -> int:
-        return self.stream.start_time or 0
+class _Window:
+    """The packets just read, and the presentation times around them."""
 
-    def _from_key(self) -> Iterator[Packet[VideoStream]]:
-        packets = (p for p in self.container.demux(self.stream) if p.dts is not None)
-        started = False
-        for packet in packets:
-            started = started or packet.is_keyframe
-            if started:
-                if packet.pts is None:
-                    # Some AVI has no presentation times; without reordering they are the same.
-                    self.untimed = True
-                    packet.pts = packet.dts
-                yield packet
+    def __init__(self, instants: Instants) -> None:
+        self.instants = instants
+        self.waiting: deque[_Waiting] = deque()
+        self.times: list[Fraction] = []
+        self.orderly = True
 
-    def index(self, start_pts: int, end_pts: int) -> list[CodedFrame]:
-        """From a key frame at or before start_pts until every frame before end_pts is in, and on
-        until it is known which frames come after.
-        """
-        rows: list[CodedFrame] = []
-        limit: int | None = None
-        for packet in self.packets_from(start_pts):
-            pts, dts = int(packet.pts or 0), int(packet.dts or 0)
-            rows.append(
-                CodedFrame(
-                    pts,
-                    dts,
-                    packet.duration or self.nominal,
-                    packet.is_keyframe,
-                    packet.is_keyframe and self.h264 and self._holds_idr(packet),
-                )
+    def add(self, entry: _Waiting) -> None:
+        time_s = entry.time_s
+        if time_s is None or (self.times and not self._continues(time_s)):
+            # The clock will have to repair something: from here on everything is decoded.
+            self.orderly = False
+        if self.orderly and time_s is not None:
+            bisect.insort(self.times, time_s)
+        self.waiting.append(entry)
+
+    def _continues(self, time_s: Fraction) -> bool:
+        k = bisect.bisect_left(self.times, time_s)
+        doubled = k < len(self.times) and self.times[k] == time_s
+        return not doubled and abs(time_s - self.times[-1]) <= GAP_S
+
+    def next(self) -> Planned:
+        entry = self.waiting[0]
+        if self.orderly and not self._is_needed(entry):
+            entry.planned.skip = entry.role is Role.UNREFERENCED or self._rest_unneeded()
+        if self.orderly:
+            entry.planned.until_s = self._next_time(entry.time_s)
+        self.waiting.popleft()
+        if len(self.times) > 3 * LOOK_AHEAD:
+            del self.times[:LOOK_AHEAD]
+        return entry.planned
+
+    def _rest_unneeded(self) -> bool:
+        """Whether the first packet and all after it are not needed, up to a fresh start."""
+        for k, entry in enumerate(self.waiting):
+            if k and entry.role is Role.FRESH:
+                return True
+            if self._is_needed(entry):
+                return False
+        return False
+
+    def _is_needed(self, entry: _Waiting) -> bool:
+        if entry.needed is None or entry.needed:
+            # Asked again while it seems needed: the frame shown next may have come meanwhile.
+            until_s = self._next_time(entry.time_s)
+            entry.needed = (
+                entry.time_s is None
+                or until_s is None
+                or self.instants.any_shows(entry.time_s, until_s)
             )
-            if limit is None and dts >= end_pts:
-                limit = max(row.pts for row in rows)
-            if limit is not None and dts > limit:
-                break
-        return rows
+        return entry.needed
 
-    def rows_of(self, span: Span, rows: range) -> Iterator[Packet[VideoStream]]:
-        """The packets that the rows of a span stand for."""
-        packets = self.packets_from(span.seek_pts)
-        yield from itertools.islice(packets, rows.start, rows.stop)
-
-    def _holds_idr(self, packet: Packet[VideoStream]) -> bool:
-        raw = bytes(packet)
-        units = nal_units(raw) if self.start_codes else _length_prefixed(raw)
-        return any(unit[0] & 31 == NAL_IDR for unit in units)
-
-    def rounding(self) -> int:
-        """How many ticks a container's rounding may move a timestamp."""
-        return int(TIMESTAMP_ROUNDING_S / self.time_base)
+    def _next_time(self, time_s: Fraction | None) -> Fraction | None:
+        if time_s is None:
+            return None
+        k = bisect.bisect_right(self.times, time_s)
+        return self.times[k] if k < len(self.times) else None
 
 
-@dataclass(frozen=True)
-class Span:
-    """A cut on the frames there are: frames with first_pts <= pts < end_pts are shown.
+def role_reader(stream: VideoStream) -> Callable[[Packet[VideoStream]], Role] | None:
+    """How to tell the role of a stream's packets; None where it cannot be told."""
+    context = stream.codec_context
+    extradata = context.extradata or b""
+    if context.codec.intra_only:
+        return lambda packet: Role.FRESH
+    if context.name == "h264":
+        prefix = (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 4 else 0
+        return lambda packet: h264_role(memoryview(packet), prefix)
+    if context.name == "hevc" and extradata[:1] == b"\x01" and len(extradata) > 21:
+        # With several temporal layers an unreferenced frame of one may serve another.
+        if extradata[21] >> 3 & 7 != 1:
+            return None
+        prefix = (extradata[21] & 3) + 1
+        return lambda packet: hevc_role(memoryview(packet), prefix)
+    if context.name in ("mpeg1video", "mpeg2video"):
+        return lambda packet: mpeg12_role(bytes(packet))
+    return None
 
-    rows: the coded frames around it, those of `packets_from(seek_pts)` from the first on.
+
+def h264_role(packet: memoryview, prefix: int) -> Role:
+    """ITU-T H.264, 7.4.1: nal_ref_idc 0 marks a picture that no other refers to.
+
+    prefix is the number of bytes of a NAL unit's length, 0 for start codes.
     """
-
-    seek_pts: int
-    rows: tuple[CodedFrame, ...]
-    first_pts: int
-    end_pts: int
-
-    @property
-    def length(self) -> int:
-        return self.end_pts - self.first_pts
-
-    @property
-    def frame_pts(self) -> list[int]:
-        """Presentation times of the frames shown, in order."""
-        return sorted({r.pts for r in self.rows if self.first_pts <= r.pts < self.end_pts})
+    slices = [header[0] for header in nal_headers(packet, prefix) if header[0] & 31 in (1, 5)]
+    if not slices:
+        return Role.REFERENCE
+    if slices[0] & 31 == 5:
+        return Role.FRESH
+    return Role.UNREFERENCED if all(h & 0x60 == 0 for h in slices) else Role.REFERENCE
 
 
-def exact_span(
-    video: CodedVideo, start_s: float, end_s: float, *, index_from_s: float | None = None
-) -> Span:
-    """From the frame shown at start_s up to the first frame that starts at end_s or later."""
-    start, end = video.pts(start_s), video.pts(end_s)
-    seek = start if index_from_s is None else video.pts(index_from_s)
-    rows = video.index(seek, end)
-    shown = sorted(row.pts for row in rows)
-    slack = video.rounding()
-    first = shown[max(0, bisect.bisect_right(shown, start + slack) - 1)]
-    after = bisect.bisect_left(shown, end - slack)
-    stop = shown[after] if after < len(shown) else max(r.pts + r.duration for r in rows)
-    if stop <= first:
-        raise FootageError(video.path, f"has no frame from {start_s:.3f} s to {end_s:.3f} s")
-    return Span(seek, tuple(rows), first, stop)
+def hevc_role(packet: memoryview, prefix: int) -> Role:
+    """ITU-T H.265, table 7-1: even types below 16 are sub-layer non-reference pictures."""
+    kinds = [header[0] >> 1 & 63 for header in nal_headers(packet, prefix)]
+    slices = [kind for kind in kinds if kind < 32]
+    if not slices:
+        return Role.REFERENCE
+    if slices[0] in (19, 20):
+        return Role.FRESH
+    unreferenced = all(kind < 16 and kind % 2 == 0 for kind in slices)
+    return Role.UNREFERENCED if unreferenced else Role.REFERENCE
 
 
-def copy_span(
-    video: CodedVideo, start_s: float, end_s: float, *, joined: bool
-) -> tuple[Span, range]:
-    """From the last key frame at or before start_s to the first clean point at or after end_s.
-
-    With it the numbers of the rows to copy; those among them shown before the key frame (leading
-    pictures, which refer to what was cut off) are to be left out. joined: other frames come
-    before, so that H.264 has to begin with an IDR frame; FootageError where none is near.
-    """
-    for back_s in LOOK_BACK_S if joined and video.h264 else (0.0,):
-        exact = exact_span(video, start_s, end_s, index_from_s=max(0.0, start_s - back_s))
-        rows = exact.rows
-        keys = [
-            k
-            for k, row in enumerate(rows)
-            if row.pts <= exact.first_pts and (row.idr if joined and video.h264 else row.key)
-        ]
-        if keys:
-            break
-    else:
-        raise FootageError(
-            video.path,
-            f"has no key frame before {start_s:.3f} s that copied cuts can be joined at (its "
-            "groups of pictures are open): leave out --copy",
-        )
-    begin = max(keys, key=lambda k: rows[k].pts)
-    last_shown = max(row.pts for row in rows if row.pts < exact.end_pts)
-    points = clean_points(rows, begin)
-    end = next((k for k in points if max(r.pts for r in rows[begin:k]) >= last_shown), len(rows))
-    later = [row.pts for row in rows[end:]]
-    stop = min(later) if later else max(row.pts + row.duration for row in rows[begin:end])
-    return Span(exact.seek_pts, rows, rows[begin].pts, stop), range(begin, end)
+def mpeg12_role(packet: bytes) -> Role:
+    """ISO/IEC 13818-2, 6.3.9: no picture refers to one of coding type 3 (B)."""
+    k = packet.find(b"\x00\x00\x01\x00")
+    if k < 0 or k + 5 >= len(packet):
+        return Role.REFERENCE
+    return Role.UNREFERENCED if packet[k + 5] >> 3 & 7 == 3 else Role.REFERENCE
 
 
-def clean_points(rows: Sequence[CodedFrame], begin: int) -> list[int]:
-    """Each k > begin where rows[begin:k] are all shown before rows[k:]; len(rows) is the last."""
-    least_after = [0] * len(rows)
-    least = rows[-1].pts
-    for k in range(len(rows) - 1, -1, -1):
-        least = min(least, rows[k].pts)
-        least_after[k] = least
-    points, most = [], rows[begin].pts
-    for k in range(begin + 1, len(rows)):
-        if most < least_after[k]:
-            points.append(k)
-        most = max(most, rows[k].pts)
-    return [*points, len(rows)]
-
-
-def nal_units(raw: bytes) -> list[bytes]:
-    """The NAL units of an Annex B stream or of an avcC record, without start codes or lengths."""
-    if raw[:1] == b"\x01" and len(raw) > 6:
-        return _avcc_units(raw)
-    units = raw.replace(START_CODE, b"\x00\x00\x01").split(b"\x00\x00\x01")
-    return [unit for unit in units if unit]
-
-
-def _avcc_units(raw: bytes) -> list[bytes]:
-    """Parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
-    units, at = [], 5
-    for mask in (0x1F, 0xFF):
-        count = raw[at] & mask
-        at += 1
-        for _ in range(count):
-            size = int.from_bytes(raw[at : at + 2], "big")
-            units.append(raw[at + 2 : at + 2 + size])
-            at += 2 + size
-    return units
-
-
-def _length_prefixed(raw: bytes) -> list[bytes]:
-    """NAL units that each follow their length in four bytes."""
-    units, at = [], 0
-    while at + 4 < len(raw):
-        size = int.from_bytes(raw[at : at + 4], "big")
-        units.append(raw[at + 4 : at + 4 + size])
-        at += 4 + size
-    return [unit for unit in units if unit]
-
-
-def parameter_sets(raw: bytes) -> tuple[list[bytes], set[int]]:
-    """Sequence and picture parameter sets, and every number they are known by."""
-    sets = [unit for unit in nal_units(raw) if unit[0] & 31 in (NAL_SPS, NAL_PPS)]
-    numbers = set()
-    for unit in sets:
-        # The number follows profile, constraints and level in a sequence parameter set.
-        numbers.add(_first_exp_golomb(unit[4 if unit[0] & 31 == NAL_SPS else 1 :]))
-    return sets, numbers
-
-
-def _first_exp_golomb(raw: bytes) -> int:
-    """The unsigned Exp-Golomb code (H.264, 9.1) that `raw` begins with."""
-    bits = "".join(f"{byte:08b}" for byte in raw[:9])
-    zeros = len(bits) - len(bits.lstrip("0"))
-    return int(bits[zeros : 2 * zeros + 1], 2) - 1
+def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
+    """The first two bytes of every NAL unit; nothing more once a length makes no sense."""
+    if prefix == 0:
+        data = bytes(packet)
+        k = data.find(b"\x00\x00\x01")
+        while 0 <= k < len(data) - 4:
+            yield data[k + 3 : k + 5]
+            k = data.find(b"\x00\x00\x01", k + 3)
+        return
+    k = 0
+    while k + prefix + 2 <= len(packet):
+        length = int.from_bytes(packet[k : k + prefix], "big")
+        yield bytes(packet[k + prefix : k + prefix + 2])
+        if length == 0:
+            return
+        k += prefix + length

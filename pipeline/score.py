@@ -41,19 +41,19 @@ class Scorer:
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
-        if mode == "shared" and not model.backbone.framewise:
-            raise ValueError(
-                f"mode 'shared' needs a trunk that works frame by frame; {model.architecture} "
-                "looks across time: use 'windows'"
-            )
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.model = model
         self.device = pick_device(device)
         self.dtype = pick_dtype(precision, self.device)
         self.batch_size = batch_size
-        self.shared = model.backbone.framewise and mode != "windows"
         self.backbone = fast_copy(model.backbone, self.device, self.dtype)
+        exact = model.backbone.framewise
+        self.shared = mode == "shared" or (mode == "auto" and exact)
+        self.stride = self._frames_per_feature() if self.shared else 1
+        # Windows of a framewise trunk need nothing around them; others lose what they would see
+        # beyond the segment: half a window on each side keeps the loss small.
+        self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
 
     def score(
         self,
@@ -94,24 +94,53 @@ class Scorer:
             features = self._features(clips)
             yield _times(batch, spec), self._head(features)
 
+    def _frames_per_feature(self) -> int:
+        """How many frames one feature stands for; ValueError where features cannot be shared."""
+        model, spec = self.model, self.model.spec
+        if not model.backbone.slides_in_time:
+            raise ValueError(
+                f"mode 'shared' needs a trunk that is convolutional in time, unlike that of "
+                f"{model.architecture}: use 'windows'"
+            )
+        clip = np.zeros((1, spec.num_frames, 3, spec.size_px, spec.size_px), np.uint8)
+        num_features = self._features(clip).shape[2]
+        if spec.num_frames % num_features:
+            raise ValueError(
+                f"mode 'shared' needs num_frames to be a multiple of its {num_features} features; "
+                f"it is {spec.num_frames}: use 'windows'"
+            )
+        return spec.num_frames // num_features
+
     def _shared(
         self, track: Iterator[Sampled[UInt8]], hop: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
-        """Every frame through the trunk once; the head slides over the features."""
-        spec = self.model.spec
-        windows = slide(self._frame_features(track), length=spec.num_frames, hop=hop)
+        """The trunk once over everything; the head slides over the features."""
+        spec, stride = self.model.spec, self.stride
+        if hop % stride:
+            raise ValueError(
+                f"mode 'shared' needs a hop of whole features, {stride / spec.rate_hz:g} s each; "
+                f"it is {hop / spec.rate_hz:g} s"
+            )
+        windows = slide(
+            self._feature_track(track), length=spec.num_frames // stride, hop=hop // stride
+        )
         for batch in batched(windows, 4 * self.batch_size):
             features = torch.stack(
                 [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
-            )  # (B, D, T)
+            )  # (B, D, T')
             yield _times(batch, spec), self._head(features)
 
-    def _frame_features(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
-        for batch in batched(track, 4 * self.batch_size):
-            clip = np.stack([s.item for s in batch])[None]  # (1, T, 3, S, S)
-            features = self._features(clip)[0]  # (D, T)
-            for i, s in enumerate(batch):
-                yield Sampled(features[:, i], s.sample_s, s.damaged)
+    def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
+        """One item per feature, at the instant of its first frame."""
+        length = _round_up(4 * self.batch_size, self.stride)
+        for segment, first, last in segments(track, length=length, margin=self.margin):
+            short = -len(segment) % self.stride
+            segment = segment + segment[-1:] * short
+            features = self._features(np.stack([s.item for s in segment])[None])[0]  # (D, T')
+            for start in range(first, last, self.stride):
+                frames = segment[start : start + self.stride]
+                damaged = any(s.damaged for s in frames)
+                yield Sampled(features[:, start // self.stride], frames[0].sample_s, damaged)
 
     @torch.inference_mode()
     def _features(self, clips: UInt8) -> Tensor:
@@ -120,7 +149,8 @@ class Scorer:
         x = normalise(x, self.model.spec).to(self.dtype)
         if not self.backbone.framewise:
             x = x.contiguous(memory_format=torch.channels_last_3d)
-        return self.backbone.trunk(x).float()
+        backbone = self.backbone
+        return backbone.leave(backbone.run_stages(backbone.enter(x)), len(x)).float()
 
     @torch.inference_mode()
     def _head(self, features: Tensor) -> Tensor:
@@ -140,11 +170,37 @@ def score_footage(
 ) -> ScoreTrack:
     """Score one file's frames; for many files make one `Scorer`.
 
-    mode "shared" computes trunk features once per frame and slides the head, "windows" runs every
-    window whole, "auto" shares where the trunk is framewise, where both give the same.
+    mode "shared" runs the trunk once over everything and slides the head, "windows" runs every
+    window whole, "auto" shares where the trunk is framewise and both give the same. Elsewhere
+    sharing is an approximation: windows see their surroundings instead of zero padding.
     """
     scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
     return scorer.score(frames, hop_s=hop_s)
+
+
+def segments(
+    track: Iterable[Sampled[T]], *, length: int, margin: int
+) -> Iterator[tuple[list[Sampled[T]], int, int]]:
+    """Cut a track into pieces of `length` items with up to `margin` neighbours on each side.
+
+    Gives (items, first, last): items[first:last] are the piece, the rest its neighbours.
+    """
+    held: list[Sampled[T]] = []
+    before = 0
+    for item in track:
+        held.append(item)
+        if len(held) == before + length + margin:
+            yield held, before, before + length
+            # What was behind the piece opens the next one, with the piece's end before it.
+            before_next = min(margin, before + length)
+            held = held[before + length - before_next :]
+            before = before_next
+    if len(held) > before:
+        yield held, before, len(held)
+
+
+def _round_up(n: int, step: int) -> int:
+    return -(-n // step) * step
 
 
 def _times(

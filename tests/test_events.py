@@ -9,10 +9,9 @@ from touchline.pipeline.events import (
     find_candidates,
     find_events,
     operating_points,
-    suppress_near,
-    suppress_replays,
     window_cells,
 )
+from touchline.pipeline.suppress import suppress_near, suppress_replays
 from touchline.pipeline.types import Event, ScoreTrack
 
 RAW = EventOptions(smooth_s=0.0)
@@ -90,6 +89,13 @@ def test_runs_at_most_join_s_apart_become_one():
     assert len(find_events(track, points(join_s=0.99), RAW)) == 2
     (event,) = find_events(track, points(join_s=1.0), RAW)
     assert (event.start_s, event.end_s, event.score) == (1.25, 3.25, 0.9)
+
+
+def test_gaps_and_lengths_are_compared_to_the_microsecond():
+    # 0.1 s hops: the gap between windows 1 and 5 is 0.30000000000000004 s in floating point.
+    track = track_of(0, 0.9, 0, 0, 0, 0.9, 0, hop_s=0.1, start_s=0.1)
+    assert len(find_events(track, points(join_s=0.3), RAW)) == 1
+    assert len(find_events(track, points(min_length_s=0.1, join_s=0), RAW)) == 2
 
 
 def test_short_events_are_dropped_and_long_ones_cut_around_their_peak():

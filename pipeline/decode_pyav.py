@@ -1,0 +1,261 @@
+"""Frames from PyAV: packet by packet, so that damage costs what it touched and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from touchline.models.errors import FootageError
+from touchline.pipeline.decoded import (
+    TIMESTAMP_ROUNDING_S,
+    DecodeLog,
+    Instants,
+    Shown,
+    Stamped,
+    continuous,
+)
+from touchline.pipeline.footage import OpenFootage, open_footage, reason
+from touchline.pipeline.packets import Planned, plan, role_reader
+from touchline.pipeline.picture import Renderer
+from touchline.pipeline.sniff import MAX_PIXELS
+from touchline.pipeline.stamps import Damage, InFlight, Stamps
+from touchline.pipeline.types import UInt8
+
+# How far before the wanted start to seek, one after the other, until the frame shown at the
+# start is among those decoded; None decodes from the file's beginning.
+REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
+
+# Reading goes on behind an unreadable place, but not forever.
+MAX_READ_ERRORS = 64
+
+
+@dataclass(frozen=True)
+class AvPicture:
+    """A frame that is scaled when, and only if, it is asked for."""
+
+    frame: VideoFrame
+    renderer: Renderer
+
+    def rgb(self) -> UInt8:
+        """(3, H, W) uint8 RGB, upright, at the size asked for."""
+        return self.renderer.rgb(self.frame)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One way through the packets of an open file.
+
+    drop_unneeded: leave out frames that no instant falls on and no other frame needs.
+    frame_threads: decode several frames at once; what is lost at the end is then fetched again.
+    """
+
+    footage: OpenFootage
+    instants: Instants
+    renderer: Renderer
+    log: DecodeLog
+    drop_unneeded: bool = True
+    frame_threads: bool = True
+
+
+def pyav_frames(
+    path: Path,
+    *,
+    instants: Instants,
+    size_px: int | None,
+    stream: int | None,
+    log: DecodeLog,
+    drop_unneeded: bool = True,
+) -> Iterator[Shown]:
+    """Frames in presentation order, from the one shown at the first instant on.
+
+    Where a seek does not lead to that frame, the next begins earlier: indexes lie.
+    """
+    wanted = instants.start_s
+    if instants.rate_hz is not None:
+        wanted = instants.time_of(instants.first_at(wanted))
+    for reach in REACH_BACK_S:
+        footage = open_footage(path, stream=stream)
+        try:
+            log.reset()
+            sought = None if reach is None else _seek(footage, wanted - reach)
+            shown = _shown(Pass(footage, instants, _renderer(footage, size_px), log, drop_unneeded))
+            first = next(shown, None)
+            if not sought or (first is not None and _covers(first, wanted)):
+                yield from chain(() if first is None else (first,), shown)
+                _judge(footage, instants, log)
+                return
+        finally:
+            footage.container.close()
+
+
+def _covers(first: Shown, wanted: Fraction) -> bool:
+    return first.time_s - TIMESTAMP_ROUNDING_S <= wanted and not first.damaged
+
+
+def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
+    """Go to the key frame at or before a time; False where decoding begins at the beginning."""
+    context, stream = footage.stream.codec_context, footage.stream
+    if target_s <= 0 or stream.time_base is None:
+        return False
+    if not footage.stamped and (footage.is_raw or context.has_b_frames):
+        return False
+    try:
+        ticks = int((target_s + footage.origin_s) / stream.time_base)
+        footage.container.seek(ticks, stream=stream)
+    except (av.error.FFmpegError, OSError):
+        return True
+    return True
+
+
+def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
+    if log.num_frames == 0 and instants.start_s == 0 and instants.end_s is None:
+        raise FootageError(footage.path, "not one frame could be decoded: is the file complete?")
+    declared_s = footage.declared_end_s
+    if instants.end_s is None and declared_s and declared_s - log.end_s > 1:
+        log.warn(f"ends early: at {log.end_s:.3f} s of {float(declared_s):.3f} s declared")
+
+
+def _renderer(footage: OpenFootage, size_px: int | None) -> Renderer:
+    context = footage.stream.codec_context
+    return Renderer(
+        width=context.width,
+        height=context.height,
+        pixel_aspect=footage.stream.sample_aspect_ratio,
+        size_px=size_px,
+    )
+
+
+def _shown(one_pass: Pass) -> Iterator[Shown]:
+    footage, log = one_pass.footage, one_pass.log
+    for warning in footage.warnings:
+        log.warn(warning)
+    return continuous(_stamped(one_pass), footage.interval_s, log)
+
+
+class _Reading:
+    """What is known while packets go into the decoder and frames come out."""
+
+    def __init__(self, one_pass: Pass) -> None:
+        footage = one_pass.footage
+        self.one_pass = one_pass
+        self.in_flight = InFlight()
+        self.stamps = Stamps(footage)
+        self.damage = Damage(footage.stream, frame_threads=one_pass.frame_threads)
+        self.latest_s = Fraction(-1)
+
+    def decoded(self, planned: Planned) -> list[VideoFrame]:
+        """The frames that come out when a packet goes in."""
+        packet = planned.packet
+        self.in_flight.sent(planned)
+        self.stamps.sent(packet)
+        self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
+        try:
+            return packet.decode()
+        except (av.error.FFmpegError, OSError, ValueError):
+            self.damage.failed(planned.seq)
+            return []
+
+    def drained(self) -> list[VideoFrame]:
+        """The frames that are left in the decoder at the end."""
+        try:
+            return self.one_pass.footage.stream.codec_context.decode(None)
+        except EOFError:
+            return []
+        except (av.error.FFmpegError, OSError, ValueError):
+            self.damage.failed(self.damage.newest)
+            return []
+
+    def stamped(self, frame: VideoFrame) -> Stamped:
+        """A frame with what its packet tells about it."""
+        footage = self.one_pass.footage
+        planned = self.in_flight.made(frame)
+        self.one_pass.log.num_frames += 1
+        stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
+        self.latest_s = self.latest_s if stamp_s is None else stamp_s
+        ticks = frame.duration or 0
+        return Stamped(
+            picture=AvPicture(frame, self.one_pass.renderer),
+            stamp_s=stamp_s,
+            duration_s=ticks * (footage.stream.time_base or Fraction(0)),
+            damaged=self.damage.reaches(
+                frame, self.damage.newest if planned is None else planned.seq
+            ),
+            after_loss=self.damage.after_loss(),
+            until_s=None if planned is None else planned.until_s,
+        )
+
+
+def _stamped(one_pass: Pass) -> Iterator[Stamped]:
+    """Decoded frames with their raw times; damage is noted and never ends the pass."""
+    log = one_pass.log
+    _configure(one_pass.footage, one_pass.frame_threads)
+    reading = _Reading(one_pass)
+    for planned in _planned(one_pass):
+        if planned.skip:
+            log.num_frames += 1
+            log.num_skipped += 1
+            continue
+        for frame in reading.decoded(planned):
+            yield reading.stamped(frame)
+    for frame in reading.drained():
+        yield reading.stamped(frame)
+    if one_pass.footage.stamped and reading.in_flight.any_since(reading.damage.at_once_since):
+        yield from _tail(one_pass, reading.latest_s)
+
+
+def _configure(footage: OpenFootage, frame_threads: bool) -> None:
+    context = footage.stream.codec_context
+    context.thread_type = "AUTO" if frame_threads else "SLICE"
+    context.options = {"max_pixels": str(MAX_PIXELS)}
+
+
+def _planned(one_pass: Pass) -> Iterator[Planned]:
+    footage = one_pass.footage
+    drop = one_pass.drop_unneeded and footage.stamped
+    return plan(
+        _packets(footage, one_pass.log),
+        instants=one_pass.instants,
+        time_of=lambda packet: footage.time_s(packet.pts),
+        role_of=role_reader(footage.stream) if drop else None,
+    )
+
+
+def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets, on behind unreadable places; the flush packets left out."""
+    errors = 0
+    while True:
+        try:
+            for packet in footage.container.demux(footage.stream):
+                if packet.size:
+                    yield packet
+            return
+        except (av.error.FFmpegError, OSError) as error:
+            errors += 1
+            log.warn(f"an unreadable place in the file ({reason(error)})")
+            if errors == MAX_READ_ERRORS:
+                return
+
+
+def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:
+    """The frames after a time, decoded one by one: an error among several decoded at once at the
+    very end takes the others with it.
+    """
+    again = open_footage(one_pass.footage.path, stream=one_pass.footage.stream.index)
+    try:
+        _seek(again, latest)
+        log = DecodeLog()
+        slow = replace(one_pass, footage=again, log=log, frame_threads=False)
+        for stamped in _stamped(slow):
+            if stamped.stamp_s is not None and stamped.stamp_s > latest:
+                one_pass.log.num_frames += 1
+                yield stamped
+    finally:
+        again.container.close()
