@@ -41,6 +41,7 @@ class MotionNet(Backbone):
     The first two stages keep every frame, so that small fast things are not lost between them.
     """
 
+    slides_in_time = True
     min_frames = 4
     min_size_px = 32
     classifier = "head.linear"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,8 +90,6 @@ def _draw_means(panel: Axes, figures: MetricFigures) -> None:
         panel.legend(fontsize="small")
 
 
-def write_curves(figures: Mapping[str, MetricFigures], folder: Path, *, stem: str) -> list[Path]:
-    """One PNG per metric, FOLDER/<stem>_<metric>.png."""
-    return [
-        write_metric_curves(one, folder / f"{stem}_{name}.png") for name, one in figures.items()
-    ]
+def write_curves(metrics: Sequence[MetricFigures], folder: Path) -> list[Path]:
+    """One PNG per metric, FOLDER/<metric>.png."""
+    return [write_metric_curves(one, folder / f"{one.name}.png") for one in metrics]
