@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 CLASSES = 5
 
 # Another clip or depth of a network that is tested anyway.
-VARIANTS = {"c2d_r50", "x3d_xs", "x3d_m", "x3d_l", "mvit_b_32x3"}
+VARIANTS = {"cnn_lstm_r50", "c2d_r50", "slow_r50", "x3d_xs", "x3d_m", "x3d_l", "mvit_b_32x3"}
 
 
 @pytest.fixture(
@@ -108,12 +108,13 @@ def test_clips_of_a_batch_do_not_influence_each_other(backbone: Backbone) -> Non
 
 def test_features_depend_on_every_frame(backbone: Backbone) -> None:
     x = clips(backbone, 1)
+    T = x.shape[2]
+    changed = x.repeat(T, 1, 1, 1, 1)  # clip t has frame t brightened
+    changed[torch.arange(T), :, torch.arange(T)] += 1.0
     with torch.no_grad():
         before = backbone.trunk(x)
-        for t in range(x.shape[2]):
-            changed = x.clone()
-            changed[:, :, t] += 1.0
-            assert not torch.allclose(backbone.trunk(changed), before, rtol=1e-5), f"frame {t}"
+        change = (backbone.trunk(changed) - before).flatten(1).abs().amax(dim=1)
+    assert (change > 1e-4 * before.abs().max()).all(), change
 
 
 @pytest.mark.parametrize(
