@@ -12,8 +12,12 @@ import typer
 from touchline.models.errors import TouchlineError
 from touchline.tools import console
 from touchline.tools.bench import bench_app
+from touchline.tools.calibrate import calibrate_command
+from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
+from touchline.tools.evaluate import evaluate_command
 from touchline.tools.labels import labels_command
+from touchline.tools.models import models_app
 from touchline.tools.train import train_command
 
 app = typer.Typer(
@@ -25,8 +29,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("detect")(detect_command)
-app.command("labels")(labels_command)
 app.command("train")(train_command)
+app.command("calibrate")(calibrate_command)
+app.command("evaluate")(evaluate_command)
+app.command("labels")(labels_command)
+app.add_typer(models_app, name="models")
+app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")
 
 
