@@ -17,7 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.decode_pyav import pyav_frames
+from touchline.pipeline.decode_others import (
+    decord_frames,
+    opencv_frames,
+    torchcodec_cuda_frames,
+    torchcodec_frames,
+)
+from touchline.pipeline.decode_pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S, DecodeLog, Instants, Picture, Shown
 from touchline.pipeline.footage import open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
@@ -56,6 +62,7 @@ def decode(
     if size_px is not None and not 1 <= size_px <= 4096:
         raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
     log = DecodeLog() if log is None else log
+    isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
     request = Request(
         path=str(Path(path).absolute()) if isolation else os.fspath(path),
         instants=Instants.of(rate_hz, start_s, end_s),
@@ -171,5 +178,16 @@ def probe_footage(path: str | os.PathLike[str], *, stream: int | None = None) ->
         )
 
 
-# A decoder gives every frame from the one shown at the first sample instant on.
-DECODERS = {"pyav": pyav_frames}
+# A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
+# one that is ever chosen automatically.
+DECODERS = {
+    "pyav": pyav_frames,
+    "pyav-cuda": pyav_cuda_frames,
+    "decord": decord_frames,
+    "opencv": opencv_frames,
+    "torchcodec": torchcodec_frames,
+    "torchcodec-cuda": torchcodec_cuda_frames,
+}
+
+# decord takes gigabytes on large footage and can abort the process it runs in.
+ALWAYS_ISOLATED = {"decord"}
