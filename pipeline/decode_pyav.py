@@ -220,8 +220,9 @@ def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
-            log.num_frames += 1
-            log.num_skipped += 1
+            # What an edit list hides is no frame of the footage.
+            log.num_frames += not planned.packet.is_discard
+            log.num_skipped += not planned.packet.is_discard
             continue
         for frame in reading.decoded(planned):
             yield reading.stamped(frame)
