@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+State: TypeAlias = Any
+"""What passes between stages: a tensor, or a tuple of tensors where a network has several paths."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,16 @@ class Backbone(nn.Module):
     framewise = False
     """True where the trunk works frame by frame, so that overlapping windows share features."""
 
+    slides_in_time = False
+    """True where the trunk is convolutional in time and gives one feature per so many frames.
+
+    Such a trunk can run over footage of any length while the head slides over what comes out;
+    windows then see their surroundings where a clip on its own sees zero padding.
+    """
+
+    single_path = True
+    """True where one tensor passes between stages, so that features can be cached there."""
+
     min_frames = 1
     """The fewest frames the trunk can work with."""
 
@@ -100,23 +114,24 @@ class Backbone(nn.Module):
         if not good or (shape[2] != T and not self.framewise):
             raise ValueError(f"clips have shape {shape}; this network takes (B, 3, {T}, {S}, {S})")
 
-    def enter(self, clips: Tensor) -> Tensor:
+    def enter(self, clips: Tensor) -> State:
         """Clips (B, 3, T, H, W) -> what the first stage takes."""
         return clips
 
-    def run_stages(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
+    def run_stages(self, x: State, *, start: int = 0, stop: int | None = None) -> State:
         """Stages start..stop-1 in order; so can features be cached where the freezing ends."""
         for name in self.stage_names[start:stop]:
             x = self.stages[name](x)
         return x
 
-    def leave(self, x: Tensor, batch: int) -> Tensor:
+    def leave(self, x: State, batch: int) -> Tensor:
         """The last stage's output (B, D, T', H', W') -> features (B, D, T'), spatial mean.
 
         batch is B, for trunks whose stages saw another leading dimension.
         """
         # float32: bf16 sums over hundreds of positions lose what the classifier needs.
-        return x.float().mean(dim=(3, 4))
+        features: Tensor = x.float().mean(dim=(3, 4))
+        return features
 
     def trunk(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) float32 -> features (B, D, T')."""

@@ -113,19 +113,24 @@ def read_metadata(path: Path) -> dict[str, str]:
     return metadata
 
 
+def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
+    """The clip a checkpoint was trained on; KeyError, TypeError, ValueError where it is broken."""
+    fields = json.loads(metadata["spec"])
+    return ClipSpec(
+        num_frames=fields["num_frames"],
+        rate_hz=fields["rate_hz"],
+        size_px=fields["size_px"],
+        mean=tuple(fields["mean"]),
+        std=tuple(fields["std"]),
+    )
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     """The model a file holds, in eval mode on the CPU; CheckpointError where it cannot be."""
     path = Path(path)
     metadata = read_metadata(path)
     try:
-        spec_fields = json.loads(metadata["spec"])
-        spec = ClipSpec(
-            num_frames=spec_fields["num_frames"],
-            rate_hz=spec_fields["rate_hz"],
-            size_px=spec_fields["size_px"],
-            mean=tuple(spec_fields["mean"]),
-            std=tuple(spec_fields["std"]),
-        )
+        spec = metadata_spec(metadata)
         labels = tuple(json.loads(metadata["labels"]))
         if metadata["architecture"] not in BACKBONES:
             raise ValueError(f"unknown architecture {metadata['architecture']!r}")

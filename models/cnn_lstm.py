@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
@@ -40,6 +41,7 @@ class CNNLSTM(Backbone):
     """
 
     framewise = True
+    slides_in_time = True
     min_size_px = 32
     classifier = "head.linear"
 
@@ -60,7 +62,8 @@ class CNNLSTM(Backbone):
 
     def enter(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B * T, 3, H, W)."""
-        return frames_first(clips)
+        # Channels last: depthwise convolutions on a CPU are twice as fast so.
+        return frames_first(clips).contiguous(memory_format=torch.channels_last)
 
     def leave(self, x: Tensor, batch: int) -> Tensor:
         """(B * T, D, H', W') -> features (B, D, T), spatial mean in float32."""

@@ -1,1 +1,117 @@
-"""Footage to events, one file per stage: knows files and time."""
+"""Footage to events, one file per stage: knows files and time.
+
+The names in `__all__` are the public ones. Each is imported when it is first used, so that
+importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from touchline.models.checkpoint import TrainedModel, save_checkpoint
+    from touchline.models.checkpoint import load_checkpoint as load_model
+    from touchline.pipeline.batch import detect_all
+    from touchline.pipeline.decode import decode, probe_footage
+    from touchline.pipeline.detect import DetectOptions, detect
+    from touchline.pipeline.events import (
+        EventOptions,
+        OperatingPoint,
+        find_candidates,
+        find_events,
+        operating_points,
+    )
+    from touchline.pipeline.finetune import FineTuneResult, TrainOptions, fine_tune
+    from touchline.pipeline.labels import read_labels, split_by_group
+    from touchline.pipeline.sample import sliding_windows
+    from touchline.pipeline.score import score_footage
+    from touchline.pipeline.timing import MatchClock
+    from touchline.pipeline.types import (
+        Clip,
+        Event,
+        Example,
+        FootageHealth,
+        Frames,
+        MatchResult,
+        ScoreTrack,
+    )
+    from touchline.pipeline.write import load_track, read_events_json, save_track, write_result
+
+_HOMES = {
+    "touchline.models.checkpoint": "TrainedModel load_model save_checkpoint",
+    "touchline.pipeline.batch": "detect_all",
+    "touchline.pipeline.decode": "decode probe_footage",
+    "touchline.pipeline.detect": "DetectOptions detect",
+    "touchline.pipeline.events": (
+        "EventOptions OperatingPoint find_candidates find_events operating_points"
+    ),
+    "touchline.pipeline.finetune": "FineTuneResult TrainOptions fine_tune",
+    "touchline.pipeline.labels": "read_labels split_by_group",
+    "touchline.pipeline.sample": "sliding_windows",
+    "touchline.pipeline.score": "score_footage",
+    "touchline.pipeline.timing": "MatchClock",
+    "touchline.pipeline.types": ("Clip Event Example FootageHealth Frames MatchResult ScoreTrack"),
+    "touchline.pipeline.write": "load_track read_events_json save_track write_result",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+_RENAMED = {"load_model": "load_checkpoint"}
+
+__all__ = [
+    "Clip",
+    "DetectOptions",
+    "Event",
+    "EventOptions",
+    "Example",
+    "FineTuneResult",
+    "FootageHealth",
+    "Frames",
+    "MatchClock",
+    "MatchResult",
+    "OperatingPoint",
+    "ScoreTrack",
+    "TrainOptions",
+    "TrainedModel",
+    "decode",
+    "detect",
+    "detect_all",
+    "find_candidates",
+    "find_events",
+    "fine_tune",
+    "load_model",
+    "load_track",
+    "operating_points",
+    "probe_footage",
+    "read_events_json",
+    "read_labels",
+    "save_checkpoint",
+    "save_track",
+    "score_footage",
+    "sliding_windows",
+    "split_by_group",
+    "write_result",
+]
+
+
+class _Package(ModuleType):
+    """The package with its public names found on first use (PEP 562)."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(_HOME[name]), _RENAMED.get(name, name))
+        super().__setattr__(name, value)
+        return value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing the submodule `detect` binds it here under the name of the public function.
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *__all__})
+
+
+sys.modules[__name__].__class__ = _Package

@@ -127,9 +127,13 @@ class Event:
 class Example:
     """A labelled stretch of footage.
 
-    event:  None means the whole file is `label`'s (its length is not known before it is opened).
-    group:  the match it comes from; a split never divides a group.
-    source: where the label stands ("labels.csv line 7"), for messages.
+    start_s, end_s: None means the whole file is `label`'s (its length is not known before it is
+                    opened).
+    group:   the match it comes from; a split never divides a group.
+    source:  where the label stands ("labels.csv line 7"), for messages.
+    visible: False where the event happens out of the picture (SoccerNet's `visibility`).
+    peak_s:  its most certain instant, where better known than as the middle.
+    score:   1 for labels; how sure a detector was where detections are read as labels.
     """
 
     path: Path
@@ -138,12 +142,17 @@ class Example:
     start_s: float | None = None
     end_s: float | None = None
     source: str = ""
+    visible: bool = True
+    peak_s: float | None = None
+    score: float = 1.0
 
     def event(self) -> Event:
         """The example as ground truth; only where both times are known."""
         if self.start_s is None or self.end_s is None:
             raise ValueError(f"{self.source or self.path}: the label has no times")
-        return Event(self.label, self.start_s, self.end_s, (self.start_s + self.end_s) / 2)
+        middle_s = (self.start_s + self.end_s) / 2
+        peak_s = middle_s if self.peak_s is None else self.peak_s
+        return Event(self.label, self.start_s, self.end_s, peak_s, self.score)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,26 @@
+"""Heads shared by several backbones."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class MeanHead(nn.Module):
+    """Features (B, D, T) -> logits (B, K): mean over time, dropout, linear."""
+
+    def __init__(self, linear: nn.Linear, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = linear
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.linear(self.dropout(features.mean(dim=2)))
+        return logits
+
+
+def fresh_linear(width: int, num_classes: int) -> nn.Linear:
+    """A classifier at its start: weights N(0, 0.01), biases 0."""
+    linear = nn.Linear(width, num_classes)
+    nn.init.normal_(linear.weight, 0.0, 0.01)
+    nn.init.zeros_(linear.bias)
+    return linear

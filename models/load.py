@@ -1,0 +1,160 @@
+"""A model ready to use, by the path of a checkpoint or the name of weights with known classes."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.resources import files
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from touchline.models.catalog import build_backbone
+from touchline.models.checkpoint import TrainedModel, load_checkpoint
+from touchline.models.download import OnProgress
+from touchline.models.weights import PretrainedWeights, find_entry, open_weights
+from touchline.models.weights_table import WEIGHTS, WeightsEntry
+
+BACKGROUND = "background"
+
+
+def class_list(name: str) -> tuple[str, ...]:
+    """The classes that ship with the project under a name, in the order of the classifiers."""
+    text = files("touchline.models").joinpath(f"{name}.txt").read_text(encoding="utf-8")
+    return tuple(text.splitlines())
+
+
+def load_model(
+    source: str | os.PathLike[str],
+    *,
+    labels: Sequence[str] = (),
+    on_progress: OnProgress | None = None,
+) -> TrainedModel:
+    """The model of a checkpoint, or pretrained weights by name with their published classifier.
+
+    labels keeps a few of its classes, see `keep_labels`. A published classifier knows no
+    background: its classes are columns 1.., and column 0 has probability 0. CheckpointError or
+    WeightsError where the file cannot be used; ValueError for unknown names and labels.
+    """
+    entry = find_entry(source)
+    model = load_checkpoint(source) if entry is None else _published(entry, on_progress)
+    return keep_labels(model, labels) if labels else model
+
+
+def _published(entry: WeightsEntry, on_progress: OnProgress | None) -> TrainedModel:
+    if entry.classes is None:
+        usable = [e.name for e in WEIGHTS.values() if e.classes is not None]
+        raise ValueError(
+            f"weights {entry.name!r} have no classes to detect with: fine-tune them "
+            f"(touchline train --weights {entry.name}), or use one of {', '.join(usable)}"
+        )
+    (architecture,) = entry.backbones
+    weights = open_weights(entry.name, architecture, on_progress=on_progress)
+    return published_model(weights, class_list(entry.classes), record=_record(entry, weights))
+
+
+def _record(entry: WeightsEntry, weights: PretrainedWeights) -> dict[str, Any]:
+    facts = {k: v for k, v in asdict(entry).items() if k not in ("spec", "backbones")}
+    return {"weights": facts, "sha256": weights.sha256}
+
+
+def published_model(
+    weights: PretrainedWeights, classes: Sequence[str], *, record: Mapping[str, Any]
+) -> TrainedModel:
+    """Pretrained weights with their own classifier, as a model without background."""
+    backbone = build_backbone(weights.backbone, len(classes), weights.spec)
+    weights.load_into(backbone, classifier=True)
+    old = backbone.get_submodule(backbone.classifier)
+    backbone.replace_classifier(len(classes) + 1)
+    new = backbone.get_submodule(backbone.classifier)
+    with torch.no_grad():
+        # Column 0 is background's; nothing was learnt about it and its probability is 0.
+        for theirs, ours in zip(old.parameters(), new.parameters(), strict=True):
+            ours.zero_()[1:] = theirs
+    return TrainedModel(
+        backbone=backbone.eval(),
+        architecture=weights.backbone,
+        labels=(BACKGROUND, *classes),
+        has_background=False,
+        record=record,
+    )
+
+
+class FoldedHead(nn.Module):
+    """Features -> logits of a few classes; column 0 gathers the probability of all the others."""
+
+    kept: Tensor
+    others: Tensor
+
+    def __init__(
+        self, head: nn.Module, kept: Sequence[int], others: Sequence[int], temperature: float
+    ) -> None:
+        super().__init__()
+        self.head = head
+        self.temperature = temperature
+        self.register_buffer("kept", torch.tensor(kept), persistent=False)
+        self.register_buffer("others", torch.tensor(others), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D, T') -> (B, 1 + kept)."""
+        logits: Tensor = self.head(features) / self.temperature
+        rest = logits[:, self.others].logsumexp(dim=1, keepdim=True)
+        return torch.cat([rest, logits[:, self.kept]], dim=1)
+
+
+class PickedHead(nn.Module):
+    """Features -> some columns of the logits, in the order given."""
+
+    columns: Tensor
+
+    def __init__(self, head: nn.Module, columns: Sequence[int]) -> None:
+        super().__init__()
+        self.head = head
+        self.register_buffer("columns", torch.tensor(columns), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(features)[:, self.columns]
+        return logits
+
+
+def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
+    """The model with only these classes, each as probable as it was among all.
+
+    The others are folded into `background`, which then means "none of these": their
+    probabilities add up there, rather than being shared out among the kept ones. The result is a
+    copy, for use and not for saving. ValueError for an unknown label, with the nearest ones.
+    """
+    for label in labels:
+        if label == BACKGROUND or label not in model.labels:
+            raise ValueError(_unknown(label, model.labels[1:]))
+    wanted = tuple(dict.fromkeys(labels))
+    kept = [model.labels.index(label) for label in wanted]
+    first = 0 if model.has_background else 1
+    others = [i for i in range(first, len(model.labels)) if i not in kept]
+    thresholds = None
+    if model.thresholds is not None:
+        thresholds = {k: v for k, v in model.thresholds.items() if k in wanted}
+    backbone = copy.deepcopy(model.backbone)
+    backbone.classifier = "head." + backbone.classifier
+    model = replace(model, backbone=backbone, labels=(BACKGROUND, *wanted), thresholds=thresholds)
+    if model.multi_label or not others:
+        # Independent classes owe nothing to each other; nothing left over needs no folding.
+        backbone.head = PickedHead(backbone.head, [0, *kept])
+        return model
+    backbone.head = FoldedHead(backbone.head, kept, others, model.temperature)
+    return replace(model, temperature=1.0, has_background=True)
+
+
+def _unknown(label: str, known: Sequence[str]) -> str:
+    """The message about a label that is none, with the classes that it may mean."""
+    words = [name for name in known if label.lower() in name.lower()]
+    near = words[:3] or difflib.get_close_matches(label, known, n=3, cutoff=0.6)
+    if near:
+        return f"no class {label!r}; is {' or '.join(repr(name) for name in near)} meant?"
+    return f"no class {label!r} among the {len(known)} of this model; they begin with " + ", ".join(
+        repr(name) for name in known[:5]
+    )

@@ -1,0 +1,102 @@
+"""Many files: one result per input, always; a bad file costs itself, not the run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.models.errors import TouchlineError
+from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
+from touchline.pipeline.types import MatchResult
+from touchline.pipeline.write import read_events_json, save_track, write_result
+
+EVENTS_FILE = "events.json"
+SCORES_FILE = "scores.npz"
+
+
+def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
+    """OUT/<stem> of each input; inputs that share a stem get a short hash of their path."""
+    stems = [safe_name(path.stem) for path in paths]
+    shared = Counter(stem.casefold() for stem in stems)
+    return [
+        out / (stem if shared[stem.casefold()] == 1 else f"{stem}-{path_hash(path)}")
+        for stem, path in zip(stems, paths, strict=True)
+    ]
+
+
+def safe_name(stem: str) -> str:
+    """A file stem that every file system takes and that never leaves its folder."""
+    kept = re.sub(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]', "_", stem).strip(" .")
+    return kept[:120] or "footage"
+
+
+def path_hash(path: Path) -> str:
+    """Eight hex digits that tell two paths apart."""
+    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+
+
+def detect_all(
+    paths: Sequence[Path],
+    model: TrainedModel,
+    out: Path,
+    options: DetectOptions,
+    *,
+    model_record: dict[str, object] | None = None,
+    skip_done: bool = False,
+    formats: Sequence[str] = ("csv", "json"),
+    on_start: Callable[[Path], None] = lambda _: None,
+    on_time: Callable[[float, float], None] | None = None,
+) -> Iterator[MatchResult]:
+    """Detect in every file, write OUT/<stem>/, give each result as it is done.
+
+    skip_done passes over inputs whose outputs are there already, younger than the footage and made
+    with the same model and options. model_record (path, sha256) goes to events.json.
+    """
+    scorer = make_scorer(model, options)
+    for path, folder in zip(paths, output_folders(paths, out), strict=True):
+        done = _finished(path, folder, model, options, model_record) if skip_done else None
+        if done is not None:
+            yield done
+            continue
+        on_start(path)
+        try:
+            result = detect(path, scorer, options, on_time=on_time)
+            record = dict(result.options["model"]) | (model_record or {})
+            result = replace(result, options=result.options | {"model": record})
+            folder.mkdir(parents=True, exist_ok=True)
+            if result.track is not None:
+                save_track(folder / SCORES_FILE, result.track)
+            write_result(result, folder, formats=formats)
+        except TouchlineError as error:
+            result = MatchResult(path=path, error=error.message)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
+        yield result
+
+
+def _finished(
+    path: Path,
+    folder: Path,
+    model: TrainedModel,
+    options: DetectOptions,
+    model_record: dict[str, object] | None,
+) -> MatchResult | None:
+    """What an earlier run left, where footage, model and options are still the same."""
+    events = folder / EVENTS_FILE
+    try:
+        if events.stat().st_mtime < path.stat().st_mtime:
+            return None
+        result = read_events_json(events)
+    except (OSError, TouchlineError):
+        return None
+    wanted = options_record(model, options)
+    wanted["model"] |= model_record or {}
+    same = json.loads(json.dumps(wanted)) == result.options
+    return replace(result, path=path) if same else None

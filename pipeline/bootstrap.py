@@ -1,0 +1,94 @@
+"""How sure a figure is: resampling whole matches with replacement (Efron 1979).
+
+Events of one match share its light, its pitch and its cameras; resampling single events would
+make every interval too narrow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from touchline.pipeline.types import Float64
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A value with its 95 % interval; None where it cannot be told (no truth, one match)."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "-"
+        if self.low is None or self.high is None:
+            return f"{self.value:.3f}"
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def resampled_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | None:
+    """(R, U) how often each match is drawn; None where there are fewer than two to draw from."""
+    if resamples < 0:
+        raise ValueError(f"resamples is {resamples}; it must be 0 or more")
+    if num_units < 2 or resamples == 0:
+        return None
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=resamples)
+    return draws.astype(np.float64)
+
+
+def figure(value: float, samples: Float64 | None) -> Figure:
+    """A value with the middle 95 % of its resamplings; those that are NaN had no truth."""
+    if not np.isfinite(value):
+        return Figure(None)
+    if samples is None:
+        return Figure(float(value))
+    defined = samples[np.isfinite(samples)]
+    if len(defined) < 2:
+        return Figure(float(value))
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Figure(float(value), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """B minus A over the same matches.
+
+    p: how often chance alone would give a difference as large, two-sided; None with fewer than
+    two matches. num_units: how many matches were resampled.
+    """
+
+    a: float
+    b: float
+    difference: Figure
+    p: float | None
+    num_units: int
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        if self.p is None:
+            return "one match alone cannot tell a difference from chance"
+        if self.p < 1 - CONFIDENCE:
+            better = "better" if self.b > self.a else "worse"
+            return f"the second is {better}, by more than chance (p = {self.p:.3g})"
+        return f"no more than chance (p = {self.p:.3g})"
+
+
+def compare(
+    a: float, b: float, samples_a: Float64 | None, samples_b: Float64 | None, *, num_units: int
+) -> Difference:
+    """B against A from paired resamplings: the same matches are drawn for both."""
+    if samples_a is None or samples_b is None:
+        return Difference(a, b, Figure(b - a), None, num_units)
+    apart = samples_b - samples_a
+    apart = apart[np.isfinite(apart)]
+    # One is added to either side: R resamplings cannot show a p below 1 / (R + 1).
+    tail = min(int((apart <= 0).sum()), int((apart >= 0).sum())) + 1
+    p = min(1.0, 2 * tail / (len(apart) + 1))
+    return Difference(a, b, figure(b - a, apart), p, num_units)

@@ -1,0 +1,139 @@
+"""One file, end to end: footage to events. The only place that knows the order of the stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.decode import DecodeLog, decode, probe_footage
+from touchline.pipeline.events import (
+    EventOptions,
+    OperatingPoint,
+    find_candidates,
+    operating_points,
+)
+from touchline.pipeline.sample import hop_samples
+from touchline.pipeline.score import Scorer
+from touchline.pipeline.types import FootageHealth, MatchResult
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How to look for events.
+
+    hop_s: seconds between windows; None: a quarter of the window.
+    threshold: one threshold for every class; None: the model's calibrated ones, else 0.5.
+    point: what else makes an event (joining, lengths); its threshold is the default one.
+    floor: candidates below this score are forgotten.
+    """
+
+    hop_s: float | None = None
+    threshold: float | None = None
+    point: OperatingPoint = field(default_factory=OperatingPoint)
+    events: EventOptions = field(default_factory=EventOptions)
+    floor: float = 0.01
+    decoder: str = "pyav"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 8
+    mode: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+
+
+def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
+    """The model on its device, to be shared by all files of a run."""
+    return Scorer(
+        model,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        mode=options.mode,
+    )
+
+
+def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, float]:
+    """The threshold of every class but background: asked for, calibrated, or the default."""
+    default = options.point.threshold if options.threshold is None else options.threshold
+    calibrated = model.thresholds if options.threshold is None else None
+    return {label: (calibrated or {}).get(label, default) for label in model.labels[1:]}
+
+
+def detect(
+    path: str | os.PathLike[str],
+    model: TrainedModel | Scorer,
+    options: DetectOptions | None = None,
+    *,
+    on_time: Callable[[float, float], None] | None = None,
+) -> MatchResult:
+    """The events of one file; on_time gets (seconds done, seconds in all) as it goes.
+
+    Give a Scorer instead of a model to prepare the network once for many files. FootageError
+    where the file cannot be read as video.
+    """
+    options = options or DetectOptions()
+    scorer = model if isinstance(model, Scorer) else make_scorer(model, options)
+    path = Path(path)
+    spec = scorer.model.spec
+    declared = probe_footage(path)
+    log = DecodeLog()
+    frames = decode(
+        path, rate_hz=spec.rate_hz, size_px=spec.size_px, decoder=options.decoder, log=log
+    )
+    track = scorer.score(
+        frames,
+        hop_s=options.hop_s,
+        on_window=None if on_time is None else lambda s: on_time(s, declared.duration_s),
+    )
+    points = operating_points(
+        scorer.model.labels,
+        thresholds=thresholds_of(scorer.model, options),
+        default=options.point,
+    )
+    candidates = find_candidates(track, points, options.events, floor=options.floor)
+    return MatchResult(
+        path=path,
+        candidates=tuple(candidates),
+        accepted=tuple(e for e in candidates if e.score >= points[e.label].threshold),
+        health=_health(declared, log),
+        track=track,
+        options=options_record(scorer.model, options),
+    )
+
+
+def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
+    """What the headers declare, corrected by what decoding found."""
+    warnings = [*declared.warnings, *log.warnings]
+    if declared.duration_s - log.end_s > max(1.0, 0.01 * declared.duration_s):
+        warnings.append(
+            f"the file declares {declared.duration_s:.1f} s but ends at {log.end_s:.1f} s: "
+            "is it cut off?"
+        )
+    return replace(
+        declared,
+        duration_s=round(log.end_s, 6),
+        num_frames=log.num_frames,
+        damaged_s=tuple(log.damaged_s),
+        warnings=tuple(warnings),
+    )
+
+
+def options_record(model: TrainedModel, options: DetectOptions) -> dict[str, Any]:
+    """All that shaped the result, for events.json."""
+    record = asdict(options)
+    record["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
+    record["thresholds"] = dict(thresholds_of(model, options))
+    record["model"] = {
+        "architecture": model.architecture,
+        "labels": list(model.labels),
+        "spec": asdict(model.spec),
+        "calibrated": model.thresholds is not None,
+        "has_background": model.has_background,
+    }
+    return record

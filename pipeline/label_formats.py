@@ -1,0 +1,162 @@
+"""The table of label formats: how each is recognised, read and written.
+
+A new format is one entry here; `touchline labels` and the contract tests pick it up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from touchline.pipeline.label_csv import read_class_folders, read_csv, write_csv
+from touchline.pipeline.label_json import (
+    SOCCERNET_FILE,
+    is_activitynet,
+    is_label_studio,
+    is_soccernet,
+    read_activitynet,
+    read_label_studio,
+    read_soccernet,
+    read_soccernet_tree,
+    write_activitynet,
+    write_label_studio,
+    write_soccernet,
+)
+from touchline.pipeline.label_source import LabelSource, LabelTarget
+from touchline.pipeline.label_xml import (
+    is_cvat,
+    is_elan,
+    read_cvat,
+    read_elan,
+    write_cvat,
+    write_elan,
+)
+from touchline.pipeline.types import Example
+
+
+@dataclass(frozen=True)
+class LabelFormat:
+    """One label format.
+
+    what:        what is labelled and how, one line.
+    suffix:      the ending of the file written.
+    recognises:  whether a source is of this format, by its content.
+    write:       examples -> the file as text; None where the format cannot be written.
+    one_video:   a file holds the labels of one video.
+    needs_times: an example must have its times.
+    needs_rate:  times are in frames.
+    loses:       what writing it loses, "" where nothing is lost.
+    """
+
+    name: str
+    what: str
+    suffix: str
+    recognises: Callable[[LabelSource], bool]
+    read: Callable[[LabelSource], list[Example]]
+    write: Callable[[Sequence[Example], LabelTarget], str] | None
+    one_video: bool = False
+    needs_times: bool = True
+    needs_rate: bool = False
+    loses: str = ""
+
+
+FORMATS: tuple[LabelFormat, ...] = (
+    LabelFormat(
+        name="csv",
+        what="our CSV: video,label,start_s,end_s,group",
+        suffix=".csv",
+        recognises=lambda source: source.kind == "text",
+        read=read_csv,
+        write=write_csv,
+        needs_times=False,
+    ),
+    LabelFormat(
+        name="soccernet",
+        what="SoccerNet-v2 Labels-v2.json: points in the halves of a match",
+        suffix=".json",
+        recognises=is_soccernet,
+        read=read_soccernet,
+        write=write_soccernet,
+        loses="the length of events: intervals become instants, times are kept to 1 ms",
+    ),
+    LabelFormat(
+        name="soccernet-folder",
+        what="a folder of SoccerNet matches, each with its Labels-v2.json",
+        suffix="",
+        recognises=lambda source: (
+            source.kind == "folder" and next(source.path.rglob(SOCCERNET_FILE), None) is not None
+        ),
+        read=read_soccernet_tree,
+        write=None,
+    ),
+    LabelFormat(
+        name="folders",
+        what="one subfolder per class, whole clips in it",
+        suffix="",
+        recognises=lambda source: source.kind == "folder",
+        read=read_class_folders,
+        write=None,
+    ),
+    LabelFormat(
+        name="activitynet",
+        what="ActivityNet JSON: segments in seconds",
+        suffix=".json",
+        recognises=is_activitynet,
+        read=read_activitynet,
+        write=write_activitynet,
+        loses="whether an event is visible",
+    ),
+    LabelFormat(
+        name="cvat",
+        what="CVAT for video 1.1: a track is an interval",
+        suffix=".xml",
+        recognises=is_cvat,
+        read=read_cvat,
+        write=write_cvat,
+        one_video=True,
+        needs_rate=True,
+        loses="groups and visibility; times are kept to one frame, points last one",
+    ),
+    LabelFormat(
+        name="label-studio",
+        what="Label Studio JSON: timeline labels, ranges in frames",
+        suffix=".json",
+        recognises=is_label_studio,
+        read=read_label_studio,
+        write=write_label_studio,
+        needs_rate=True,
+        loses="visibility; times are kept to one frame, points last one",
+    ),
+    LabelFormat(
+        name="elan",
+        what="ELAN .eaf: the aligned annotations of every tier",
+        suffix=".eaf",
+        recognises=is_elan,
+        read=read_elan,
+        write=write_elan,
+        one_video=True,
+        loses="groups and visibility; times are kept to 1 ms, points last that long",
+    ),
+)
+
+BY_NAME = {form.name: form for form in FORMATS}
+
+WRITABLE = tuple(form.name for form in FORMATS if form.write is not None)
+
+
+def recognise(source: LabelSource) -> LabelFormat:
+    """The format of a label file, by its content; LabelsError where it is none of ours."""
+    for form in FORMATS:
+        if form.recognises(source):
+            return form
+    if source.kind == "xml":
+        raise source.xml.error(
+            f"<{source.xml.tag}> begins no known label format; CVAT begins with <annotations>, "
+            "ELAN with <ANNOTATION_DOCUMENT>"
+        )
+    top = source.json.value
+    found = f"the keys {', '.join(list(top)[:6])}" if isinstance(top, dict) else "a list"
+    raise source.json.error(
+        f"{found}: no known label format; SoccerNet has 'annotations', ActivityNet 'database', "
+        "Label Studio a list of tasks with 'annotations'"
+    )

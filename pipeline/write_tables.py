@@ -1,0 +1,223 @@
+"""Events as rows and records: CSV, JSON, JSON lines, SoccerNet, ActivityNet, annotation tools."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import numpy as np
+
+from touchline.pipeline.sheet import Sheet, one_line
+from touchline.pipeline.timing import timecode
+from touchline.pipeline.types import Event
+
+EVENTS_JSON_VERSION = 1
+
+CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")
+
+# A spreadsheet takes a cell that begins with one of these for a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def text_cell(text: str) -> str:
+    """A CSV text cell that no spreadsheet runs as a formula and no reader splits."""
+    safe = "'" + text if text.startswith(FORMULA_STARTS) else text
+    # csv.writer quotes the line end it writes, a line feed, but not a carriage return.
+    return safe.replace("\r", " ")
+
+
+def csv_text(sheet: Sheet) -> str:
+    """The accepted events, one row each; a last column `clock` where kick-offs are known."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow([*CSV_COLUMNS, *(["clock"] if sheet.clock else [])])
+    video = text_cell(sheet.video)
+    for event in sheet.accepted:
+        times = (event.start_s, event.end_s, event.peak_s)
+        rows.writerow(
+            [video, text_cell(event.label)]
+            + [f"{t:.3f}" for t in times]
+            + [f"{event.score:.4f}"]
+            + [timecode(t) for t in times]
+            + ([text_cell(sheet.clock.text(event.peak_s))] if sheet.clock else [])
+        )
+    return out.getvalue()
+
+
+def json_text(sheet: Sheet) -> str:
+    """All candidates with `accepted`, beside footage health, model and options.
+
+    `result.options["model"]`, where there is one, becomes the document's `model`.
+    """
+    result = sheet.result
+    options = {key: value for key, value in result.options.items() if key != "model"}
+    if sheet.clock is not None:
+        options["match_clock"] = sheet.clock.as_options()
+    document = {
+        "version": EVENTS_JSON_VERSION,
+        "video": sheet.video,
+        "footage": None if result.health is None else dataclasses.asdict(result.health),
+        "model": result.options.get("model", {}),
+        "options": options,
+        "events": [
+            event_row(sheet, event, accepted=accepted) for event, accepted in sheet.candidates
+        ],
+    }
+    if result.error is not None:
+        document["error"] = result.error
+    return json.dumps(document, indent=1, allow_nan=False, default=json_value) + "\n"
+
+
+def jsonl_text(sheet: Sheet) -> str:
+    """One JSON object per candidate and line, each with its video."""
+    rows = (
+        {"video": sheet.video, **event_row(sheet, event, accepted=accepted)}
+        for event, accepted in sheet.candidates
+    )
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+def event_row(sheet: Sheet, event: Event, *, accepted: bool) -> dict[str, Any]:
+    times = {name: round(getattr(event, name), 6) for name in ("start_s", "end_s", "peak_s")}
+    row = {"label": event.label, **times, "score": round(event.score, 6), "accepted": accepted}
+    if sheet.clock is not None:
+        row["clock"] = sheet.clock.text(event.peak_s)
+    return row
+
+
+def json_value(value: object) -> object:
+    """What json.dumps does not know but options may hold."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"JSON cannot hold {type(value).__name__} {value!r}")
+
+
+def soccernet_text(sheet: Sheet) -> str:
+    """results_spotting.json of the SoccerNet action spotting challenge: all candidates.
+
+    Positions are of the peak: from the half's kick-off where kick-offs are known, else file time
+    in half 1. What is before the first kick-off stands at 0.
+    """
+    predictions = []
+    for event, _ in sheet.candidates:
+        half, kickoff_s = 1, 0.0
+        if sheet.clock is not None:
+            half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)
+            kickoff_s = sheet.clock.kickoff_s[half]
+        position_ms = max(0, math.floor((event.peak_s - kickoff_s) * 1000 + 0.5))
+        minutes, seconds = divmod(position_ms // 1000, 60)
+        predictions.append(
+            {
+                "gameTime": f"{half} - {minutes:02d}:{seconds:02d}",
+                "label": event.label,
+                "position": str(position_ms),
+                "half": str(half),
+                "confidence": f"{event.score:.6f}",
+            }
+        )
+    document = {"UrlLocal": one_line(sheet.result.path.parent.name), "predictions": predictions}
+    return json.dumps(document, indent=1) + "\n"
+
+
+def activitynet_text(sheet: Sheet) -> str:
+    """A detection file of ActivityNet 1.3: all candidates under the footage's stem."""
+    found = [
+        {
+            "label": event.label,
+            "score": round(event.score, 6),
+            "segment": [round(event.start_s, 6), round(event.end_s, 6)],
+        }
+        for event, _ in sheet.candidates
+    ]
+    document = {
+        "version": "VERSION 1.3",
+        "results": {sheet.title: found},
+        "external_data": {"used": False, "details": ""},
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def label_studio_text(sheet: Sheet) -> str:
+    """One Label Studio task with the accepted events as predictions of <TimelineLabels>.
+
+    Frames count from 1 and the last one belongs to the range. The labelling interface must name
+    its tags `timeline` and `video`.
+    """
+    results = []
+    for k, event in enumerate(sheet.accepted):
+        first, after = sheet.frames(event)
+        results.append(
+            {
+                "id": f"event{k}",
+                "type": "timelinelabels",
+                "from_name": "timeline",
+                "to_name": "video",
+                "score": round(event.score, 6),
+                "value": {
+                    "ranges": [{"start": first + 1, "end": after}],
+                    "timelinelabels": [event.label],
+                },
+            }
+        )
+    task = {
+        "data": {"video": sheet.video, "fps": float(sheet.clip_rate.rate)},
+        "predictions": [{"model_version": "touchline", "result": results}],
+    }
+    return json.dumps([task], indent=1) + "\n"
+
+
+def cvat_text(sheet: Sheet) -> str:
+    """CVAT for video 1.1: each accepted event a track, a box over the whole picture.
+
+    The track begins at the event's first frame and is marked outside at the frame after its last.
+    """
+    health = sheet.result.health
+    if health is None:
+        raise ValueError(f"{sheet.result.path}: CVAT needs the size of the picture; give --footage")
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    ElementTree.SubElement(task, "name").text = sheet.title
+    ElementTree.SubElement(task, "mode").text = "interpolation"
+    ElementTree.SubElement(task, "source").text = one_line(sheet.result.path.name)
+    size = ElementTree.SubElement(task, "original_size")
+    ElementTree.SubElement(size, "width").text = str(health.width)
+    ElementTree.SubElement(size, "height").text = str(health.height)
+    labels = ElementTree.SubElement(task, "labels")
+    for name in sorted({event.label for event in sheet.accepted}):
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = one_line(name)
+    for k, event in enumerate(sheet.accepted):
+        track = ElementTree.SubElement(
+            root, "track", id=str(k), label=one_line(event.label), source="auto"
+        )
+        for frame, outside in zip(sheet.frames(event), ("0", "1"), strict=True):
+            ElementTree.SubElement(
+                track,
+                "box",
+                frame=str(frame),
+                outside=outside,
+                occluded="0",
+                keyframe="1",
+                xtl="0",
+                ytl="0",
+                xbr=str(health.width),
+                ybr=str(health.height),
+                z_order="0",
+            )
+    return xml_text(root)
+
+
+def xml_text(root: ElementTree.Element, *, doctype: str = "") -> str:
+    """An XML document, indented."""
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'

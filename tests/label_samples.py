@@ -1,0 +1,97 @@
+"""One small file of every label format, and how to put it on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CSV = """video,label,start_s,end_s,group
+match.mp4,goal,2.0,6.0,match_A
+match.mp4,card,10.0,10.4,match_A
+"""
+
+SOCCERNET = """{"UrlLocal": "league/2015/A 1 - 0 B/", "annotations": [
+  {"gameTime": "1 - 00:02", "label": "Goal", "position": "2500", "team": "home",
+   "visibility": "visible"},
+  {"gameTime": "2 - 01:30", "label": "Foul", "position": "90010", "visibility": "not shown"}]}
+"""
+
+ACTIVITYNET = """{"version": "1.3", "database": {"match": {"subset": "training", "duration": 60,
+  "annotations": [{"segment": [2.0, 6.0], "label": "goal"},
+                  {"segment": [10.0, 10.4], "label": "card"}]}}}
+"""
+
+LABEL_STUDIO = """[{"id": 7, "data": {"video": "/data/upload/3/0a1b2c3d-match.mp4", "fps": 25},
+  "annotations": [{"was_cancelled": false, "result": [
+    {"type": "timelinelabels", "value": {"ranges": [{"start": 51, "end": 150}],
+                                         "timelinelabels": ["goal"]}},
+    {"type": "choices", "value": {"choices": ["sunny"]}},
+    {"type": "timelinelabels", "value": {"ranges": [{"start": 251, "end": 260}],
+                                         "timelinelabels": ["card"]}}]}]}]
+"""
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta><task><id>1</id><size>1500</size></task><source>match.mp4</source></meta>
+  <track id="0" label="goal" source="manual">
+    <box frame="50" outside="0" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>
+    <box frame="51" outside="0" occluded="0" keyframe="0" xtl="0" ytl="0" xbr="9" ybr="9"/>
+    <box frame="150" outside="1" occluded="0" keyframe="1" xtl="0" ytl="0" xbr="9" ybr="9"/>
+  </track>
+  <track id="1" label="card" source="manual">
+    <polygon frame="250" outside="0" occluded="0" keyframe="1" points="0,0;9,0;9,9"/>
+    <polygon frame="259" outside="0" occluded="0" keyframe="0" points="0,0;9,0;9,9"/>
+  </track>
+</annotations>
+"""
+
+ELAN = """<?xml version="1.0" encoding="UTF-8"?>
+<ANNOTATION_DOCUMENT AUTHOR="" DATE="2024-01-01T00:00:00+00:00" FORMAT="3.0" VERSION="3.0">
+  <HEADER MEDIA_FILE="" TIME_UNITS="milliseconds">
+    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/games/my%20match.wav" MIME_TYPE="audio/x-wav"/>
+    <MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/games/match.mp4" MIME_TYPE="video/mp4"
+      RELATIVE_MEDIA_URL="./match.mp4"/>
+  </HEADER>
+  <TIME_ORDER>
+    <TIME_SLOT TIME_SLOT_ID="ts1" TIME_VALUE="2000"/>
+    <TIME_SLOT TIME_SLOT_ID="ts2" TIME_VALUE="6000"/>
+    <TIME_SLOT TIME_SLOT_ID="ts3" TIME_VALUE="10000"/>
+    <TIME_SLOT TIME_SLOT_ID="ts4" TIME_VALUE="10400"/>
+  </TIME_ORDER>
+  <TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID="events">
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a1" TIME_SLOT_REF1="ts1"
+      TIME_SLOT_REF2="ts2"><ANNOTATION_VALUE>goal</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
+    </ANNOTATION>
+  </TIER>
+  <TIER LINGUISTIC_TYPE_REF="default-lt" TIER_ID="card">
+    <ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="a2" TIME_SLOT_REF1="ts3"
+      TIME_SLOT_REF2="ts4"><ANNOTATION_VALUE></ANNOTATION_VALUE></ALIGNABLE_ANNOTATION>
+    </ANNOTATION>
+  </TIER>
+  <TIER LINGUISTIC_TYPE_REF="note" PARENT_REF="events" TIER_ID="notes">
+    <ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a3" ANNOTATION_REF="a1">
+      <ANNOTATION_VALUE>header</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>
+  </TIER>
+</ANNOTATION_DOCUMENT>
+"""
+
+SAMPLES = {
+    "csv": CSV,
+    "soccernet": SOCCERNET,
+    "activitynet": ACTIVITYNET,
+    "label-studio": LABEL_STUDIO,
+    "cvat": CVAT,
+    "elan": ELAN,
+}
+
+
+def save(folder: Path, text: str | bytes, name: str = "labels.txt") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        save(folder, b"", name)

@@ -1,0 +1,81 @@
+"""The public names of touchline.pipeline: locked, lazy, the same in whatever order one imports."""
+
+import subprocess
+import sys
+
+import pytest
+
+import touchline.pipeline as touchline
+
+NAMES = [
+    "Clip",
+    "DetectOptions",
+    "Event",
+    "EventOptions",
+    "Example",
+    "FineTuneResult",
+    "FootageHealth",
+    "Frames",
+    "MatchClock",
+    "MatchResult",
+    "OperatingPoint",
+    "ScoreTrack",
+    "TrainOptions",
+    "TrainedModel",
+    "decode",
+    "detect",
+    "detect_all",
+    "find_candidates",
+    "find_events",
+    "fine_tune",
+    "load_model",
+    "load_track",
+    "operating_points",
+    "probe_footage",
+    "read_events_json",
+    "read_labels",
+    "save_checkpoint",
+    "save_track",
+    "score_footage",
+    "sliding_windows",
+    "split_by_group",
+    "write_result",
+]
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+    )
+    return done.stdout.strip()
+
+
+def test_the_public_names_are_these() -> None:
+    assert touchline.__all__ == NAMES
+    assert set(NAMES) <= set(dir(touchline))
+
+
+def test_every_public_name_is_there() -> None:
+    for name in NAMES:
+        assert callable(getattr(touchline, name)), name
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    loaded = run_python(
+        "import touchline.pipeline, sys; "
+        "print([m for m in ('torch', 'av', 'numpy', 'cv2') if m in sys.modules])"
+    )
+    assert loaded == "[]"
+
+
+def test_a_public_function_is_not_hidden_by_the_submodule_of_its_name() -> None:
+    kind = "print(type(touchline.pipeline.decode).__name__, type(decode).__name__)"
+    first = "import touchline.pipeline.decode; from touchline.pipeline import decode; "
+    second = "from touchline.pipeline import decode; import touchline.pipeline.decode; "
+    for order in (first, second):
+        assert run_python(order + kind) == "function function"
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match=r"'touchline\.pipeline' has no attribute 'nothing'"):
+        touchline.nothing  # noqa: B018

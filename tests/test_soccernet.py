@@ -1,0 +1,144 @@
+"""SoccerNet's files and measures, with SoccerNet's own package as the judge."""
+
+import json
+
+import numpy as np
+import pytest
+
+from touchline.pipeline.metrics_spotting import SOCCERNET_WIDTHS_S, soccernet_map
+from touchline.pipeline.soccernet import join_halves, results_spotting, split_halves
+from touchline.pipeline.types import Event
+
+
+def spot(at_s, score=1.0, label="Goal"):
+    return Event(label, at_s, at_s, at_s, score)
+
+
+def test_results_hold_both_halves_with_positions_in_milliseconds():
+    text = results_spotting(
+        ([spot(754.25, 0.9)], [spot(3725.0, 0.25, "Corner")]), match="league/season/match"
+    )
+    assert json.loads(text) == {
+        "UrlLocal": "league/season/match",
+        "predictions": [
+            {
+                "gameTime": "1 - 12:34",
+                "label": "Goal",
+                "position": "754250",
+                "half": "1",
+                "confidence": "0.9",
+            },
+            {
+                "gameTime": "2 - 62:05",
+                "label": "Corner",
+                "position": "3725000",
+                "half": "2",
+                "confidence": "0.25",
+            },
+        ],
+    }
+
+
+def test_one_file_splits_at_the_second_kick_off_and_joins_again():
+    events = [spot(10), Event("Goal", 2990, 3010, 3001, 0.5), spot(4000)]
+    first, second = split_halves(events, second_half_s=3000)
+    assert first == [spot(10)]
+    assert second == [Event("Goal", 0, 10, 1, 0.5), spot(1000)]
+    assert join_halves((first, second), second_half_s=3000) == [
+        spot(10),
+        Event("Goal", 3000, 3010, 3001, 0.5),
+        spot(4000),
+    ]
+
+
+def test_a_kick_off_before_the_footage_is_refused():
+    with pytest.raises(ValueError, match="second_half_s"):
+        split_halves([], second_half_s=0)
+
+
+def random_halves(rng, labels, *, num, scored):
+    """Two halves of events at whole milliseconds, crowded enough that windows compete.
+
+    In time order, as files have them: of two in one bin the last counts.
+    """
+    return tuple(
+        sorted(
+            (
+                spot(
+                    int(rng.integers(0, 240_000)) / 1000,
+                    # Few levels: ties and thresholds are met exactly.
+                    float(rng.integers(0, 200)) / 199 if scored else 1.0,
+                    str(rng.choice(labels)),
+                )
+                for _ in range(num)
+            ),
+            key=lambda event: event.peak_s,
+        )
+        for _ in range(2)
+    )
+
+
+def write_match(folder, name, halves, rng=None):
+    """Predictions in our own format, or labels as SoccerNet has them; returns what was visible."""
+    folder = folder / name
+    folder.mkdir(parents=True)
+    if rng is None:
+        (folder / "results_spotting.json").write_text(results_spotting(halves, match=name))
+        return None
+    visible = tuple([bool(rng.random() < 0.7) for _ in events] for events in halves)
+    rows = [
+        {
+            "gameTime": f"{half} - 00:00",
+            "label": event.label,
+            "position": str(round(event.peak_s * 1000)),
+            "visibility": "visible" if flag else "not shown",
+        }
+        for half in (1, 2)
+        for event, flag in zip(halves[half - 1], visible[half - 1], strict=True)
+    ]
+    (folder / "Labels-v2.json").write_text(json.dumps({"annotations": rows}))
+    return visible
+
+
+@pytest.mark.slow
+# The package leaves files open.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("metric", ["tight", "loose", "at3"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_soccernet_package_gives_the_same_figures(tmp_path, metric, seed):
+    oracle = pytest.importorskip("SoccerNet.Evaluation.ActionSpotting", reason="extra soccernet")
+    rng = np.random.default_rng(seed)
+    # The last class never occurs in the truth, the one before it nowhere.
+    labels = ["Goal", "Corner", "Foul", "Offside", "Penalty", "Throw-in"]
+    truth, predictions, visible = {}, {}, {}
+    for m in range(4):
+        actual = random_halves(rng, labels[:4], num=25, scored=False)
+        guess = random_halves(rng, [*labels[:4], labels[5]], num=60, scored=True)
+        shown = write_match(tmp_path / "labels", f"match{m}", actual, rng)
+        write_match(tmp_path / "results", f"match{m}", guess)
+        for half in (0, 1):
+            name = f"match{m}/{half + 1}"
+            truth[name], predictions[name] = actual[half], guess[half]
+            visible[name] = shown[half]
+    expected = oracle.evaluate(
+        SoccerNet_path=str(tmp_path / "labels"),
+        Predictions_path=str(tmp_path / "results"),
+        metric=metric,
+        dataset=None,
+        EVENT_DICTIONARY={label: k for k, label in enumerate(labels)},
+    )
+    widths_s = SOCCERNET_WIDTHS_S.get(metric, (3.0,))
+    for shown, key in [
+        ("all", "a_mAP"),
+        ("visible", "a_mAP_visible"),
+        ("unshown", "a_mAP_unshown"),
+    ]:
+        result = soccernet_map(
+            truth, predictions, widths_s=widths_s, labels=labels, visible=visible, shown=shown
+        )
+        per_class = np.nan_to_num(result.average(result.per_class()[0]))
+        assert 0 < result.value() < 1
+        assert result.value() == pytest.approx(expected[key], abs=1e-6)
+        by_class = expected[key.replace("a_mAP", "a_mAP_per_class")]
+        assert per_class.tolist() == pytest.approx(list(by_class), abs=1e-6)

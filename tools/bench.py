@@ -1,0 +1,42 @@
+"""touchline bench: speed as ratios in one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from touchline.tools import console
+
+bench_app = typer.Typer(help="Measure speed, as ratios in one run.", no_args_is_help=True)
+
+
+@bench_app.command("detect")
+def bench_detect_command(
+    footage: Annotated[Path, typer.Argument(help="At least a minute of footage.")],
+    seconds: Annotated[float, typer.Option(help="Use so much of it.")] = 60.0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """I3D-R50 over footage: touchline against a loop on pytorchvideo."""
+    from rich.table import Table
+
+    from touchline.pipeline.bench import HOP_S, WINDOW_S, bench_detect, machine
+
+    speed = bench_detect(footage, footage_s=seconds, device=device)
+    table = Table(box=None)
+    for name in ("", "seconds", "ratio", "largest difference of a score"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("EncodedVideo.get_clip in a loop, float32", f"{speed.loop_s:.1f}", "1.0", "")
+    table.add_row("  of it get_clip", f"{speed.loop_decode_s:.1f}", "", "")
+    for way in speed.ways:
+        ratio = f"{speed.loop_s / way.seconds:.1f}"
+        name = f"touchline, {speed.dtype}, {way.name}"
+        table.add_row(name, f"{way.seconds:.1f}", ratio, f"{way.score_difference:.2g}")
+    console.out.print(
+        f"I3D-R50, random weights: {speed.num_windows} windows of {WINDOW_S} s every {HOP_S} s "
+        f"over the first {speed.footage_s:g} s of {console.escape(footage.name)}",
+        highlight=False,
+    )
+    console.out.print(table)
+    console.out.print(f"on {speed.device}: {machine()}", highlight=False)

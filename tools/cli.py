@@ -1,0 +1,84 @@
+"""The command `touchline`: one sub-command per file of this folder."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from touchline.models.errors import TouchlineError
+from touchline.tools import console
+from touchline.tools.bench import bench_app
+from touchline.tools.calibrate import calibrate_command
+from touchline.tools.demo import demo_command
+from touchline.tools.detect import detect_command
+from touchline.tools.evaluate import evaluate_command
+from touchline.tools.export import export_command
+from touchline.tools.highlights import highlights_command
+from touchline.tools.labels import labels_command
+from touchline.tools.models import models_app
+from touchline.tools.report import report_command
+from touchline.tools.train import train_command
+
+app = typer.Typer(
+    name="touchline",
+    help="Match footage in, timestamped events out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("detect")(detect_command)
+app.command("train")(train_command)
+app.command("calibrate")(calibrate_command)
+app.command("evaluate")(evaluate_command)
+app.command("export")(export_command)
+app.command("highlights")(highlights_command)
+app.command("report")(report_command)
+app.command("labels")(labels_command)
+app.add_typer(models_app, name="models")
+app.command("demo")(demo_command)
+app.add_typer(bench_app, name="bench")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"touchline {version('touchline')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Match footage in, timestamped events out."""
+
+
+def main() -> None:
+    """Run the command line; a bad input is one line and exit code 1, never a traceback."""
+    try:
+        app()
+    except (TouchlineError, ValueError) as error:
+        if os.environ.get("TOUCHLINE_DEBUG"):
+            raise
+        console.fail(str(error))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.fail("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (`touchline ... | head`): nothing to say, nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""touchline demo: the whole way on made-up matches, and what pretraining is worth there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.pipeline.demo import Arm, DemoResult
+    from touchline.pipeline.finetune import Progress
+
+
+def demo_command(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that the run makes.")],
+    seed: Annotated[int, typer.Option(help="Other matches, other training.")] = 0,
+    train_seconds: Annotated[
+        float, typer.Option(help="Wall-clock seconds for each of the two ways of training.")
+    ] = 25.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
+
+    The same network is trained from nothing for the same time, and both figures are printed.
+    """
+    import time
+
+    from touchline.pipeline.demo import DemoOptions, run_demo
+
+    started = time.monotonic()
+    options = DemoOptions(seed=seed, train_s=train_seconds)
+    with console.progress_bar(quiet=quiet) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(news: Progress) -> None:
+            if news.phase not in tasks:
+                tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
+            bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
+
+        result = run_demo(out, options, on_progress=on_progress)
+    if not quiet:
+        _show(result, out, time.monotonic() - started)
+
+
+def _show(result: DemoResult, out: Path, seconds: float) -> None:
+    from rich.table import Table
+
+    from touchline.pipeline.court import PLAYS
+    from touchline.pipeline.demo import NUM_MATCHES
+
+    footage, transfer, scratch = result.footage, result.transfer, result.scratch
+    say = console.out.print
+    say(
+        f"Rendered {NUM_MATCHES} labelled matches ({footage.num_clips} plays of "
+        f"{len(PLAYS)} kinds, {footage.num_negatives} stretches without any) and one "
+        f"match of {footage.unseen_s:.0f} s that nobody trains on.",
+        highlight=False,
+    )
+    say(_stages(transfer))
+    table = Table(box=None, title="the unseen match", title_justify="left")
+    table.add_column("")
+    for name in ("pretrained, early stages frozen", "from scratch, all trained"):
+        table.add_column(name, justify="right")
+    for row in _figures(transfer, scratch, len(footage.truth)):
+        table.add_row(*row)
+    say(table)
+    say(_events(transfer))
+    say(f"{_verdict(transfer, scratch)}\n", highlight=False)
+    say(_where(footage.labels, footage.unseen, transfer, out), highlight=False, soft_wrap=True)
+    say(f"{seconds:.0f} s in all", highlight=False)
+
+
+def _stages(arm: Arm) -> Any:
+    from rich.table import Table
+
+    from touchline.models.backbone import stage_table
+
+    table = Table(box=None, title="stages of the pretrained network", title_justify="left")
+    table.add_column("stage")
+    table.add_column("")
+    table.add_column("parameters", justify="right")
+    for row in stage_table(arm.backbone):
+        state = "frozen" if row["frozen"] else "trained"
+        table.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
+    return table
+
+
+def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str, str]]:
+    from touchline.pipeline.demo import TOLERANCE_S
+
+    rows = (
+        ("seconds of training", "{0.seconds:.0f}"),
+        ("passes over the clips", "{0.epochs}"),
+        (f"spotting mAP at {TOLERANCE_S:g} s", "{0.mean_average_precision:.3f}"),
+        ("right class at the plays' middles", "{0.accuracy:.3f}"),
+        (f"plays found, of {num_truth}", "{0.found}"),
+        ("false events", "{0.false}"),
+    )
+    return [(name, form.format(transfer), form.format(scratch)) for name, form in rows]
+
+
+def _events(arm: Arm) -> Any:
+    from rich.table import Table
+
+    from touchline.pipeline.write import timecode
+
+    table = Table(box=None, title="true plays and events found", title_justify="left")
+    for name in ("play", "true start", "true end", "found", "score"):
+        table.add_column(name, justify="left" if name == "play" else "right", no_wrap=True)
+    for true, found in arm.rows:
+        times = (timecode(true.start_s), timecode(true.end_s)) if true else ("", "")
+        if found is None:
+            table.add_row(true.label if true else "", *times, "[red]missed[/]", "")
+        else:
+            peak = timecode(found.peak_s) if true else f"[red]false[/] {timecode(found.peak_s)}"
+            table.add_row(found.label, *times, peak, f"{found.score:.2f}")
+    return table
+
+
+def _verdict(transfer: Arm, scratch: Arm) -> str:
+    gain = transfer.mean_average_precision - scratch.mean_average_precision
+    if gain == 0:
+        return "Pretraining made no difference here."
+    what = "gains" if gain > 0 else "costs"
+    return (
+        f"With the same clips and the same {scratch.seconds:.0f} s, pretraining {what} "
+        f"{abs(gain):.3f} of mAP on this match."
+    )
+
+
+def _where(labels: Path, unseen: Path, arm: Arm, out: Path) -> str:
+    from touchline.pipeline.train import MODEL_FILE
+
+    events = arm.folder / unseen.stem / "events.csv"
+    return console.escape(
+        f"Look at {unseen}, its plays in {out / 'unseen.csv'}, the events found in {events};\n"
+        f"the labels are {labels}, the model is {arm.folder / MODEL_FILE}."
+    )

@@ -1,0 +1,190 @@
+"""touchline detect: footage in, events out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.models.checkpoint import TrainedModel
+    from touchline.pipeline.types import MatchResult
+
+
+def detect_command(
+    footage: Annotated[list[Path], typer.Argument(help="Footage files.", show_default=False)],
+    model: Annotated[
+        str, typer.Option(help="A checkpoint, or the name of weights with published classes.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for OUT/<stem>/events.csv, ...")],
+    hop: Annotated[
+        float | None,
+        typer.Option(help="Seconds between windows (default: a quarter of the window)."),
+    ] = None,
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="One threshold for all classes (default: calibrated, else 0.5)."),
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Keep only this class of the model; repeatable.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")
+    ] = "csv,json",
+    mode: Annotated[
+        str, typer.Option(help="windows: each one whole. shared: the trunk once (faster).")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
+    batch_size: Annotated[int, typer.Option(help="Windows per batch.")] = 8,
+    decoder: Annotated[str, typer.Option(help="How footage is read.")] = "pyav",
+    skip_done: Annotated[
+        bool, typer.Option("--skip-done", help="Pass over inputs finished earlier.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
+) -> None:
+    """Find events in FOOTAGE with a trained MODEL."""
+    from touchline.models.checkpoint import file_digest
+    from touchline.models.load import load_model
+    from touchline.pipeline.batch import detect_all
+    from touchline.pipeline.detect import DetectOptions
+
+    options = DetectOptions(
+        hop_s=hop,
+        threshold=threshold,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        decoder=decoder,
+        mode=mode,
+    )
+    trained = load_model(model, labels=labels or ())
+    record: dict[str, object] = {"path": model}
+    if Path(model).is_file():
+        record["sha256"] = file_digest(Path(model))
+    say = not quiet and not json_
+    if say:
+        _introduce(trained, options.hop_s)
+    for notice in _notices(trained, threshold):
+        console.warn(notice)
+    failed = 0
+    results = []
+    try:
+        with console.progress_bar(quiet=not say) as progress:
+            task = progress.add_task("", total=1.0, note="")
+
+            def on_start(path: Path) -> None:
+                progress.reset(task, description=console.escape(path.name[:30]), total=1.0)
+
+            def on_time(done_s: float, total_s: float) -> None:
+                progress.update(task, completed=done_s, total=max(total_s, done_s))
+
+            for result in detect_all(
+                footage,
+                trained,
+                out,
+                options,
+                model_record=record,
+                formats=[name.strip() for name in to.split(",")],
+                skip_done=skip_done,
+                on_start=on_start,
+                on_time=on_time,
+            ):
+                results.append(result)
+                if result.error is not None:
+                    failed += 1
+                    console.fail(f"{result.path}: {result.error}")
+                elif say:
+                    _show(result)
+    except KeyboardInterrupt:
+        console.fail(
+            f"interrupted after {len(results)} of {len(footage)} files (results in {out}): "
+            "give the same command with --skip-done to go on"
+        )
+        raise typer.Exit(130) from None
+    if json_:
+        _print_json(results)
+    elif say:
+        console.out.print(f"{len(footage) - failed} of {len(footage)} files done; results in {out}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
+    from touchline.pipeline.sample import hop_samples
+
+    spec = trained.spec
+    hop = hop_samples(spec, hop_s) / spec.rate_hz
+    console.out.print(
+        f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, "
+        f"{spec.num_frames} frames at {spec.rate_hz:g} Hz, {spec.size_px} px",
+        highlight=False,
+    )
+
+
+def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
+    """What the user must know before believing the events."""
+    notices = []
+    if trained.thresholds is None and threshold is None:
+        notices.append(
+            "this model is not calibrated: every class uses threshold 0.5 "
+            "(touchline calibrate sets them by evidence, --threshold by hand)"
+        )
+    if not trained.has_background:
+        notices.append(
+            "this model never saw eventless footage: every window gets some class, so expect "
+            "false events (touchline train --background FOOTAGE adds negatives)"
+        )
+    return notices
+
+
+def _show(result: MatchResult) -> None:
+    from rich.table import Table
+
+    from touchline.pipeline.write import timecode
+
+    health = result.health
+    seconds = f", {timecode(health.duration_s)}" if health else ""
+    below = len(result.candidates) - len(result.accepted)
+    table = Table(
+        title=console.escape(f"{result.path.name}{seconds}"), title_justify="left", box=None
+    )
+    for name in ("start", "end", "peak"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("label")
+    table.add_column("score", justify="right")
+    for event in result.accepted:
+        times = (event.start_s, event.end_s, event.peak_s)
+        row = [*map(timecode, times), console.escape(event.label), f"{event.score:.2f}"]
+        table.add_row(*row)
+    console.out.print(table)
+    console.out.print(
+        f"{len(result.accepted)} events; {below} candidates below the threshold\n",
+        highlight=False,
+    )
+    for warning in health.warnings if health else ():
+        console.warn(f"{result.path}: {warning}")
+    for start_s, end_s in health.damaged_s[:3] if health else ():
+        console.warn(
+            f"{result.path}: damaged from {timecode(start_s)} to {timecode(end_s)}: no events there"
+        )
+
+
+def _print_json(results: list[MatchResult]) -> None:
+    """One JSON document on stdout: what happened to each input."""
+    import json
+    import sys
+
+    from touchline.pipeline.write import events_json
+
+    documents = []
+    for result in results:
+        document = json.loads(events_json(result, Path.cwd()))
+        document["error"] = result.error
+        documents.append(document)
+    json.dump(documents, sys.stdout, indent=1)
+    print()

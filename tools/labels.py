@@ -1,0 +1,238 @@
+"""touchline labels: what a label file holds, what looks wrong in it, and other formats of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.pipeline.types import Example, FootageHealth
+
+SHOWN = 20
+"""Rows of a table, and problems, before the rest is only counted."""
+
+
+def labels_command(
+    labels: Annotated[
+        Path, typer.Argument(help="Label file, or folder of one per class.", show_default=False)
+    ],
+    convert: Annotated[
+        str | None,
+        typer.Option(
+            help="Write as csv, soccernet, activitynet, cvat, label-studio or elan.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write.", show_default=False)
+    ] = None,
+    footage: Annotated[
+        Path | None,
+        typer.Option(help="Where the footage lies (default: beside the labels)."),
+    ] = None,
+    rate_hz: Annotated[
+        float | None,
+        typer.Option(help="Frames per second, for formats that count frames."),
+    ] = None,
+    look_alikes: Annotated[
+        bool, typer.Option("--look-alikes", help="Look for near-identical clips of two groups.")
+    ] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Show every group and problem.")] = False,
+) -> None:
+    """Summarise LABELS of any format, list what looks wrong, convert them."""
+    from touchline.pipeline.label_checks import find_problems
+    from touchline.pipeline.labels import read_labels
+
+    if (convert is None) != (out is None):
+        raise ValueError("--convert FORMAT and --out FILE belong together: give both or neither")
+    examples = read_labels(labels, footage_folder=footage, rate_hz=rate_hz)
+    healths, problems = _probe(examples)
+    durations = {path: health.duration_s for path, health in healths.items()}
+    problems += find_problems(examples, durations)
+    if look_alikes:
+        problems += _look_alikes([e for e in examples if e.path in healths])
+    rows = None if show_all else SHOWN
+    console.out.print(console.escape(str(labels)), soft_wrap=True, highlight=False)
+    _show_summary(examples, durations)
+    _show_classes(examples, durations)
+    _show_groups(examples, rows)
+    # Sources name the label file; said once above, it need not be said on every line.
+    _show_problems([problem.replace(f"{labels} ", "") for problem in problems], rows)
+    if convert is not None and out is not None:
+        _convert(examples, convert, out, rate_hz=rate_hz, healths=healths)
+
+
+def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:
+    """What each footage file declares, and which files cannot be read."""
+    from touchline.models.errors import FootageError
+    from touchline.pipeline.decode import probe_footage
+
+    paths = sorted({example.path for example in examples})
+    healths: dict[Path, FootageHealth] = {}
+    problems = []
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        problems.append(
+            f"{len(missing)} of {len(paths)} footage files are not there, {missing[0]} the first: "
+            "give their folder with --footage"
+        )
+    for path in paths:
+        if path in missing:
+            continue
+        try:
+            healths[path] = probe_footage(path)
+        except FootageError as error:
+            problems.append(str(error))
+    return healths, problems
+
+
+def _look_alikes(examples: Sequence[Example]) -> list[str]:
+    from touchline.models.errors import FootageError
+    from touchline.pipeline.leakage import example_hashes, near_duplicates
+
+    hashes, unreadable = {}, []
+    with console.progress_bar(quiet=False) as progress:
+        task = progress.add_task("looking for look-alikes", total=len(examples), note="")
+        for example in examples:
+            try:
+                hashes[example] = example_hashes(example)
+            except FootageError as error:
+                unreadable.append(str(error))
+            progress.advance(task)
+    return unreadable + [
+        f"{pair.first.source} and {pair.second.source} show almost the same "
+        f"({pair.distance_bits:g} of 64 bits differ) in the groups {pair.first.group!r} and "
+        f"{pair.second.group!r}: put them into one group"
+        for pair in near_duplicates(hashes, {example: example.group for example in hashes})
+    ]
+
+
+def _length_s(example: Example, durations: Mapping[Path, float]) -> float | None:
+    if example.start_s is None or example.end_s is None:
+        return durations.get(example.path)
+    return example.end_s - example.start_s
+
+
+def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) -> None:
+    from touchline.pipeline.label_checks import names_a_side
+    from touchline.pipeline.labels import class_names
+
+    classes = {example.label for example in examples}
+    groups = {example.group for example in examples}
+    files = {example.path for example in examples}
+    console.out.print(
+        f"{len(examples)} labels of {len(classes)} classes in {len(files)} files of "
+        f"{len(groups)} groups, {sum(durations.values()):.0f} s of footage",
+        highlight=False,
+    )
+    if "background" not in classes:
+        console.out.print("no class is background: a model of these needs eventless footage beside")
+    if sides := [label for label in class_names(examples) if names_a_side(label)]:
+        console.out.print(
+            f"{console.escape(', '.join(sides))}: named after a side, so clips are not mirrored"
+        )
+
+
+def _show_classes(examples: Sequence[Example], durations: Mapping[Path, float]) -> None:
+    from statistics import median
+
+    from rich.table import Table
+
+    from touchline.pipeline.labels import class_names
+
+    table = Table(box=None, title="classes", title_justify="left")
+    table.add_column("class")
+    for name in ("labels", "share", "groups", "hidden", "shortest s", "median s", "longest s"):
+        table.add_column(name, justify="right")
+    for label in class_names(examples):
+        mine = [example for example in examples if example.label == label]
+        if not mine:
+            continue
+        lengths = [s for e in mine if (s := _length_s(e, durations)) is not None]
+        spread = (min(lengths), median(lengths), max(lengths)) if lengths else ()
+        table.add_row(
+            console.escape(label),
+            str(len(mine)),
+            f"{len(mine) / len(examples):.0%}",
+            str(len({example.group for example in mine})),
+            str(sum(not example.visible for example in mine)),
+            *(f"{length:.2f}" for length in spread),
+        )
+    console.out.print(table)
+
+
+def _show_groups(examples: Sequence[Example], rows: int | None) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, title="groups", title_justify="left")
+    table.add_column("group")
+    table.add_column("labels", justify="right")
+    table.add_column("files", justify="right")
+    table.add_column("classes")
+    groups = Counter(example.group for example in examples)
+    for group, number in groups.most_common(rows):
+        mine = [example for example in examples if example.group == group]
+        classes = Counter(example.label for example in mine).most_common()
+        table.add_row(
+            console.escape(group),
+            str(number),
+            str(len({example.path for example in mine})),
+            console.escape(", ".join(f"{label} {n}" for label, n in classes)),
+        )
+    console.out.print(table)
+    if rows is not None and len(groups) > rows:
+        console.out.print(f"and {len(groups) - rows} groups more (--all shows them)")
+
+
+def _show_problems(problems: Sequence[str], rows: int | None) -> None:
+    if not problems:
+        console.out.print("no problems found")
+        return
+    console.out.print(f"problems: {len(problems)}")
+    for problem in problems[:rows]:
+        console.out.print(f"  {console.escape(problem)}", soft_wrap=True, highlight=False)
+    if rows is not None and len(problems) > rows:
+        console.out.print(f"  and {len(problems) - rows} more (--all shows them)")
+
+
+def _convert(
+    examples: Sequence[Example],
+    format_name: str,
+    out: Path,
+    *,
+    rate_hz: float | None,
+    healths: Mapping[Path, FootageHealth],
+) -> None:
+    from touchline.pipeline.label_formats import BY_NAME
+    from touchline.pipeline.labels import label_texts, with_times
+    from touchline.pipeline.write import write_atomic
+
+    form = BY_NAME.get(format_name)
+    if form is not None and form.needs_times:
+        examples = with_times(examples, {path: h.duration_s for path, h in healths.items()})
+    if form is not None and form.needs_rate and rate_hz is None:
+        rate_hz = _common_rate(healths)
+    texts = label_texts(examples, out, format_name=format_name, rate_hz=rate_hz)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, text)
+        console.out.print(f"wrote {console.escape(str(path))}", soft_wrap=True, highlight=False)
+    if form is not None and form.loses:
+        console.warn(f"{format_name} loses {form.loses}")
+
+
+def _common_rate(healths: Mapping[Path, FootageHealth]) -> float | None:
+    """The frame rate of the footage where all files have one and the same."""
+    from fractions import Fraction
+
+    rates = {None if h.variable_rate else h.frame_rate for h in healths.values()}
+    if len(rates) != 1:
+        return None
+    (rate,) = rates
+    return None if rate is None else float(Fraction(rate))
