@@ -17,13 +17,19 @@ from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.decode_pyav import pyav_frames
+from touchline.pipeline.decode_others import (
+    decord_frames,
+    opencv_frames,
+    torchcodec_cuda_frames,
+    torchcodec_frames,
+)
+from touchline.pipeline.decode_pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S, DecodeLog, Instants, Picture, Shown
-from touchline.pipeline.footage import open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
-from touchline.pipeline.types import FootageHealth, Frames, UInt8
+from touchline.pipeline.probe import health_after, probe_footage
+from touchline.pipeline.types import Frames, UInt8
 
-__all__ = ["DECODERS", "DecodeLog", "decode", "probe_footage"]
+__all__ = ["DECODERS", "DecodeLog", "decode", "health_after", "probe_footage"]
 
 CHUNK_FRAMES = 32
 CHUNK_BYTES = 64 << 20
@@ -56,6 +62,7 @@ def decode(
     if size_px is not None and not 1 <= size_px <= 4096:
         raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
     log = DecodeLog() if log is None else log
+    isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
     request = Request(
         path=str(Path(path).absolute()) if isolation else os.fspath(path),
         instants=Instants.of(rate_hz, start_s, end_s),
@@ -147,29 +154,16 @@ def _stack(pixels: list[UInt8], facts: list[tuple[float, float, bool]]) -> Frame
     )
 
 
-def probe_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> FootageHealth:
-    """What the file's headers declare; nothing is decoded."""
-    footage = open_footage(path, stream=stream)
-    with footage.container as container:
-        used = footage.stream
-        rate = used.average_rate
-        duration = container.duration
-        return FootageHealth(
-            container=container.format.name,
-            codec=used.codec_context.name,
-            width=used.codec_context.width,
-            height=used.codec_context.height,
-            frame_rate=str(rate) if rate else None,
-            variable_rate=rate is not None
-            and used.base_rate is not None
-            and abs(used.base_rate / rate - 1) > 0.01,
-            duration_s=0.0 if duration is None else duration / 1_000_000,
-            start_s=float(footage.origin_s),
-            start_timecode=used.metadata.get("timecode") or container.metadata.get("timecode"),
-            num_frames=used.frames,
-            warnings=footage.warnings,
-        )
+# A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
+# one that is ever chosen automatically.
+DECODERS = {
+    "pyav": pyav_frames,
+    "pyav-cuda": pyav_cuda_frames,
+    "decord": decord_frames,
+    "opencv": opencv_frames,
+    "torchcodec": torchcodec_frames,
+    "torchcodec-cuda": torchcodec_cuda_frames,
+}
 
-
-# A decoder gives every frame from the one shown at the first sample instant on.
-DECODERS = {"pyav": pyav_frames}
+# decord takes gigabytes on large footage and can abort the process it runs in.
+ALWAYS_ISOLATED = {"decord"}
