@@ -1,1 +1,36 @@
-.PHONY: all
+# Everything works from an empty environment: .venv is made when it is missing or outdated.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Without a GPU driver, torch is the one build the checks run with; with one, pip's own choice.
+CONSTRAINTS := $(if $(shell command -v nvidia-smi),,--constraint constraints/cpu.txt)
+
+.PHONY: demo test slow lint format clean
+
+demo: $(VENV)/.installed
+	$(BIN)/touchline demo -o out/demo
+
+test: $(VENV)/.installed
+	$(BIN)/pytest
+
+slow: $(VENV)/.installed
+	$(BIN)/pytest -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p touchline.models -p touchline.pipeline -p touchline.tools
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: pyproject.toml constraints/cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out build *.egg-info

@@ -221,8 +221,6 @@ class MViT(Backbone):
     """MViT-B (Fan et al. 2021): embed, block0..block15, norm; the class token, D = 768, T' = 1."""
 
     classifier = "head.linear"
-    min_frames = 2
-    min_size_px = 32
     halvings = (1, 3, 14)
 
     def __init__(self, net: Any, spec: ClipSpec, *, dropout: float = 0.5) -> None:
@@ -280,7 +278,8 @@ def slowfast_r50(num_classes: int, spec: ClipSpec | None = None) -> SlowFast:
 
 
 def _x3d(name: str, spec: ClipSpec, num_classes: int) -> X3D:
-    return X3D(_hub(name)(model_num_class=num_classes), spec)
+    # pytorchvideo's own Swish is the same function, but its backward uses what torch deprecates.
+    return X3D(_hub(name)(model_num_class=num_classes, inner_act=nn.SiLU), spec)
 
 
 def x3d_xs(num_classes: int, spec: ClipSpec | None = None) -> X3D:
@@ -306,7 +305,7 @@ def x3d_l(num_classes: int, spec: ClipSpec | None = None) -> X3D:
 def _mvit(name: str, spec: ClipSpec, num_classes: int) -> MViT:
     if spec.num_frames % 2 or spec.size_px % 4:
         raise ValueError(
-            f"{name} cuts clips into patches of 2 frames by 4 px; "
+            f"{name} cuts clips into patches of 2 frames by 4 px: "
             f"{spec.num_frames} frames of {spec.size_px} px do not divide"
         )
     net = _hub(name)(

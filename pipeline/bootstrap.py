@@ -10,12 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from touchline.pipeline.ranking import MeanAP
 from touchline.pipeline.types import Float64
 
 CONFIDENCE = 0.95
-BATCH = 64
-"""Resamplings evaluated together: bounds the memory, changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,6 @@ def resampled_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float6
     rng = np.random.default_rng(seed)
     draws = rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=resamples)
     return draws.astype(np.float64)
-
-
-def resampled_ap(metric: MeanAP, counts: Float64) -> Float64:
-    """(R, K, T) AP of every resampling."""
-    parts = [metric.per_class(counts[i : i + BATCH]) for i in range(0, len(counts), BATCH)]
-    return np.concatenate(parts)
 
 
 def figure(value: float, samples: Float64 | None) -> Figure:

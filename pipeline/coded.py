@@ -23,7 +23,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.decode import TIMESTAMP_ROUNDING_S, container_start_s, open_footage
+from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S
+from touchline.pipeline.footage import open_footage
 
 # How far back to look, in turn, for a key frame that a seek did not find.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
@@ -51,12 +52,12 @@ class CodedVideo:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.container: InputContainer
-        self.stream: VideoStream
-        self.container, self.stream = open_footage(path)
+        footage = open_footage(path)
+        self.container: InputContainer = footage.container
+        self.stream: VideoStream = footage.stream
         self.stream.thread_type = "AUTO"
-        self.time_base = self.stream.time_base or Fraction(1, 90_000)
-        self.origin_s = container_start_s(self.container, self.stream)
+        self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
+        self.origin_s = footage.origin_s
         self.h264 = self.stream.codec_context.name == "h264"
         # MP4 and Matroska put lengths before NAL units, transport streams put start codes.
         self.start_codes = (self.stream.codec_context.extradata or b"")[:1] != b"\x01"

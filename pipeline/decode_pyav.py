@@ -22,10 +22,11 @@ from touchline.pipeline.decoded import (
     Stamped,
     continuous,
 )
-from touchline.pipeline.footage import MAX_PIXELS, OpenFootage, open_footage, reason
+from touchline.pipeline.footage import OpenFootage, open_footage, reason
 from touchline.pipeline.packets import Planned, plan, role_reader
 from touchline.pipeline.picture import Renderer
-from touchline.pipeline.stamps import Damage, Stamps
+from touchline.pipeline.sniff import MAX_PIXELS
+from touchline.pipeline.stamps import Damage, InFlight, Stamps
 from touchline.pipeline.types import UInt8
 
 # How far before the wanted start to seek, one after the other, until the frame shown at the
@@ -139,33 +140,82 @@ def _shown(one_pass: Pass) -> Iterator[Shown]:
     return continuous(_stamped(one_pass), footage.interval_s, log)
 
 
+class _Reading:
+    """What is known while packets go into the decoder and frames come out."""
+
+    def __init__(self, one_pass: Pass) -> None:
+        footage = one_pass.footage
+        self.one_pass = one_pass
+        self.in_flight = InFlight()
+        self.stamps = Stamps(footage)
+        self.damage = Damage(footage.stream, frame_threads=one_pass.frame_threads)
+        self.latest_s = Fraction(-1)
+
+    def decoded(self, planned: Planned) -> list[VideoFrame]:
+        """The frames that come out when a packet goes in."""
+        packet = planned.packet
+        self.in_flight.sent(planned)
+        self.stamps.sent(packet)
+        self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
+        try:
+            return packet.decode()
+        except MemoryError:
+            raise
+        except (av.error.FFmpegError, OSError, ValueError):
+            self.damage.failed(planned.seq)
+            return []
+
+    def drained(self) -> list[VideoFrame]:
+        """The frames that are left in the decoder at the end."""
+        try:
+            return self.one_pass.footage.stream.codec_context.decode(None)
+        except EOFError:
+            return []
+        except (av.error.FFmpegError, OSError, ValueError):
+            self.damage.failed(self.damage.newest)
+            return []
+
+    def stamped(self, frame: VideoFrame) -> Stamped:
+        """A frame with what its packet tells about it."""
+        footage = self.one_pass.footage
+        planned = self.in_flight.made(frame)
+        self.one_pass.log.num_frames += 1
+        stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
+        self.latest_s = self.latest_s if stamp_s is None else stamp_s
+        ticks = frame.duration or 0
+        return Stamped(
+            picture=AvPicture(frame, self.one_pass.renderer),
+            stamp_s=stamp_s,
+            duration_s=ticks * (footage.stream.time_base or Fraction(0)),
+            damaged=self.damage.reaches(
+                frame, self.damage.newest if planned is None else planned.seq
+            ),
+            after_loss=self.damage.after_loss(),
+            until_s=None if planned is None else planned.until_s,
+        )
+
+
 def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     """Decoded frames with their raw times; damage is noted and never ends the pass."""
-    footage, log = one_pass.footage, one_pass.log
-    _configure(footage, one_pass.frame_threads)
-    stamps, damage = Stamps(footage), Damage(footage.stream, frame_threads=one_pass.frame_threads)
-    latest = Fraction(-1)
+    log = one_pass.log
+    _configure(one_pass.footage, one_pass.frame_threads)
+    reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
             log.num_frames += 1
             log.num_skipped += 1
             continue
-        for frame in _decoded(planned, stamps, damage):
-            stamped = _as_stamped(frame, one_pass, stamps, damage)
-            latest = stamped.stamp_s if stamped.stamp_s is not None else latest
-            yield stamped
-    for frame in _drained(footage.stream, damage):
-        stamped = _as_stamped(frame, one_pass, stamps, damage)
-        latest = stamped.stamp_s if stamped.stamp_s is not None else latest
-        yield stamped
-    if footage.stamped and damage.lost_at_end:
-        yield from _tail(one_pass, latest)
+        for frame in reading.decoded(planned):
+            yield reading.stamped(frame)
+    for frame in reading.drained():
+        yield reading.stamped(frame)
+    if one_pass.footage.stamped and reading.in_flight.any_since(reading.damage.at_once_since):
+        yield from _tail(one_pass, reading.latest_s)
 
 
 def _configure(footage: OpenFootage, frame_threads: bool) -> None:
     context = footage.stream.codec_context
     context.thread_type = "AUTO" if frame_threads else "SLICE"
-    context.copy_opaque = True
     context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
@@ -186,6 +236,7 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
     while True:
         try:
             for packet in footage.container.demux(footage.stream):
+                log.num_packets += 1
                 if packet.size:
                     yield packet
             return
@@ -194,43 +245,6 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
             log.warn(f"an unreadable place in the file ({reason(error)})")
             if errors == MAX_READ_ERRORS:
                 return
-
-
-def _decoded(planned: Planned, stamps: Stamps, damage: Damage) -> list[VideoFrame]:
-    packet = planned.packet
-    packet.opaque = planned
-    stamps.sent(packet)
-    damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
-    try:
-        return packet.decode()
-    except (av.error.FFmpegError, OSError, ValueError):
-        damage.failed(planned.seq)
-        return []
-
-
-def _drained(stream: VideoStream, damage: Damage) -> list[VideoFrame]:
-    try:
-        return stream.codec_context.decode(None)
-    except EOFError:
-        return []
-    except (av.error.FFmpegError, OSError, ValueError):
-        damage.failed_at_end()
-        return []
-
-
-def _as_stamped(frame: VideoFrame, one_pass: Pass, stamps: Stamps, damage: Damage) -> Stamped:
-    planned = frame.opaque if isinstance(frame.opaque, Planned) else None
-    footage = one_pass.footage
-    one_pass.log.num_frames += 1
-    ticks = frame.duration or 0
-    return Stamped(
-        picture=AvPicture(frame, one_pass.renderer),
-        stamp_s=stamps.of(frame, None if planned is None else planned.packet),
-        duration_s=ticks * (footage.stream.time_base or Fraction(0)),
-        damaged=damage.reaches(frame, damage.newest if planned is None else planned.seq),
-        after_loss=damage.after_loss(),
-        until_s=None if planned is None else planned.until_s,
-    )
 
 
 def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:

@@ -31,6 +31,7 @@ class DecodeLog:
 
     num_frames:  frames of the footage that went by, looked at or not.
     num_skipped: of them, frames never decoded: no sample instant falls on them.
+    num_packets: packets read from the file, the measure of progress.
     end_s:       when the last frame stops being shown.
     damaged_s:   spans whose pictures are damaged or missing, in time order.
     gaps_s:      spans in which the footage has no frames; the frame before stands.
@@ -41,6 +42,7 @@ class DecodeLog:
     damaged_s: list[tuple[float, float]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     num_skipped: int = 0
+    num_packets: int = 0
     gaps_s: list[tuple[float, float]] = field(default_factory=list)
 
     def reset(self) -> None:
@@ -185,6 +187,7 @@ class _Clock:
         self.log = log
         self.offset_s = Fraction(0)
         self.previous_s: Fraction | None = None
+        self.previous_damaged = False
         self.until_s: Fraction | None = None
         self.stuck = 0
 
@@ -192,7 +195,8 @@ class _Clock:
         stamp = None if frame.stamp_s is None else frame.stamp_s + self.offset_s
         following = None if next_stamp_s is None else next_stamp_s + self.offset_s
         time_s = self._time(stamp, following)
-        hole_from_s = self._hole(time_s, after_loss=frame.after_loss)
+        hole_from_s = self._hole(time_s, frame)
+        self.previous_damaged = frame.damaged
         self.previous_s = time_s
         self.until_s = frame.until_s if time_s == frame.stamp_s else None
         duration_s = frame.duration_s if 0 < frame.duration_s < JUMP_AHEAD_S else self.interval_s
@@ -201,12 +205,13 @@ class _Clock:
             self.log.damage(time_s, time_s + duration_s)
         return Shown(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
 
-    def _hole(self, time_s: Fraction, *, after_loss: bool) -> Fraction | None:
+    def _hole(self, time_s: Fraction, frame: Stamped) -> Fraction | None:
         """Where the frame before begins to stand in for missing ones, if it does."""
         if self.previous_s is None:
             return None
         hole_from_s = self.previous_s + self.interval_s
-        if after_loss and time_s > hole_from_s:
+        beside_damage = frame.after_loss or frame.damaged or self.previous_damaged
+        if beside_damage and time_s > hole_from_s + self.interval_s / 2:
             self.log.damage(hole_from_s, time_s)
             return hole_from_s
         until_s = time_s if self.until_s is None else self.until_s

@@ -22,6 +22,7 @@ from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.detect import DetectOptions
 from touchline.pipeline.finetune import Progress, TrainOptions
 from touchline.pipeline.label_csv import write_csv
+from touchline.pipeline.label_source import LabelTarget
 from touchline.pipeline.metrics_spotting import spotting_map
 from touchline.pipeline.negatives import background_examples
 from touchline.pipeline.synthetic import render_match
@@ -141,8 +142,8 @@ def make_footage(
         if not last:
             examples += labelled + _negatives(labelled, seed=int(match_seed))
     on_progress(Progress("rendering matches", len(names), len(names)))
-    write_atomic(out / "labels.csv", write_csv(examples, relative_to=out))
-    write_atomic(out / "unseen.csv", write_csv(labelled, relative_to=out))
+    write_atomic(out / "labels.csv", write_csv(examples, LabelTarget(out)))
+    write_atomic(out / "unseen.csv", write_csv(labelled, LabelTarget(out)))
     return DemoFootage(
         labels=out / "labels.csv",
         unseen=path,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
 from touchline.pipeline.labels import read_labels
 from touchline.pipeline.types import BACKGROUND, Event, Example
 from touchline.pipeline.write import read_events_json
@@ -42,6 +43,20 @@ class EventSet:
             video: [e for e, flag in zip(events, self.accepted[video], strict=True) if flag]
             for video, events in self.events.items()
         }
+
+
+def as_truth(events: EventSet) -> EventSet:
+    """Only what was accepted, each with score 1: detections read as labels."""
+    kept = {
+        video: [k for k, flag in enumerate(flags) if flag]
+        for video, flags in events.accepted.items()
+    }
+    return EventSet(
+        events={v: [replace(events.events[v][k], score=1.0) for k in ks] for v, ks in kept.items()},
+        accepted={video: [True] * len(ks) for video, ks in kept.items()},
+        visible={video: [events.visible[video][k] for k in ks] for video, ks in kept.items()},
+        groups=events.groups,
+    )
 
 
 def read_event_set(path: str | os.PathLike[str]) -> EventSet:
@@ -125,7 +140,7 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
 class Paired:
     """Predictions under the names of the truth.
 
-    unlabelled: videos of the predictions that the truth does not know; left out.
+    unlabelled: videos of the predictions that the truth does not know.
     unpredicted: videos of the truth without predictions; their events count as missed.
     """
 
@@ -133,12 +148,17 @@ class Paired:
     unlabelled: tuple[str, ...]
     unpredicted: tuple[str, ...]
 
+    def labelled_only(self) -> Paired:
+        """Without the videos that the truth does not know; else their events count as false."""
+        left = {video: video for video in self.predictions.events if video not in self.unlabelled}
+        return replace(self, predictions=_renamed(self.predictions, left))
+
 
 def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
     """Pair the videos of two sets: by path, else by the longest common end of their paths.
 
-    Names without their ending will do ("match1" is match1.mp4). ValueError where two videos fit
-    equally well, or none is common to both.
+    Names without their ending will do ("match1" is match1.mp4). Videos that the truth does not
+    know keep their names. ValueError where two videos fit equally well, or none is common to both.
     """
     name_of: dict[str, str] = {}
     by_stem: dict[str, list[str]] = {}
@@ -159,19 +179,25 @@ def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
         )
     known = set(name_of.values())
     return Paired(
-        predictions=EventSet(
-            events={name_of[v]: e for v, e in predictions.events.items() if v in name_of},
-            accepted={name_of[v]: f for v, f in predictions.accepted.items() if v in name_of},
-            visible={name_of[v]: f for v, f in predictions.visible.items() if v in name_of},
-            groups={name_of[v]: g for v, g in predictions.groups.items() if v in name_of},
-        ),
+        predictions=_renamed(predictions, {v: name_of.get(v, v) for v in predictions.events}),
         unlabelled=tuple(v for v in predictions.events if v not in name_of),
         unpredicted=tuple(v for v in truth.events if v not in known),
     )
 
 
+def _renamed(events: EventSet, name_of: Mapping[str, str]) -> EventSet:
+    """The videos of `name_of` under their new names."""
+    return EventSet(
+        events={name: events.events[video] for video, name in name_of.items()},
+        accepted={name: events.accepted[video] for video, name in name_of.items()},
+        visible={name: events.visible[video] for video, name in name_of.items()},
+        groups={n: events.groups[v] for v, n in name_of.items() if v in events.groups},
+    )
+
+
 def _stem(video: str) -> str:
-    stem = Path(video).stem
+    path = Path(video)
+    stem = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
     size = SIZE_SUFFIX.match(stem)
     return size[1] if size else stem
 

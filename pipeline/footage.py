@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -25,11 +26,11 @@ FORMATS = (
     "mjpeg", "h263", "h261", "dirac", "gxf", "lxf", "dhav", "nuv", "swf", "amv", "kux", "live_flv",
 )  # fmt: skip
 
-# An 8-bit 4:2:0 frame of this size takes 200 MB, and a decoder holds a dozen.
-MAX_PIXELS = 1 << 27
-
 # 23 days at 25 frames a second.
 MAX_FRAMES = 50_000_000
+
+# So many packets hold the start of every stream.
+FIRST_PACKETS = 200
 
 # Streams without timestamps of their own.
 _RAW_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "vc1", "mjpeg", "h263", "h261", "dirac", "obu"}
@@ -43,6 +44,7 @@ class OpenFootage:
     interval_s: the usual time between frames.
     stamped:    whether the container gives every frame a presentation time.
     is_raw:     whether it gives no times at all.
+    declared_end_s: when the headers say the video ends; None where they do not.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class OpenFootage:
     interval_s: Fraction
     stamped: bool
     is_raw: bool
+    declared_end_s: Fraction | None
     edits: tuple[boxes.Edit, ...]
     warnings: tuple[str, ...]
 
@@ -60,14 +63,6 @@ class OpenFootage:
         if ticks is None or self.stream.time_base is None:
             return None
         return ticks * self.stream.time_base - self.origin_s
-
-    @property
-    def declared_end_s(self) -> Fraction | None:
-        """When the headers say the video ends; None where they do not."""
-        stream = self.stream
-        if stream.duration is None or stream.time_base is None:
-            return None
-        return (stream.duration + (stream.start_time or 0)) * stream.time_base - self.origin_s
 
 
 def open_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> OpenFootage:
@@ -107,13 +102,10 @@ def _refuse_or_tracks(path: Path) -> list[boxes.VideoTrack]:
             raise FootageError(
                 path, f"declares {track.num_samples} frames, which cannot be: its index is damaged"
             )
-        if track.width * track.height > MAX_PIXELS:
-            raise FootageError(path, _too_large(track.width, track.height))
+        too_large = sniff.refuse_size(track.width, track.height)
+        if too_large is not None:
+            raise FootageError(path, too_large)
     return tracks
-
-
-def _too_large(width: int, height: int) -> str:
-    return f"declares pictures of {width}x{height}: damaged, or larger than can be decoded here"
 
 
 def _open(path: Path) -> InputContainer:
@@ -127,10 +119,12 @@ def _open(path: Path) -> InputContainer:
                 "format_whitelist": ",".join(FORMATS),
                 "max_streams": "100",
             },
-            options={"max_pixels": str(MAX_PIXELS)},
+            options={"max_pixels": str(sniff.MAX_PIXELS)},
         )
     except av.error.MemoryError:
         raise FootageError(path, "its headers ask for more memory than there is: damaged") from None
+    except av.error.EOFError:
+        raise FootageError(path, "ends before its first frame: is it complete?") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FootageError(
             path, f"not a video format that can be read ({reason(error)}): is it complete?"
@@ -152,19 +146,21 @@ def _choose(
         stream = next((s for s in videos if s.index == wanted), None) or _unknown(wanted, videos)
     if stream.codec_context is None:
         raise FootageError(path, f"no decoder for its codec ({_codec(path, container, tracks)})")
-    W, H = stream.codec_context.width, stream.codec_context.height
-    if W * H > MAX_PIXELS:
-        raise FootageError(path, _too_large(W, H))
+    too_large = sniff.refuse_size(stream.codec_context.width, stream.codec_context.height)
+    if too_large is not None:
+        raise FootageError(path, too_large)
     is_raw = container.format.name in _RAW_FORMATS
+    origin_s = Fraction(0) if is_raw else container_start_s(path, container)
     track = tracks[videos.index(stream)] if len(tracks) == len(videos) else None
     return OpenFootage(
         path=path,
         container=container,
         stream=stream,
-        origin_s=container_start_s(container),
+        origin_s=origin_s,
         interval_s=_interval_s(stream),
         stamped=not is_raw and container.format.name != "avi",
         is_raw=is_raw,
+        declared_end_s=_declared_end_s(container, stream, origin_s),
         edits=() if track is None else track.edits,
         warnings=_choice_warnings(container, videos, stream, wanted),
     )
@@ -226,11 +222,11 @@ def _choice_warnings(
     return tuple(warnings)
 
 
-def container_start_s(container: InputContainer) -> Fraction:
+def container_start_s(path: Path, container: InputContainer) -> Fraction:
     """The container's raw start, exact where a stream's own start says it more finely."""
     microseconds: int | None = container.start_time
     if microseconds is None:
-        return Fraction(0)
+        return _first_stamp_s(path)
     rounded = Fraction(microseconds, 1_000_000)
     for stream in container.streams:
         if stream.start_time is not None and stream.time_base is not None:
@@ -238,6 +234,32 @@ def container_start_s(container: InputContainer) -> Fraction:
             if abs(start - rounded) <= Fraction(1, 1_000_000):
                 return start
     return rounded
+
+
+def _first_stamp_s(path: Path) -> Fraction:
+    """The earliest stamp among the first packets, for containers opened without a start."""
+    stamps = []
+    with _open(path) as container:
+        try:
+            for packet in islice(container.demux(), FIRST_PACKETS):
+                if packet.pts is not None and packet.size:
+                    stamps.append(packet.pts * packet.time_base)
+        except (av.error.FFmpegError, OSError):
+            pass
+    return min(stamps, default=Fraction(0))
+
+
+def _declared_end_s(
+    container: InputContainer, stream: VideoStream, origin_s: Fraction
+) -> Fraction | None:
+    if stream.duration is None or stream.time_base is None:
+        if container.duration is None:
+            return None
+        # Some write the length and some the last stamp: the smaller cannot accuse wrongly.
+        length_s = Fraction(container.duration, 1_000_000)
+        return length_s - origin_s if 0 < origin_s < length_s else length_s
+    start_s = origin_s if stream.start_time is None else stream.start_time * stream.time_base
+    return start_s + stream.duration * stream.time_base - origin_s
 
 
 def reason(error: BaseException) -> str:

@@ -26,7 +26,7 @@ from touchline.pipeline.ranking import (
     columns_by_label,
     match_greedily,
     match_units,
-    pairs_of_video,
+    pairs_overlapping,
     rank,
     video_names,
 )
@@ -80,8 +80,8 @@ def _detection_map(
     tious: Sequence[float],
     units: Units | None,
 ) -> MeanAP:
-    if not tious or not all(0 <= tiou <= 1 for tiou in tious):
-        raise ValueError(f"tious is {tuple(tious)}; it must be one or more numbers in [0, 1]")
+    if not tious or not all(0 < tiou <= 1 for tiou in tious):
+        raise ValueError(f"tious is {tuple(tious)}; it must be one or more numbers in (0, 1]")
     videos = video_names(truth, predictions)
     if metric == "thumos":
         videos = sorted(videos)
@@ -93,7 +93,7 @@ def _detection_map(
     rows = []
     for label in labels:
         predicted = by_score(found.get(label, NO_EVENTS))
-        rows.append(rank_one(overlaps(predicted, truths[label]), tious, ambiguous, units))
+        rows.append(rank_one(overlaps(predicted, truths[label]), tious, ambiguous, videos, units))
     rule = THUMOS_RULE if metric == "thumos" else ACTIVITYNET_RULE
     return MeanAP(metric, tuple(tious), labels, tuple(rows), rule, units.num)
 
@@ -111,7 +111,7 @@ class Overlaps:
 
 def overlaps(predictions: Columns, truth: Columns) -> Overlaps:
     """The pairs of one video with a temporal IoU above 0."""
-    i, j = pairs_of_video(predictions, truth)
+    i, j = pairs_overlapping(predictions, truth)
     tiou = temporal_iou(predictions, truth, i, j)
     some = tiou > 0
     return Overlaps(predictions, truth, i[some], j[some], tiou[some])
@@ -129,7 +129,7 @@ def temporal_iou(first: Columns, second: Columns, i: Int, j: Int) -> Float64:
 
 
 def _rank_activitynet(
-    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, units: Units
+    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
 ) -> tuple[Ranking, ...]:
     order = np.lexsort((pairs.j, -pairs.tiou, pairs.i))
     i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
@@ -142,12 +142,12 @@ def _rank_activitynet(
             num_takers=len(pairs.predictions),
             num_taken=len(pairs.truth),
         )
-        row.append(rank(pairs.predictions, pairs.truth, partner, units=units))
+        row.append(rank(pairs.predictions, pairs.truth, partner, videos=videos, units=units))
     return tuple(row)
 
 
 def _rank_thumos(
-    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, units: Units
+    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
 ) -> tuple[Ranking, ...]:
     order = np.lexsort((pairs.i, -pairs.tiou, pairs.j))
     i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
@@ -165,7 +165,10 @@ def _rank_thumos(
         hit = np.flatnonzero(taken != NO_MATCH)
         partner[taken[hit]] = hit
         keep = (partner != NO_MATCH) | ~doubtful
-        row.append(rank(pairs.predictions, pairs.truth, partner, units=units, keep=keep))
+        ranking = rank(
+            pairs.predictions, pairs.truth, partner, videos=videos, units=units, keep=keep
+        )
+        row.append(ranking)
     return tuple(row)
 
 

@@ -60,7 +60,7 @@ def spotting_map(
     truths, found = columns_by_label(truth, videos), columns_by_label(predictions, videos)
     labels = tuple(sorted(truths))
     rows = [
-        _rank_spots(truths[label], found.get(label, NO_EVENTS), tolerances_s, units)
+        _rank_spots(truths[label], found.get(label, NO_EVENTS), tolerances_s, videos, units)
         for label in labels
     ]
     return MeanAP("spotting", tuple(tolerances_s), labels, tuple(rows), SPOTTING_RULE, units.num)
@@ -87,7 +87,11 @@ def closest_pairs(
 
 
 def _rank_spots(
-    truth: Columns, predictions: Columns, tolerances_s: Sequence[float], units: Units
+    truth: Columns,
+    predictions: Columns,
+    tolerances_s: Sequence[float],
+    videos: Sequence[str],
+    units: Units,
 ) -> tuple[Ranking, ...]:
     predictions = by_score(predictions)
     i, j, apart = closest_pairs(predictions, truth, reach_s=max(tolerances_s))
@@ -97,7 +101,7 @@ def _rank_spots(
         partner = match_greedily(
             i[near], j[near], num_takers=len(predictions), num_taken=len(truth)
         )
-        row.append(rank(predictions, truth, partner, units=units))
+        row.append(rank(predictions, truth, partner, videos=videos, units=units))
     return tuple(row)
 
 
@@ -162,7 +166,7 @@ def soccernet_map(
     for label in labels:
         actual = _to_bins(truths.get(label, NO_EVENTS), rate_hz, flags.get(label))
         guess = _to_bins(found.get(label, NO_EVENTS), rate_hz, None)
-        rows.append(_rank_bins(actual, guess, widths_s, rate_hz, shown, units))
+        rows.append(_rank_bins(actual, guess, widths_s, rate_hz, shown, videos, units))
     rule = replace(SOCCERNET_RULE, scale=UNSHOWN_SCALE if shown == "unshown" else 1.0)
     name = "soccernet" if shown == "all" else f"soccernet_{shown}"
     return MeanAP(name, tuple(widths_s), labels, tuple(rows), rule, units.num)
@@ -201,6 +205,7 @@ def _rank_bins(
     widths_s: Sequence[float],
     rate_hz: float,
     shown: Shown,
+    videos: Sequence[str],
     units: Units,
 ) -> tuple[Ranking, ...]:
     reach_s = max(widths_s) / 2 + 1 / rate_hz
@@ -214,7 +219,7 @@ def _rank_bins(
         counted = truth.columns.take(truth.shown == (shown == "visible"))
     else:
         counted = truth.columns
-    num_truth = np.bincount(units.of(counted), minlength=units.num).astype(np.float64)
+    num_truth = np.bincount(units.of(counted, videos), minlength=units.num).astype(np.float64)
     row = []
     for width_s in widths_s:
         near = apart <= width_s * rate_hz / 2
@@ -224,7 +229,9 @@ def _rank_bins(
         partner = np.full(len(predictions.bin), NO_MATCH)
         hit = np.flatnonzero(taken != NO_MATCH)
         partner[taken[hit]] = hit
-        ranking = rank(predictions.columns, truth.columns, partner, units=units, keep=keep)
+        ranking = rank(
+            predictions.columns, truth.columns, partner, videos=videos, units=units, keep=keep
+        )
         row.append(replace(ranking, num_truth=num_truth))
     return tuple(row)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -70,6 +71,22 @@ def background_examples(
     return [
         Example(path, BACKGROUND, group, starts_s[i], starts_s[i] + window_s, source)
         for i in sorted(kept)
+    ]
+
+
+def eventless_examples(path: Path, duration_s: float, *, window_s: float) -> list[Example]:
+    """The whole of a file without events as windows of `background` side by side.
+
+    Its stem is the group. A file shorter than a window is one example.
+    """
+    if window_s <= 0:
+        raise ValueError(f"window_s is {window_s}; it must be more than 0")
+    group, source = path.stem, f"background footage {path}"
+    if duration_s < window_s:
+        return [Example(path, BACKGROUND, group, source=source)]
+    return [
+        Example(path, BACKGROUND, group, start_s, start_s + window_s, source)
+        for start_s in _tiles(0.0, duration_s, window_s=window_s, phase=0.5)
     ]
 
 

@@ -6,6 +6,7 @@ All frames of one file come out in one size, that of its first picture, whatever
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar, cast
 
@@ -49,14 +50,13 @@ class Renderer:
 
     def rgb(self, frame: VideoFrame) -> UInt8:
         """A decoded frame -> (3, H, W) uint8 RGB."""
-        turns, mirrored = orientation(frame)
+        upright = orientation(frame)
         if self._target is None:
             W, H = self._declared if all(self._declared) else (frame.width, frame.height)
-            self._target = self._output_size(W, H, turned=turns % 2 == 1)
-        W, H = self._fit(frame, self._target, turned=turns % 2 == 1)
-        pixels = self._scaled(frame, *((H, W) if turns % 2 else (W, H)))
-        pixels = np.rot90(pixels[:, :, ::-1] if mirrored else pixels, k=turns, axes=(1, 2))
-        return _centred(pixels, self._target)
+            self._target = self._output_size(W, H, turned=upright.exchanged)
+        W, H = self._fit(frame, self._target, turned=upright.exchanged)
+        pixels = self._scaled(frame, *((H, W) if upright.exchanged else (W, H)))
+        return _centred(upright.applied(pixels), self._target)
 
     def _output_size(self, W: int, H: int, *, turned: bool) -> tuple[int, int]:
         """Width and height of every picture: upright, square pixels, scaled."""
@@ -139,19 +139,35 @@ def _square(W: int, H: int, pixel_aspect: Fraction) -> tuple[float, float]:
     return (W * float(pixel_aspect), H) if pixel_aspect >= 1 else (W, H / float(pixel_aspect))
 
 
-def orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """Quarter turns to the left that put a frame upright, and whether to mirror it before."""
+@dataclass(frozen=True)
+class Orientation:
+    """How to put a stored picture upright: exchange its axes, then mirror it."""
+
+    exchanged: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def applied(self, pixels: UInt8) -> UInt8:
+        """Stored (3, H, W) -> upright."""
+        if self.exchanged:
+            pixels = pixels.swapaxes(1, 2)
+        return pixels[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """The frame's display matrix, to the nearest quarter turn.
+
+    The matrix (ISO/IEC 14496-12, 8.3.2) takes a stored point (x, y) to (ax + cy, bx + dy).
+    """
     try:
         matrix = bytes(cast("Any", frame.side_data)["DISPLAYMATRIX"])
     except (KeyError, ValueError):
-        # ValueError: side data of a kind PyAV does not know; its rotation it reads all the same.
-        return round(frame.rotation / 90) % 4, False
+        # ValueError: side data of a kind PyAV does not know, beside which it finds nothing.
+        return Orientation()
     a, b, _, c, d = struct.unpack("=5i", matrix[:20])
-    mirrored = a * d - b * c < 0
-    if mirrored:
-        a, c = -a, -c
-    angle = np.degrees(np.arctan2(c, a)) if a or c else 0.0
-    return round(float(angle) / 90) % 4, mirrored
+    if abs(b) > abs(a):
+        return Orientation(exchanged=True, mirror_x=c < 0, mirror_y=b < 0)
+    return Orientation(mirror_x=a < 0, mirror_y=d < 0)
 
 
 def _colorspace(frame: VideoFrame) -> int | None:

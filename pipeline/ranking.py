@@ -6,7 +6,7 @@ their mean, over the whole set or over any resampling of its matches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,24 +84,31 @@ def pairs_within(first: Columns, second: Columns, reach_s: float) -> tuple[Int, 
 
     A little more may come back than asked: times are compared beside the video's number.
     """
-    times = np.concatenate([first.peak_s, second.peak_s])
+    return _pairs_between(first, second, first.peak_s - reach_s, first.peak_s + reach_s, "peak_s")
+
+
+def pairs_overlapping(first: Columns, second: Columns) -> tuple[Int, Int]:
+    """Index pairs (i, j) of one video whose intervals overlap, and some that do not; by i."""
+    longest_s = float((second.end_s - second.start_s).max(initial=0.0))
+    return _pairs_between(first, second, first.start_s - longest_s, first.end_s, "start_s")
+
+
+def _pairs_between(
+    first: Columns,
+    second: Columns,
+    low_s: Float64,
+    high_s: Float64,
+    time: Literal["peak_s", "start_s"],
+) -> tuple[Int, Int]:
+    """Pairs of one video where low_s[i] <= the time of j <= high_s[i], within a millisecond."""
+    time_s: Float64 = getattr(second, time)
+    every = np.concatenate([low_s, high_s, time_s, [0.0]])
     # One axis for all videos: they are further apart on it than any two times can be.
-    apart = float(np.ptp(times)) + 2 * reach_s + 1.0 if len(times) else 1.0
-    order = np.lexsort((second.peak_s, second.video))
-    place = (second.video * apart + second.peak_s)[order]
-    middle = first.video * apart + first.peak_s
-    low = np.searchsorted(place, middle - reach_s - 1e-3, side="left")
-    high = np.searchsorted(place, middle + reach_s + 1e-3, side="right")
-    i, position = expand_ranges(low, high)
-    return i, order[position]
-
-
-def pairs_of_video(first: Columns, second: Columns) -> tuple[Int, Int]:
-    """All index pairs (i, j) of one video, by i."""
-    order = np.argsort(second.video, kind="stable")
-    place = second.video[order]
-    low = np.searchsorted(place, first.video, side="left")
-    high = np.searchsorted(place, first.video, side="right")
+    apart = float(np.ptp(every)) + 1.0
+    order = np.lexsort((time_s, second.video))
+    place = (second.video * apart + time_s)[order]
+    low = np.searchsorted(place, first.video * apart + low_s - 1e-3, side="left")
+    high = np.searchsorted(place, first.video * apart + high_s + 1e-3, side="right")
     i, position = expand_ranges(low, high)
     return i, order[position]
 
@@ -133,16 +140,16 @@ def match_greedily(taker: Int, taken: Int, *, num_takers: int, num_taken: int) -
 class Units:
     """What a bootstrap resamples: matches, or stretches of `block_s` seconds of them.
 
-    first: (V,) number of the first unit of each video.  num: U, how many units there are.
+    first: the number of the first unit of each video.  num: U, how many units there are.
     """
 
-    first: Int
+    first: Mapping[str, int]
     num: int
     block_s: float | None = None
 
-    def of(self, columns: Columns) -> Int:
-        """(N,) the unit of each event, by its peak."""
-        unit = self.first[columns.video]
+    def of(self, columns: Columns, videos: Sequence[str]) -> Int:
+        """(N,) the unit of each event, by its video and its peak."""
+        unit = np.array([self.first[video] for video in videos], dtype=np.int64)[columns.video]
         if self.block_s is not None:
             unit = unit + np.maximum(columns.peak_s // self.block_s, 0).astype(np.int64)
         return unit
@@ -150,9 +157,9 @@ class Units:
 
 def match_units(videos: Sequence[str], groups: Mapping[str, str] | None = None) -> Units:
     """One unit per match: videos of one group together, every other video by itself."""
-    names = [video if groups is None else groups.get(video, video) for video in videos]
-    place = {name: u for u, name in enumerate(dict.fromkeys(names))}
-    return Units(np.array([place[name] for name in names], dtype=np.int64), len(place))
+    names = {video: (groups or {}).get(video, video) for video in videos}
+    place = {name: u for u, name in enumerate(dict.fromkeys(names.values()))}
+    return Units({video: place[name] for video, name in names.items()}, len(place))
 
 
 def block_units(videos: Sequence[str], *sets: EventsByVideo, block_s: float) -> Units:
@@ -162,9 +169,12 @@ def block_units(videos: Sequence[str], *sets: EventsByVideo, block_s: float) -> 
     """
     if not 0 < block_s < np.inf:
         raise ValueError(f"block_s is {block_s}; it must be above 0 seconds")
-    last_s = [max((e.peak_s for s in sets for e in s.get(v, ())), default=0.0) for v in videos]
-    blocks = np.array([max(int(s // block_s), 0) + 1 for s in last_s], dtype=np.int64)
-    return Units(np.cumsum(blocks) - blocks, int(blocks.sum()), block_s)
+    first, num = {}, 0
+    for video in videos:
+        last_s = max((e.peak_s for s in sets for e in s.get(video, ())), default=0.0)
+        first[video] = num
+        num += max(int(last_s // block_s), 0) + 1
+    return Units(first, num, block_s)
 
 
 @dataclass(frozen=True)
@@ -221,11 +231,9 @@ class MeanAP:
         """
         counts = np.ones((1, self.num_units)) if counts is None else counts
         area = _AREAS[self.rule.area]
-        table = np.full((len(counts), len(self.labels), len(self.thresholds)), np.nan)
-        for k, row in enumerate(self.rankings):
-            for t, ranking in enumerate(row):
-                table[:, k, t] = area(ranking, counts)
-        return table
+        rows = [area(row, counts) for row in self.rankings]
+        shape = (len(counts), 0, len(self.thresholds))
+        return np.stack(rows, axis=1) if rows else np.zeros(shape)
 
     def per_threshold(self, per_class: Float64) -> Float64:
         """(R, K, T) -> (R, T), the mean over classes; NaN where there is no truth at all."""
@@ -252,59 +260,81 @@ class MeanAP:
         return float(self.headline(self.per_class())[0])
 
 
-def _truths(ranking: Ranking, counts: Float64) -> Float64:
-    return np.asarray(counts @ ranking.num_truth)
+def _interpolated_area(row: Sequence[Ranking], counts: Float64) -> Float64:
+    def area(copies: Float64, before: Float64) -> float:
+        # Copies of one hit stand next to each other: precision is best at the last of them.
+        precision = np.cumsum(copies) / np.maximum(before + copies, 1.0)
+        precision[copies == 0] = 0.0
+        best = np.maximum.accumulate(precision[::-1])[::-1]
+        return float(best @ copies)
+
+    return _area_of_hits(row, counts, area)
 
 
-def _hits(ranking: Ranking, counts: Float64) -> tuple[Float64, Float64, Float64]:
-    """(R, H) copies of each hit, hits before it, and predictions before it."""
-    places = np.flatnonzero(ranking.hit)
-    last = int(places[-1]) + 1 if len(places) else 0
-    copies = np.empty((len(counts), len(places)))
-    before = np.empty_like(copies)
-    for r, count in enumerate(counts):
-        weight = count[ranking.unit[:last]]
-        copies[r] = weight[places]
-        before[r] = (np.cumsum(weight) - weight)[places]
-    return copies, np.cumsum(copies, axis=1) - copies, before
+def _plain_area(row: Sequence[Ranking], counts: Float64) -> Float64:
+    def area(copies: Float64, before: Float64) -> float:
+        hits = np.cumsum(copies) - copies
+        total = 0.0
+        for copy in range(1, int(copies.max(initial=0.0)) + 1):
+            drawn = copies >= copy
+            total += float(((hits[drawn] + copy) / (before[drawn] + copy)).sum())
+        return total
+
+    return _area_of_hits(row, counts, area)
 
 
-def _interpolated_area(ranking: Ranking, counts: Float64) -> Float64:
-    copies, hits, before = _hits(ranking, counts)
-    # Copies of one hit stand next to each other: precision is best at the last of them.
-    with np.errstate(invalid="ignore"):
-        precision = np.where(copies > 0, (hits + copies) / (before + copies), 0.0)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return _ratio((best * copies).sum(axis=1), _truths(ranking, counts))
+def _area_of_hits(
+    row: Sequence[Ranking], counts: Float64, area: Callable[[Float64, Float64], float]
+) -> Float64:
+    """(R, T): `area` of the copies of each hit and the predictions before it, over the truths."""
+    total = np.zeros((len(counts), len(row)))
+    truths = np.stack([counts @ ranking.num_truth for ranking in row], axis=1)
+    for ranked, thresholds in _alike(row):
+        places = [np.flatnonzero(row[t].hit) for t in thresholds]
+        last = max((int(place[-1]) + 1 for place in places if len(place)), default=0)
+        unit = ranked.unit[:last]
+        for r, count in enumerate(counts):
+            weight = count[unit]
+            before = np.cumsum(weight) - weight
+            for t, place in zip(thresholds, places, strict=True):
+                total[r, t] = area(weight[place], before[place])
+    return _ratio(total, truths)
 
 
-def _plain_area(ranking: Ranking, counts: Float64) -> Float64:
-    copies, hits, before = _hits(ranking, counts)
-    total = np.zeros(len(counts))
-    for copy in range(1, int(copies.max(initial=0.0)) + 1):
-        precision = (hits + copy) / (before + copy)
-        total += np.where(copies >= copy, precision, 0.0).sum(axis=1)
-    return _ratio(total, _truths(ranking, counts))
+def _alike(row: Sequence[Ranking]) -> list[tuple[Ranking, list[int]]]:
+    """The thresholds that rank the same predictions, together: what precedes a hit is shared."""
+    found: list[tuple[Ranking, list[int]]] = []
+    for t, ranking in enumerate(row):
+        for other, thresholds in found:
+            if np.array_equal(other.unit, ranking.unit):
+                thresholds.append(t)
+                break
+        else:
+            found.append((ranking, [t]))
+    return found
 
 
 NUM_SCORE_LEVELS = 200
 RECALLS = np.arange(11) / 10
 
 
-def _eleven_point_area(ranking: Ranking, counts: Float64) -> Float64:
+def _eleven_point_area(row: Sequence[Ranking], counts: Float64) -> Float64:
+    return np.stack([_eleven_points(ranking, counts) for ranking in row], axis=1)
+
+
+def _eleven_points(ranking: Ranking, counts: Float64) -> Float64:
     U = len(ranking.num_truth)
     levels = np.linspace(0, 1, NUM_SCORE_LEVELS)
     reached = np.searchsorted(levels, ranking.score, side="right")  # how many levels it reaches
-    counted = reached > 0
-    cell = ranking.unit[counted] * (NUM_SCORE_LEVELS + 1) + reached[counted]
+    cell = ranking.unit * (NUM_SCORE_LEVELS + 1) + reached
     size = U * (NUM_SCORE_LEVELS + 1)
-    every = np.bincount(cell, minlength=size).reshape(U, -1)
-    right = np.bincount(cell, ranking.hit[counted], minlength=size).reshape(U, -1)
+    every = np.bincount(cell, minlength=size).reshape(U, -1).astype(np.float64)
+    right = np.bincount(cell, ranking.hit, minlength=size).reshape(U, -1)
     shown = np.cumsum((counts @ every)[:, :0:-1], axis=1)[:, ::-1]  # (R, levels)
     hits = np.cumsum((counts @ right)[:, :0:-1], axis=1)[:, ::-1]
-    truths = _truths(ranking, counts)
-    precision = np.divide(hits, shown, out=np.zeros_like(hits), where=shown > 0)
-    recall = np.divide(hits, truths[:, None], out=np.zeros_like(hits), where=truths[:, None] > 0)
+    truths = counts @ ranking.num_truth
+    precision = hits / np.maximum(shown, 1.0)
+    recall = hits / np.maximum(truths, 1.0)[:, None]
     best = [np.where(recall >= r, precision, 0.0).max(axis=1) for r in RECALLS]
     return np.where(truths > 0, np.mean(best, axis=0), np.nan)
 
@@ -325,15 +355,17 @@ def rank(
     truth: Columns,
     partner: Int,
     *,
+    videos: Sequence[str],
     units: Units,
     keep: Bool | None = None,
 ) -> Ranking:
     """Predictions in the order they are in, `partner` their truths; `keep` drops some of them."""
     hit = partner != NO_MATCH
-    unit = units.of(predictions)
-    unit[hit] = units.of(truth)[partner[hit]]
+    unit = units.of(predictions, videos)
+    truth_unit = units.of(truth, videos)
+    unit[hit] = truth_unit[partner[hit]]
     kept = np.ones(len(predictions), dtype=np.bool_) if keep is None else keep
-    num_truth = np.bincount(units.of(truth), minlength=units.num).astype(np.float64)
+    num_truth = np.bincount(truth_unit, minlength=units.num).astype(np.float64)
     return Ranking(predictions.score[kept], hit[kept], unit[kept], num_truth)
 
 

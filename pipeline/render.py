@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.packet import Packet
 
+from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.cuts import Cut, padded_cut, plan_reel
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.encode import (
@@ -32,7 +33,6 @@ from touchline.pipeline.encode import (
     choose_encoder,
     picture_of,
 )
-from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.sheet import in_time_order, one_line, safe_name
 from touchline.pipeline.sound import sound_packets
 from touchline.pipeline.splice import (
@@ -283,7 +283,8 @@ def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -
     with (
         CodedVideo(video.path) as drawn,
         CodedVideo(video.path) as fading,
-        av.open(str(path), "w", format="mp4", container_options=FAST_START) as output,
+        # With the protocol written out no name can be taken for an address.
+        av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output,
     ):
         if film.picture is None:
             pictures = copied_packets(output, video, film.parts)

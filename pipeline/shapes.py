@@ -175,7 +175,8 @@ def _into_view(path: Float64, rng: np.random.Generator) -> Float64:
     """A shift that brings the path's middle near the picture's, and most of it inside."""
     low, high = path.min(axis=0), path.max(axis=0)
     slack = np.maximum(72 - (high - low), 6) / 2
-    return 40 - (low + high) / 2 + rng.uniform(-slack, slack)
+    shift: Float64 = 40 - (low + high) / 2 + rng.uniform(-slack, slack)
+    return shift
 
 
 # Drawing

@@ -26,6 +26,13 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.coded import (
+    START_CODE,
+    CodedVideo,
+    Span,
+    clean_points,
+    parameter_sets,
+)
 from touchline.pipeline.encode import (
     HARDWARE,
     X264_OPTIONS,
@@ -35,13 +42,6 @@ from touchline.pipeline.encode import (
     encode_all,
     fitting_encoder,
     set_up,
-)
-from touchline.pipeline.coded import (
-    START_CODE,
-    CodedVideo,
-    Span,
-    clean_points,
-    parameter_sets,
 )
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"

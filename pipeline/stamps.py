@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import OrderedDict
 from fractions import Fraction
 
 from av.codec import Capabilities
@@ -11,9 +12,42 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.pipeline.footage import OpenFootage
+from touchline.pipeline.packets import Planned
 
-# Packets that never give a frame of their own (a second field, a hidden frame) are forgotten.
+# More than any decoder holds: packets without a frame of their own (a second field, a hidden
+# frame) are forgotten.
 IN_FLIGHT_AT_MOST = 256
+
+
+class InFlight:
+    """The packets inside the decoder, by their timestamp, which their frames bear too.
+
+    (PyAV can tie an object to a packet. It is freed on the decoder's threads, which then want the
+    interpreter; closing a file while they work would wait for them forever.)
+    """
+
+    def __init__(self) -> None:
+        self.packets: OrderedDict[tuple[int | None, int], Planned] = OrderedDict()
+
+    def sent(self, planned: Planned) -> None:
+        """Note a packet given to the decoder."""
+        stamp, copy = planned.packet.pts, 0
+        while (stamp, copy) in self.packets:
+            copy += 1
+        self.packets[stamp, copy] = planned
+        if len(self.packets) > IN_FLIGHT_AT_MOST:
+            self.packets.popitem(last=False)
+
+    def made(self, frame: VideoFrame) -> Planned | None:
+        """The packet that a frame was made from; None where no stamp tells."""
+        if frame.pts is None:
+            return None
+        copies = [key for key in self.packets if key[0] == frame.pts]
+        return self.packets.pop(copies[0]) if copies else None
+
+    def any_since(self, seq: int) -> bool:
+        """Whether a packet with this number or a later one has given no frame yet."""
+        return any(planned.seq >= seq for planned in self.packets.values())
 
 
 class Stamps:
@@ -69,13 +103,10 @@ class Damage:
         self.first: int | None = None
         self.last = -1
         self.loss = False
-        self.in_flight: set[int] = set()
         self.newest = -1
 
     def sent(self, seq: int, *, is_corrupt: bool) -> None:
         """Note a packet given to the decoder, and whether its container calls it corrupt."""
-        self.in_flight.add(seq)
-        self.in_flight.discard(seq - IN_FLIGHT_AT_MOST)
         self.newest = seq
         if is_corrupt:
             self._spread(seq, seq)
@@ -91,7 +122,6 @@ class Damage:
 
     def reaches(self, frame: VideoFrame, seq: int) -> bool:
         """Whether a frame made from packet seq is damaged."""
-        self.in_flight.discard(seq)
         if frame.is_corrupt:
             self._spread(seq, seq)
             return True
@@ -108,10 +138,9 @@ class Damage:
         return loss
 
     @property
-    def lost_at_end(self) -> bool:
-        """Whether frames may have been lost among those decoded at once at the end."""
-        delay = self._delay()
-        return delay > 0 and any(seq > self.newest - delay for seq in self.in_flight)
+    def at_once_since(self) -> int:
+        """The first of the packets whose decoding is under way; past the newest where none is."""
+        return self.newest - self._delay() + 1
 
     def _spread(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(self.first, first)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,11 +16,15 @@ import torch
 from touchline.models.backbone import Backbone, stage_table
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, file_digest, save_checkpoint
+from touchline.models.errors import FootageError
 from touchline.models.weights import open_weights
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.finetune import FineTuneResult, Progress, TrainOptions, fine_tune
+from touchline.pipeline.label_checks import find_problems, names_a_side
 from touchline.pipeline.label_source import nearest
 from touchline.pipeline.labels import Split, class_names, read_labels, split_by_group
+from touchline.pipeline.leakage import find_leaks
+from touchline.pipeline.negatives import background_examples, eventless_examples
 from touchline.pipeline.types import BACKGROUND, Example
 from touchline.pipeline.write import write_atomic
 
@@ -35,6 +41,8 @@ class TrainJob:
     `trunk` with weights and 0 without.
     val_groups: None chooses whole groups that hold about `val_share` of each class.
     background: eventless footage; all of it is for training.
+    background_ratio: where labels have times, so many stretches of unlabelled time per event
+    become background examples, background_margin_s away from every label.
     """
 
     labels: Path
@@ -46,6 +54,8 @@ class TrainJob:
     exclude_groups: tuple[str, ...] = ()
     background: tuple[Path, ...] = ()
     background_label: str | None = None
+    background_ratio: float = 1.0
+    background_margin_s: float = 2.0
     num_frames: int | None = None
     rate_hz: float | None = None
     size_px: int | None = None
@@ -70,12 +80,10 @@ def prepare(job: TrainJob) -> tuple[TrainedModel, Split, TrainJob]:
     stages = resolve_freeze(job.freeze, backbone, pretrained=job.weights is not None)
     backbone.freeze(stages)
     model = TrainedModel(backbone, job.backbone, labels)
-    spec = model.spec
-    negatives = tuple(
-        e for path in job.background for e in eventless_examples(path, spec.duration_s)
-    )
-    split = replace(split, train=split.train + negatives)
+    split = with_negatives(split, job, model.spec.duration_s)
     options = replace(job.options, freeze=stages)
+    if options.augmentation and any(names_a_side(label) for label in labels):
+        options = replace(options, augmentation=replace(options.augmentation, flip=False))
     return model, split, replace(job, options=options)
 
 
@@ -123,21 +131,56 @@ def name_background(examples: Sequence[Example], label: str) -> list[Example]:
     return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
 
 
-def eventless_examples(path: Path, window_s: float) -> list[Example]:
-    """The whole of an eventless file as consecutive background windows; its stem is the group."""
-    duration_s = probe_footage(path).duration_s
-    count = max(1, int(duration_s // window_s))
-    return [
-        Example(
-            path=path,
-            label=BACKGROUND,
-            group=path.stem,
-            start_s=k * window_s,
-            end_s=(k + 1) * window_s,
-            source="background footage",
-        )
-        for k in range(count)
+def with_negatives(split: Split, job: TrainJob, window_s: float) -> Split:
+    """The split with background from the unlabelled time of its footage and from `background`.
+
+    Footage that cannot be read is passed over here: reading its labels' clips reports it.
+    """
+    eventless = [
+        example
+        for path in job.background
+        for example in eventless_examples(path, probe_footage(path).duration_s, window_s=window_s)
     ]
+    train = (*split.train, *_unlabelled(split.train, job, window_s), *eventless)
+    # Validation can measure background only where training teaches it.
+    taught = any(example.label == BACKGROUND for example in train)
+    val = _unlabelled(split.val, job, window_s) if taught else []
+    return replace(split, train=train, val=(*split.val, *val))
+
+
+def _unlabelled(examples: Sequence[Example], job: TrainJob, window_s: float) -> list[Example]:
+    by_path: dict[Path, list[Example]] = defaultdict(list)
+    for example in examples:
+        by_path[example.path].append(example)
+    negatives = []
+    for path, mine in by_path.items():
+        if any(example.start_s is None for example in mine):
+            continue
+        with contextlib.suppress(FootageError):
+            negatives += background_examples(
+                mine,
+                probe_footage(path).duration_s,
+                window_s=window_s,
+                margin_s=job.background_margin_s,
+                ratio=job.background_ratio,
+                seed=job.options.seed,
+            )
+    return negatives
+
+
+def label_warnings(split: Split, *, max_clip_s: float | None) -> list[str]:
+    """What looks wrong with the labels, and clips that show the same on both sides of the split."""
+    examples = [*split.train, *split.val]
+    durations: dict[Path, float] = {}
+    for example in examples:
+        if example.path not in durations:
+            with contextlib.suppress(FootageError):
+                durations[example.path] = probe_footage(example.path).duration_s
+    if max_clip_s is not None:
+        # No more than this is used of a clip, so no more of its length can be learnt.
+        whole = {example.path for example in examples if example.start_s is None}
+        durations |= {p: min(s, max_clip_s) for p, s in durations.items() if p in whole}
+    return find_problems(examples, durations) + find_leaks(split)
 
 
 def run_training(

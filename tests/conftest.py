@@ -1,6 +1,7 @@
 """Shared material: the folder of real footage, where there is one."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,14 @@ def shared() -> Path:
     if not (folder / "footage").is_dir():
         pytest.skip("real footage is absent: set TOUCHLINE_SHARED to its folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """torch on one thread: small clips gain nothing from two, and lose where others run too."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -143,9 +143,7 @@ def test_footage_of_every_kind_is_cut_at_the_right_frames(
     options = RenderOptions(mode=mode)
     if kind == "open groups of pictures" and mode == "copy":
         with pytest.raises(FootageError, match="groups of pictures are open"):
-            render_cuts(
-                path, [*cuts, Cut(11.2, 11.9, ())], tmp_path / "reel.mp4", options=options
-            )
+            render_cuts(path, [*cuts, Cut(11.2, 11.9, ())], tmp_path / "reel.mp4", options=options)
         cuts = cuts[:1]
     reel = render_cuts(path, cuts, tmp_path / "reel.mp4", options=options)
     if mode == "exact":

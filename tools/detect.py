@@ -22,12 +22,21 @@ def detect_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for OUT/<stem>/events.csv, ...")],
     hop: Annotated[
         float | None,
-        typer.Option(help="Seconds between windows.  [default: a quarter of the window]"),
+        typer.Option(help="Seconds between windows (default: a quarter of the window)."),
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(help="One threshold for all classes.  [default: calibrated, else 0.5]"),
+        typer.Option(help="One threshold for all classes (default: calibrated, else 0.5)."),
     ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option(help="Keep only this class of the model; repeatable.")
+    ] = None,
+    to: Annotated[
+        str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")
+    ] = "csv,json",
+    mode: Annotated[
+        str, typer.Option(help="windows: each one whole. shared: the trunk once (faster).")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Windows per batch.")] = 8,
@@ -39,7 +48,8 @@ def detect_command(
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Find events in FOOTAGE with a trained MODEL."""
-    from touchline.models.checkpoint import file_digest, load_checkpoint
+    from touchline.models.checkpoint import file_digest
+    from touchline.models.load import load_model
     from touchline.pipeline.batch import detect_all
     from touchline.pipeline.detect import DetectOptions
 
@@ -50,9 +60,12 @@ def detect_command(
         precision=precision,
         batch_size=batch_size,
         decoder=decoder,
+        mode=mode,
     )
-    trained = load_checkpoint(model)
-    record: dict[str, object] = {"path": model, "sha256": file_digest(Path(model))}
+    trained = load_model(model, labels=labels or ())
+    record: dict[str, object] = {"path": model}
+    if Path(model).is_file():
+        record["sha256"] = file_digest(Path(model))
     say = not quiet and not json_
     if say:
         _introduce(trained, options.hop_s)
@@ -76,6 +89,7 @@ def detect_command(
                 out,
                 options,
                 model_record=record,
+                formats=[name.strip() for name in to.split(",")],
                 skip_done=skip_done,
                 on_start=on_start,
                 on_time=on_time,

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from touchline.models.backbone import Backbone
     from touchline.pipeline.finetune import FineTuneResult, Progress
     from touchline.pipeline.labels import Split
+    from touchline.pipeline.train import TrainJob
+
+SHOWN = 10
+"""Warnings about labels before the rest is only counted."""
 
 
 def train_command(
@@ -39,6 +43,12 @@ def train_command(
     background_label: Annotated[
         str | None, typer.Option(help="The class of the labels that means background.")
     ] = None,
+    background_ratio: Annotated[
+        float, typer.Option(help="Where labels have times: negatives per event, from other time.")
+    ] = 1.0,
+    background_margin: Annotated[
+        float, typer.Option(help="Such negatives keep so many seconds from every label.")
+    ] = 2.0,
     epochs: Annotated[int, typer.Option(help="At most so many passes over the clips.")] = 40,
     batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 8,
     lr: Annotated[float, typer.Option(help="Peak learning rate of the head.")] = 1e-3,
@@ -69,6 +79,8 @@ def train_command(
         exclude_groups=_names(exclude_groups),
         background=tuple(background or ()),
         background_label=background_label,
+        background_ratio=background_ratio,
+        background_margin_s=background_margin,
         num_frames=num_frames,
         rate_hz=rate,
         size_px=size,
@@ -86,13 +98,7 @@ def train_command(
     model, split, job = prepare(job)
     if not quiet:
         _introduce(model.backbone, split, job.weights)
-    if not split.val:
-        console.warn("no validation groups: the last epoch is kept and nothing is measured")
-    if not any(e.label == "background" for e in split.train):
-        console.warn(
-            "no negatives: the model will not know what eventless footage looks like, so its "
-            "background has probability 0 (--background FOOTAGE adds negatives)"
-        )
+    _warn(split, job)
     with console.progress_bar(quiet=quiet) as bar:
         tasks: dict[str, Any] = {}
 
@@ -108,6 +114,29 @@ def train_command(
         console.warn(f"skipped {problem}")
     if not quiet:
         _conclude(result, metrics, out)
+
+
+def _warn(split: Split, job: TrainJob) -> None:
+    """What the user should know before the training."""
+    from touchline.pipeline.label_checks import names_a_side
+    from touchline.pipeline.train import label_warnings
+
+    if not split.val:
+        console.warn("no validation groups: the last epoch is kept and nothing is measured")
+    elif split.not_validated:
+        console.warn(f"validation has no example of {', '.join(split.not_validated)}")
+    if not any(e.label == "background" for e in split.train):
+        console.warn(
+            "no negatives: the model will not know what eventless footage looks like, so its "
+            "background has probability 0 (--background FOOTAGE adds negatives)"
+        )
+    if sides := sorted({e.label for e in split.train if names_a_side(e.label)}):
+        console.warn(f"clips are not mirrored: {', '.join(sides)} name a side")
+    problems = label_warnings(split, max_clip_s=job.options.max_clip_s)
+    for problem in problems[:SHOWN]:
+        console.warn(problem)
+    if len(problems) > SHOWN:
+        console.warn(f"and {len(problems) - SHOWN} more: touchline labels {job.labels} lists them")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -1,0 +1,142 @@
+"""Clips in memory, and the views of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_material import SPEC, grey_ramp, write_footage
+
+from touchline.models.errors import FootageError
+from touchline.pipeline.dataset import (
+    Augmentation,
+    LabelledClip,
+    augmented_view,
+    load_clip,
+    load_clips,
+    plain_views,
+)
+from touchline.pipeline.types import Example
+
+
+@pytest.fixture
+def ramp(tmp_path: Path) -> Path:
+    """Three seconds at 4 Hz; the frame at k / 4 s is grey 10 k."""
+    path = tmp_path / "ramp.mkv"
+    write_footage(path, grey_ramp(12))
+    return path
+
+
+def example(path: Path, start_s: float | None = None, end_s: float | None = None) -> Example:
+    return Example(path, "goal", "match", start_s, end_s, "labels.csv line 2")
+
+
+def greys(clip: LabelledClip, start: int) -> list[int]:
+    return [int(frame[0, 0, 0]) for frame in clip.window(start, SPEC.num_frames)]
+
+
+def test_a_short_example_is_centred_with_what_really_surrounds_it(ramp: Path) -> None:
+    # The window of 1 s around 1.25..1.75 s is 1.0..2.0 s: frames 4 to 7.
+    clip = load_clip(example(ramp, 1.25, 1.75), SPEC)
+    (start,) = clip.even_starts(1)
+    assert greys(clip, start) == [40, 50, 60, 70]
+
+
+def test_windows_may_shift_by_an_eighth_around_a_short_example(ramp: Path) -> None:
+    spec = SPEC.with_sampling(num_frames=8, rate_hz=8.0)
+    # 8 frames at 8 Hz: one frame of shift on either side of 0.75..1.75 s.
+    clip = load_clip(example(ramp, 1.0, 1.5), spec)
+    assert clip.last - clip.first == 2
+    assert [int(f[0, 0, 0]) for f in clip.window(clip.first, 8)] == [20, 30, 30, 40, 40, 50, 50, 60]
+
+
+def test_the_nearest_frame_repeats_where_the_footage_has_no_more(ramp: Path) -> None:
+    at_start = load_clip(example(ramp, 0.0, 0.5), SPEC)  # centred: -0.25..0.75 s
+    assert greys(at_start, at_start.even_starts(1)[0]) == [0, 0, 10, 20]
+    at_end = load_clip(example(ramp, 2.75, 3.0), SPEC)  # centred: 2.375..3.375 s
+    assert greys(at_end, at_end.even_starts(1)[0]) == [100, 110, 110, 110]
+
+
+def test_a_whole_file_shorter_than_the_window_is_centred_in_it(tmp_path: Path) -> None:
+    write_footage(tmp_path / "short.mkv", grey_ramp(2))
+    clip = load_clip(example(tmp_path / "short.mkv"), SPEC)
+    assert greys(clip, clip.even_starts(1)[0]) == [0, 0, 10, 10]
+
+
+def test_windows_of_a_long_example_stay_inside_it(ramp: Path) -> None:
+    clip = load_clip(example(ramp, 0.5, 2.5), SPEC)
+    assert greys(clip, clip.first) == [20, 30, 40, 50]
+    assert greys(clip, clip.last) == [60, 70, 80, 90]
+    assert clip.even_starts(3) == [clip.first, clip.first + 2, clip.last]
+
+
+def test_no_more_of_a_clip_is_used_than_asked(ramp: Path) -> None:
+    for labelled in (example(ramp), example(ramp, 0.0, 3.0)):
+        clip = load_clip(labelled, SPEC, max_clip_s=2.0)
+        assert greys(clip, clip.last) == [40, 50, 60, 70]
+
+
+def test_plain_views_are_the_centre_square(tmp_path: Path) -> None:
+    pictures = [np.zeros((16, 24, 3), np.uint8) for _ in range(4)]
+    for picture in pictures:
+        picture[:, 4:20] = 200
+    write_footage(tmp_path / "wide.mkv", pictures)
+    (view,) = plain_views(load_clip(example(tmp_path / "wide.mkv"), SPEC), SPEC, 1)
+    assert view.shape == (4, 3, 16, 16)
+    assert view.dtype == torch.uint8
+    assert bool((view == 200).all())
+
+
+def test_a_label_past_the_end_names_its_line(ramp: Path) -> None:
+    with pytest.raises(FootageError, match=r"line 2 begins at 8\.625 s, past the end"):
+        load_clip(example(ramp, 9.0, 9.25), SPEC)
+
+
+def test_unreadable_clips_are_skipped_up_to_the_number_allowed(ramp: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    examples = [example(tmp_path / "text.mp4"), example(ramp), example(tmp_path / "none.mp4")]
+    loaded = load_clips(examples, SPEC, max_bad=2)
+    assert [c.example.path for c in loaded.clips] == [ramp]
+    assert ["text.mp4" in loaded.problems[0], "none.mp4" in loaded.problems[1]] == [True, True]
+    with pytest.raises(FootageError, match=r"text.mp4: .* \(2 of 3 examples cannot be read"):
+        load_clips(examples, SPEC, max_bad=1)
+
+
+def views(clip: LabelledClip, augmentation: Augmentation, seed: int, count: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.stack([augmented_view(clip, SPEC, augmentation, rng) for _ in range(count)])
+
+
+def test_augmented_views_depend_on_the_seed_alone(ramp: Path) -> None:
+    clip = load_clip(example(ramp), SPEC)
+    first = views(clip, Augmentation(), 1, 5)
+    assert first.shape == (5, 4, 3, 16, 16)
+    assert torch.equal(first, views(clip, Augmentation(), 1, 5))
+    assert not torch.equal(first, views(clip, Augmentation(), 2, 5))
+
+
+def test_views_are_mirrored_only_where_flips_are_on(tmp_path: Path) -> None:
+    pictures = [np.zeros((16, 16, 3), np.uint8) for _ in range(4)]
+    for picture in pictures:
+        picture[:, 8:] = 200  # bright on the right
+    write_footage(tmp_path / "half.mkv", pictures)
+    clip = load_clip(example(tmp_path / "half.mkv"), SPEC)
+    plain = {"min_area": 1.0, "brightness": 0.0, "contrast": 0.0}
+
+    def bright_left(augmentation: Augmentation) -> set[bool]:
+        made = views(clip, augmentation, 0, 20)
+        return {bool(v[..., :8].float().mean() > v[..., 8:].float().mean()) for v in made}
+
+    assert bright_left(Augmentation(flip=False, **plain)) == {False}
+    assert bright_left(Augmentation(flip=True, **plain)) == {False, True}
+
+
+def test_all_frames_of_a_view_are_varied_alike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 255, (16, 24, 3), dtype=np.uint8)
+    write_footage(tmp_path / "still.mkv", [picture] * 4)
+    clip = load_clip(example(tmp_path / "still.mkv"), SPEC)
+    for view in views(clip, Augmentation(), 3, 5):
+        assert torch.equal(view, view[:1].expand_as(view))

@@ -1,0 +1,138 @@
+"""Decoding against footage whose every frame and time is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage_bad_cases import CASES
+from footage_cases import Case
+from footage_made import read_index
+
+from touchline.models.errors import FootageError
+from touchline.pipeline.decode import DecodeLog, decode
+
+pytestmark = pytest.mark.timeout(20)
+
+Made = Callable[[Case], Path]
+
+GOOD = [case for case in CASES if case.outcome in ("ok", "warn")]
+DAMAGED = [case for case in CASES if case.outcome == "damaged"]
+REFUSED = [case for case in CASES if case.outcome == "refuse"]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Path]:
+    """Makes each case's file once."""
+    paths: dict[str, Path] = {}
+
+    def make(case: Case) -> Path:
+        if case.name not in paths:
+            paths[case.name] = case.make(tmp_path_factory.mktemp("case"))
+        return paths[case.name]
+
+    return make
+
+
+def every_frame(path: Path, **how: object) -> tuple[list[int], list[float], list[bool], DecodeLog]:
+    """Numbers, times and damage marks of all frames, and the log."""
+    log = DecodeLog()
+    chunks = list(decode(path, rate_hz=None, size_px=how.pop("size_px", 96), log=log, **how))
+    numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
+    times = [float(time) for chunk in chunks for time in chunk.time_s]
+    marks = [bool(mark) for chunk in chunks for mark in chunk.damaged]
+    return numbers, times, marks, log
+
+
+def test_there_are_at_least_eighty_cases_of_different_names():
+    assert len(CASES) >= 80
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("case", GOOD, ids=str)
+def test_every_frame_comes_once_at_its_true_time(case: Case, made: Made):
+    numbers, times, marks, log = every_frame(made(case))
+    assert numbers == [number for number, _ in case.frames]
+    for time, (_, true) in zip(times, case.frames, strict=True):
+        assert abs(time - float(true)) <= float(case.tolerance_s) + 1e-9
+    assert not any(marks)
+    assert log.damaged_s == []
+    assert case.outcome == "warn" or log.warnings == []
+    assert case.says in " | ".join(log.warnings)
+
+
+@pytest.mark.parametrize("case", GOOD, ids=str)
+def test_pictures_have_square_pixels_and_the_size_asked_for(case: Case, made: Made):
+    path = made(case)
+    W, H = case.size
+    assert next(decode(path, rate_hz=None, size_px=None)).pixels.shape[1:] == (3, H, W)
+    short = next(decode(path, rate_hz=None, size_px=64)).pixels.shape[2:]
+    assert min(short) == 64
+    assert abs(max(short) - 64 * max(W, H) / min(W, H)) <= 0.5
+
+
+@pytest.mark.parametrize("case", GOOD, ids=str)
+@pytest.mark.parametrize("rate_hz", [3, 8, 29.97])
+def test_each_sample_is_the_frame_a_player_shows(case: Case, rate_hz: float, made: Made):
+    chunks = list(decode(made(case), rate_hz=rate_hz, size_px=96))
+    assert chunks
+    slack = float(case.tolerance_s) + 0.001
+    true = dict(case.frames)
+    starts = sorted(float(time) for time in true.values())
+    samples = [
+        (float(s), read_index(p)) for c in chunks for s, p in zip(c.sample_s, c.pixels, strict=True)
+    ]
+    for k, (instant, number) in enumerate(samples):
+        assert instant == pytest.approx(samples[0][0] + k / rate_hz, abs=1e-6)
+        assert float(true[number]) <= instant + slack
+        following = [start for start in starts if start > float(true[number])]
+        assert not following or instant < following[0] + slack
+    assert 0 <= samples[0][0] - starts[0] + slack <= 1 / rate_hz + slack
+    assert starts[-1] - samples[-1][0] <= 1 / rate_hz
+
+
+@pytest.mark.parametrize("case", GOOD, ids=str)
+@pytest.mark.parametrize("start_s", [0.1, 0.5, 0.77])
+def test_decoding_from_a_time_gives_what_the_whole_file_gives_there(
+    case: Case, start_s: float, made: Made
+):
+    path = made(case)
+    instants, pixels = samples_of(path)
+    wanted = instants >= start_s - 0.001
+    some_instants, some_pixels = samples_of(path, start_s=start_s)
+    assert np.array_equal(some_instants, instants[wanted])
+    assert np.array_equal(some_pixels, pixels[wanted])
+
+
+def samples_of(path: Path, **how: object) -> tuple[np.ndarray, np.ndarray]:
+    """All sample instants at 25 Hz and their pictures."""
+    chunks = list(decode(path, rate_hz=25, size_px=48, **how))
+    if not chunks:
+        return np.empty(0), np.empty((0, 3, 48, 64), np.uint8)
+    pixels = np.concatenate([chunk.pixels for chunk in chunks])
+    return np.concatenate([chunk.sample_s for chunk in chunks]), pixels
+
+
+@pytest.mark.parametrize("case", DAMAGED, ids=str)
+def test_what_is_not_marked_as_damaged_is_true(case: Case, made: Made):
+    numbers, times, marks, log = every_frame(made(case))
+    clean = [(n, t) for n, t, mark in zip(numbers, times, marks, strict=True) if not mark]
+    true = {number: float(time) for number, time in case.frames}
+    wrong = [(n, t) for n, t in clean if abs(t - true.get(n, -9.0)) > 0.002]
+    assert [(n, t) for n, t in wrong if not case.blind_s[0] <= t < case.blind_s[1]] == []
+    assert len(clean) - len(wrong) >= case.at_least
+    assert case.says in " | ".join(log.warnings)
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=str)
+@pytest.mark.timeout(4)
+def test_what_is_not_footage_is_refused_in_one_line_that_names_it(case: Case, made: Made):
+    path = made(case)
+    with pytest.raises(FootageError) as caught:
+        next(decode(path, rate_hz=8, size_px=64))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert case.says in caught.value.message
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < 160
