@@ -189,11 +189,11 @@ def fold_batchnorm(backbone: Backbone) -> int:
 
 
 def _probe_clip(backbone: Backbone) -> Tensor:
+    """The shortest clip the trunk takes, of noise, on the CPU."""
     spec = backbone.spec
     frames = backbone.min_frames if backbone.framewise else spec.num_frames
     generator = torch.Generator().manual_seed(0)
-    device = next(backbone.parameters()).device
-    return torch.randn(1, 3, frames, spec.size_px, spec.size_px, generator=generator).to(device)
+    return torch.randn(1, 3, frames, spec.size_px, spec.size_px, generator=generator)
 
 
 def _swap(root: nn.Module, name: str, new: nn.Module) -> None:

@@ -87,7 +87,7 @@ class ClassBreakdown:
 class Timing:
     """How far from the truth the times are, prediction minus truth in seconds.
 
-    Over hits and mistimed predictions. quantiles: at 0.05, 0.25, 0.5, 0.75 and 0.95.
+    errors_s: of every hit and mistimed prediction.
     """
 
     what: str
@@ -95,17 +95,12 @@ class Timing:
 
     QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
-    def summary(self) -> dict[str, float | int | dict[str, float]]:
-        """Number, mean, mean size, and quantiles; the number alone where it is 0."""
+    def quantiles_s(self) -> dict[float, float]:
+        """The errors at QUANTILES; empty where there are none."""
         if len(self.errors_s) == 0:
-            return {"number": 0}
+            return {}
         at = np.quantile(self.errors_s, self.QUANTILES)
-        return {
-            "number": len(self.errors_s),
-            "mean_s": float(self.errors_s.mean()),
-            "mean_absolute_s": float(np.abs(self.errors_s).mean()),
-            "quantiles_s": {f"{q:g}": float(s) for q, s in zip(self.QUANTILES, at, strict=True)},
-        }
+        return {q: float(error_s) for q, error_s in zip(self.QUANTILES, at, strict=True)}
 
 
 @dataclass(frozen=True)

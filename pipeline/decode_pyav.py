@@ -159,6 +159,8 @@ class _Reading:
         self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
         try:
             return packet.decode()
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError):
             self.damage.failed(planned.seq)
             return []
@@ -234,6 +236,7 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
     while True:
         try:
             for packet in footage.container.demux(footage.stream):
+                log.num_packets += 1
                 if packet.size:
                     yield packet
             return

@@ -6,7 +6,6 @@ in `ranking`, their intervals in `bootstrap`, the errors in `breakdown`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +20,14 @@ from touchline.pipeline.bootstrap import (
     resampled_counts,
 )
 from touchline.pipeline.breakdown import (
-    MISSED,
     Breakdown,
-    Kind,
     break_down_intervals,
     break_down_spots,
 )
 from touchline.pipeline.event_sets import EventSet
 from touchline.pipeline.metrics_detection import (
     ACTIVITYNET_TIOUS,
+    AMBIGUOUS,
     THUMOS_TIOUS,
     activitynet_map,
     thumos_map,
@@ -300,6 +298,8 @@ def _breakdowns(
     SoccerNet's thresholds are full widths: half of one is the tolerance.
     """
     accepted = predictions.only_accepted()
+    # An ambiguous stretch is no event that could be missed.
+    actual = {v: [e for e in es if e.label != AMBIGUOUS] for v, es in truth.events.items()}
     found: dict[str, Breakdown] = {}
     for one in figures:
         unit = METRICS[one.name].unit
@@ -307,10 +307,10 @@ def _breakdowns(
             continue
         threshold = middle_threshold(one.metric)
         if unit == "tIoU":
-            found[unit] = break_down_intervals(truth.events, accepted, tiou=threshold)
+            found[unit] = break_down_intervals(actual, accepted, tiou=threshold)
         else:
             tolerance_s = threshold / 2 if one.name.startswith("soccernet") else threshold
-            found[unit] = break_down_spots(truth.events, accepted, tolerance_s=tolerance_s)
+            found[unit] = break_down_spots(actual, accepted, tolerance_s=tolerance_s)
     return tuple(found.values())
 
 
@@ -319,74 +319,3 @@ def middle_threshold(metric: MeanAP) -> float:
     if metric.metric in ("activitynet", "thumos") and 0.5 in metric.thresholds:
         return 0.5
     return metric.thresholds[(len(metric.thresholds) - 1) // 2]
-
-
-def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """The evaluation as JSON values; intervals are 95 %, from the bootstrap over `unit`."""
-    return {
-        "videos": evaluation.num_videos,
-        "resampled": {"number": evaluation.num_units, "unit": evaluation.unit},
-        "metrics": {one.name: _metric_record(one) for one in evaluation.metrics},
-        "errors": [_breakdown_record(one) for one in evaluation.breakdowns],
-    }
-
-
-def figure_record(one: Figure) -> dict[str, float | None]:
-    return {"value": one.value, "low": one.low, "high": one.high}
-
-
-def difference_record(one: Difference) -> dict[str, Any]:
-    return {
-        "a": one.a,
-        "b": one.b,
-        "difference": figure_record(one.difference),
-        "p": one.p,
-        "resampled": one.num_units,
-        "verdict": one.verdict,
-    }
-
-
-def _metric_record(one: MetricFigures) -> dict[str, Any]:
-    thresholds = [round(threshold, 6) for threshold in one.metric.thresholds]
-    return {
-        "what": METRICS[one.name].what,
-        "value": figure_record(one.headline),
-        "thresholds": thresholds,
-        "unit": METRICS[one.name].unit,
-        "per_threshold": [figure_record(each) for each in one.per_threshold],
-        "per_class": {
-            row.label: {
-                "truth": row.num_truth,
-                "predictions": row.num_predictions,
-                "average": figure_record(row.average),
-                "per_threshold": [figure_record(each) for each in row.ap],
-            }
-            for row in one.per_class
-        },
-    }
-
-
-def _breakdown_record(one: Breakdown) -> dict[str, Any]:
-    return {
-        "metric": one.metric,
-        "threshold": round(one.threshold, 6),
-        "average_precision_of_accepted": _number(one.average_precision),
-        "gained_by_mending": {kind: _number(gain) for kind, gain in one.cost.items()},
-        "per_class": {
-            row.label: {
-                "truth": row.num_truth,
-                "predictions": row.num_predictions,
-                **{kind.value: row.kinds[kind] for kind in Kind},
-                MISSED: row.missed,
-                "precision": row.precision,
-                "recall": row.recall,
-                "f1": row.f1,
-            }
-            for row in one.per_class
-        },
-        "timing": {each.what: each.summary() for each in one.timing},
-    }
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

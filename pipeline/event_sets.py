@@ -45,6 +45,20 @@ class EventSet:
         }
 
 
+def as_truth(events: EventSet) -> EventSet:
+    """Only what was accepted, each with score 1: detections read as labels."""
+    kept = {
+        video: [k for k, flag in enumerate(flags) if flag]
+        for video, flags in events.accepted.items()
+    }
+    return EventSet(
+        events={v: [replace(events.events[v][k], score=1.0) for k in ks] for v, ks in kept.items()},
+        accepted={video: [True] * len(ks) for video, ks in kept.items()},
+        visible={video: [events.visible[video][k] for k in ks] for video, ks in kept.items()},
+        groups=events.groups,
+    )
+
+
 def read_event_set(path: str | os.PathLike[str]) -> EventSet:
     """Events of a label file of any format, of our files, or of a whole output folder.
 

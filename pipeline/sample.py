@@ -17,11 +17,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sampled(Generic[T]):
-    """One item of a track: a frame, or its features, with its sample instant."""
+    """One item of a track, a frame or its features, and the span [start_s, end_s) it stands for."""
 
     item: T
-    sample_s: float
-    damaged: bool
+    start_s: float
+    end_s: float
+    damaged: bool = False
 
 
 def default_hop_s(spec: ClipSpec) -> float:
@@ -62,7 +63,8 @@ def frames_of(chunks: Iterable[Frames], spec: ClipSpec) -> Iterator[Sampled[UInt
     for chunk in chunks:
         pixels = centre_square(chunk.pixels, spec.size_px)
         for i in range(len(chunk)):
-            yield Sampled(pixels[i], float(chunk.sample_s[i]), bool(chunk.damaged[i]))
+            start_s = float(chunk.sample_s[i])
+            yield Sampled(pixels[i], start_s, start_s + 1 / spec.rate_hz, bool(chunk.damaged[i]))
 
 
 def sliding_windows(
@@ -75,18 +77,12 @@ def sliding_windows(
     """
     hop = hop_samples(spec, hop_s)
     for window, real in slide(frames_of(frames, spec), length=spec.num_frames, hop=hop):
-        start_s, end_s = window_times(window, real, spec)
         yield Clip(
             pixels=np.stack([w.item for w in window]),
-            start_s=start_s,
-            end_s=end_s,
+            start_s=window[0].start_s,
+            end_s=window[real - 1].end_s,
             damaged=any(w.damaged for w in window),
         )
-
-
-def window_times(window: list[Sampled[T]], real: int, spec: ClipSpec) -> tuple[float, float]:
-    """[start, end) of a window: every real sample counts for one sampling period."""
-    return window[0].sample_s, window[real - 1].sample_s + 1 / spec.rate_hz
 
 
 def centre_square(pixels: UInt8, size_px: int) -> UInt8:

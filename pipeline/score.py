@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from touchline.models.backbone import ClipSpec, normalise
+from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.sample import (
@@ -18,7 +18,6 @@ from touchline.pipeline.sample import (
     frames_of,
     hop_samples,
     slide,
-    window_times,
 )
 from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
 
@@ -83,6 +82,10 @@ class Scorer:
             damaged=np.array([r[2] for r in rows], dtype=np.bool_),
         )
 
+    def logits(self, clips: UInt8) -> Tensor:
+        """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
+        return self._head(self._features(clips))
+
     def _windows(
         self, track: Iterator[Sampled[UInt8]], hop: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
@@ -92,7 +95,7 @@ class Scorer:
         for batch in batched(windows, self.batch_size):
             clips = np.stack([np.stack([w.item for w in window]) for window, _ in batch])
             features = self._features(clips)
-            yield _times(batch, spec), self._head(features)
+            yield _times(batch), self._head(features)
 
     def _frames_per_feature(self) -> int:
         """How many frames one feature stands for; ValueError where features cannot be shared."""
@@ -128,7 +131,7 @@ class Scorer:
             features = torch.stack(
                 [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
             )  # (B, D, T')
-            yield _times(batch, spec), self._head(features)
+            yield _times(batch), self._head(features)
 
     def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
         """One item per feature, at the instant of its first frame."""
@@ -139,8 +142,12 @@ class Scorer:
             features = self._features(np.stack([s.item for s in segment])[None])[0]  # (D, T')
             for start in range(first, last, self.stride):
                 frames = segment[start : start + self.stride]
-                damaged = any(s.damaged for s in frames)
-                yield Sampled(features[:, start // self.stride], frames[0].sample_s, damaged)
+                yield Sampled(
+                    features[:, start // self.stride],
+                    start_s=frames[0].start_s,
+                    end_s=frames[-1].end_s,
+                    damaged=any(s.damaged for s in frames),
+                )
 
     @torch.inference_mode()
     def _features(self, clips: UInt8) -> Tensor:
@@ -203,12 +210,10 @@ def _round_up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def _times(
-    batch: list[tuple[list[Sampled[T]], int]], spec: ClipSpec
-) -> list[tuple[float, float, bool]]:
-    """(start_s, end_s, damaged) of each window."""
+def _times(batch: list[tuple[list[Sampled[T]], int]]) -> list[tuple[float, float, bool]]:
+    """(start_s, end_s, damaged) of each window; repeated items add no time."""
     return [
-        (*window_times(window, real, spec), any(w.damaged for w in window))
+        (window[0].start_s, window[real - 1].end_s, any(w.damaged for w in window))
         for window, real in batch
     ]
 

@@ -210,19 +210,25 @@ class MatchClock:
         period = self.period(time_s)
         if period is None:
             return ""
-        start_min, end_min = self._span_min(period)
+        start_min, end_min = self.span_min(period)
         played_s = math.floor(time_s - self.kickoff_s[period] + 0.0005)
         over_s = played_s - round((end_min - start_min) * 60)
-        name = _period_name(period, football=self.period_min is None)
+        name = self.period_name(period)
         if over_s >= 0 and end_min > start_min:
             return f"{name} {_min_sec(round(end_min * 60))}+{_min_sec(over_s)}"
         return f"{name} {_min_sec(round(start_min * 60) + played_s)}"
 
-    def _span_min(self, period: int) -> tuple[float, float]:
+    def span_min(self, period: int) -> tuple[float, float]:
+        """What the clock shows at the kick-off and at the end of a period, in minutes."""
         if self.period_min is not None:
             return (period - 1) * self.period_min, period * self.period_min
         ends = (*FOOTBALL_PERIOD_MIN[1:], FOOTBALL_PERIOD_MIN[-1])
         return FOOTBALL_PERIOD_MIN[period - 1], ends[period - 1]
+
+    def period_name(self, period: int) -> str:
+        """1H, 2H, ET1, ET2, PEN in football, else P1, P2, ..."""
+        football = self.period_min is None
+        return ("1H", "2H", "ET1", "ET2", "PEN")[period - 1] if football else f"P{period}"
 
     def as_options(self) -> dict[str, Any]:
         """As it stands in events.json, under options["match_clock"]."""
@@ -262,10 +268,6 @@ def parse_kickoffs(
             raise ValueError(f"the kick-off of period {int(period)} is given twice")
         kickoffs[int(period)] = parse_time(time_text)
     return MatchClock(kickoffs, period_min) if kickoffs else None
-
-
-def _period_name(period: int, *, football: bool) -> str:
-    return ("1H", "2H", "ET1", "ET2", "PEN")[period - 1] if football else f"P{period}"
 
 
 def _min_sec(time_s: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,8 @@ from torch import Tensor, nn
 from touchline.models.backbone import Backbone, ClipSpec, count_parameters
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CLASSES = 5
 
@@ -27,15 +28,6 @@ VARIANTS = {"c2d_r50", "x3d_xs", "x3d_m", "x3d_l", "mvit_b_32x3"}
 )
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Such small clips gain nothing from a second thread, and lose much where others run too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

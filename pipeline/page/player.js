@@ -1,0 +1,84 @@
+// The player: going to times and events, and what to say where the footage does not play.
+const toPlayer = (seconds) => Math.max(0, seconds - data.video.offsetS);
+const toFile = (seconds) => seconds + data.video.offsetS;
+
+function seek(seconds) {
+  state.time = Math.min(Math.max(0, seconds), data.durationS);
+  if (state.playable) video.currentTime = toPlayer(state.time);
+  showTime();
+}
+
+function goTo(event) {
+  state.current = event;
+  seek(event.start);
+  showCurrent();
+  $("say").textContent =
+    `${data.labels[event.label]} at ${clockTime(event.start)}, score ${event.score.toFixed(2)}`;
+  try {
+    history.replaceState(null, "", `#t=${event.start}`);
+  } catch {
+    // Some browsers forbid it for pages opened from disk.
+  }
+}
+
+function step(direction) {
+  const shown = shownInTime();
+  if (!shown.length) return;
+  const at = shown.indexOf(state.current);
+  let next;
+  if (at >= 0 && Math.abs(state.time - state.current.start) < state.current.end - state.current.start + 3) {
+    next = at + direction;
+  } else if (direction > 0) {
+    next = shown.findIndex((event) => event.start > state.time + 0.01);
+    if (next < 0) next = shown.length;
+  } else {
+    next = shown.filter((event) => event.start < state.time - 0.01).length - 1;
+  }
+  if (next >= 0 && next < shown.length) goTo(shown[next]);
+}
+
+function togglePlay() {
+  if (!state.playable) return;
+  if (video.paused) video.play().catch(() => {});
+  else video.pause();
+}
+
+// While playing only events: from the end of one straight to the next.
+function skipIdle() {
+  if (!state.onlyEvents || video.paused) return;
+  const shown = shownInTime();
+  const inside = shown.some((e) => e.start - 2.5 <= state.time && state.time < e.end + 1.5);
+  if (inside || !shown.length) return;
+  const next = shown.find((event) => event.start > state.time);
+  if (next) {
+    state.current = next;
+    seek(next.start - 2);
+    showCurrent();
+  } else {
+    video.pause();
+  }
+}
+
+function cannotPlay() {
+  if (!state.playable) return;
+  state.playable = false;
+  const { played, kind, name, path } = data.video;
+  $("notice-title").textContent = played ? "The footage does not play" : "Browsers do not play this file";
+  $("notice-text").textContent = played
+    ? `${name} is not at ${path} (seen from this page), or this browser cannot play it. ` +
+      "If it has moved, choose it; everything else on this page works without."
+    : `${name} is ${kind}, which browsers cannot play. Everything else on this page works; ` +
+      "or choose a copy of the match that plays.";
+  $("notice-hint").textContent =
+    "touchline report events.json --proxy makes a small copy that plays everywhere.";
+  $("notice").hidden = false;
+  video.removeAttribute("controls");
+}
+
+function chooseFile(file) {
+  state.playable = true;
+  $("notice").hidden = true;
+  video.setAttribute("controls", "");
+  video.src = URL.createObjectURL(file);
+  video.addEventListener("loadedmetadata", () => seek(state.time), { once: true });
+}

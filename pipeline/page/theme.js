@@ -1,0 +1,28 @@
+// The theme follows the system until the button is pressed; then it is remembered.
+(() => {
+  const root = document.documentElement;
+  const button = document.getElementById("theme");
+  const dark = () =>
+    root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+  const show = () => {
+    button.setAttribute("aria-pressed", String(dark()));
+  };
+  try {
+    const kept = localStorage.getItem("touchline-theme");
+    if (kept === "dark" || kept === "light") root.dataset.theme = kept;
+  } catch {
+    // Pages opened from disk may not be allowed to remember.
+  }
+  button.addEventListener("click", () => {
+    root.dataset.theme = dark() ? "light" : "dark";
+    try {
+      localStorage.setItem("touchline-theme", root.dataset.theme);
+    } catch {
+      // As above.
+    }
+    show();
+  });
+  show();
+})();

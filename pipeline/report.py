@@ -1,0 +1,385 @@
+"""The report: one HTML file per match that needs no network, and a page over all of a run.
+
+All that comes from file names and labels is escaped: in HTML by jinja2's autoescape, in the JSON
+that the page's script reads by escaping < > & and '. A content security policy allows this
+page's own script and style and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from touchline.models.errors import TouchlineError
+from touchline.pipeline.cuts import Cut
+from touchline.pipeline.encode import SOFTWARE
+from touchline.pipeline.render import RenderOptions, render_cuts
+from touchline.pipeline.sheet import Sheet, in_time_order, one_line, video_reference
+from touchline.pipeline.thumbnails import thumbnails
+from touchline.pipeline.timing import MatchClock, timecode
+from touchline.pipeline.types import Event, MatchResult, ScoreTrack
+from touchline.pipeline.write import result_sheet, write_atomic
+
+REPORT_FILE = "report.html"
+INDEX_FILE = "index.html"
+PROXY_FILE = "proxy.mp4"
+
+# A page stays under 5 MB: pictures take most of it, curves and events the rest.
+MAX_THUMBNAIL_BYTES = 3_500_000
+MAX_THUMBNAILS = 300
+MAX_EVENTS = 2000
+MAX_CURVE_POINTS = 3000
+
+THUMBNAIL_WIDTH_PX = 224
+PROXY_HEIGHT_PX = 360
+
+# What browsers play. Others (hevc, say) some of them do.
+PLAYED_CONTAINERS = frozenset({"mov", "mp4", "m4a", "webm", "ogg"})
+PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1", "theora"})
+
+# What each page's script is put together from, in this order.
+SCRIPTS = {
+    "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
+    "index": ("theme",),
+}
+
+# An event counts as found where its peak lies in the label's interval, widened by this.
+TOLERANCE_S = 2.0
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Labels to compare with, and measures already taken: name -> value as it is to be shown."""
+
+    events: Sequence[Event]
+    measures: Mapping[str, str] | None = None
+    tolerance_s: float = TOLERANCE_S
+
+
+def write_report(
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    truth: Truth | None = None,
+    clock: MatchClock | None = None,
+    proxy: bool = False,
+) -> Path:
+    """OUT/<stem>/report.html: player, timeline, events, curves, footage health, options.
+
+    Score curves are drawn where `result.track` is there. proxy: beside it a small MP4 that every
+    browser plays. Footage that has gone missing costs the pictures, not the report.
+    """
+    sheet = result_sheet(result, folder, clock=clock)
+    playing = _proxy(sheet) if proxy else _original(sheet)
+    data = report_data(sheet, truth, playing)
+    page = _template("report.html.jinja").render(
+        title=sheet.title,
+        data=data,
+        sheet=sheet,
+        subtitle=_subtitle(sheet),
+        health_rows=_health_rows(sheet),
+        model_rows=_flat_rows(result.options.get("model") or {}),
+        option_rows=_flat_rows({k: v for k, v in result.options.items() if k != "model"}),
+        measures=dict(truth.measures or {}) if truth else {},
+        has_truth=truth is not None,
+        events=sheet.accepted,
+        timecode=timecode,
+        **_assets("report"),
+    )
+    return write_atomic(sheet.folder / REPORT_FILE, page)
+
+
+def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> dict[str, Any]:
+    """What the page's script works on; plain values, ready for JSON."""
+    kept = _kept(sheet)
+    true_events = in_time_order(truth.events) if truth else []
+    labels = sorted({e.label for e, _ in kept} | {e.label for e in true_events} | _classes(sheet))
+    pictures = _pictures(sheet, kept)
+    track = sheet.result.track
+    return {
+        "video": playing,
+        "durationS": round(sheet.duration_s, 3),
+        "frameRate": float(sheet.rate.rate) if sheet.rate else 25.0,
+        "labels": [one_line(label) for label in labels],
+        "thresholds": [_threshold(sheet, label) for label in labels],
+        "events": [
+            {
+                "label": labels.index(event.label),
+                "start": round(event.start_s, 3),
+                "end": round(event.end_s, 3),
+                "peak": round(event.peak_s, 3),
+                "score": round(event.score, 4),
+                "accepted": accepted,
+                "picture": picture,
+            }
+            for (event, accepted), picture in zip(kept, pictures, strict=True)
+        ],
+        "numLeftOut": len(sheet.candidates) - len(kept),
+        "truth": [
+            {
+                "label": labels.index(event.label),
+                "start": round(event.start_s, 3),
+                "end": round(event.end_s, 3),
+            }
+            for event in true_events
+        ],
+        "toleranceS": truth.tolerance_s if truth else 0,
+        "curves": None if track is None else curves(track, labels),
+        "damaged": list(sheet.result.health.damaged_s) if sheet.result.health else [],
+        "periods": _periods(sheet.clock),
+    }
+
+
+def _classes(sheet: Sheet) -> set[str]:
+    track = sheet.result.track
+    return set(track.labels[1:]) if track else set()
+
+
+def _kept(sheet: Sheet) -> list[tuple[Event, bool]]:
+    """All accepted events and the best of the other candidates, in time order."""
+    ranked = sorted(sheet.candidates, key=lambda row: (not row[1], -row[0].score))
+    chosen = set(ranked[:MAX_EVENTS])
+    return [row for row in sheet.candidates if row in chosen]
+
+
+def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | None]:
+    """A picture of each event's peak, the accepted and the surest first until the page is full."""
+    order = sorted(range(len(kept)), key=lambda k: (not kept[k][1], -kept[k][0].score))
+    order = order[:MAX_THUMBNAILS]
+    pictures: list[str | None] = [None] * len(kept)
+    try:
+        uris = thumbnails(
+            sheet.result.path,
+            [kept[k][0].peak_s for k in order],
+            width_px=THUMBNAIL_WIDTH_PX,
+            max_bytes=MAX_THUMBNAIL_BYTES,
+        )
+    except TouchlineError:
+        # The page itself says that the footage is missing.
+        return pictures
+    for k, uri in zip(order, uris, strict=True):
+        pictures[k] = uri
+    return pictures
+
+
+def _threshold(sheet: Sheet, label: str) -> float | None:
+    thresholds = sheet.result.options.get("thresholds")
+    value = thresholds.get(label) if isinstance(thresholds, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
+    """Scores over time for each label: bytes (0 to 255) in base64, the highest of every stretch.
+
+    All points are evenly spaced: point k stands for [k, k + 1) * stepS.
+    """
+    end_s = float(track.end_s.max()) if len(track.end_s) else 0.0
+    num_points = max(1, min(MAX_CURVE_POINTS, len(track.centre_s)))
+    step_s = max(end_s / num_points, 1e-3)
+    slots = np.clip((track.centre_s / step_s).astype(int), 0, num_points - 1)
+    values = []
+    for label in labels:
+        levels = np.zeros(num_points)
+        if label in track.labels:
+            np.maximum.at(levels, slots, track.probs[:, track.labels.index(label)])
+        filled = np.interp(np.arange(num_points), np.unique(slots), levels[np.unique(slots)])
+        quantised = np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
+        values.append(base64.b64encode(quantised.tobytes()).decode("ascii"))
+    return {"stepS": step_s, "values": values}
+
+
+def _periods(clock: MatchClock | None) -> list[dict[str, Any]]:
+    """Kick-offs for the page's own match clock."""
+    if clock is None:
+        return []
+    periods = []
+    for period, kickoff_s in sorted(clock.kickoff_s.items()):
+        start_min, end_min = clock.span_min(period)
+        periods.append(
+            {
+                "name": clock.period_name(period),
+                "kickoff": kickoff_s,
+                "base": start_min * 60,
+                "length": (end_min - start_min) * 60,
+            }
+        )
+    return periods
+
+
+def _original(sheet: Sheet) -> dict[str, Any]:
+    health = sheet.result.health
+    containers = set(health.container.split(",")) if health else set()
+    played = health is None or (
+        bool(containers & PLAYED_CONTAINERS) and health.codec in PLAYED_CODECS
+    )
+    return {
+        "src": sheet.video_url,
+        "name": one_line(sheet.result.path.name),
+        "path": one_line(sheet.video),
+        "offsetS": 0,
+        "played": played,
+        "kind": f"{health.codec} in {health.container.split(',')[0]}" if health else "",
+    }
+
+
+def _proxy(sheet: Sheet) -> dict[str, Any]:
+    """A small H.264 copy of the whole footage beside the report."""
+    height = min(PROXY_HEIGHT_PX, sheet.result.health.height if sheet.result.health else 10_000)
+    options = RenderOptions(mode="encode", encoder=SOFTWARE, height_px=height)
+    whole = Cut(0.0, sheet.duration_s, ())
+    rendered = render_cuts(sheet.result.path, [whole], sheet.folder / PROXY_FILE, options=options)
+    return {
+        "src": f"./{PROXY_FILE}",
+        "name": PROXY_FILE,
+        "path": PROXY_FILE,
+        "offsetS": rendered.cuts[0].start_s,
+        "played": True,
+        "kind": "h264 in mp4",
+    }
+
+
+def _subtitle(sheet: Sheet) -> str:
+    health = sheet.result.health
+    parts = [timecode(sheet.duration_s)[:-4]]
+    if health is not None:
+        parts.append(f"{health.width}\u2009×\u2009{health.height}")
+        if sheet.rate is not None:
+            parts.append(f"{float(sheet.rate.rate):.5g} fps")
+        parts.append(health.codec)
+    return " · ".join(parts)
+
+
+def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
+    health = sheet.result.health
+    if health is None:
+        return []
+    rate = f"{health.frame_rate or 'not declared'}{', variable' if health.variable_rate else ''}"
+    damaged = ", ".join(f"{timecode(a)} to {timecode(b)}" for a, b in health.damaged_s[:50])
+    return [
+        ("File", one_line(sheet.video)),
+        ("Container and codec", f"{health.container}, {health.codec}"),
+        ("Picture", f"{health.width} × {health.height}"),
+        ("Frame rate", rate),
+        ("Frames decoded", str(health.num_frames)),
+        ("Length", f"{timecode(health.duration_s)} ({health.duration_s:.3f} s)"),
+        ("Start in the container", f"{health.start_s:.6g} s"),
+        ("Start timecode", health.start_timecode or "none"),
+        ("Damaged", damaged or "nothing found"),
+        *(("Warning", one_line(warning)) for warning in health.warnings),
+    ]
+
+
+def _flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested options as rows of a table: "spec.rate_hz", "8"."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat_rows(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((f"{prefix}{key}", ", ".join(map(str, value))))
+        elif value is not None:
+            rows.append(
+                (f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value))
+            )
+    return [(one_line(key), one_line(value)) for key, value in rows]
+
+
+def write_index(
+    results: Sequence[MatchResult],
+    out: str | os.PathLike[str],
+    *,
+    folders: Sequence[Path],
+) -> Path:
+    """OUT/index.html: one row per input of a run, with a link to its report.
+
+    folders: where each result's report lies, in the order of `results`.
+    """
+    out = Path(out)
+    labels = sorted({event.label for result in results for event in result.accepted})
+    rows = [
+        _index_row(result_sheet(result, folder), out, labels)
+        for result, folder in zip(results, folders, strict=True)
+    ]
+    page = _template("index.html.jinja").render(
+        rows=rows,
+        labels=[one_line(label) for label in labels],
+        num_events=sum(len(result.accepted) for result in results),
+        num_failed=sum(result.error is not None for result in results),
+        total=timecode(sum(row["duration_s"] for row in rows))[:-4],
+        **_assets("index"),
+    )
+    return write_atomic(out / INDEX_FILE, page)
+
+
+def _index_row(sheet: Sheet, out: Path, labels: Sequence[str]) -> dict[str, Any]:
+    result = sheet.result
+    counts = Counter(event.label for event in result.accepted)
+    duration_s = max(sheet.duration_s, 1e-3)
+    return {
+        "name": one_line(result.path.name),
+        "href": Sheet(MatchResult(sheet.folder / REPORT_FILE), out).video_url,
+        "path": one_line(video_reference(result.path, out)),
+        "error": one_line(result.error) if result.error is not None else None,
+        "duration_s": sheet.duration_s,
+        "duration": timecode(sheet.duration_s)[:-4],
+        "size": f"{result.health.width} × {result.health.height}" if result.health else "",
+        "num_events": len(result.accepted),
+        "counts": [
+            (labels.index(label), one_line(label), n) for label, n in sorted(counts.items())
+        ],
+        "marks": [
+            {
+                "label": labels.index(event.label),
+                "x": round(1000 * event.start_s / duration_s, 1),
+                "width": round(max(3.0, 1000 * (event.end_s - event.start_s) / duration_s), 1),
+                "title": sheet.caption(event),
+            }
+            for event in sheet.accepted
+        ],
+        "warnings": [one_line(w) for w in result.health.warnings] if result.health else [],
+        "damaged": bool(result.health and result.health.damaged_s),
+    }
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_page_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(name)
+
+
+def _page_file(name: str) -> str:
+    return files("touchline.pipeline").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _assets(name: str) -> dict[str, str]:
+    """Style and script of a page, and the policy that allows these and no others."""
+    css = _page_file("page.css") + _page_file(f"{name}.css")
+    parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
+    js = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    policy = (
+        "default-src 'none'; img-src data:; media-src 'self' file: blob:; "
+        f"style-src '{_digest(css)}'; script-src '{_digest(js)}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return {"css": css, "js": js, "policy": policy, "version": version("touchline")}
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

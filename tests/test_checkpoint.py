@@ -1,0 +1,114 @@
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny import small_3d_model
+
+from touchline.models.checkpoint import (
+    TrainedModel,
+    class_probs,
+    load_checkpoint,
+    read_metadata,
+    save_checkpoint,
+)
+from touchline.models.errors import CheckpointError
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = small_3d_model()
+    model.backbone.freeze(2)
+    full = TrainedModel(
+        model.backbone,
+        model.architecture,
+        model.labels,
+        has_background=False,
+        temperature=1.5,
+        thresholds={"class 1": 0.4, "class 2": 0.6},
+        record={"groups": {"train": ["a"]}},
+    )
+    path = tmp_path / "model.safetensors"
+    save_checkpoint(path, full)
+    return path, full
+
+
+def test_a_checkpoint_rebuilds_its_model(saved):
+    path, model = saved
+    loaded = load_checkpoint(path)
+    assert loaded.labels == model.labels
+    assert loaded.spec == model.spec
+    assert loaded.backbone.num_frozen == 2
+    assert (loaded.has_background, loaded.temperature) == (False, 1.5)
+    assert loaded.thresholds == {"class 1": 0.4, "class 2": 0.6}
+    assert loaded.record == {"groups": {"train": ["a"]}}
+    assert not loaded.backbone.training
+    clip = torch.randn(1, 3, 8, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(loaded.backbone(clip), model.backbone.eval()(clip))
+
+
+def test_saving_leaves_nothing_beside_the_file(saved):
+    path, _ = saved
+    assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_missing_and_foreign_files_are_refused_by_name(tmp_path):
+    pickled = tmp_path / "model.pth"
+    pickled.write_bytes(pickle.dumps({"a": 1}))
+    foreign = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1)}, foreign)
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    for path, message in [
+        (tmp_path / "gone.safetensors", "no such checkpoint"),
+        (pickled, "not a Touchline checkpoint"),
+        (foreign, "give it as --weights"),
+        (empty, "not a Touchline checkpoint"),
+        (tmp_path, "not a Touchline checkpoint"),
+    ]:
+        with pytest.raises(CheckpointError, match=message) as caught:
+            load_checkpoint(path)
+        assert str(path) in str(caught.value)
+
+
+def test_a_truncated_checkpoint_is_refused(saved):
+    path, _ = saved
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match="not a Touchline checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("architecture", "resnet9000"),
+        ("labels", json.dumps(["background"])),
+        ("spec", "{}"),
+        ("labels", "not json"),
+        ("num_frozen", "77"),
+    ],
+)
+def test_metadata_that_does_not_fit_is_damage(saved, field, value):
+    path, model = saved
+    metadata = read_metadata(path) | {field: value}
+    state = {k: v.contiguous() for k, v in model.backbone.state_dict().items()}
+    save_file(state, path, metadata=metadata)
+    with pytest.raises(CheckpointError, match="damaged Touchline checkpoint"):
+        load_checkpoint(path)
+
+
+def test_a_background_nobody_taught_has_probability_zero():
+    logits = torch.tensor([[9.0, 1.0, 1.0]])
+    taught = class_probs(logits, has_background=True)[0]
+    untaught = class_probs(logits, has_background=False)[0]
+    assert taught[0] > 0.99
+    assert untaught.tolist() == [0.0, 0.5, 0.5]
+
+
+def test_temperature_divides_the_logits():
+    model = small_3d_model()
+    logits = torch.tensor([[0.0, 2.0, 4.0]])
+    warm = TrainedModel(model.backbone, model.architecture, model.labels, temperature=2.0)
+    torch.testing.assert_close(warm.probs(logits), model.probs(logits / 2))

@@ -1,0 +1,101 @@
+"""The command `touchline evaluate`, as its user meets it."""
+
+import json
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.write import write_result
+from touchline.tools.evaluate import evaluate_command
+
+app = typer.Typer()
+app.command()(evaluate_command)
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert (result.exit_code, result.exception if code == 0 else None) == (code, None)
+    return result
+
+
+def refusal(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert isinstance(result.exception, ValueError)
+    return str(result.exception)
+
+
+@pytest.fixture
+def season(tmp_path):
+    """Labels of three matches, one goal and one card each, and two output folders of detect."""
+    rows = ["video,label,start_s,end_s,group"]
+    for m in range(3):
+        rows += [f"m{m}.mp4,goal,10,14,m{m}", f"m{m}.mp4,card,50,54,m{m}"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    for out, found in (("good", ("goal", "card")), ("half", ("goal",))):
+        for m in range(3):
+            times = {"goal": (10.0, 14.0, 12.0), "card": (50.0, 54.0, 52.0)}
+            events = tuple(Event(label, *times[label], 0.9) for label in found)
+            low = Event("goal", 90.0, 92.0, 91.0, 0.1)
+            result = MatchResult(tmp_path / f"m{m}.mp4", (*events, low), events)
+            write_result(result, tmp_path / out / f"m{m}")
+    return tmp_path
+
+
+def test_an_output_folder_is_measured_against_labels(season):
+    out = season / "metrics.json"
+    printed = run(season / "half", season / "labels.csv", "-o", out).stdout
+    record = json.loads(out.read_text())
+    spotting = record["metrics"]["spotting"]
+    assert spotting["value"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert spotting["per_class"]["card"]["average"]["value"] == 0
+    assert spotting["per_class"]["goal"]["predictions"] == 6  # candidates too
+    errors = record["errors"][0]["per_class"]
+    assert (errors["goal"]["hit"], errors["goal"]["false"], errors["card"]["missed"]) == (3, 0, 3)
+    assert "average 0.500 [0.500, 0.500]" in printed
+    assert "3 matches" in printed
+
+
+def test_detections_can_stand_for_labels(season):
+    out = season / "metrics.json"
+    run(season / "good", season / "good", "-o", out, "--quiet", "--metric", "spotting")
+    # What was not accepted is no truth, but stays a prediction.
+    goal = json.loads(out.read_text())["metrics"]["spotting"]["per_class"]["goal"]
+    assert (goal["truth"], goal["predictions"], goal["average"]["value"]) == (3, 6, 1.0)
+
+
+def test_two_sets_of_predictions_are_compared(season):
+    out = season / "compared.json"
+    printed = run("--compare", season / "half", season / "good", season / "labels.csv", "-o", out)
+    found = json.loads(out.read_text())["spotting"]
+    assert found["difference"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    assert found["p"] < 0.01
+    assert "better" in printed.stdout.replace("\n", " ")
+
+
+def test_curves_are_drawn_for_every_metric(season):
+    run(season / "good", season / "labels.csv", "--curves", season / "curves", "--quiet")
+    for name in ("spotting", "activitynet"):
+        assert (season / "curves" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_videos_without_labels_are_refused_until_their_meaning_is_said(season):
+    labels = season / "labels.csv"
+    lines = labels.read_text().splitlines()
+    labels.write_text("\n".join(lines[:-2]) + "\n")
+    assert "m2.mp4" in refusal(season / "good", labels)
+    out = season / "metrics.json"
+    for meaning, false in (("false", 1), ("skip", 0)):
+        run(season / "good", labels, "--unlabelled", meaning, "-o", out, "--quiet")
+        errors = json.loads(out.read_text())["errors"][0]["per_class"]
+        assert (errors["goal"]["false"], errors["card"]["false"]) == (false, false)
+
+
+def test_arguments_that_do_not_fit_are_refused(season):
+    assert "PREDICTIONS and LABELS" in refusal(season / "labels.csv")
+    assert "LABELS alone" in refusal("--model", "x.safetensors", "a", "b")
+    assert "--unlabelled" in refusal(season / "good", season / "labels.csv", "--unlabelled", "no")
+    assert "soccernet-tight" in refusal(
+        season / "good", season / "labels.csv", "--metric", "soccernet"
+    )

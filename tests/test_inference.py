@@ -1,0 +1,125 @@
+import pytest
+import torch
+from tiny import small_3d_model
+from torch import nn
+
+from touchline.models.backbone import ClipSpec
+from touchline.models.catalog import build_backbone
+from touchline.models.inference import (
+    FlatConv3d,
+    fast_copy,
+    flatten_convolutions,
+    fold_batchnorm,
+    pick_device,
+    pick_dtype,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "groups"),
+    [
+        ((3, 1, 1), (1, 1, 1), (1, 0, 0), 1),
+        ((3, 1, 1), (2, 1, 1), (1, 0, 0), 1),
+        ((5, 1, 1), (1, 1, 1), (2, 0, 0), 4),
+        ((1, 3, 3), (1, 1, 1), (0, 1, 1), 1),
+        ((1, 3, 3), (1, 2, 2), (0, 1, 1), 4),
+        ((1, 1, 1), (1, 1, 1), (0, 0, 0), 1),
+        ((1, 1, 1), (1, 2, 2), (0, 0, 0), 1),
+    ],
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_flat_convolution_is_the_same_convolution(kernel, stride, padding, groups, bias):
+    torch.manual_seed(0)
+    conv = nn.Conv3d(4, 8, kernel, stride, padding, groups=groups, bias=bias)
+    x = torch.randn(2, 4, 6, 9, 7)
+    assert FlatConv3d.fits(conv)
+    torch.testing.assert_close(FlatConv3d(conv)(x), conv(x))
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv3d(4, 8, 3, padding=1),
+        nn.Conv3d(4, 8, (3, 1, 1), stride=(1, 2, 2)),
+        nn.Conv3d(4, 8, (1, 3, 3), stride=(2, 1, 1)),
+        nn.Conv3d(4, 8, (1, 3, 3), padding=(1, 1, 1)),
+        nn.Conv3d(4, 8, (1, 3, 3), padding=(0, 1, 1), padding_mode="reflect"),
+        nn.Conv3d(4, 8, (1, 3, 3), padding="same"),
+    ],
+)
+def test_convolutions_that_mix_both_or_pad_otherwise_are_left_alone(conv):
+    root = nn.Sequential(conv)
+    flatten_convolutions(root)
+    assert root[0] is conv
+
+
+def with_statistics(backbone):
+    """BatchNorm with statistics and weights of its own, so that folding has something to do."""
+    generator = torch.Generator().manual_seed(1)
+    for m in backbone.modules():
+        if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d):
+            for p in (m.weight, m.running_var):
+                p.data.uniform_(0.5, 1.5, generator=generator)
+            for p in (m.bias, m.running_mean):
+                p.data.uniform_(-0.2, 0.2, generator=generator)
+    return backbone.eval()
+
+
+@pytest.mark.parametrize("name", ["motion_net", "cnn_lstm", "i3d"])
+def test_folding_keeps_the_function_and_leaves_no_batchnorm(name):
+    spec = ClipSpec(num_frames=8, rate_hz=8.0, size_px=64)
+    backbone = with_statistics(build_backbone(name, 3, spec))
+    clip = torch.randn(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        before = backbone.trunk(clip)
+        fast = fast_copy(backbone, CPU, torch.float32)
+        after = fast.trunk(clip)
+        again = backbone.trunk(clip)
+    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4)
+    assert torch.equal(again, before), "the original must not change"
+    assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d | nn.BatchNorm3d)]
+
+
+def test_a_batchnorm_that_follows_no_convolution_stays():
+    backbone = small_3d_model().backbone
+    backbone.stages["stem"] = nn.Sequential(nn.BatchNorm3d(3), *backbone.stages["stem"])
+    folded = fold_batchnorm(backbone.eval())
+    assert folded == len([m for m in backbone.modules() if isinstance(m, nn.Identity)])
+    assert isinstance(backbone.stages["stem"][0], nn.BatchNorm3d)
+
+
+class UsesConvTwice(nn.Module):
+    """A convolution whose output goes to BatchNorm and past it: folding would be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(3, 16, (1, 5, 5), (1, 2, 2), (0, 2, 2), bias=False)
+        self.bn = nn.BatchNorm3d(16)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y + self.bn(y)
+
+
+def test_a_copy_that_would_compute_something_else_is_refused():
+    backbone = small_3d_model().backbone
+    backbone.stages["stem"] = UsesConvTwice()
+    with pytest.raises(RuntimeError, match="does not compute"):
+        fast_copy(with_statistics(backbone), CPU, torch.float32)
+
+
+def test_a_device_that_is_not_there_is_refused_by_name():
+    with pytest.raises(ValueError, match="device 'cuda:99'"):
+        pick_device("cuda:99")
+    with pytest.raises(ValueError, match="device 'gpu'"):
+        pick_device("gpu")
+
+
+def test_precision_is_what_was_asked_for():
+    assert pick_dtype("float32", CPU) is torch.float32
+    assert pick_dtype("bf16", CPU) is torch.bfloat16
+    assert pick_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+    with pytest.raises(ValueError, match="auto, float32, bf16"):
+        pick_dtype("half", CPU)

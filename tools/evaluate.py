@@ -1,0 +1,340 @@
+"""touchline evaluate: predictions against labels, or a checkpoint on labelled clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from touchline.pipeline.bootstrap import Difference, Figure
+    from touchline.pipeline.breakdown import Breakdown
+    from touchline.pipeline.evaluate import EvaluateOptions, Evaluation, MetricFigures
+    from touchline.pipeline.evaluate_clips import ClipEvaluation
+    from touchline.pipeline.event_sets import EventSet
+    from touchline.pipeline.metrics_clips import ClipCounts
+
+UNLABELLED = ("refuse", "false", "skip")
+
+
+def evaluate_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            help="PREDICTIONS LABELS: label files of any format, events, or an output folder of "
+            "detect. With --model or --compare LABELS alone.",
+            metavar="[PREDICTIONS] LABELS",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        Path | None, typer.Option(help="A checkpoint, to be measured on the labelled clips.")
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="Two predictions, or two checkpoints: is B better by more than chance?"),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="spotting, soccernet-tight, soccernet-loose, soccernet-visible, "
+            "soccernet-unshown, activitynet, thumos; repeatable. By default spotting, and "
+            "activitynet where labels have lengths."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        list[float] | None,
+        typer.Option(help="Seconds: half the window (soccernet: all of it); repeatable."),
+    ] = None,
+    tiou: Annotated[
+        list[float] | None,
+        typer.Option(help="Temporal IoU, for activitynet and thumos; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write all figures as JSON.")
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Folder for precision/recall curves as PNG.")
+    ] = None,
+    unlabelled: Annotated[
+        str,
+        typer.Option(
+            help="Videos without labels: refuse, false (nothing happens in them), or skip."
+        ),
+    ] = "refuse",
+    block: Annotated[
+        float | None,
+        typer.Option(help="Resample stretches of so many seconds, not matches (for want of them)."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap; 0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    max_clip: Annotated[
+        float | None,
+        typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Measure predictions against labels, or a checkpoint on labelled clips."""
+    from touchline.pipeline.evaluate import EvaluateOptions
+
+    _check_arguments(paths, model=model, compare=compare, unlabelled=unlabelled)
+    options = EvaluateOptions(
+        metrics=tuple(metric or ()),
+        tolerances_s=tuple(tolerance) if tolerance else None,
+        tious=tuple(tiou) if tiou else None,
+        resamples=resamples,
+        seed=seed,
+        block_s=block,
+    )
+    if model is not None or (compare is not None and compare[0].suffix == ".safetensors"):
+        checkpoints = [model] if model is not None else list(compare or ())
+        record = _on_clips(checkpoints, paths[0], options, max_clip_s=max_clip, device=device)
+    elif compare is not None:
+        record = _compare_events(compare, paths[0], options, unlabelled)
+    else:
+        record = _on_events(paths, options, unlabelled=unlabelled, curves=curves, quiet=quiet)
+    if out is not None:
+        _write(out, record)
+        if not quiet:
+            console.out.print(f"all figures in {console.escape(str(out))}", highlight=False)
+
+
+def _check_arguments(
+    paths: Sequence[Path],
+    *,
+    model: Path | None,
+    compare: tuple[Path, Path] | None,
+    unlabelled: str,
+) -> None:
+    if model is not None and compare is not None:
+        raise ValueError("--model measures one checkpoint, --compare two: give one of them")
+    wanted = 2 if model is None and compare is None else 1
+    if len(paths) != wanted:
+        given = "PREDICTIONS and LABELS" if wanted == 2 else "LABELS alone"
+        raise ValueError(f"{len(paths)} paths given; it must be {given}")
+    if unlabelled not in UNLABELLED:
+        raise ValueError(f"--unlabelled is {unlabelled!r}; it must be {', '.join(UNLABELLED)}")
+
+
+def _on_events(
+    paths: Sequence[Path],
+    options: EvaluateOptions,
+    *,
+    unlabelled: str,
+    curves: Path | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    from touchline.pipeline.curves import write_curves
+    from touchline.pipeline.evaluate import evaluate_events
+    from touchline.pipeline.evaluation_json import evaluation_record
+
+    truth, predictions = _read_pair(paths[0], paths[1], unlabelled)
+    evaluation = evaluate_events(truth, predictions, options)
+    if not quiet:
+        _show_evaluation(evaluation)
+    if curves is not None:
+        for path in write_curves(evaluation.metrics, curves):
+            console.out.print(f"curves in {console.escape(str(path))}", highlight=False)
+    return evaluation_record(evaluation)
+
+
+def _compare_events(
+    compare: tuple[Path, Path], labels: Path, options: EvaluateOptions, unlabelled: str
+) -> dict[str, Any]:
+    from touchline.pipeline.evaluate import compare_events
+    from touchline.pipeline.evaluation_json import comparison_record
+
+    truth, first = _read_pair(compare[0], labels, unlabelled)
+    _, second = _read_pair(compare[1], labels, unlabelled)
+    found = compare_events(truth, first, second, options)
+    _show_differences(found)
+    return {"compared": [str(path) for path in compare], **comparison_record(found)}
+
+
+def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventSet, EventSet]:
+    """The labels as (truth, predictions), the latter under the videos' names of the former."""
+    from touchline.pipeline.event_sets import as_truth, pair_videos, read_event_set
+
+    truth = as_truth(read_event_set(labels))
+    paired = pair_videos(truth, read_event_set(predictions))
+    if paired.unlabelled:
+        some = ", ".join(paired.unlabelled[:3]) + (", ..." if len(paired.unlabelled) > 3 else "")
+        if unlabelled == "refuse":
+            raise ValueError(
+                f"{len(paired.unlabelled)} videos of {predictions} are not in {labels} ({some}): "
+                "--unlabelled false if nothing happens in them, --unlabelled skip to leave them "
+                "out (a row of the class background makes a video labelled)"
+            )
+        if unlabelled == "skip":
+            paired = paired.labelled_only()
+        console.warn(f"{len(paired.unlabelled)} videos without labels ({some}): {unlabelled}")
+    if paired.unpredicted:
+        console.warn(
+            f"{len(paired.unpredicted)} labelled videos have no predictions: all their events "
+            f"count as missed ({', '.join(paired.unpredicted[:3])})"
+        )
+    return truth, paired.predictions
+
+
+def _on_clips(
+    checkpoints: Sequence[Path],
+    labels: Path,
+    options: EvaluateOptions,
+    *,
+    max_clip_s: float | None,
+    device: str,
+) -> dict[str, Any]:
+    from touchline.pipeline.evaluate_clips import compare_clips, evaluate_clips
+    from touchline.pipeline.evaluation_json import clips_record, comparison_record
+
+    counted = _count_clips(checkpoints, labels, max_clip_s=max_clip_s, device=device)
+    if len(counted) == 1:
+        evaluation = evaluate_clips(counted[0], resamples=options.resamples, seed=options.seed)
+        _show_clips(evaluation)
+        return clips_record(evaluation)
+    found = compare_clips(*counted, resamples=options.resamples, seed=options.seed)
+    _show_differences(found)
+    return {"compared": [str(path) for path in checkpoints], **comparison_record(found)}
+
+
+def _count_clips(
+    checkpoints: Sequence[Path], labels: Path, *, max_clip_s: float | None, device: str
+) -> list[ClipCounts]:
+    """What each checkpoint makes of the clips that none of them was trained on."""
+    from touchline.models.checkpoint import load_checkpoint
+    from touchline.pipeline.labels import read_labels
+    from touchline.pipeline.metrics_clips import count_clips
+    from touchline.pipeline.score_clips import (
+        ClipOptions,
+        clip_probs,
+        recorded_max_clip_s,
+        score_clips,
+        unseen_examples,
+    )
+
+    models = [load_checkpoint(path) for path in checkpoints]
+    examples = read_labels(labels)
+    for model in models:
+        examples, left_out = unseen_examples(model, examples)
+        if left_out:
+            console.warn(
+                f"left out: {len(left_out)} groups the model was trained on "
+                f"({', '.join(left_out[:8])})"
+            )
+    counted = []
+    for model in models:
+        longest = recorded_max_clip_s(model) if max_clip_s is None else max_clip_s
+        clip_options = ClipOptions(max_clip_s=longest, device=device)
+        scores = score_clips(model, examples, clip_options)
+        probs = clip_probs(model, scores)
+        counted.append(count_clips(probs, scores.truth, model.labels, scores.groups))
+    return counted
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, title=title, title_justify="left")
+    for k, name in enumerate(columns):
+        table.add_column(name, justify="right" if k else "left")
+    return table
+
+
+def _show_evaluation(evaluation: Evaluation) -> None:
+    for one in evaluation.metrics:
+        _show_metric(one)
+    for breakdown in evaluation.breakdowns:
+        _show_breakdown(breakdown)
+    told = (
+        f"95 % intervals from {evaluation.num_units} {evaluation.unit}"
+        if evaluation.num_units > 1
+        else "one match: no intervals (--block SECONDS resamples stretches of it)"
+    )
+    console.out.print(f"{evaluation.num_videos} videos; {told}", highlight=False)
+
+
+def _show_metric(one: MetricFigures) -> None:
+    from touchline.pipeline.evaluate import METRICS
+
+    unit = METRICS[one.name].unit
+    heads = [f"{t:g} s" if unit == "s" else f"{t:.2g}" for t in one.metric.thresholds]
+    table = _table(f"{one.name}: {METRICS[one.name].what}", ["class", "truth", "found", *heads])
+    for row in one.per_class:
+        cells = [_short(each) for each in row.ap]
+        counts = [str(row.num_truth), str(row.num_predictions)]
+        table.add_row(console.escape(row.label), *counts, *cells)
+    table.add_row("mean", "", "", *map(_short, one.per_threshold), style="bold")
+    console.out.print(table)
+    console.out.print(f"average {one.headline}\n", highlight=False)
+
+
+def _short(one: Figure) -> str:
+    return "-" if one.value is None else f"{one.value:.3f}"
+
+
+def _show_breakdown(one: Breakdown) -> None:
+    from touchline.pipeline.breakdown import MISSED, Kind
+
+    at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
+    short = {Kind.MISTIMED: "time", Kind.CONFUSED: "class", Kind.DUPLICATE: "double"}
+    kinds = [short.get(kind, kind.value) for kind in Kind]
+    heads = ["class", *kinds, MISSED, "prec.", "recall", "F1"]
+    table = _table(f"accepted events at {at}", heads)
+    for row in one.per_class:
+        figures = ["-" if f is None else f"{f:.2f}" for f in (row.precision, row.recall, row.f1)]
+        counts = [str(row.kinds[kind]) for kind in Kind]
+        table.add_row(console.escape(row.label), *counts, str(row.missed), *figures)
+    console.out.print(table)
+    worst = sorted(one.cost.items(), key=lambda item: -item[1])
+    console.out.print(
+        f"AP of these {one.average_precision:.3f}; mending one kind of error alone would add: "
+        + ", ".join(f"{kind.replace('_', ' ')} {gain:+.3f}" for kind, gain in worst),
+        highlight=False,
+    )
+    for timing in one.timing:
+        if at_s := timing.quantiles_s():
+            console.out.print(
+                f"{timing.what} minus truth: median {at_s[0.5]:+.2f} s, 90 % within "
+                f"{at_s[0.05]:+.2f} .. {at_s[0.95]:+.2f} s ({len(timing.errors_s)} events)",
+                highlight=False,
+            )
+    console.out.print()
+
+
+def _show_clips(evaluation: ClipEvaluation) -> None:
+    from touchline.pipeline.evaluate_clips import PER_CLASS
+
+    table = _table("clips", ["class", "clips", *PER_CLASS])
+    for label, figures in evaluation.per_class.items():
+        clips = evaluation.num_clips(label)
+        if clips or figures["precision"].value is not None:
+            cells = [str(figures[name]) for name in PER_CLASS]
+            table.add_row(console.escape(label), str(clips), *cells)
+    console.out.print(table)
+    for name, one in evaluation.headlines.items():
+        console.out.print(f"{name} {one}", highlight=False)
+    console.out.print(f"95 % intervals from {evaluation.counts.num_units} matches", highlight=False)
+
+
+def _show_differences(found: Mapping[str, Difference]) -> None:
+    table = _table("second minus first", ["metric", "first", "second", "difference", ""])
+    for name, one in found.items():
+        table.add_row(name, f"{one.a:.3f}", f"{one.b:.3f}", str(one.difference), one.verdict)
+    console.out.print(table)
+    units = {one.num_units for one in found.values()}
+    console.out.print(f"resampled: {max(units)} matches or stretches", highlight=False)
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    import json
+
+    from touchline.pipeline.write import write_atomic
+
+    write_atomic(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
