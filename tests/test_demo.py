@@ -1,19 +1,11 @@
 """The demonstration: how it judges, and that pretraining is worth it on matches never seen."""
 
-import json
-
 import numpy as np
-import pytest
 
 from touchline.pipeline.demo import (
-    DemoOptions,
-    make_footage,
     middle_accuracy,
     pair_events,
-    pretrained_weights,
-    run_demo,
 )
-from touchline.pipeline.labels import read_labels
 from touchline.pipeline.types import Event, ScoreTrack
 
 
