@@ -69,7 +69,7 @@ def first_seen(entry: WeightsEntry) -> str | None:
 
 def _by_hand(entry: WeightsEntry) -> str:
     proof = f"its digest is {entry.digest}" if entry.digest else "its publisher gives no digest"
-    return f"Without network: fetch {entry.address} elsewhere ({proof}) and put it at this path"
+    return f"To place it by hand: fetch {entry.address} ({proof}) and put it at this path"
 
 
 def _check(entry: WeightsEntry, part: Path, path: Path) -> None:

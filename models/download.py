@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import Request, build_opener
 
 from filelock import FileLock
 
@@ -107,7 +107,8 @@ def _transfer(url: str, part: Path, on_progress: OnProgress | None, timeout_s: f
     """One connection's worth of bytes; returns when `part` is whole."""
     have = _size(part)
     try:
-        with urlopen(_request(url, part, have), timeout=timeout_s) as response:
+        # An opener of its own: the shared one keeps the proxies of the first time it was used.
+        with build_opener().open(_request(url, part, have), timeout=timeout_s) as response:
             _receive(response, part, have, on_progress)
     except HTTPError as error:
         with error:
@@ -149,7 +150,8 @@ def _receive(
     left = response.headers.get("Content-Length")
     total = have + int(left) if left is not None and left.isdigit() else None
     with part.open("ab" if resumed else "wb") as file:
-        while chunk := response.read(_CHUNK_BYTES):
+        # read1 hands over what has come; read would lose it when the connection stalls.
+        while chunk := response.read1(_CHUNK_BYTES):
             file.write(chunk)
             have += len(chunk)
             if on_progress is not None:

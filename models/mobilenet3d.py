@@ -21,6 +21,7 @@ _HALVE_TIME = ("block3", "block4", "block6")
 class MobileNet3D(Backbone):
     """Depthwise 3x3x3 inverted residuals; features (B, 1280, T / 8)."""
 
+    slides_in_time = True
     classifier = "head.linear"
     min_size_px = 32
 

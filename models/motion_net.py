@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec, State
 from touchline.models.cnn2d import init_conv_weights
+from touchline.models.heads import MeanHead
 
 SMALL = ClipSpec(num_frames=16, rate_hz=8.0, size_px=64)
 
@@ -20,19 +21,6 @@ def _conv_bn_relu(
         nn.BatchNorm3d(c_out),
         nn.ReLU(inplace=True),
     ]
-
-
-class MeanHead(nn.Module):
-    """Features (B, D, T') -> logits (B, K): mean over time, dropout, linear."""
-
-    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.dropout(features.mean(dim=2)))
-        return logits
 
 
 class MotionNet(Backbone):
@@ -62,7 +50,7 @@ class MotionNet(Backbone):
             }
         )
         init_conv_weights(self.stages)
-        self.head = MeanHead(128, num_classes, dropout)
+        self.head = MeanHead(nn.Linear(128, num_classes), dropout)
         # Half the time of the default layout on the CPU.
         self.stages.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,20 +40,31 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
     if not path.is_file():
         raise WeightsError(path, "no such weights file")
     if suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {key: file.get_tensor(key) for key in list(file.keys())}
-                return WeightsFile(path, tensors, file.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise WeightsError(path, f"a damaged safetensors file ({error})") from None
+        metadata = read_metadata(path)
+        with safe_open(path, framework="pt") as file:
+            return WeightsFile(path, {k: file.get_tensor(k) for k in list(file.keys())}, metadata)
     if suffix not in PICKLES:
         raise WeightsError(path, f"weights are {', '.join(SUFFIXES)} files, not {suffix!r}")
     return WeightsFile(path, _unwrap(path, _read_pickle(path)), {})
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says about itself; WeightsError where it is none."""
+    if not path.is_file():
+        raise WeightsError(path, "no such weights file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(path, f"a damaged safetensors file ({error})") from None
+
+
 def _read_pickle(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # It warns of pickle protocols it may not understand; then it refuses them, below.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
@@ -61,8 +72,11 @@ def _read_pickle(path: Path) -> Any:
             "refused: it is damaged, or holds more than tensors, which could run code when read; "
             f"save its state dict alone ({reason})",
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise WeightsError(path, f"a damaged weights file ({error})") from None
+    except Exception as error:
+        # Bytes that are no pickle make the restricted reader fail in any way at all.
+        raise WeightsError(
+            path, f"a damaged weights file ({type(error).__name__}: {error})"
+        ) from None
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:

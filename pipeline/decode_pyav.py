@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -73,6 +74,7 @@ def pyav_frames(
     stream: int | None,
     log: DecodeLog,
     drop_unneeded: bool = True,
+    hwaccel: HWAccel | None = None,
 ) -> Iterator[Shown]:
     """Frames in presentation order, from the one shown at the first instant on.
 
@@ -82,11 +84,13 @@ def pyav_frames(
     if instants.rate_hz is not None:
         wanted = instants.time_of(instants.first_at(wanted))
     for reach in REACH_BACK_S:
-        footage = open_footage(path, stream=stream)
+        footage = open_footage(path, stream=stream, hwaccel=hwaccel)
         try:
             log.reset()
             sought = None if reach is None else _seek(footage, wanted - reach)
-            shown = _shown(Pass(footage, instants, _renderer(footage, size_px), log, drop_unneeded))
+            shown = _shown(
+                Pass(footage, instants, renderer_of(footage, size_px), log, drop_unneeded)
+            )
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, wanted)):
                 yield from chain(() if first is None else (first,), shown)
@@ -94,6 +98,19 @@ def pyav_frames(
                 return
         finally:
             footage.container.close()
+
+
+def pyav_cuda_frames(
+    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
+) -> Iterator[Shown]:
+    """Frames decoded by the first CUDA device, then brought to memory and scaled there."""
+    if "cuda" not in hwdevices_available():
+        raise ValueError("the decoder pyav-cuda cannot be used here: this PyAV has no CUDA")
+    # Without software fallback: a decoder chosen for its speed must not silently be another.
+    hwaccel = HWAccel(device_type="cuda", allow_software_fallback=False)
+    yield from pyav_frames(
+        path, instants=instants, size_px=size_px, stream=stream, log=log, hwaccel=hwaccel
+    )
 
 
 def _covers(first: Shown, wanted: Fraction) -> bool:
@@ -123,7 +140,8 @@ def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
         log.warn(f"ends early: at {log.end_s:.3f} s of {float(declared_s):.3f} s declared")
 
 
-def _renderer(footage: OpenFootage, size_px: int | None) -> Renderer:
+def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
+    """What scales the pictures of a file to one size."""
     context = footage.stream.codec_context
     return Renderer(
         width=context.width,
@@ -159,6 +177,8 @@ class _Reading:
         self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
         try:
             return packet.decode()
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError):
             self.damage.failed(planned.seq)
             return []
@@ -200,8 +220,9 @@ def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
-            log.num_frames += 1
-            log.num_skipped += 1
+            # What an edit list hides is no frame of the footage.
+            log.num_frames += not planned.packet.is_discard
+            log.num_skipped += not planned.packet.is_discard
             continue
         for frame in reading.decoded(planned):
             yield reading.stamped(frame)
@@ -234,6 +255,7 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
     while True:
         try:
             for packet in footage.container.demux(footage.stream):
+                log.num_packets += 1
                 if packet.size:
                     yield packet
             return

@@ -31,6 +31,7 @@ class DecodeLog:
 
     num_frames:  frames of the footage that went by, looked at or not.
     num_skipped: of them, frames never decoded: no sample instant falls on them.
+    num_packets: packets read from the file, the measure of progress.
     end_s:       when the last frame stops being shown.
     damaged_s:   spans whose pictures are damaged or missing, in time order.
     gaps_s:      spans in which the footage has no frames; the frame before stands.
@@ -41,6 +42,7 @@ class DecodeLog:
     damaged_s: list[tuple[float, float]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     num_skipped: int = 0
+    num_packets: int = 0
     gaps_s: list[tuple[float, float]] = field(default_factory=list)
 
     def reset(self) -> None:

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -65,7 +66,9 @@ class OpenFootage:
         return ticks * self.stream.time_base - self.origin_s
 
 
-def open_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> OpenFootage:
+def open_footage(
+    path: str | os.PathLike[str], *, stream: int | None = None, hwaccel: HWAccel | None = None
+) -> OpenFootage:
     """The container and the video stream to use; FootageError says why there is none.
 
     stream is the container's index of the stream, as `touchline probe` lists it; by default the
@@ -73,7 +76,7 @@ def open_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> 
     """
     path = Path(path)
     tracks = _refuse_or_tracks(path)
-    container = _open(path)
+    container = _open(path, hwaccel)
     try:
         return _choose(path, container, stream, tracks)
     except BaseException:
@@ -108,7 +111,7 @@ def _refuse_or_tracks(path: Path) -> list[boxes.VideoTrack]:
     return tracks
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     try:
         return av.open(
             # With the protocol written out no name can be taken for an address ("http:x.mp4").
@@ -120,9 +123,16 @@ def _open(path: Path) -> InputContainer:
                 "max_streams": "100",
             },
             options={"max_pixels": str(sniff.MAX_PIXELS)},
+            hwaccel=hwaccel,
         )
     except av.error.MemoryError:
         raise FootageError(path, "its headers ask for more memory than there is: damaged") from None
+    except (av.error.PermissionError, RuntimeError, NotImplementedError) as error:
+        if hwaccel is None:
+            raise FootageError(path, f"may not be read ({reason(error)})") from None
+        raise ValueError(
+            f"the decoder pyav-cuda cannot be used here ({reason(error)}): use pyav"
+        ) from None
     except av.error.EOFError:
         raise FootageError(path, "ends before its first frame: is it complete?") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:

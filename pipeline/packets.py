@@ -90,6 +90,11 @@ class _Window:
 
     def add(self, entry: _Waiting) -> None:
         time_s = entry.time_s
+        if entry.planned.packet.is_discard:
+            # An edit list hides its frame: it is decoded at most for the sake of others.
+            entry.needed = False
+            self.waiting.append(entry)
+            return
         if time_s is None or (self.times and not self._continues(time_s)):
             # The clock will have to repair something: from here on everything is decoded.
             self.orderly = False

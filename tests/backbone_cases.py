@@ -44,6 +44,8 @@ CASES = {
     "csn_r101": Case(8, 32, (2048, 1), (400, 22.21)),
     "mvit_b_16x4": Case(4, 32, (768, 1), (400, 36.61)),
     "mvit_b_32x3": Case(4, 32, (768, 1), (400, 36.61)),
+    # Ours; the docstring says how many.
+    "motion_net": Case(8, 32, (128, 2), (5, 0.85)),
 }
 
 

@@ -17,12 +17,12 @@ def shared() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Networks this small are slowed by threads that wait for each other."""
+    """torch on one thread: small clips gain nothing from two, and lose where others run too."""
     import torch
 
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
-    torch.set_num_threads(threads)
+    torch.set_num_threads(before)

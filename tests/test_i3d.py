@@ -18,6 +18,8 @@ from touchline.models.load import load_model
 from touchline.models.weights import open_weights
 from touchline.models.weights_table import WEIGHTS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 THEIR_STAGES = (
     *("Conv3d_1a_7x7", "MaxPool3d_2a_3x3", "Conv3d_2b_1x1", "Conv3d_2c_3x3", "MaxPool3d_3a_3x3"),
     *("Mixed_3b", "Mixed_3c", "MaxPool3d_4a_3x3", "Mixed_4b", "Mixed_4c", "Mixed_4d", "Mixed_4e"),

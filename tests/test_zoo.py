@@ -17,6 +17,8 @@ from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.weights import open_weights
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 CLASSES = 5
 
 

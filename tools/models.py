@@ -1,0 +1,245 @@
+"""touchline models: which backbones and weights there are, fetching them, looking into a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.models.backbone import ClipSpec
+    from touchline.models.download import OnProgress
+    from touchline.models.weights_table import WeightsEntry
+
+models_app = typer.Typer(
+    help="Backbones and pretrained weights: list, fetch, look into.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@models_app.callback(invoke_without_command=True)
+def models_command(context: typer.Context) -> None:
+    """List the backbones and the pretrained weights, and what is in the cache."""
+    if context.invoked_subcommand is None:
+        _show_backbones()
+        _show_weights()
+
+
+@models_app.command("pull")
+def pull_command(
+    names: Annotated[list[str], typer.Argument(help="Weights, by name.", show_default=False)],
+) -> None:
+    """Fetch pretrained weights into the cache and verify them."""
+    from touchline.models.cache import first_seen, obtain
+    from touchline.models.weights import find_entry
+
+    entries = [(name, find_entry(name)) for name in names]
+    for name, entry in entries:
+        if entry is None:
+            raise ValueError(f"{name!r} is a path; pull takes names that `touchline models` lists")
+        is_new = first_seen(entry) is None
+        with fetching(entry.name) as on_progress:
+            path, sha256 = obtain(entry, on_progress=on_progress)
+        lines = [f"{entry.name}: {path}", f"  SHA-256 {sha256}", f"  {_proof(entry, is_new)}"]
+        for line in [*lines, f"  licence {entry.licence}, from {entry.address}"]:
+            console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def fetching(name: str) -> Iterator[OnProgress]:
+    """A progress bar for one download, shown from its first byte."""
+    with console.progress_bar(quiet=False) as bar:
+        task = bar.add_task(console.escape(f"fetching {name}"), total=None, note="", visible=False)
+
+        def on_progress(done: int, total: int | None) -> None:
+            of = f" of {total / 1e6:.1f}" if total else ""
+            note = f"{done / 1e6:.1f}{of} MB"
+            bar.update(task, completed=done, total=total, note=note, visible=True)
+
+        yield on_progress
+
+
+def _proof(entry: WeightsEntry, is_new: bool) -> str:
+    if entry.digest is not None:
+        return f"verified: it is the published file ({entry.digest})"
+    if is_new:
+        return "no digest is published: this one is kept, and every later load held against it"
+    return "no digest is published: it is the file that first came"
+
+
+@models_app.command("show")
+def show_command(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A checkpoint, a weights file, or the name of weights.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Print what a file is: stages, labels, clip, training record."""
+    from touchline.models.weights import find_entry
+
+    entry = find_entry(source)
+    if entry is not None:
+        _show_entry(entry)
+    elif _is_checkpoint(Path(source)):
+        _show_checkpoint(Path(source))
+    else:
+        _show_weights_file(Path(source))
+
+
+def _show_backbones() -> None:
+    from rich.table import Table
+
+    from touchline.models.catalog import BACKBONES, build_backbone
+    from touchline.models.keymaps import KEYMAPS
+
+    table = Table(title="backbones", title_justify="left", box=None)
+    table.add_column("name", no_wrap=True)
+    table.add_column("clip", no_wrap=True)
+    table.add_column("takes files of")
+    for name in BACKBONES:
+        keymaps = KEYMAPS.get(name, ())
+        spec = keymaps[0].spec if keymaps else build_backbone(name, 1).spec
+        table.add_row(name, _clip(spec), ", ".join(m.source for m in keymaps) or "touchline train")
+    console.out.print(table, highlight=False)
+
+
+def _show_weights() -> None:
+    from rich.table import Table
+
+    from touchline.models.cache import cache_dir, cached_path
+    from touchline.models.weights_table import WEIGHTS
+
+    table = Table(title="\nweights", title_justify="left", box=None)
+    table.add_column("name", no_wrap=True)
+    table.add_column("for")
+    table.add_column("published")
+    table.add_column("cached", justify="right", no_wrap=True)
+    for entry in WEIGHTS.values():
+        path = cached_path(entry)
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "-"
+        table.add_row(entry.name, ", ".join(entry.backbones), entry.accuracy, size)
+    console.out.print(table, highlight=False)
+    console.out.print(
+        f"\ncache: {console.escape(str(cache_dir()))} (TOUCHLINE_CACHE moves it)\n"
+        "touchline models show NAME: where weights come from; pull NAME: fetch them",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_entry(entry: WeightsEntry) -> None:
+    from touchline.models.cache import cached_path, first_seen
+
+    path = cached_path(entry)
+    _facts(
+        {
+            "weights": entry.name,
+            "backbone": ", ".join(entry.backbones),
+            "trained on": entry.trained_on,
+            "published": entry.accuracy,
+            "clip": _clip(entry.spec),
+            "normalised": _normalised(entry.spec),
+            "classes": entry.classes or "not shipped: for fine-tuning",
+            "address": entry.address,
+            "digest": entry.digest or "none published",
+            "licence": f"{entry.licence} (the data it was trained on has terms of its own)",
+            "cached": str(path) if path.exists() else f"no; it will lie at {path}",
+            "SHA-256": first_seen(entry) or "not seen yet",
+        }
+    )
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file says that it is one of ours, or is to be complained about as such."""
+    from touchline.models.checkpoint import FORMAT
+    from touchline.models.weights_file import read_metadata
+
+    return path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT
+
+
+def _show_checkpoint(path: Path) -> None:
+    from rich.table import Table
+
+    from touchline.models.backbone import stage_table
+    from touchline.models.checkpoint import file_digest, load_checkpoint
+
+    model = load_checkpoint(path)
+    thresholds = model.thresholds or {}
+    _facts(
+        {
+            "checkpoint": str(path),
+            "SHA-256": file_digest(path),
+            "backbone": model.architecture,
+            "clip": _clip(model.spec),
+            "normalised": _normalised(model.spec),
+            "classes": "independent" if model.multi_label else "exclusive",
+            "background": "learnt" if model.has_background else "never seen: probability 0",
+            "temperature": f"{model.temperature:g}",
+        }
+    )
+    labels = Table(title="\nlabels", title_justify="left", box=None)
+    labels.add_column("label")
+    labels.add_column("threshold", justify="right")
+    for label in model.labels:
+        threshold = f"{thresholds[label]:.3f}" if label in thresholds else "-"
+        labels.add_row(console.escape(label), threshold)
+    stages = Table(title="\nstages", title_justify="left", box=None)
+    stages.add_column("stage")
+    stages.add_column("")
+    stages.add_column("parameters", justify="right")
+    for row in stage_table(model.backbone):
+        state = "frozen" if row["frozen"] else "trained"
+        stages.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
+    console.out.print(labels, highlight=False)
+    console.out.print(stages, highlight=False)
+    record = json.dumps(dict(model.record), indent=1) if model.record else "none"
+    console.out.print(f"\ntraining record: {console.escape(record)}", highlight=False)
+
+
+def _show_weights_file(path: Path) -> None:
+    from touchline.models.checkpoint import file_digest
+    from touchline.models.weights import fitting_backbones
+    from touchline.models.weights_file import read_weights_file
+
+    file = read_weights_file(path)
+    numbers = sum(tensor.numel() for tensor in file.tensors.values())
+    _facts(
+        {
+            "weights file": str(path),
+            "SHA-256": file_digest(path),
+            "tensors": f"{len(file.tensors)} with {numbers:,} numbers",
+            "starts": ", ".join(fitting_backbones(file)) or "no backbone here by its names",
+            **file.metadata,
+        }
+    )
+
+
+def _facts(facts: dict[str, str]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(console.escape(name), console.escape(value))
+    console.out.print(table, highlight=False)
+
+
+def _clip(spec: ClipSpec) -> str:
+    return f"{spec.num_frames} frames at {spec.rate_hz:g} Hz, {spec.size_px} px"
+
+
+def _normalised(spec: ClipSpec) -> str:
+    mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (spec.mean, spec.std))
+    return f"RGB in 0..1, mean {mean}, std {std}"
