@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WIDTH_IN, HEIGHT_IN, DPI = 11.0, 4.6, 120
 MAX_CLASSES = 20
-"""More classes than this are not drawn one by one: nobody tells more colours apart."""
+"""The first so many classes are drawn: nobody tells more lines apart."""
 
 
 def new_canvas(panels: int) -> tuple[Canvas, list[Axes]]:
@@ -56,19 +56,20 @@ def write_metric_curves(figures: MetricFigures, path: Path) -> Path:
     t = figures.metric.thresholds.index(threshold)
     unit = METRICS[figures.name].unit
     at = f"{threshold:g} s" if unit == "s" else f"tIoU {threshold:g}"
-    for row, rankings in zip(figures.per_class, figures.metric.rankings, strict=True):
-        if row.num_truth and len(figures.per_class) <= MAX_CLASSES:
-            recall, precision = precision_recall(best_first(rankings[t]))
-            left.plot(recall, precision, label=f"{row.label} ({row.ap[t].value:.2f})")
+    for k, row in enumerate(figures.per_class[:MAX_CLASSES]):
+        recall, precision = precision_recall(best_first(figures.metric.rankings[k][t]))
+        ap = row.ap[t].value
+        name = row.label if ap is None else f"{row.label} ({ap:.2f})"
+        left.plot(recall, precision, color=f"C{k % 10}", linestyle="-:"[k // 10], label=name)
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title=f"at {at}")
     if left.lines:
-        left.legend(fontsize="small")
+        left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))
     _draw_means(right, figures)
     right.set(
         xlabel="tolerance (s)" if unit == "s" else "temporal IoU",
         ylabel="mean AP",
         ylim=(0, 1.02),
-        title=figures.name,
+        title=f"{figures.name}, bars: 95 %",
     )
     return save_canvas(canvas, path)
 
@@ -80,14 +81,16 @@ def best_first(ranking: Ranking) -> Ranking:
 
 
 def _draw_means(panel: Axes, figures: MetricFigures) -> None:
-    thresholds = np.array(figures.metric.thresholds)
-    means = np.array([np.nan if f.value is None else f.value for f in figures.per_threshold])
-    panel.plot(thresholds, means, marker="o")
-    if all(f.low is not None and f.high is not None for f in figures.per_threshold):
-        low = np.array([f.low for f in figures.per_threshold], dtype=np.float64)
-        high = np.array([f.high for f in figures.per_threshold], dtype=np.float64)
-        panel.fill_between(thresholds, low, high, alpha=0.2, label="95 %")
-        panel.legend(fontsize="small")
+    """The mean AP at every threshold, with its interval as a bar."""
+    points = [
+        (threshold, f.value, f.low, f.high)
+        for threshold, f in zip(figures.metric.thresholds, figures.per_threshold, strict=True)
+        if f.value is not None
+    ]
+    for threshold, _, low, high in points:
+        if low is not None and high is not None:
+            panel.vlines(threshold, low, high, color="C0", alpha=0.4, linewidth=4)
+    panel.plot([p[0] for p in points], [p[1] for p in points], marker="o", color="C0")
 
 
 def write_curves(metrics: Sequence[MetricFigures], folder: Path) -> list[Path]:

@@ -10,20 +10,30 @@ frame shown at each sample instant k / rate_hz:
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.decode_pyav import pyav_frames
+from touchline.pipeline.decode_others import (
+    decord_frames,
+    opencv_frames,
+    torchcodec_cuda_frames,
+    torchcodec_frames,
+)
+from touchline.pipeline.decode_pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S, DecodeLog, Instants, Picture, Shown
-from touchline.pipeline.footage import open_footage
-from touchline.pipeline.types import FootageHealth, Frames, UInt8
+from touchline.pipeline.isolate import AVAILABLE, run_isolated
+from touchline.pipeline.probe import health_after, probe_footage
+from touchline.pipeline.types import Frames, UInt8
 
-__all__ = ["DECODERS", "DecodeLog", "decode", "probe_footage"]
+__all__ = ["DECODERS", "DecodeLog", "decode", "health_after", "probe_footage"]
 
 CHUNK_FRAMES = 32
+CHUNK_BYTES = 64 << 20
 
 
 def decode(
@@ -35,13 +45,16 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
     stream: int | None = None,
+    isolation: bool = AVAILABLE,
     log: DecodeLog | None = None,
 ) -> Iterator[Frames]:
     """The frames shown at start_s <= k / rate_hz < end_s, in chunks of at most CHUNK_FRAMES.
 
     rate_hz None gives every frame once. size_px is the shorter side after scaling (None: as
     stored); the picture is upright, with square pixels, in standard range. stream is the
-    container's index of the video stream to use. FootageError where the file cannot be read.
+    container's index of the video stream to use. With isolation the decoder runs in a process of
+    its own, so that what crashes or hangs it costs this file alone. FootageError where the file
+    cannot be read.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder is {decoder!r}; it must be one of {', '.join(DECODERS)}")
@@ -50,11 +63,41 @@ def decode(
     if size_px is not None and not 1 <= size_px <= 4096:
         raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
     log = DecodeLog() if log is None else log
-    instants = Instants.of(rate_hz, start_s, end_s)
-    shown = DECODERS[decoder](
-        Path(path), instants=instants, size_px=size_px, stream=stream, log=log
+    isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
+    request = Request(
+        path=str(Path(path).absolute()) if isolation else os.fspath(path),
+        instants=Instants.of(rate_hz, start_s, end_s),
+        size_px=size_px,
+        decoder=decoder,
+        stream=stream,
     )
-    return _chunks(_sample(shown, instants))
+    if not isolation:
+        return decode_here(log, request=request)
+    task = "touchline.pipeline.decode:decode_here"
+    return run_isolated(task, {"request": request}, path=path, log=log)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to decode of which file, as it is handed to a worker."""
+
+    path: str
+    instants: Instants
+    size_px: int | None
+    decoder: str
+    stream: int | None
+
+
+def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:
+    """`decode` in this process."""
+    shown = DECODERS[request.decoder](
+        Path(request.path),
+        instants=request.instants,
+        size_px=request.size_px,
+        stream=request.stream,
+        log=log,
+    )
+    return _chunks(_sample(shown, request.instants))
 
 
 def _sample(
@@ -87,54 +130,51 @@ def _sample(
 
 
 def _chunks(samples: Iterator[tuple[Picture, float, float, bool]]) -> Iterator[Frames]:
-    pixels: list[UInt8] = []
+    pixels = np.empty((0, 3, 0, 0), np.uint8)
     facts: list[tuple[float, float, bool]] = []
-    latest: tuple[Picture, UInt8] | None = None
+    latest: Picture | None = None
     for picture, time_s, sample_s, is_damaged in samples:
-        if latest is None or latest[0] is not picture:
-            latest = picture, picture.rgb()
-        pixels.append(latest[1])
+        n = len(facts)
+        if n == 0:
+            pixels = _room(picture.shape)
+        if n and latest is picture:
+            pixels[n] = pixels[n - 1]
+        else:
+            picture.draw(pixels[n])
+        latest = picture
         facts.append((time_s, sample_s, is_damaged))
-        if len(pixels) == CHUNK_FRAMES:
-            yield _stack(pixels, facts)
-            pixels, facts = [], []
-    if pixels:
-        yield _stack(pixels, facts)
+        if len(facts) == len(pixels):
+            yield _frames(pixels, facts)
+            facts = []
+    if facts:
+        yield _frames(pixels[: len(facts)], facts)
 
 
-def _stack(pixels: list[UInt8], facts: list[tuple[float, float, bool]]) -> Frames:
+def _room(shape: tuple[int, int, int]) -> UInt8:
+    """Place for the frames of one chunk: few where they are large."""
+    return np.empty((max(1, min(CHUNK_FRAMES, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
+
+
+def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
     time_s, sample_s, is_damaged = zip(*facts, strict=True)
     return Frames(
-        pixels=np.stack(pixels),
+        pixels=pixels,
         time_s=np.array(time_s),
         sample_s=np.array(sample_s),
         damaged=np.array(is_damaged),
     )
 
 
-def probe_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> FootageHealth:
-    """What the file's headers declare; nothing is decoded."""
-    footage = open_footage(path, stream=stream)
-    with footage.container as container:
-        used = footage.stream
-        rate = used.average_rate
-        duration = container.duration
-        return FootageHealth(
-            container=container.format.name,
-            codec=used.codec_context.name,
-            width=used.codec_context.width,
-            height=used.codec_context.height,
-            frame_rate=str(rate) if rate else None,
-            variable_rate=rate is not None
-            and used.base_rate is not None
-            and abs(used.base_rate / rate - 1) > 0.01,
-            duration_s=0.0 if duration is None else duration / 1_000_000,
-            start_s=float(footage.origin_s),
-            start_timecode=used.metadata.get("timecode") or container.metadata.get("timecode"),
-            num_frames=used.frames,
-            warnings=footage.warnings,
-        )
+# A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
+# one that is ever chosen automatically.
+DECODERS = {
+    "pyav": pyav_frames,
+    "pyav-cuda": pyav_cuda_frames,
+    "decord": decord_frames,
+    "opencv": opencv_frames,
+    "torchcodec": torchcodec_frames,
+    "torchcodec-cuda": torchcodec_cuda_frames,
+}
 
-
-# A decoder gives every frame from the one shown at the first sample instant on.
-DECODERS = {"pyav": pyav_frames}
+# decord takes gigabytes on large footage and can abort the process it runs in.
+ALWAYS_ISOLATED = {"decord"}

@@ -9,12 +9,14 @@ from itertools import chain
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoded import (
+    GAP_S,
     TIMESTAMP_ROUNDING_S,
     DecodeLog,
     Instants,
@@ -44,9 +46,14 @@ class AvPicture:
     frame: VideoFrame
     renderer: Renderer
 
-    def rgb(self) -> UInt8:
-        """(3, H, W) uint8 RGB, upright, at the size asked for."""
-        return self.renderer.rgb(self.frame)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) at the size asked for."""
+        return self.renderer.shape(self.frame)
+
+    def draw(self, out: UInt8) -> None:
+        """Put the picture, RGB and upright, into (3, H, W) uint8."""
+        self.renderer.draw(self.frame, out)
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ def pyav_frames(
     stream: int | None,
     log: DecodeLog,
     drop_unneeded: bool = True,
+    hwaccel: HWAccel | None = None,
 ) -> Iterator[Shown]:
     """Frames in presentation order, from the one shown at the first instant on.
 
@@ -82,11 +90,13 @@ def pyav_frames(
     if instants.rate_hz is not None:
         wanted = instants.time_of(instants.first_at(wanted))
     for reach in REACH_BACK_S:
-        footage = open_footage(path, stream=stream)
+        footage = open_footage(path, stream=stream, hwaccel=hwaccel)
         try:
             log.reset()
             sought = None if reach is None else _seek(footage, wanted - reach)
-            shown = _shown(Pass(footage, instants, _renderer(footage, size_px), log, drop_unneeded))
+            shown = _shown(
+                Pass(footage, instants, renderer_of(footage, size_px), log, drop_unneeded)
+            )
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, wanted)):
                 yield from chain(() if first is None else (first,), shown)
@@ -96,6 +106,19 @@ def pyav_frames(
             footage.container.close()
 
 
+def pyav_cuda_frames(
+    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
+) -> Iterator[Shown]:
+    """Frames decoded by the first CUDA device, then brought to memory and scaled there."""
+    if "cuda" not in hwdevices_available():
+        raise ValueError("the decoder pyav-cuda cannot be used here: this PyAV has no CUDA")
+    # Without software fallback: a decoder chosen for its speed must not silently be another.
+    hwaccel = HWAccel(device_type="cuda", allow_software_fallback=False)
+    yield from pyav_frames(
+        path, instants=instants, size_px=size_px, stream=stream, log=log, hwaccel=hwaccel
+    )
+
+
 def _covers(first: Shown, wanted: Fraction) -> bool:
     return first.time_s - TIMESTAMP_ROUNDING_S <= wanted and not first.damaged
 
@@ -103,12 +126,12 @@ def _covers(first: Shown, wanted: Fraction) -> bool:
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
     """Go to the key frame at or before a time; False where decoding begins at the beginning."""
     context, stream = footage.stream.codec_context, footage.stream
-    if target_s <= 0 or stream.time_base is None:
+    if target_s <= 0:
         return False
     if not footage.stamped and (footage.is_raw or context.has_b_frames):
         return False
     try:
-        ticks = int((target_s + footage.origin_s) / stream.time_base)
+        ticks = int((target_s + footage.origin_s) / footage.time_base)
         footage.container.seek(ticks, stream=stream)
     except (av.error.FFmpegError, OSError):
         return True
@@ -123,7 +146,8 @@ def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
         log.warn(f"ends early: at {log.end_s:.3f} s of {float(declared_s):.3f} s declared")
 
 
-def _renderer(footage: OpenFootage, size_px: int | None) -> Renderer:
+def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
+    """What scales the pictures of a file to one size."""
     context = footage.stream.codec_context
     return Renderer(
         width=context.width,
@@ -159,6 +183,8 @@ class _Reading:
         self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
         try:
             return packet.decode()
+        except MemoryError:
+            raise
         except (av.error.FFmpegError, OSError, ValueError):
             self.damage.failed(planned.seq)
             return []
@@ -184,7 +210,7 @@ class _Reading:
         return Stamped(
             picture=AvPicture(frame, self.one_pass.renderer),
             stamp_s=stamp_s,
-            duration_s=ticks * (footage.stream.time_base or Fraction(0)),
+            duration_s=ticks * footage.time_base,
             damaged=self.damage.reaches(
                 frame, self.damage.newest if planned is None else planned.seq
             ),
@@ -200,8 +226,9 @@ def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
-            log.num_frames += 1
-            log.num_skipped += 1
+            # What an edit list hides is no frame of the footage.
+            log.num_frames += not planned.packet.is_discard
+            log.num_skipped += not planned.packet.is_discard
             continue
         for frame in reading.decoded(planned):
             yield reading.stamped(frame)
@@ -223,8 +250,9 @@ def _planned(one_pass: Pass) -> Iterator[Planned]:
     return plan(
         _packets(footage, one_pass.log),
         instants=one_pass.instants,
-        time_of=lambda packet: footage.time_s(packet.pts),
+        time_of=footage.seconds,
         role_of=role_reader(footage.stream) if drop else None,
+        gap_ticks=int(GAP_S / footage.time_base),
     )
 
 
@@ -234,6 +262,7 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
     while True:
         try:
             for packet in footage.container.demux(footage.stream):
+                log.num_packets += 1
                 if packet.size:
                     yield packet
             return

@@ -27,6 +27,7 @@ from touchline.pipeline.breakdown import (
 from touchline.pipeline.event_sets import EventSet
 from touchline.pipeline.metrics_detection import (
     ACTIVITYNET_TIOUS,
+    AMBIGUOUS,
     THUMOS_TIOUS,
     activitynet_map,
     thumos_map,
@@ -297,6 +298,8 @@ def _breakdowns(
     SoccerNet's thresholds are full widths: half of one is the tolerance.
     """
     accepted = predictions.only_accepted()
+    # An ambiguous stretch is no event that could be missed.
+    actual = {v: [e for e in es if e.label != AMBIGUOUS] for v, es in truth.events.items()}
     found: dict[str, Breakdown] = {}
     for one in figures:
         unit = METRICS[one.name].unit
@@ -304,10 +307,10 @@ def _breakdowns(
             continue
         threshold = middle_threshold(one.metric)
         if unit == "tIoU":
-            found[unit] = break_down_intervals(truth.events, accepted, tiou=threshold)
+            found[unit] = break_down_intervals(actual, accepted, tiou=threshold)
         else:
             tolerance_s = threshold / 2 if one.name.startswith("soccernet") else threshold
-            found[unit] = break_down_spots(truth.events, accepted, tolerance_s=tolerance_s)
+            found[unit] = break_down_spots(actual, accepted, tolerance_s=tolerance_s)
     return tuple(found.values())
 
 

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
@@ -41,6 +42,7 @@ class OpenFootage:
     """An open container and the video stream that is used; close the container.
 
     origin_s:   the container's raw start, which every reported time is relative to.
+    time_base:  seconds per tick of the stream's timestamps.
     interval_s: the usual time between frames.
     stamped:    whether the container gives every frame a presentation time.
     is_raw:     whether it gives no times at all.
@@ -51,6 +53,7 @@ class OpenFootage:
     container: InputContainer
     stream: VideoStream
     origin_s: Fraction
+    time_base: Fraction
     interval_s: Fraction
     stamped: bool
     is_raw: bool
@@ -58,14 +61,19 @@ class OpenFootage:
     edits: tuple[boxes.Edit, ...]
     warnings: tuple[str, ...]
 
-    def time_s(self, ticks: int | None) -> Fraction | None:
+    def seconds(self, ticks: int) -> Fraction:
         """A timestamp of the stream on the footage's clock."""
-        if ticks is None or self.stream.time_base is None:
-            return None
-        return ticks * self.stream.time_base - self.origin_s
+        # Written out, as this runs for every frame and Fraction's own arithmetic is slow.
+        base, origin = self.time_base, self.origin_s
+        return Fraction(
+            ticks * base.numerator * origin.denominator - origin.numerator * base.denominator,
+            base.denominator * origin.denominator,
+        )
 
 
-def open_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> OpenFootage:
+def open_footage(
+    path: str | os.PathLike[str], *, stream: int | None = None, hwaccel: HWAccel | None = None
+) -> OpenFootage:
     """The container and the video stream to use; FootageError says why there is none.
 
     stream is the container's index of the stream, as `touchline probe` lists it; by default the
@@ -73,7 +81,7 @@ def open_footage(path: str | os.PathLike[str], *, stream: int | None = None) -> 
     """
     path = Path(path)
     tracks = _refuse_or_tracks(path)
-    container = _open(path)
+    container = _open(path, hwaccel)
     try:
         return _choose(path, container, stream, tracks)
     except BaseException:
@@ -108,7 +116,7 @@ def _refuse_or_tracks(path: Path) -> list[boxes.VideoTrack]:
     return tracks
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     try:
         return av.open(
             # With the protocol written out no name can be taken for an address ("http:x.mp4").
@@ -120,9 +128,16 @@ def _open(path: Path) -> InputContainer:
                 "max_streams": "100",
             },
             options={"max_pixels": str(sniff.MAX_PIXELS)},
+            hwaccel=hwaccel,
         )
     except av.error.MemoryError:
         raise FootageError(path, "its headers ask for more memory than there is: damaged") from None
+    except (av.error.PermissionError, RuntimeError, NotImplementedError) as error:
+        if hwaccel is None:
+            raise FootageError(path, f"may not be read ({reason(error)})") from None
+        raise ValueError(
+            f"the decoder pyav-cuda cannot be used here ({reason(error)}): use pyav"
+        ) from None
     except av.error.EOFError:
         raise FootageError(path, "ends before its first frame: is it complete?") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -157,6 +172,7 @@ def _choose(
         container=container,
         stream=stream,
         origin_s=origin_s,
+        time_base=stream.time_base or Fraction(1, 1000),
         interval_s=_interval_s(stream),
         stamped=not is_raw and container.format.name != "avi",
         is_raw=is_raw,

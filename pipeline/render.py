@@ -283,7 +283,8 @@ def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -
     with (
         CodedVideo(video.path) as drawn,
         CodedVideo(video.path) as fading,
-        av.open(str(path), "w", format="mp4", container_options=FAST_START) as output,
+        # With the protocol written out no name can be taken for an address.
+        av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output,
     ):
         if film.picture is None:
             pictures = copied_packets(output, video, film.parts)

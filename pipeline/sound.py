@@ -17,6 +17,7 @@ from av.packet import Packet
 
 from touchline.pipeline.coded import CodedVideo
 from touchline.pipeline.encode import Placed
+from touchline.pipeline.footage import open_footage
 from touchline.pipeline.types import Float32
 
 BLOCK_SAMPLES = 1024
@@ -56,7 +57,7 @@ AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88
 
 def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
     """The file and its first audio stream; None where it has none."""
-    container = av.open(str(path), metadata_errors="replace")
+    container = open_footage(path).container
     if not container.streams.audio:
         container.close()
         return None

@@ -12,7 +12,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from touchline.pipeline.packets import CodedVideo
+from touchline.pipeline.coded import CodedVideo
 
 JPEG_QUALITY = 70
 

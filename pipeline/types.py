@@ -29,7 +29,8 @@ class Frames:
     pixels:   (T, 3, H, W) uint8 RGB.
     time_s:   (T,) float64, presentation time of the frame shown at each sample instant.
     sample_s: (T,) float64, the sample instants; sample_s >= time_s but for timestamp rounding.
-    damaged:  (T,) bool, True where the decoder reported damage in what the frame was made from.
+    damaged:  (T,) bool, True where the decoder reported damage in what the frame was made from, or
+              where the frame stands in for ones that are lost or missing.
     """
 
     pixels: UInt8
@@ -160,6 +161,9 @@ class FootageHealth:
 
     frame_rate: frames per second as an exact fraction "25/1", None where it is not constant or
     not declared. start_s: the container's raw start, which every reported time is relative to.
+    duration_s, num_frames: as declared; actual_duration_s, actual_frames: as decoded, None where
+    the file was not read to its end. damaged_s: spans with damaged or missing pictures. gaps_s:
+    spans without frames, in which the frame before stands. stream_index: the video stream used.
     """
 
     container: str
@@ -174,6 +178,22 @@ class FootageHealth:
     num_frames: int = 0
     damaged_s: tuple[tuple[float, float], ...] = ()
     warnings: tuple[str, ...] = ()
+    actual_duration_s: float | None = None
+    actual_frames: int | None = None
+    gaps_s: tuple[tuple[float, float], ...] = ()
+    stream_index: int = 0
+    pixel_format: str = ""
+    pixel_aspect: str = "1/1"
+    turned: bool = False
+    interlaced: bool = False
+    dynamic_range: str = "SDR"
+
+    @property
+    def verdict(self) -> str:
+        """ok, warnings or damaged."""
+        if self.damaged_s:
+            return "damaged"
+        return "warnings" if self.warnings else "ok"
 
 
 @dataclass(frozen=True)

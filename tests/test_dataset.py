@@ -10,14 +10,8 @@ import torch
 from train_material import SPEC, grey_ramp, write_footage
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.dataset import (
-    Augmentation,
-    LabelledClip,
-    augmented_view,
-    load_clip,
-    load_clips,
-    plain_views,
-)
+from touchline.pipeline.augment import Augmentation, augmented_view, plain_view
+from touchline.pipeline.dataset import LabelledClip, load_clip, load_clips
 from touchline.pipeline.types import Example
 
 
@@ -83,7 +77,7 @@ def test_plain_views_are_the_centre_square(tmp_path: Path) -> None:
     for picture in pictures:
         picture[:, 4:20] = 200
     write_footage(tmp_path / "wide.mkv", pictures)
-    (view,) = plain_views(load_clip(example(tmp_path / "wide.mkv"), SPEC), SPEC, 1)
+    view = plain_view(load_clip(example(tmp_path / "wide.mkv"), SPEC), SPEC, 0, 1)
     assert view.shape == (4, 3, 16, 16)
     assert view.dtype == torch.uint8
     assert bool((view == 200).all())
@@ -123,7 +117,7 @@ def test_views_are_mirrored_only_where_flips_are_on(tmp_path: Path) -> None:
         picture[:, 8:] = 200  # bright on the right
     write_footage(tmp_path / "half.mkv", pictures)
     clip = load_clip(example(tmp_path / "half.mkv"), SPEC)
-    plain = {"min_area": 1.0, "brightness": 0.0, "contrast": 0.0}
+    plain = {"min_area": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
     def bright_left(augmentation: Augmentation) -> set[bool]:
         made = views(clip, augmentation, 0, 20)

@@ -227,7 +227,7 @@ def test_warnings_name_clips_that_were_skipped(
     (tmp_path / "red_0_0.mkv").write_text("no video")
     train(labels, "-o", tmp_path / "run", "--backbone", "tiny", "--max-bad", "1", *QUICK)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "skipped" in x]
-    assert "red_0_0.mkv: cannot be read as video" in line
+    assert "red_0_0.mkv: a text file, not a video" in line
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--freeze", "4"], "freeze is '4'; it must be 0 to 3"),
         (["labels.csv", "--backbone", "tinny"], "did you mean 'tiny'?"),
         (["labels.csv", "--size", "8"], "size_px >= 16"),
-        (["bad_clip.csv"], "text.mp4: cannot be read as video"),
+        (["bad_clip.csv"], "text.mp4: a text file, not a video"),
         (["one_match.csv"], "all 16 examples are of one match"),
         (["labels.csv", "--backbone", "cnn_lstm", "--weights", "gone.pt"], "no such weights file"),
         (

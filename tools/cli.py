@@ -12,10 +12,16 @@ import typer
 from touchline.models.errors import TouchlineError
 from touchline.tools import console
 from touchline.tools.bench import bench_app
+from touchline.tools.calibrate import calibrate_command
 from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
 from touchline.tools.evaluate import evaluate_command
+from touchline.tools.export import export_command
+from touchline.tools.highlights import highlights_command
 from touchline.tools.labels import labels_command
+from touchline.tools.models import models_app
+from touchline.tools.probe import probe_command
+from touchline.tools.report import report_command
 from touchline.tools.train import train_command
 
 app = typer.Typer(
@@ -28,8 +34,14 @@ app = typer.Typer(
 )
 app.command("detect")(detect_command)
 app.command("train")(train_command)
+app.command("calibrate")(calibrate_command)
 app.command("evaluate")(evaluate_command)
+app.command("export")(export_command)
+app.command("highlights")(highlights_command)
+app.command("report")(report_command)
 app.command("labels")(labels_command)
+app.add_typer(models_app, name="models")
+app.command("probe")(probe_command)
 app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")
 

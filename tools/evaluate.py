@@ -44,8 +44,8 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             help="spotting, soccernet-tight, soccernet-loose, soccernet-visible, "
-            "soccernet-unshown, activitynet, thumos; repeatable.  "
-            "[default: spotting, and activitynet where labels have lengths]"
+            "soccernet-unshown, activitynet, thumos; repeatable. By default spotting, and "
+            "activitynet where labels have lengths."
         ),
     ] = None,
     tolerance: Annotated[
@@ -76,7 +76,7 @@ def evaluate_command(
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     max_clip: Annotated[
         float | None,
-        typer.Option(help="Use at most so many seconds of a clip.  [default: as in training]"),
+        typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
@@ -282,17 +282,22 @@ def _short(one: Figure) -> str:
 def _show_breakdown(one: Breakdown) -> None:
     from touchline.pipeline.breakdown import MISSED, Kind
 
-    kinds = [kind.value for kind in Kind]
     at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
-    heads = ["class", *kinds, MISSED, "precision", "recall", "F1"]
-    table = _table(f"accepted events, {one.metric} at {at}", heads)
+    short = {Kind.MISTIMED: "time", Kind.CONFUSED: "class", Kind.DUPLICATE: "double"}
+    kinds = [short.get(kind, kind.value) for kind in Kind]
+    heads = ["class", *kinds, MISSED, "prec.", "recall", "F1"]
+    table = _table(f"accepted events at {at}", heads)
     for row in one.per_class:
         figures = ["-" if f is None else f"{f:.2f}" for f in (row.precision, row.recall, row.f1)]
         counts = [str(row.kinds[kind]) for kind in Kind]
         table.add_row(console.escape(row.label), *counts, str(row.missed), *figures)
-    gains = ["" if kind == Kind.HIT else f"{one.cost[kind.value]:+.3f}" for kind in Kind]
-    table.add_row("AP gained if mended", *gains, f"{one.cost[MISSED]:+.3f}", "", "", "")
     console.out.print(table)
+    worst = sorted(one.cost.items(), key=lambda item: -item[1])
+    console.out.print(
+        f"AP of these {one.average_precision:.3f}; mending one kind of error alone would add: "
+        + ", ".join(f"{kind.replace('_', ' ')} {gain:+.3f}" for kind, gain in worst),
+        highlight=False,
+    )
     for timing in one.timing:
         if at_s := timing.quantiles_s():
             console.out.print(

@@ -1,0 +1,317 @@
+"""Operating points by evidence: the temperature of a model, the threshold of each class.
+
+Clips can set the temperature and the thresholds of single windows. How often a model is wrong in
+an hour of play they cannot tell: that takes eventless footage.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from touchline.models.checkpoint import TrainedModel, class_probs
+from touchline.pipeline.decode import decode
+from touchline.pipeline.events import EventOptions
+from touchline.pipeline.score import Scorer
+from touchline.pipeline.score_clips import ClipScores, recorded_groups
+from touchline.pipeline.thresholds import (
+    LEAST_THRESHOLD,
+    Choice,
+    Target,
+    choose_for_rate,
+    choose_threshold,
+    count_events,
+    describe_threshold,
+    hours_of,
+    most_events_per_hour,
+)
+from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack
+
+Int = npt.NDArray[np.int64]
+
+TEMPERATURES = (0.05, 20.0)
+"""Where the temperature is looked for; at either end the model's scores say next to nothing."""
+
+NUM_BINS = 15
+LEAST_PROB = 1e-12
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Windows binned by the probability of their top class: (15,) each, NaN in empty bins.
+
+    ece: expected calibration error, the mean distance of confidence and accuracy (Naeini et al.
+    2015).
+    """
+
+    confidence: Float64
+    accuracy: Float64
+    count: Float64
+
+    @property
+    def ece(self) -> float:
+        full = self.count > 0
+        gap = np.abs(self.confidence - self.accuracy)[full]
+        return float((gap * self.count[full]).sum() / self.count.sum())
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model's new temperature and thresholds, and all that they rest on.
+
+    scores, positive: per class the windows' probabilities and which are of the class.
+    nll: mean negative log-likelihood of the windows.
+    """
+
+    temperature: float
+    thresholds: Mapping[str, float]
+    choices: Mapping[str, Choice]
+    before: Reliability
+    after: Reliability
+    nll_before: float
+    nll_after: float
+    scores: Mapping[str, Float64]
+    positive: Mapping[str, Bool]
+
+    def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
+        """The model at its operating points, the evidence in its record."""
+        return replace(
+            model,
+            temperature=self.temperature,
+            thresholds=dict(self.thresholds),
+            record={**model.record, "calibration": dict(evidence)},
+        )
+
+
+def calibration_examples(
+    model: TrainedModel, examples: Sequence[Example], groups: Sequence[str] | None = None
+) -> list[Example]:
+    """The examples of these groups (None: all; "val": those the training validated on).
+
+    ValueError where one of them was trained on: a model is surer of what it has seen.
+    """
+    parts = recorded_groups(model)
+    if groups is not None and list(groups) == ["val"]:
+        groups = parts.get("val", ())
+        if not groups:
+            raise ValueError("the training had no validation groups: name the groups to use")
+    found = {example.group for example in examples}
+    if groups is not None and (unknown := sorted(set(groups) - found)):
+        raise ValueError(
+            f"no label is of group {unknown[0]!r}; the groups are {', '.join(sorted(found)[:8])}"
+        )
+    chosen = found if groups is None else found & set(groups)
+    refuse_trained(model, chosen)
+    return [example for example in examples if example.group in chosen]
+
+
+def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
+    """ValueError where one of these groups was trained on."""
+    parts = recorded_groups(model)
+    if seen := sorted(set(groups) & set(parts.get("train", ()))):
+        val = ", ".join(parts.get("val", ())) or "none"
+        raise ValueError(
+            f"the model was trained on {', '.join(seen[:8])}: operating points from matches it "
+            f"has seen are too hopeful; use others (--groups val takes its validation groups: "
+            f"{val})"
+        )
+
+
+def score_eventless(
+    model: TrainedModel, paths: Sequence[Path], *, temperature: float, device: str = "auto"
+) -> dict[str, ScoreTrack]:
+    """Score tracks of footage in which nothing happens, by path, at a temperature."""
+    refuse_trained(model, [path.stem for path in paths])
+    spec = model.spec
+    scorer = Scorer(replace(model, temperature=temperature), device=device)
+    return {
+        str(path): scorer.score(decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px))
+        for path in paths
+    }
+
+
+def window_probs(
+    model: TrainedModel, logits: npt.NDArray[np.float32], temperature: float
+) -> Float64:
+    """Logits (N, K) -> probabilities (N, K) at a temperature."""
+    probs = class_probs(
+        torch.from_numpy(logits) / temperature,
+        has_background=model.has_background,
+        multi_label=model.multi_label,
+    )
+    return probs.numpy().astype(np.float64)
+
+
+def negative_log_likelihood(
+    model: TrainedModel, logits: npt.NDArray[np.float32], truth: Int, temperature: float
+) -> float:
+    """Mean over the windows (N,): of the true class, or for multi-label models of all classes."""
+    probs = window_probs(model, logits, temperature)
+    rows = np.arange(len(truth))
+    if not model.multi_label:
+        return float(-np.log(np.maximum(probs[rows, truth], LEAST_PROB)).mean())
+    right = np.zeros(probs.shape, dtype=np.bool_)
+    right[rows, truth] = True
+    likelihood = np.where(right, probs, 1 - probs)
+    return float(-np.log(np.maximum(likelihood, LEAST_PROB)).sum(axis=1).mean())
+
+
+def fit_temperature(model: TrainedModel, logits: npt.NDArray[np.float32], truth: Int) -> float:
+    """The temperature of least negative log-likelihood (Guo et al. 2017).
+
+    The loss is convex in 1 / temperature, so that golden sections find its only minimum.
+    """
+    golden = (math.sqrt(5) - 1) / 2
+    low, high = (math.log(t) for t in TEMPERATURES)
+
+    def loss(x: float) -> float:
+        return negative_log_likelihood(model, logits, truth, math.exp(x))
+
+    a, b = high - golden * (high - low), low + golden * (high - low)
+    loss_a, loss_b = loss(a), loss(b)
+    while high - low > 1e-4:
+        if loss_a <= loss_b:
+            high, b, loss_b = b, a, loss_a
+            a = high - golden * (high - low)
+            loss_a = loss(a)
+        else:
+            low, a, loss_a = a, b, loss_b
+            b = low + golden * (high - low)
+            loss_b = loss(b)
+    return math.exp((low + high) / 2)
+
+
+def measure_reliability(probs: Float64, truth: Int) -> Reliability:
+    """How often the top class is right, by how sure it is."""
+    top = probs.max(axis=1)
+    right = probs.argmax(axis=1) == truth
+    bins = np.minimum((top * NUM_BINS).astype(np.int64), NUM_BINS - 1)
+    count = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        confidence = np.bincount(bins, top, minlength=NUM_BINS) / count
+        accuracy = np.bincount(bins, right, minlength=NUM_BINS) / count
+    return Reliability(confidence, accuracy, count)
+
+
+def calibrate(
+    model: TrainedModel,
+    scores: ClipScores,
+    *,
+    target: Target,
+    tracks: Mapping[str, ScoreTrack] | None = None,
+    temperature: float | None = None,
+    events: EventOptions | None = None,
+) -> Calibration:
+    """The temperature and the threshold of every class that has evidence.
+
+    tracks: of eventless footage by name, scored at `temperature` (None: fitted here). ValueError
+    for background clips where the model has no background, and for a rate without footage.
+    """
+    logits, truth = _windows(model, scores)
+    if target.kind == "false_per_hour" and not tracks:
+        raise ValueError(
+            "false events per hour cannot be told from clips: give eventless footage "
+            "(--eventless FOOTAGE)"
+        )
+    fitted = fit_temperature(model, logits, truth) if temperature is None else temperature
+    before = window_probs(model, logits, model.temperature)
+    after = window_probs(model, logits, fitted)
+    positive = {label: truth == k for k, label in enumerate(model.labels) if k > 0}
+    by_class = {label: after[:, k] for k, label in enumerate(model.labels) if k > 0}
+    choices = {
+        label: choice
+        for label in model.labels[1:]
+        if (
+            choice := _choose(label, by_class[label], positive[label], target, tracks or {}, events)
+        )
+        is not None
+    }
+    return Calibration(
+        temperature=fitted,
+        thresholds={label: choice.threshold for label, choice in choices.items()},
+        choices=choices,
+        before=measure_reliability(before, truth),
+        after=measure_reliability(after, truth),
+        nll_before=negative_log_likelihood(model, logits, truth, model.temperature),
+        nll_after=negative_log_likelihood(model, logits, truth, fitted),
+        scores=by_class,
+        positive=positive,
+    )
+
+
+def fit_model_temperature(model: TrainedModel, scores: ClipScores) -> float:
+    """The temperature that fits the windows of these clips best."""
+    return fit_temperature(model, *_windows(model, scores))
+
+
+def _windows(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.float32], Int]:
+    """Every window by itself: logits (N V, K) and truth (N V,)."""
+    N, V, K = scores.logits.shape
+    if N == 0:
+        raise ValueError("no clips to calibrate on")
+    if not model.has_background and (scores.truth == 0).any():
+        raise ValueError(
+            f"{int((scores.truth == 0).sum())} clips are of the class background, which this "
+            "model never learnt (its probability is 0): leave them out, or train with negatives"
+        )
+    return scores.logits.reshape(N * V, K), np.repeat(scores.truth, V)
+
+
+def _choose(
+    label: str,
+    scores: Float64,
+    positive: Bool,
+    target: Target,
+    tracks: Mapping[str, ScoreTrack],
+    events: EventOptions | None,
+) -> Choice | None:
+    """The choice for one class; None where neither clips nor footage say anything about it."""
+    options = events or EventOptions()
+    footage = list(tracks.values())
+    if target.kind != "false_per_hour" and not positive.any():
+        return None
+    choice = Choice(LEAST_THRESHOLD)
+    if positive.any():
+        choice = choose_threshold(scores, positive, target)
+    if target.kind == "false_per_hour":
+        rate = choose_for_rate(footage, label, target, options)
+        if rate.threshold > choice.threshold:
+            choice = rate
+    if footage:
+        found = count_events(footage, label, choice.threshold, options)
+        choice = replace(choice, false_events=found, hours=hours_of(footage))
+    return describe_threshold(choice, scores, positive)
+
+
+def evidence_record(
+    calibration: Calibration, scores: ClipScores, target: Target, *, eventless: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the operating points rest on, as JSON values."""
+    return {
+        "target": {"kind": target.kind, "value": target.value},
+        "clips": len(scores.examples),
+        "windows": int(scores.logits.shape[0] * scores.logits.shape[1]),
+        "groups": sorted(set(scores.groups)),
+        "eventless": list(eventless),
+        "temperature": calibration.temperature,
+        "nll": {"before": calibration.nll_before, "after": calibration.nll_after},
+        "ece": {"before": calibration.before.ece, "after": calibration.after.ece},
+        "per_class": {
+            label: _choice_record(choice) for label, choice in calibration.choices.items()
+        },
+    }
+
+
+def _choice_record(choice: Choice) -> dict[str, Any]:
+    record = asdict(choice)
+    if choice.hours and choice.false_events is not None:
+        record["false_per_hour"] = choice.false_events / choice.hours
+        record["false_per_hour_at_most"] = most_events_per_hour(choice.false_events, choice.hours)
+    return record

@@ -1,0 +1,156 @@
+"""The health of a file: what its headers declare, held against what is really in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
+from touchline.pipeline.decoded import DecodeLog, Instants
+from touchline.pipeline.footage import OpenFootage, open_footage
+from touchline.pipeline.isolate import AVAILABLE, run_isolated
+from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
+from touchline.pipeline.scan import is_even, scan_packets
+from touchline.pipeline.types import FootageHealth
+
+# Rates that footage really has; a measured one this near is that one.
+RATE_WITHIN = Fraction(1, 1000)
+
+
+def probe_footage(
+    path: str | os.PathLike[str],
+    *,
+    depth: str = "headers",
+    stream: int | None = None,
+    isolation: bool = AVAILABLE,
+    log: DecodeLog | None = None,
+) -> FootageHealth:
+    """What a file declares, and what it holds as far as it is read.
+
+    depth "headers" reads the declarations alone, "packets" all packets (true duration, number of
+    frames and rate), "frames" decodes everything (damage too). FootageError where the file cannot
+    be read as video.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
+    log = DecodeLog() if log is None else log
+    if not isolation:
+        return next(probe_here(log, path=os.fspath(path), depth=depth, stream=stream))
+    arguments = {"path": str(Path(path).absolute()), "depth": depth, "stream": stream}
+    (health,) = run_isolated("touchline.pipeline.probe:probe_here", arguments, path=path, log=log)
+    if not isinstance(health, FootageHealth):
+        raise TypeError(f"the worker gave {type(health).__name__}")
+    return health
+
+
+def probe_here(
+    log: DecodeLog, *, path: str, depth: str, stream: int | None
+) -> Iterator[FootageHealth]:
+    """`probe_footage` in this process."""
+    yield DEPTHS[depth](Path(path), stream, log)
+
+
+def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
+    """A file's health with what decoding it to the end has shown."""
+    return replace(
+        health,
+        damaged_s=tuple(log.damaged_s),
+        gaps_s=tuple(log.gaps_s),
+        warnings=tuple(dict.fromkeys((*health.warnings, *log.warnings))),
+        actual_duration_s=log.end_s,
+        actual_frames=log.num_frames,
+    )
+
+
+def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        return _declared(footage)
+
+
+def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        health = _declared(footage)
+        scan = scan_packets(footage, log)
+    end_s = scan.times_s[-1] + footage.interval_s if scan.times_s else Fraction(0)
+    log.num_frames, log.end_s = len(scan.times_s), float(end_s)
+    if scan.num_corrupt:
+        log.warn(f"{scan.num_corrupt} packets are marked as damaged")
+    if scan.read_error:
+        log.warn(f"an unreadable place in the file ({scan.read_error})")
+    return _with_rate(health_after(health, log), scan.times_s)
+
+
+def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    health = _headers(path, stream, log)
+    times: list[Fraction] = []
+    every_frame = Instants(rate_hz=None)
+    for shown in pyav_frames(path, instants=every_frame, size_px=None, stream=stream, log=log):
+        if not times and isinstance(shown.picture, AvPicture):
+            frame = shown.picture.frame
+            health = replace(
+                health,
+                turned=orientation(frame) != Orientation(),
+                interlaced=frame.interlaced_frame,
+                dynamic_range=_dynamic_range(frame.color_trc),
+                pixel_format=frame.format.name,
+            )
+        times.append(shown.time_s)
+    return _with_rate(health_after(health, log), times)
+
+
+# How far a file is read.
+DEPTHS = {"headers": _headers, "packets": _packets, "frames": _frames}
+
+
+def _declared(footage: OpenFootage) -> FootageHealth:
+    container, stream = footage.container, footage.stream
+    context, rate = stream.codec_context, stream.average_rate
+    # Field orders of ITU-T H.264: 0 is unknown, 1 progressive.
+    interlaced = context.field_order > 1
+    return FootageHealth(
+        container=container.format.name,
+        codec=context.codec.canonical_name,
+        width=context.width,
+        height=context.height,
+        frame_rate=None if not rate else f"{rate.numerator}/{rate.denominator}",
+        variable_rate=bool(
+            rate and stream.base_rate and abs(stream.base_rate / rate - 1) > Fraction(1, 100)
+        ),
+        duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
+        start_s=float(footage.origin_s),
+        start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
+        num_frames=stream.frames,
+        warnings=footage.warnings,
+        stream_index=stream.index,
+        pixel_format=context.pix_fmt or "",
+        pixel_aspect=_ratio(stream.sample_aspect_ratio or Fraction(1)),
+        interlaced=interlaced,
+        dynamic_range=_dynamic_range(context.color_trc),
+    )
+
+
+def _ratio(ratio: Fraction) -> str:
+    return f"{ratio.numerator}/{ratio.denominator}"
+
+
+def _dynamic_range(transfer: int) -> str:
+    return {PQ: "HDR10", HLG: "HLG"}.get(transfer, "SDR")
+
+
+def _with_rate(health: FootageHealth, times_s: Sequence[Fraction]) -> FootageHealth:
+    """The health with the rate that the times show."""
+    times = tuple(times_s)
+    if len(times) < 3:
+        return health
+    if not is_even(times):
+        return replace(health, frame_rate=None, variable_rate=True)
+    measured = (len(times) - 1) / (times[-1] - times[0])
+    declared = Fraction(health.frame_rate) if health.frame_rate else None
+    if declared and abs(measured / declared - 1) <= RATE_WITHIN:
+        measured = declared
+    return replace(health, frame_rate=_ratio(measured.limit_denominator(1001)), variable_rate=False)

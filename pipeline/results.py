@@ -1,0 +1,123 @@
+"""Results from whatever holds them: an events.json, or events and labels of any other format."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from touchline.models.errors import LabelsError
+from touchline.pipeline.decode import probe_footage
+from touchline.pipeline.evaluate import EvaluateOptions, evaluate_events
+from touchline.pipeline.event_sets import EventSet, pair_videos, read_event_set
+from touchline.pipeline.labels import read_labels
+from touchline.pipeline.report import TOLERANCE_S, Truth
+from touchline.pipeline.types import BACKGROUND, Event, MatchResult
+from touchline.pipeline.write import load_track, read_events_json
+
+SCORES_FILE = "scores.npz"
+
+
+def read_results(
+    path: str | os.PathLike[str],
+    *,
+    footage: str | os.PathLike[str] | None = None,
+    rate_hz: float | None = None,
+) -> list[MatchResult]:
+    """One result per video that the file names, with footage health where the footage is there.
+
+    An events.json keeps its candidates and options, and its scores where scores.npz lies beside
+    it; events and labels of other formats are all accepted. footage: the file that they are of,
+    instead of the one named. rate_hz: for label formats that count frames. LabelsError or
+    ValueError says what cannot be used.
+    """
+    path = Path(path)
+    results = [_with_scores(path)] if is_events_json(path) else _from_labels(path, rate_hz)
+    if footage is not None:
+        if len(results) > 1:
+            raise ValueError(
+                f"{path} holds events of {len(results)} videos; --footage fits one of them only"
+            )
+        given = Path(footage)
+        return [replace(results[0], path=given, health=probe_footage(given))]
+    return [_probed(result) for result in results]
+
+
+def is_events_json(path: Path) -> bool:
+    """Whether a file is an events.json of ours, whatever its name."""
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Whoever reads it as what it claims to be says what is wrong with it.
+        return path.name == "events.json"
+    return isinstance(document, dict) and {"version", "video", "events"} <= set(document)
+
+
+def _with_scores(path: Path) -> MatchResult:
+    result = read_events_json(path)
+    scores = path.with_name(SCORES_FILE)
+    return replace(result, track=load_track(scores)) if scores.exists() else result
+
+
+def _from_labels(path: Path, rate_hz: float | None) -> list[MatchResult]:
+    by_video: dict[Path, list[Event]] = {}
+    for example in read_labels(path, rate_hz=rate_hz):
+        events = by_video.setdefault(example.path, [])
+        if example.label != BACKGROUND:
+            events.append(example.event())
+    return [MatchResult(video, tuple(events), tuple(events)) for video, events in by_video.items()]
+
+
+def _probed(result: MatchResult) -> MatchResult:
+    if result.health is not None or not result.path.is_file():
+        return result
+    return replace(result, health=probe_footage(result.path))
+
+
+def read_truth(path: str | os.PathLike[str], results: Sequence[MatchResult]) -> list[Truth | None]:
+    """The labels of each result's footage with the field's measures; None where there are none.
+
+    Videos are paired by path, else by the longest common end of their paths.
+    """
+    truth = read_event_set(path)
+    predictions = EventSet(
+        events={os.fspath(r.path): list(r.candidates) for r in results},
+        accepted={os.fspath(r.path): [e in set(r.accepted) for e in r.candidates] for r in results},
+        visible={os.fspath(r.path): [True] * len(r.candidates) for r in results},
+    )
+    paired = pair_videos(truth, predictions).predictions
+    names = list(paired.events)
+    return [
+        _truth(truth, paired, name) if name in truth.events else None
+        for name, _ in zip(names, results, strict=True)
+    ]
+
+
+def _truth(truth: EventSet, predictions: EventSet, video: str) -> Truth:
+    one_truth, one_prediction = _only(truth, video), _only(predictions, video)
+    measures = {}
+    if one_truth.events[video]:
+        evaluation = evaluate_events(one_truth, one_prediction, EvaluateOptions(resamples=0))
+        measures = {m.name: str(m.headline) for m in evaluation.metrics}
+    return Truth(tuple(truth.events[video]), measures, TOLERANCE_S)
+
+
+def _only(events: EventSet, video: str) -> EventSet:
+    return EventSet(
+        {video: events.events[video]},
+        {video: events.accepted[video]},
+        {video: events.visible[video]},
+        {video: events.groups[video]} if video in events.groups else {},
+    )
+
+
+def refuse_empty(path: Path, results: Sequence[MatchResult]) -> None:
+    """LabelsError where there is no accepted event in any result."""
+    if not any(result.accepted for result in results):
+        raise LabelsError(
+            path, "holds no accepted event: lower the threshold of `touchline detect`"
+        )

@@ -1,0 +1,323 @@
+"""Temperatures and thresholds against values worked out by hand; the command end to end."""
+
+import json
+import math
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from touchline.models.backbone import ClipSpec
+from touchline.models.catalog import build_backbone
+from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
+from touchline.pipeline.calibrate import (
+    calibrate,
+    calibration_examples,
+    fit_temperature,
+    measure_reliability,
+    refuse_trained,
+)
+from touchline.pipeline.events import EventOptions
+from touchline.pipeline.score_clips import ClipScores, unseen_examples
+from touchline.pipeline.thresholds import (
+    LEAST_THRESHOLD,
+    Target,
+    choose_for_rate,
+    choose_threshold,
+    most_events_per_hour,
+)
+from touchline.pipeline.types import Example, ScoreTrack
+from touchline.tools.calibrate import calibrate_command
+from touchline.tools.evaluate import evaluate_command
+
+LABELS = ("background", "goal", "card")
+RECORD = {"groups": {"train": ["A"], "val": ["B"], "excluded": []}}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    backbone = build_backbone("motion_net", 3, ClipSpec(num_frames=4, rate_hz=8.0, size_px=32))
+    return TrainedModel(backbone.eval(), "motion_net", LABELS, record=RECORD)
+
+
+def two_way_logits(margin, right, wrong):
+    """Windows of `goal` against background: the margin points the right way in `right` of them."""
+    margins = [margin] * right + [-margin] * wrong
+    logits = np.array([[0.0, m, -50.0] for m in margins], dtype=np.float32)
+    return logits, np.ones(len(margins), dtype=np.int64)
+
+
+def test_the_temperature_makes_scores_as_sure_as_they_are_right(model):
+    # Right in 3 of 4: probability 3/4 is a margin of ln 3. The margin is 2.
+    logits, truth = two_way_logits(2.0, right=3, wrong=1)
+    assert fit_temperature(model, logits, truth) == pytest.approx(2 / math.log(3), rel=1e-3)
+
+
+def test_too_timid_scores_get_a_temperature_below_one(model):
+    logits, truth = two_way_logits(0.5, right=9, wrong=1)
+    assert fit_temperature(model, logits, truth) == pytest.approx(0.5 / math.log(9), rel=1e-3)
+
+
+def test_a_background_nobody_taught_takes_no_part_in_the_temperature(model):
+    blind = replace(model, has_background=False)
+    logits = np.array([[9.0, 2.0, 0.0]] * 3 + [[9.0, 0.0, 2.0]], dtype=np.float32)
+    truth = np.ones(4, dtype=np.int64)
+    assert fit_temperature(blind, logits, truth) == pytest.approx(2 / math.log(3), rel=1e-3)
+
+
+def test_independent_classes_are_fitted_one_by_one(model):
+    several = replace(model, multi_label=True, has_background=False)
+    # Each window is a goal; sigmoid(2) says so, and of card sigmoid(-2) in 3 of 4.
+    logits = np.array([[0.0, 2.0, -2.0]] * 3 + [[0.0, -2.0, 2.0]], dtype=np.float32)
+    found = fit_temperature(several, logits, np.ones(4, dtype=np.int64))
+    assert found == pytest.approx(2 / math.log(3), rel=1e-3)
+
+
+def test_reliability_compares_confidence_with_the_share_that_is_right():
+    probs = np.array([[0.1, 0.9, 0.0]] * 4 + [[0.6, 0.4, 0.0]])
+    found = measure_reliability(probs, np.array([1, 1, 1, 2, 0]))
+    # Four at 0.9, 3/4 right; one at 0.6, right: (4 * 0.15 + 1 * 0.4) / 5.
+    assert found.ece == pytest.approx(0.2)
+    assert found.count.sum() == 5
+    assert found.accuracy[13] == 0.75
+
+
+SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+POSITIVE = np.array([True, True, False, True, False, False])
+
+
+def test_the_best_f1_lies_halfway_to_the_next_window():
+    # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3.
+    found = choose_threshold(SCORES, POSITIVE, Target("f1"))
+    assert found.threshold == pytest.approx(0.55)
+    assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(6 / 7))
+    assert found.positives == 3
+
+
+def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
+    strict = choose_threshold(SCORES, POSITIVE, Target("precision", 0.9))
+    assert (strict.threshold, strict.recall, strict.reached) == (0.75, pytest.approx(2 / 3), True)
+    loose = choose_threshold(SCORES, POSITIVE, Target("precision", 0.75))
+    assert loose.threshold == pytest.approx(0.55)
+
+
+def test_a_precision_out_of_reach_is_told():
+    found = choose_threshold(
+        np.array([0.9, 0.8]), np.array([False, True]), Target("precision", 0.9)
+    )
+    assert not found.reached
+    assert found.precision == 0.5
+
+
+def test_equal_scores_are_kept_or_left_out_together():
+    found = choose_threshold(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]), Target("f1"))
+    assert found.f1 == pytest.approx(0.8)
+    assert found.threshold == pytest.approx(0.1)
+
+
+def eventless(*peaks, hours=2.0):
+    """A track without events of `goal`: one window in every ten has such a score."""
+    N = 10 * len(peaks)
+    probs = np.zeros((N, 3), dtype=np.float32)
+    probs[5::10, 1] = peaks
+    probs[:, 0] = 1 - probs[:, 1]
+    hop_s = hours * 3600 / N
+    start_s = np.arange(N) * hop_s
+    return ScoreTrack(LABELS, start_s, start_s + hop_s, probs, np.zeros(N, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "threshold", "false_events"),
+    [(0, 0.95, 0), (0.5, 0.75, 1), (0.9, 0.75, 1), (1.0, 0.45, 2), (2.0, LEAST_THRESHOLD, 4)],
+)
+def test_a_rate_of_false_events_sets_the_threshold(per_hour, threshold, false_events):
+    # Two hours with peaks .9, .6, .3, .1: one event per hour leaves .9 and .6.
+    found = choose_for_rate(
+        [eventless(0.6, 0.1, 0.9, 0.3)],
+        "goal",
+        Target("false_per_hour", per_hour),
+        EventOptions(smooth_s=0),
+    )
+    assert found.threshold == pytest.approx(threshold, abs=1e-6)
+    assert (found.false_events, found.hours, found.reached) == (false_events, 2.0, True)
+
+
+def test_a_false_event_of_score_one_cannot_be_kept_out():
+    found = choose_for_rate(
+        [eventless(1.0)], "goal", Target("false_per_hour", 0), EventOptions(smooth_s=0)
+    )
+    assert (found.threshold, found.reached, found.false_events) == (1.0, False, 1)
+
+
+def test_little_footage_bounds_the_rate_loosely():
+    # None in one hour: e^-3 is about 5 %. One: (1 + m) e^-m = 5 % at 4.744.
+    assert most_events_per_hour(0, 1.0) == pytest.approx(-math.log(0.05))
+    assert most_events_per_hour(0, 0.01) == pytest.approx(-100 * math.log(0.05))
+    assert most_events_per_hour(1, 1.0) == pytest.approx(4.744, abs=1e-3)
+
+
+def scores_of(truth, margin=3.0):
+    """Clips in one window each, all classified right with this margin."""
+    truth = np.array(truth)
+    logits = np.zeros((len(truth), 1, 3), dtype=np.float32)
+    logits[np.arange(len(truth)), 0, truth] = margin
+    examples = tuple(Example("x.mp4", LABELS[k], f"B{n}") for n, k in enumerate(truth))
+    return ClipScores(examples, logits, truth)
+
+
+def test_the_rate_raises_a_threshold_that_clips_would_set_too_low(model):
+    scores = scores_of([0, 1, 2])
+    tracks = {"quiet.mp4": eventless(0.99, hours=0.1)}
+    options = EventOptions(smooth_s=0)
+    by_clips = calibrate(model, scores, target=Target("f1"), tracks=tracks, events=options)
+    assert by_clips.choices["goal"].false_events == 1
+    by_rate = calibrate(
+        model, scores, target=Target("false_per_hour", 1), tracks=tracks, events=options
+    )
+    assert by_rate.thresholds["goal"] == pytest.approx(0.995, abs=1e-6)
+    assert by_rate.choices["goal"].false_events == 0
+    # Nothing false of card: the clips decide.
+    assert by_rate.thresholds["card"] == pytest.approx(by_clips.thresholds["card"])
+
+
+def test_a_class_without_clips_gets_no_threshold(model):
+    found = calibrate(model, scores_of([0, 1]), target=Target("f1"))
+    assert list(found.thresholds) == ["goal"]
+
+
+def test_what_cannot_be_calibrated_is_refused(model):
+    with pytest.raises(ValueError, match="--eventless"):
+        calibrate(model, scores_of([0, 1]), target=Target("false_per_hour", 1))
+    with pytest.raises(ValueError, match="never learnt"):
+        calibrate(replace(model, has_background=False), scores_of([0, 1]), target=Target("f1"))
+    with pytest.raises(ValueError, match="precision"):
+        Target("precision", 0.0)
+
+
+def examples(*groups):
+    return [Example(f"{group}.mp4", "goal", group) for group in groups]
+
+
+def test_groups_that_were_trained_on_are_refused(model):
+    with pytest.raises(ValueError, match=r"trained on A.*--groups val"):
+        calibration_examples(model, examples("A", "B", "C"))
+    assert calibration_examples(model, examples("A", "B", "C"), ["val"]) == examples("B")
+    assert calibration_examples(model, examples("A", "B", "C"), ["C"]) == examples("C")
+    with pytest.raises(ValueError, match="'D'"):
+        calibration_examples(model, examples("A", "B"), ["D"])
+    with pytest.raises(ValueError, match="A"):
+        refuse_trained(model, ["A"])
+
+
+def test_evaluation_leaves_out_groups_that_were_trained_on(model):
+    unseen, left_out = unseen_examples(model, examples("A", "B"))
+    assert (unseen, left_out) == (examples("B"), ["A"])
+    with pytest.raises(ValueError, match="every group"):
+        unseen_examples(model, examples("A"))
+
+
+def make_footage(path, *, shade, seconds=2):
+    """Footage at 8 Hz of one shade."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=8)
+        stream.width, stream.height = 48, 48
+        picture = np.full((48, 48, 3), shade, dtype=np.uint8)
+        for _ in range(8 * seconds):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def season(tmp_path, model):
+    """Clips of two classes in three matches, one of them trained on, and an untouched model."""
+    rows = ["video,label,start_s,end_s,group"]
+    for n, (label, group) in enumerate(
+        (label, group) for group in "ABC" for label in ("goal", "card", "background")
+    ):
+        make_footage(tmp_path / f"{n}.mp4", shade=30 * (n % 3) + 60)
+        rows.append(f"{n}.mp4,{label},,,{group}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    make_footage(tmp_path / "quiet.mp4", shade=10, seconds=4)
+    save_checkpoint(tmp_path / "model.safetensors", model)
+    return tmp_path
+
+
+def run(command, *arguments):
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpoint(season):
+    out = season / "calibrated.safetensors"
+    result = run(
+        calibrate_command,
+        *(season / "model.safetensors", season / "labels.csv", "--groups", "B,C"),
+        *("--eventless", season / "quiet.mp4", "--false-per-hour", 0),
+        *("-o", out, "--curves", season / "curves"),
+    )
+    assert result.exit_code == 0, result.output
+    before, after = (load_checkpoint(path) for path in (season / "model.safetensors", out))
+    assert before.thresholds is None
+    assert set(after.thresholds) == {"goal", "card"}
+    assert after.temperature != 1.0
+    assert after.record["groups"] == RECORD["groups"]
+    evidence = after.record["calibration"]
+    assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
+    assert evidence["nll"]["after"] <= evidence["nll"]["before"]
+    assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
+    assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
+    for name in ("reliability.png", "thresholds.png"):
+        assert (season / "curves" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_says_what_clips_cannot_tell(season):
+    result = run(
+        calibrate_command, season / "model.safetensors", season / "labels.csv", "--groups", "val"
+    )
+    assert result.exit_code == 0, result.output
+    assert "cannot be told without footage" in " ".join(result.stderr.split())
+    refused = run(
+        calibrate_command,
+        season / "model.safetensors",
+        season / "labels.csv",
+        "--false-per-hour",
+        1,
+    )
+    assert "--eventless" in str(refused.exception)
+
+
+def test_the_command_refuses_footage_that_was_trained_on(season):
+    make_footage(season / "A.mp4", shade=10)
+    result = run(
+        calibrate_command,
+        *(season / "model.safetensors", season / "labels.csv", "--groups", "val"),
+        *("--eventless", season / "A.mp4"),
+    )
+    assert "trained on A" in str(result.exception)
+
+
+def test_a_checkpoint_is_evaluated_on_clips_it_never_saw(season):
+    out = season / "metrics.json"
+    result = run(
+        evaluate_command,
+        *("--model", season / "model.safetensors", season / "labels.csv", "-o", out),
+    )
+    assert result.exit_code == 0, result.output
+    record = json.loads(out.read_text())
+    assert (record["clips"], record["resampled"]) == (6, {"number": 2, "unit": "matches"})
+    assert np.array(record["confusion_matrix"]).sum() == 6
+    assert record["figures"]["top5"]["value"] == 1.0
+    assert "trained on (A)" in " ".join(result.stderr.split())
+
+
+def test_two_checkpoints_are_compared_on_the_same_clips(season):
+    same = season / "model.safetensors"
+    result = run(evaluate_command, "--compare", same, same, season / "labels.csv")
+    assert result.exit_code == 0, result.output
+    assert "no more than chance" in " ".join(result.stdout.split())

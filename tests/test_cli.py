@@ -1,0 +1,153 @@
+"""The command as a user types it: what it prints, what it leaves, and how it fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.text import Text
+from tiny import write_levels
+
+from touchline.tools.console import escape
+
+
+def touchline(*arguments, cwd=None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "touchline.tools.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A folder with two classes of clips in two matches each, and a model trained on them."""
+    folder = tmp_path_factory.mktemp("cli")
+    rows = ["video,label,start_s,end_s,group"]
+    for match in range(4):
+        for label, level in (("dark", 30), ("light", 220)):
+            name = f"{label}{match}.mp4"
+            write_levels(folder / name, [level + match] * 24)
+            rows.append(f"{name},{label},,,match{match}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    done = touchline(
+        *("train", folder / "labels.csv", "--backbone", "motion_net", "-o", folder / "run"),
+        *("--num-frames", 8, "--size", 32, "--epochs", 3, "--val-groups", "match3"),
+        *("--device", "cpu", "--lr", 0.01),
+    )
+    assert done.returncode == 0, done.stderr
+    (folder / "train.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+def test_version_and_help_fit_a_screen():
+    assert touchline("--version").stdout.startswith("touchline 0.")
+    lines = touchline("--help").stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+
+
+def test_training_says_where_it_started_and_what_it_lacks(run):
+    told = " ".join((run / "train.txt").read_text().split())
+    assert "random weights" in told
+    assert "no negatives" in told
+    metrics = json.loads((run / "run" / "metrics.json").read_text())
+    assert metrics["groups"]["val"] == ["match3"]
+    assert metrics["classes"] == ["background", "dark", "light"]
+    assert len(metrics["figures"]["confusion_matrix"]) == 3
+
+
+def test_detect_writes_events_and_says_what_to_doubt(run, tmp_path):
+    footage = write_levels(tmp_path / "match.mp4", [30] * 48 + [220] * 48)
+    done = touchline(
+        "detect", footage, "--model", run / "run" / "model.safetensors", "-o", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "not calibrated" in " ".join(done.stderr.split())
+    assert "never saw eventless footage" in " ".join(done.stderr.split())
+    header = (tmp_path / "match" / "events.csv").read_text().splitlines()[0]
+    assert header == "video,label,start_s,end_s,peak_s,score,start,end,peak"
+    document = json.loads((tmp_path / "match" / "events.json").read_text())
+    assert document["model"]["architecture"] == "motion_net"
+
+
+def test_bad_footage_is_one_line_each_and_the_rest_still_runs(run, tmp_path):
+    good = write_levels(tmp_path / "good.mp4", [30] * 32)
+    truncated = tmp_path / "cut.mp4"
+    truncated.write_bytes(good.read_bytes()[:200])
+    text = tmp_path / "text.mp4"
+    text.write_text("hello")
+    empty = tmp_path / "empty.mp4"
+    empty.touch()
+    bad = [tmp_path / "gone.mp4", tmp_path, empty, text, truncated]
+    done = touchline(
+        *("detect", *bad, good, "--model", run / "run" / "model.safetensors"),
+        *("-o", tmp_path / "out", "--quiet"),
+    )
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == len(bad)
+    for path, line in zip(bad, errors, strict=True):
+        assert str(path) in line
+    assert "Traceback" not in done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["good"]
+
+
+def test_json_is_one_document_that_names_every_input(run, tmp_path):
+    good = write_levels(tmp_path / "good.mp4", [220] * 32)
+    done = touchline(
+        *("detect", good, tmp_path / "gone.mp4", "--json", "-o", tmp_path / "out"),
+        *("--model", run / "run" / "model.safetensors"),
+    )
+    first, second = json.loads(done.stdout)
+    assert first["error"] is None
+    assert first["events"]
+    assert "no such file" in second["error"]
+
+
+TRAIN = ["train", "labels.csv", "--backbone", "motion_net"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["detect", "m.mp4", "--model", "gone.safetensors", "-o", "out"], "gone.safetensors"),
+        (["detect", "m.mp4", "--model", "labels.csv", "-o", "out"], "labels.csv"),
+        (["train", "gone.csv", "--backbone", "cnn_lstm", "-o", "out"], "gone.csv"),
+        (["train", "labels.csv", "--backbone", "cnn_lsmt", "-o", "out"], "cnn_lstm"),
+        (
+            [*TRAIN, "--freeze", "blok1", "-o", "o"],
+            "block1",
+        ),
+        (
+            [
+                "train",
+                "labels.csv",
+                "--backbone",
+                "motion_net",
+                "--val-groups",
+                "match9",
+                "-o",
+                "o",
+            ],
+            "match9",
+        ),
+        (["train", "column.csv", "--backbone", "motion_net", "-o", "o"], "label"),
+        (["train", "times.csv", "--backbone", "motion_net", "-o", "o"], "line 2"),
+        (
+            [*TRAIN, "--weights", "gone.pth", "-o", "o"],
+            "gone.pth",
+        ),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it(run, arguments, message):
+    (run / "column.csv").write_text("video,lable\na.mp4,goal\n")
+    (run / "times.csv").write_text("video,label,start_s,end_s\na.mp4,goal,5,3\n")
+    done = touchline(*arguments, cwd=run)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert message in line
+    assert "Traceback" not in done.stderr
+
+
+def test_text_from_outside_is_printed_literally():
+    shown = Text.from_markup(escape("[red]a[/red]\x1b[2J")).plain
+    assert shown == "[red]a[/red]\N{REPLACEMENT CHARACTER}[2J"

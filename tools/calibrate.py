@@ -1,0 +1,186 @@
+"""touchline calibrate: temperature and thresholds from labelled clips and eventless footage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.models.checkpoint import TrainedModel
+    from touchline.pipeline.calibrate import Calibration
+    from touchline.pipeline.score_clips import ClipOptions, ClipScores
+    from touchline.pipeline.thresholds import Choice, Target
+
+
+def calibrate_command(
+    model: Annotated[Path, typer.Argument(help="The checkpoint.", metavar="CKPT")],
+    labels: Annotated[Path, typer.Argument(help="Labelled clips of matches it has not seen.")],
+    groups: Annotated[
+        str | None,
+        typer.Option(help="Groups to use, comma-separated; val: those training validated on."),
+    ] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="Thresholds for this precision, not for the best F1.")
+    ] = None,
+    false_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            help="At most so many false events of each class per hour; needs --eventless."
+        ),
+    ] = None,
+    eventless: Annotated[
+        list[Path] | None,
+        typer.Option(help="Footage in which nothing happens, not trained on; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write here; by default CKPT is rewritten.")
+    ] = None,
+    curves: Annotated[
+        Path | None, typer.Option(help="Folder for reliability.png and thresholds.png.")
+    ] = None,
+    views: Annotated[int, typer.Option(help="Windows per clip.")] = 3,
+    max_clip: Annotated[
+        float | None,
+        typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
+    ] = None,
+    max_bad: Annotated[int, typer.Option(help="So many unreadable clips may be skipped.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+) -> None:
+    """Set a checkpoint's operating points by evidence, and write both into it."""
+    from touchline.models.checkpoint import load_checkpoint, save_checkpoint
+    from touchline.pipeline.calibrate import evidence_record
+    from touchline.pipeline.calibration_curves import write_reliability, write_thresholds
+    from touchline.pipeline.score_clips import ClipOptions, recorded_max_clip_s
+
+    target = _target(precision, false_per_hour, has_footage=bool(eventless))
+    trained = load_checkpoint(model)
+    options = ClipOptions(
+        views=views,
+        max_clip_s=recorded_max_clip_s(trained) if max_clip is None else max_clip,
+        max_bad=max_bad,
+        device=device,
+    )
+    names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
+    scores, calibration = _calibrate(trained, labels, names, options, target, eventless or ())
+    evidence = evidence_record(
+        calibration, scores, target, eventless=[path.name for path in eventless or ()]
+    )
+    written = model if out is None else out
+    save_checkpoint(written, calibration.apply(trained, evidence))
+    if curves is not None:
+        write_reliability(calibration, curves / "reliability.png")
+        write_thresholds(calibration, curves / "thresholds.png")
+    for notice in _notices(trained, scores, calibration):
+        console.warn(notice)
+    if not quiet:
+        _show(scores, calibration)
+        console.out.print(f"written into {console.escape(str(written))}", highlight=False)
+
+
+def _target(precision: float | None, false_per_hour: float | None, *, has_footage: bool) -> Target:
+    from touchline.pipeline.thresholds import Target
+
+    if precision is not None and false_per_hour is not None:
+        raise ValueError("--precision and --false-per-hour are two targets: give one of them")
+    if precision is not None:
+        return Target("precision", precision)
+    if false_per_hour is None:
+        return Target("f1")
+    if not has_footage:
+        raise ValueError(
+            "false events per hour cannot be told from clips: give footage in which nothing "
+            "happens (--eventless FOOTAGE)"
+        )
+    return Target("false_per_hour", false_per_hour)
+
+
+def _calibrate(
+    trained: TrainedModel,
+    labels: Path,
+    groups: Sequence[str] | None,
+    options: ClipOptions,
+    target: Target,
+    eventless: Sequence[Path],
+) -> tuple[ClipScores, Calibration]:
+    from touchline.pipeline.calibrate import (
+        calibrate,
+        calibration_examples,
+        fit_model_temperature,
+        score_eventless,
+    )
+    from touchline.pipeline.labels import read_labels
+    from touchline.pipeline.score_clips import score_clips
+
+    examples = calibration_examples(trained, read_labels(labels), groups)
+    scores = score_clips(trained, examples, options)
+    for problem in scores.problems:
+        console.warn(f"skipped {problem}")
+    temperature = fit_model_temperature(trained, scores)
+    tracks = score_eventless(trained, eventless, temperature=temperature, device=options.device)
+    calibration = calibrate(trained, scores, target=target, tracks=tracks, temperature=temperature)
+    return scores, calibration
+
+
+def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration) -> list[str]:
+    """What the evidence cannot bear."""
+    notices = []
+    if all(choice.hours is None for choice in calibration.choices.values()):
+        notices.append(
+            "thresholds are set on windows of clips: how many false events an hour of footage "
+            "gives cannot be told without footage in which nothing happens (--eventless FOOTAGE)"
+        )
+    if not (scores.truth == 0).any():
+        notices.append("no clip is of the class background: thresholds will be too low for matches")
+    for label in trained.labels[1:]:
+        choice = calibration.choices.get(label)
+        if choice is None:
+            notices.append(f"no clip of class {label!r}: its threshold stays at the default")
+        elif not choice.reached:
+            notices.append(f"class {label!r} does not reach the target at any threshold")
+        elif choice.positives == 0:
+            notices.append(f"no clip of class {label!r}: its threshold rests on footage alone")
+    return notices
+
+
+def _show(scores: ClipScores, calibration: Calibration) -> None:
+    from rich.table import Table
+
+    N, V, _ = scores.logits.shape
+    groups = len(set(scores.groups))
+    before, after = calibration.before.ece, calibration.after.ece
+    console.out.print(
+        f"{N} clips of {groups} groups, {V} windows each\n"
+        f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
+        f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f}",
+        highlight=False,
+    )
+    table = Table(box=None)
+    heads = ("class", "windows", "threshold", "precision", "recall", "F1", "false events per hour")
+    for k, name in enumerate(heads):
+        table.add_column(name, justify="right" if k else "left")
+    for label, choice in calibration.choices.items():
+        figures = ["-" if f is None else f"{f:.2f}" for f in _figures(choice)]
+        counts = [str(choice.positives), f"{choice.threshold:.3f}"]
+        table.add_row(console.escape(label), *counts, *figures, _rate(choice))
+    console.out.print(table)
+
+
+def _figures(choice: Choice) -> tuple[float | None, ...]:
+    return choice.precision, choice.recall, choice.f1
+
+
+def _rate(choice: Choice) -> str:
+    """The rate seen, and the highest one that the footage does not rule out."""
+    from touchline.pipeline.thresholds import most_events_per_hour
+
+    if choice.hours is None or choice.false_events is None:
+        return "-"
+    seen = choice.false_events / choice.hours
+    most = most_events_per_hour(choice.false_events, choice.hours)
+    return f"{choice.false_events} in {choice.hours:.2f} h: {seen:.1f} (at most {most:.0f})"

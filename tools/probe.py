@@ -1,0 +1,116 @@
+"""`touchline probe`: the health of footage files, as tables or as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from touchline.models.errors import TouchlineError
+
+if TYPE_CHECKING:
+    from touchline.pipeline.types import FootageHealth
+
+
+def probe_command(
+    files: Annotated[list[str], typer.Argument(help="Footage files or addresses.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Read all packets but decode nothing: no damage.")
+    ] = False,
+    stream: Annotated[
+        int | None, typer.Option(help="The video stream to look at, by its index in the file.")
+    ] = None,
+    isolation: Annotated[
+        bool, typer.Option(help="Decode in a process of its own (--no-isolation for debuggers).")
+    ] = True,
+) -> None:
+    """Report what footage files declare and what is really in them.
+
+    Every frame is decoded, so that damage is found. The exit code is 1 if a file cannot be read.
+    """
+    from touchline.pipeline.probe import probe_footage
+
+    console = Console()
+    reports: list[dict[str, Any]] = []
+    for file in files:
+        try:
+            with console.status(f"reading {file}"):
+                health = probe_footage(
+                    file,
+                    depth="packets" if quick else "frames",
+                    stream=stream,
+                    isolation=isolation,
+                )
+        except TouchlineError as error:
+            reports.append({"path": file, "verdict": "refused", "error": error.message})
+            if not as_json:
+                console.print(Text(f"{file}: refused: {error.message}", "red"), soft_wrap=True)
+            continue
+        reports.append({"path": file, "verdict": health.verdict, **asdict(health)})
+        if not as_json:
+            console.print(Text(file, "bold"), soft_wrap=True)
+            console.print(health_table(health, decoded=not quick))
+    if as_json:
+        typer.echo(json.dumps(reports, indent=2))
+    if any(report["verdict"] == "refused" for report in reports):
+        raise typer.Exit(1)
+
+
+def health_table(health: FootageHealth, *, decoded: bool) -> Table:
+    """One file's health, a line for each fact; decoded: whether damage was looked for."""
+    colour = {"ok": "green", "warnings": "yellow", "damaged": "red"}[health.verdict]
+    table = Table(show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, fact in _facts(health, decoded=decoded):
+        table.add_row(name, Text(fact))
+    table.add_row("verdict", Text(health.verdict, colour))
+    return table
+
+
+def _facts(health: FootageHealth, *, decoded: bool) -> list[tuple[str, str]]:
+    picture = [f"{health.width}x{health.height}", health.pixel_format, health.dynamic_range]
+    if health.pixel_aspect != "1/1":
+        picture.append(f"pixels {health.pixel_aspect}")
+    picture += ["interlaced"] * health.interlaced + ["turned or mirrored"] * health.turned
+    facts = [
+        ("container", health.container),
+        ("codec", f"{health.codec}, stream {health.stream_index}"),
+        ("picture", ", ".join(part for part in picture if part)),
+        ("rate", _rate(health)),
+        ("duration", _both(health.duration_s, health.actual_duration_s, ".3f", " s")),
+        ("frames", _both(health.num_frames, health.actual_frames, "d", "")),
+        ("starts at", f"{health.start_s:.3f} s" + _timecode(health)),
+        ("damaged", _spans(health.damaged_s) if decoded else "not looked for"),
+        ("gaps", _spans(health.gaps_s) if decoded else "not looked for"),
+    ]
+    return facts + [("warning", warning) for warning in health.warnings]
+
+
+def _rate(health: FootageHealth) -> str:
+    if health.frame_rate is None or health.variable_rate:
+        return "variable"
+    numerator, denominator = map(int, health.frame_rate.split("/"))
+    return f"{numerator / denominator:g} frames/s, constant"
+
+
+def _timecode(health: FootageHealth) -> str:
+    return "" if health.start_timecode is None else f" (timecode {health.start_timecode})"
+
+
+def _both(declared: float, actual: float | None, form: str, unit: str) -> str:
+    said = f"{declared:{form}}{unit} declared" if declared else "none declared"
+    return said if actual is None else f"{actual:{form}}{unit}, {said}"
+
+
+def _spans(spans: tuple[tuple[float, float], ...]) -> str:
+    if not spans:
+        return "none found"
+    listed = ", ".join(f"{start:.3f} to {end:.3f} s" for start, end in spans[:8])
+    return listed if len(spans) <= 8 else f"{listed} and {len(spans) - 8} more"
