@@ -10,6 +10,7 @@ frame shown at each sample instant k / rate_hz:
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,25 +130,35 @@ def _sample(
 
 
 def _chunks(samples: Iterator[tuple[Picture, float, float, bool]]) -> Iterator[Frames]:
-    pixels: list[UInt8] = []
+    pixels = np.empty((0, 3, 0, 0), np.uint8)
     facts: list[tuple[float, float, bool]] = []
-    latest: tuple[Picture, UInt8] | None = None
+    latest: Picture | None = None
     for picture, time_s, sample_s, is_damaged in samples:
-        if latest is None or latest[0] is not picture:
-            latest = picture, picture.rgb()
-        pixels.append(latest[1])
+        n = len(facts)
+        if n == 0:
+            pixels = _room(picture.shape)
+        if n and latest is picture:
+            pixels[n] = pixels[n - 1]
+        else:
+            picture.draw(pixels[n])
+        latest = picture
         facts.append((time_s, sample_s, is_damaged))
-        if len(pixels) == min(CHUNK_FRAMES, max(1, CHUNK_BYTES // pixels[0].nbytes)):
-            yield _stack(pixels, facts)
-            pixels, facts = [], []
-    if pixels:
-        yield _stack(pixels, facts)
+        if len(facts) == len(pixels):
+            yield _frames(pixels, facts)
+            facts = []
+    if facts:
+        yield _frames(pixels[: len(facts)], facts)
 
 
-def _stack(pixels: list[UInt8], facts: list[tuple[float, float, bool]]) -> Frames:
+def _room(shape: tuple[int, int, int]) -> UInt8:
+    """Place for the frames of one chunk: few where they are large."""
+    return np.empty((max(1, min(CHUNK_FRAMES, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
+
+
+def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
     time_s, sample_s, is_damaged = zip(*facts, strict=True)
     return Frames(
-        pixels=np.stack(pixels),
+        pixels=pixels,
         time_s=np.array(time_s),
         sample_s=np.array(sample_s),
         damaged=np.array(is_damaged),

@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoded import (
+    GAP_S,
     TIMESTAMP_ROUNDING_S,
     DecodeLog,
     Instants,
@@ -45,9 +46,14 @@ class AvPicture:
     frame: VideoFrame
     renderer: Renderer
 
-    def rgb(self) -> UInt8:
-        """(3, H, W) uint8 RGB, upright, at the size asked for."""
-        return self.renderer.rgb(self.frame)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) at the size asked for."""
+        return self.renderer.shape(self.frame)
+
+    def draw(self, out: UInt8) -> None:
+        """Put the picture, RGB and upright, into (3, H, W) uint8."""
+        self.renderer.draw(self.frame, out)
 
 
 @dataclass(frozen=True)
@@ -120,12 +126,12 @@ def _covers(first: Shown, wanted: Fraction) -> bool:
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
     """Go to the key frame at or before a time; False where decoding begins at the beginning."""
     context, stream = footage.stream.codec_context, footage.stream
-    if target_s <= 0 or stream.time_base is None:
+    if target_s <= 0:
         return False
     if not footage.stamped and (footage.is_raw or context.has_b_frames):
         return False
     try:
-        ticks = int((target_s + footage.origin_s) / stream.time_base)
+        ticks = int((target_s + footage.origin_s) / footage.time_base)
         footage.container.seek(ticks, stream=stream)
     except (av.error.FFmpegError, OSError):
         return True
@@ -204,7 +210,7 @@ class _Reading:
         return Stamped(
             picture=AvPicture(frame, self.one_pass.renderer),
             stamp_s=stamp_s,
-            duration_s=ticks * (footage.stream.time_base or Fraction(0)),
+            duration_s=ticks * footage.time_base,
             damaged=self.damage.reaches(
                 frame, self.damage.newest if planned is None else planned.seq
             ),
@@ -244,8 +250,9 @@ def _planned(one_pass: Pass) -> Iterator[Planned]:
     return plan(
         _packets(footage, one_pass.log),
         instants=one_pass.instants,
-        time_of=lambda packet: footage.time_s(packet.pts),
+        time_of=footage.seconds,
         role_of=role_reader(footage.stream) if drop else None,
+        gap_ticks=int(GAP_S / footage.time_base),
     )
 
 

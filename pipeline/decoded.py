@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,6 +11,8 @@ from touchline.pipeline.types import UInt8
 
 # Containers round timestamps (Matroska to 1 ms): a frame this little late counts as on time.
 TIMESTAMP_ROUNDING_S = Fraction(1, 1000)
+
+ZERO = Fraction(0)
 
 # A frame that stands longer than this (and longer than four of the file's usual intervals) stands
 # in for frames that are missing.
@@ -73,8 +74,12 @@ def _join(spans: list[tuple[float, float]], start_s: float, end_s: float) -> Non
 class Picture(Protocol):
     """A decoded picture that has not been scaled yet."""
 
-    def rgb(self) -> UInt8:
-        """(3, H, W) uint8 RGB, upright, at the size asked for."""
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) at the size asked for."""
+
+    def draw(self, out: UInt8) -> None:
+        """Put the picture, RGB and upright, into (3, H, W) uint8."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +133,9 @@ class Instants:
 
     def first_at(self, time_s: Fraction) -> int:
         """The number k of the first instant at which a frame that starts at time_s is shown."""
-        begin = max(time_s - TIMESTAMP_ROUNDING_S, self.start_s, Fraction(0))
-        return math.ceil(begin * self._rate())
+        begin = max(time_s - TIMESTAMP_ROUNDING_S, self.start_s, ZERO)
+        rate = self._rate()
+        return -(-begin.numerator * rate.numerator // (begin.denominator * rate.denominator))
 
     def time_of(self, k: int) -> Fraction:
         """When instant k is."""

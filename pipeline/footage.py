@@ -42,6 +42,7 @@ class OpenFootage:
     """An open container and the video stream that is used; close the container.
 
     origin_s:   the container's raw start, which every reported time is relative to.
+    time_base:  seconds per tick of the stream's timestamps.
     interval_s: the usual time between frames.
     stamped:    whether the container gives every frame a presentation time.
     is_raw:     whether it gives no times at all.
@@ -52,6 +53,7 @@ class OpenFootage:
     container: InputContainer
     stream: VideoStream
     origin_s: Fraction
+    time_base: Fraction
     interval_s: Fraction
     stamped: bool
     is_raw: bool
@@ -59,11 +61,14 @@ class OpenFootage:
     edits: tuple[boxes.Edit, ...]
     warnings: tuple[str, ...]
 
-    def time_s(self, ticks: int | None) -> Fraction | None:
+    def seconds(self, ticks: int) -> Fraction:
         """A timestamp of the stream on the footage's clock."""
-        if ticks is None or self.stream.time_base is None:
-            return None
-        return ticks * self.stream.time_base - self.origin_s
+        # Written out, as this runs for every frame and Fraction's own arithmetic is slow.
+        base, origin = self.time_base, self.origin_s
+        return Fraction(
+            ticks * base.numerator * origin.denominator - origin.numerator * base.denominator,
+            base.denominator * origin.denominator,
+        )
 
 
 def open_footage(
@@ -167,6 +172,7 @@ def _choose(
         container=container,
         stream=stream,
         origin_s=origin_s,
+        time_base=stream.time_base or Fraction(1, 1000),
         interval_s=_interval_s(stream),
         stamped=not is_raw and container.format.name != "avi",
         is_raw=is_raw,

@@ -21,7 +21,7 @@ from fractions import Fraction
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from touchline.pipeline.decoded import GAP_S, Instants
+from touchline.pipeline.decoded import Instants
 
 # No codec reorders by more than 16 frames, so the frame shown after another is this near it in
 # decode order. Should it not be, more is decoded than needed, never less.
@@ -49,30 +49,31 @@ class Planned:
 @dataclass(slots=True)
 class _Waiting:
     planned: Planned
-    time_s: Fraction | None
     role: Role
-    needed: bool | None = None
+    is_needed: bool = True
 
 
 def plan(
     packets: Iterable[Packet[VideoStream]],
     *,
     instants: Instants,
-    time_of: Callable[[Packet[VideoStream]], Fraction | None],
+    time_of: Callable[[int], Fraction],
     role_of: Callable[[Packet[VideoStream]], Role] | None,
+    gap_ticks: int,
 ) -> Iterator[Planned]:
     """Every packet in order, those marked `skip` that need not be decoded.
 
-    time_of gives a packet's presentation time on the footage's clock. role_of None decodes all.
+    time_of puts a timestamp on the footage's clock. role_of None decodes all. Timestamps further
+    apart than gap_ticks are left to the clock to judge: from there on everything is decoded.
     """
     if role_of is None or instants.rate_hz is None:
         for seq, packet in enumerate(packets):
             yield Planned(packet, seq)
         return
-    window = _Window(instants)
+    window = _Window(instants, time_of, gap_ticks)
     for seq, packet in enumerate(packets):
         role = Role.REFERENCE if packet.is_corrupt else role_of(packet)
-        window.add(_Waiting(Planned(packet, seq), time_of(packet), role))
+        window.add(_Waiting(Planned(packet, seq), role))
         if len(window.waiting) > LOOK_AHEAD:
             yield window.next()
     while window.waiting:
@@ -80,43 +81,49 @@ def plan(
 
 
 class _Window:
-    """The packets just read, and the presentation times around them."""
+    """The packets just read, and the timestamps around them."""
 
-    def __init__(self, instants: Instants) -> None:
+    def __init__(
+        self, instants: Instants, time_of: Callable[[int], Fraction], gap_ticks: int
+    ) -> None:
         self.instants = instants
+        self.time_of = time_of
+        self.gap_ticks = gap_ticks
         self.waiting: deque[_Waiting] = deque()
-        self.times: list[Fraction] = []
+        self.stamps: list[int] = []
         self.orderly = True
 
     def add(self, entry: _Waiting) -> None:
-        time_s = entry.time_s
-        if entry.planned.packet.is_discard:
+        packet = entry.planned.packet
+        self.waiting.append(entry)
+        if packet.is_discard:
             # An edit list hides its frame: it is decoded at most for the sake of others.
-            entry.needed = False
-            self.waiting.append(entry)
-            return
-        if time_s is None or (self.times and not self._continues(time_s)):
+            entry.is_needed = False
+        elif packet.pts is None or not self._continues(packet.pts):
             # The clock will have to repair something: from here on everything is decoded.
             self.orderly = False
-        if self.orderly and time_s is not None:
-            bisect.insort(self.times, time_s)
-        self.waiting.append(entry)
+        elif self.orderly:
+            bisect.insort(self.stamps, packet.pts)
 
-    def _continues(self, time_s: Fraction) -> bool:
-        k = bisect.bisect_left(self.times, time_s)
-        doubled = k < len(self.times) and self.times[k] == time_s
-        return not doubled and abs(time_s - self.times[-1]) <= GAP_S
+    def _continues(self, pts: int) -> bool:
+        if not self.stamps:
+            return True
+        k = bisect.bisect_left(self.stamps, pts)
+        doubled = k < len(self.stamps) and self.stamps[k] == pts
+        return not doubled and abs(pts - self.stamps[-1]) <= self.gap_ticks
 
     def next(self) -> Planned:
         entry = self.waiting[0]
-        if self.orderly and not self._is_needed(entry):
-            entry.planned.skip = entry.role is Role.UNREFERENCED or self._rest_unneeded()
+        planned = entry.planned
         if self.orderly:
-            entry.planned.until_s = self._next_time(entry.time_s)
+            if not self._is_needed(entry):
+                planned.skip = entry.role is Role.UNREFERENCED or self._rest_unneeded()
+            following = self._following(planned.packet.pts)
+            planned.until_s = None if following is None else self.time_of(following)
         self.waiting.popleft()
-        if len(self.times) > 3 * LOOK_AHEAD:
-            del self.times[:LOOK_AHEAD]
-        return entry.planned
+        if len(self.stamps) > 3 * LOOK_AHEAD:
+            del self.stamps[:LOOK_AHEAD]
+        return planned
 
     def _rest_unneeded(self) -> bool:
         """Whether the first packet and all after it are not needed, up to a fresh start."""
@@ -128,21 +135,20 @@ class _Window:
         return False
 
     def _is_needed(self, entry: _Waiting) -> bool:
-        if entry.needed is None or entry.needed:
+        pts = entry.planned.packet.pts
+        if entry.is_needed and pts is not None:
             # Asked again while it seems needed: the frame shown next may have come meanwhile.
-            until_s = self._next_time(entry.time_s)
-            entry.needed = (
-                entry.time_s is None
-                or until_s is None
-                or self.instants.any_shows(entry.time_s, until_s)
+            following = self._following(pts)
+            entry.is_needed = following is None or self.instants.any_shows(
+                self.time_of(pts), self.time_of(following)
             )
-        return entry.needed
+        return entry.is_needed
 
-    def _next_time(self, time_s: Fraction | None) -> Fraction | None:
-        if time_s is None:
+    def _following(self, pts: int | None) -> int | None:
+        if pts is None:
             return None
-        k = bisect.bisect_right(self.times, time_s)
-        return self.times[k] if k < len(self.times) else None
+        k = bisect.bisect_right(self.stamps, pts)
+        return self.stamps[k] if k < len(self.stamps) else None
 
 
 def role_reader(stream: VideoStream) -> Callable[[Packet[VideoStream]], Role] | None:

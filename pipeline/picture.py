@@ -48,15 +48,22 @@ class Renderer:
         self._scaler = VideoReformatter()
         self._fields: _TopField | None = None
 
-    def rgb(self, frame: VideoFrame) -> UInt8:
-        """A decoded frame -> (3, H, W) uint8 RGB."""
-        upright = orientation(frame)
+    def shape(self, frame: VideoFrame) -> tuple[int, int, int]:
+        """(3, H, W) of every picture, given any frame."""
         if self._target is None:
             W, H = self._declared if all(self._declared) else (frame.width, frame.height)
-            self._target = self._output_size(W, H, turned=upright.exchanged)
-        W, H = self._fit(frame, self._target, turned=upright.exchanged)
-        pixels = self._scaled(frame, *((H, W) if upright.exchanged else (W, H)))
-        return _centred(upright.applied(pixels), self._target)
+            self._target = self._output_size(W, H, turned=orientation(frame).exchanged)
+        return 3, self._target[1], self._target[0]
+
+    def draw(self, frame: VideoFrame, out: UInt8) -> None:
+        """Put a decoded frame into (3, H, W) uint8 RGB."""
+        upright = orientation(frame)
+        _, H, W = self.shape(frame)
+        w, h = self._fit(frame, (W, H), turned=upright.exchanged)
+        top, left = (H - h) // 2, (W - w) // 2
+        if (w, h) != (W, H):
+            out[:] = 0
+        self._scale(frame, upright.stored(out[:, top : top + h, left : left + w]))
 
     def _output_size(self, W: int, H: int, *, turned: bool) -> tuple[int, int]:
         """Width and height of every picture: upright, square pixels, scaled."""
@@ -80,17 +87,23 @@ class Renderer:
         fitted = round(shown_w * scale), round(shown_h * scale)
         return max(1, min(target[0], fitted[0])), max(1, min(target[1], fitted[1]))
 
-    def _scaled(self, frame: VideoFrame, W: int, H: int) -> UInt8:
+    def _scale(self, frame: VideoFrame, out: UInt8) -> None:
+        """A frame as it is stored, scaled to fill (3, H, W)."""
+        H, W = out.shape[1:]
         colorspace = _colorspace(frame)
         if frame.interlaced_frame and frame.height >= 4:
             self._fields = self._fields or _TopField()
             frame = self._fields.of(frame)
         if frame.color_trc in (PQ, HLG):
-            deep = _planes(self._reformat(frame, W, H, "gbrp16le", colorspace), np.uint16)
-            return tone_mapped(deep, transfer=frame.color_trc)
-        if any(component.is_alpha for component in frame.format.components):
-            return _over_black(_planes(self._reformat(frame, W, H, "gbrap", colorspace), np.uint8))
-        return _planes(self._reformat(frame, W, H, "gbrp", colorspace), np.uint8)
+            deep = np.empty(out.shape, np.uint16)
+            _copy_planes(self._reformat(frame, W, H, "gbrp16le", colorspace), deep)
+            out[:] = tone_mapped(deep, transfer=frame.color_trc)
+        elif any(component.is_alpha for component in frame.format.components):
+            rgba = np.empty((4, H, W), np.uint8)
+            _copy_planes(self._reformat(frame, W, H, "gbrap", colorspace), rgba)
+            out[:] = _over_black(rgba)
+        else:
+            _copy_planes(self._reformat(frame, W, H, "gbrp", colorspace), out)
 
     def _reformat(
         self, frame: VideoFrame, W: int, H: int, pix_fmt: str, colorspace: int | None
@@ -147,11 +160,10 @@ class Orientation:
     mirror_x: bool = False
     mirror_y: bool = False
 
-    def applied(self, pixels: UInt8) -> UInt8:
-        """Stored (3, H, W) -> upright."""
-        if self.exchanged:
-            pixels = pixels.swapaxes(1, 2)
-        return pixels[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+    def stored(self, upright: UInt8) -> UInt8:
+        """A view of an upright picture (3, H, W) in the order in which it is stored."""
+        view = upright[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+        return view.swapaxes(1, 2) if self.exchanged else view
 
 
 def orientation(frame: VideoFrame) -> Orientation:
@@ -178,30 +190,17 @@ def _colorspace(frame: VideoFrame) -> int | None:
     return None
 
 
-def _planes(frame: VideoFrame, sample: type[Sample]) -> npt.NDArray[Sample]:
-    """Planar GBR(A) -> (3 or 4, H, W) in the order R, G, B(, A)."""
-    order = (2, 0, 1, 3)[: len(frame.planes)]
-    out = np.empty((len(order), frame.height, frame.width), sample)
-    for row, k in enumerate(order):
-        lines = np.frombuffer(memoryview(frame.planes[k]), sample).reshape(frame.height, -1)
+def _copy_planes(frame: VideoFrame, out: npt.NDArray[Sample]) -> None:
+    """Planar GBR(A) into (3 or 4, H, W) in the order R, G, B(, A)."""
+    for row, k in enumerate((2, 0, 1, 3)[: len(out)]):
+        lines = np.frombuffer(memoryview(frame.planes[k]), out.dtype).reshape(frame.height, -1)
         out[row] = lines[:, : frame.width]
-    return out
 
 
 def _over_black(rgba: UInt8) -> UInt8:
     product = rgba[:3].astype(np.uint16) * rgba[3] + 127
     opaque: UInt8 = (product // 255).astype(np.uint8)
     return opaque
-
-
-def _centred(pixels: UInt8, target: tuple[int, int]) -> UInt8:
-    W, H = target
-    if pixels.shape[1:] == (H, W):
-        return np.ascontiguousarray(pixels)
-    canvas = np.zeros((3, H, W), np.uint8)
-    top, left = (H - pixels.shape[1]) // 2, (W - pixels.shape[2]) // 2
-    canvas[:, top : top + pixels.shape[1], left : left + pixels.shape[2]] = pixels
-    return canvas
 
 
 def tone_mapped(rgb16: npt.NDArray[np.uint16], *, transfer: int) -> UInt8:

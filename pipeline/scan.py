@@ -48,7 +48,8 @@ def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
                 continue
             first_key = packet.is_keyframe if first_key is None else first_key
             corrupt += packet.is_corrupt
-            stamp = footage.time_s(packet.pts if footage.stamped else packet.dts)
+            ticks = packet.pts if footage.stamped else packet.dts
+            stamp = None if ticks is None else footage.seconds(ticks)
             if footage.is_raw:
                 stamp = len(times) * footage.interval_s
             missing += stamp is None

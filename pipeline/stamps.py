@@ -65,25 +65,21 @@ class Stamps:
     def sent(self, packet: Packet[VideoStream]) -> None:
         """Note a packet given to the decoder."""
         if not self.footage.stamped and packet.dts is not None:
-            heapq.heappush(self.waiting, self._seconds(packet.dts))
+            heapq.heappush(self.waiting, self.footage.seconds(packet.dts))
 
     def of(self, frame: VideoFrame, packet: Packet[VideoStream] | None) -> Fraction | None:
         """The time of the next frame, made from a packet."""
         self.count += 1
         if self.footage.stamped:
-            return None if frame.pts is None else self._seconds(frame.pts)
+            return None if frame.pts is None else self.footage.seconds(frame.pts)
         if self.footage.is_raw or packet is None or packet.dts is None:
             return (self.count - 1) * self.footage.interval_s
         # Numbers of packets that gave no frame must not push later frames forward.
         reorder = self.footage.stream.codec_context.reorder_depth * self.footage.interval_s
-        earliest = self._seconds(packet.dts) - reorder
+        earliest = self.footage.seconds(packet.dts) - reorder
         while self.waiting and self.waiting[0] < earliest:
             heapq.heappop(self.waiting)
         return heapq.heappop(self.waiting) if self.waiting else None
-
-    def _seconds(self, ticks: int) -> Fraction:
-        time_base = self.footage.stream.time_base or Fraction(1, 1000)
-        return ticks * time_base - self.footage.origin_s
 
 
 class Damage:

@@ -229,7 +229,8 @@ def test_isolation_changes_nothing(case: Case, made: Made):
     )
     assert logs[0] == logs[1]
     for a, b in zip(one, other, strict=True):
-        assert np.array_equal(a.pixels, b.pixels)
         assert np.array_equal(a.time_s, b.time_s)
         assert np.array_equal(a.sample_s, b.sample_s)
         assert np.array_equal(a.damaged, b.damaged)
+        # What FFmpeg puts in place of damage depends on how its threads happen to run.
+        assert np.array_equal(a.pixels[~a.damaged], b.pixels[~b.damaged])
