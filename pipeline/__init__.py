@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel, save_checkpoint
-    from touchline.models.checkpoint import load_checkpoint as load_model
+    from touchline.models.load import load_model
     from touchline.pipeline.batch import detect_all
     from touchline.pipeline.cuts import Cut, plan_reel
     from touchline.pipeline.decode import decode, probe_footage
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     from touchline.pipeline.write import load_track, read_events_json, save_track, write_result
 
 _HOMES = {
-    "touchline.models.checkpoint": "TrainedModel load_model save_checkpoint",
+    "touchline.models.checkpoint": "TrainedModel save_checkpoint",
+    "touchline.models.load": "load_model",
     "touchline.pipeline.batch": "detect_all",
     "touchline.pipeline.cuts": "Cut plan_reel",
     "touchline.pipeline.decode": "decode probe_footage",
@@ -69,7 +70,6 @@ _HOMES = {
     "touchline.pipeline.write": "load_track read_events_json save_track write_result",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-_RENAMED = {"load_model": "load_checkpoint"}
 
 __all__ = [
     "Clip",
@@ -131,7 +131,7 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in _HOME:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), _RENAMED.get(name, name))
+        value = getattr(import_module(_HOME[name]), name)
         super().__setattr__(name, value)
         return value
 

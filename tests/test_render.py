@@ -17,6 +17,7 @@ import pytest
 from drawn_footage import frame_number, read_beeps, read_video, write_footage
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.coded import parameter_sets
 from touchline.pipeline.cuts import Cut
 from touchline.pipeline.decode import decode
 from touchline.pipeline.render import RenderOptions, clip_name, cut_clips, cut_reel, render_cuts
@@ -91,6 +92,20 @@ def test_an_exact_reel_has_the_frames_asked_for_and_encodes_only_the_edges(
     # Copied: 3.0-5.12 but for the frames behind the last clean point, 8-12, 15-17.
     assert 0 < reel.num_encoded <= 20 + 3 + 3 + 23
     assert reel.note == ""
+
+
+def test_copied_and_encoded_parts_have_parameter_sets_of_their_own(
+    match: Path, tmp_path: Path
+) -> None:
+    reel = render_cuts(match, [Cut(1.2, 4.0, ())], tmp_path / "clip.mp4")
+    with av.open(str(match)) as container:
+        _, ours = parameter_sets(container.streams.video[0].codec_context.extradata)
+    with av.open(str(reel.path)) as container:
+        sets, numbers = parameter_sets(container.streams.video[0].codec_context.extradata)
+    # Two sequence and two picture parameter sets, the footage's numbers and another.
+    assert [unit[0] & 31 for unit in sets] == [7, 7, 8, 8]
+    assert ours < numbers
+    assert len(numbers) == 2
 
 
 def test_a_copied_reel_begins_at_key_frames_and_encodes_nothing(
