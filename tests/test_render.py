@@ -120,6 +120,21 @@ def test_a_copied_reel_begins_at_key_frames_and_encodes_nothing(
     check(reel.path, match, reel.cuts, sound_s=PACKET_S)
 
 
+def test_a_copied_reel_stays_within_its_time_and_shows_nothing_twice(
+    match: Path, tmp_path: Path
+) -> None:
+    # Key frames lie on full seconds: 2.2 to 5.1 becomes 2.0 to about 5.1, 5.4 begins at 5.0.
+    near = Event("card", 6.5, 7.0, 6.8, 0.5)
+    options = RenderOptions(before_s=1.1, after_s=1.0, mode="copy")
+    reel = cut_reel(match, (GOAL, near), tmp_path / "a.mp4", options=options)
+    assert len(reel.cuts) == 1
+    assert read_video(reel.path)[1] == numbers_of(match, reel.cuts)
+    # Uncopied the three would last 9.9 s; copied they are longer.
+    reel = cut_reel(match, EVENTS, tmp_path / "b.mp4", options=options, max_s=10.0)
+    assert reel.duration_s <= 10.0
+    assert [event for cut in reel.cuts for event in cut.events] == [GOAL, CARD]
+
+
 def test_an_encoded_reel_shows_the_same_frames_as_an_exact_one(match: Path, tmp_path: Path) -> None:
     options = RenderOptions(before_s=1.1, after_s=1.0, mode="encode", encoder="libx264")
     reel = cut_reel(match, EVENTS, tmp_path / "reel.mp4", options=options)
