@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.augment import plain_view
-from touchline.pipeline.dataset import load_clips
+from touchline.pipeline.dataset import load_clips, plain_view
 from touchline.pipeline.labels import check_labels
 from touchline.pipeline.score import Scorer, batched
 from touchline.pipeline.types import Example, Float32

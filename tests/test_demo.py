@@ -1,11 +1,9 @@
 """The demonstration: how it judges, and that pretraining is worth it on matches never seen."""
 
 import numpy as np
+import pytest
 
-from touchline.pipeline.demo import (
-    middle_accuracy,
-    pair_events,
-)
+from touchline.pipeline.demo import DemoOptions, middle_accuracy, pair_events, run_demo
 from touchline.pipeline.types import Event, ScoreTrack
 
 
@@ -40,3 +38,16 @@ def test_middle_accuracy_asks_the_window_around_each_middle():
     )
     assert middle_accuracy((play("block", 1.2), play("dunk", 3.1)), track) == 0.5
     assert middle_accuracy((play("dunk", 5.0),), track) == 1.0
+
+
+@pytest.mark.slow
+def test_over_three_seeds_transfer_finds_more_than_training_from_scratch(tmp_path, capsys):
+    transfer, scratch = [], []
+    for seed in range(3):
+        result = run_demo(tmp_path / str(seed), DemoOptions(seed=seed, train_s=30.0))
+        transfer.append(result.transfer.mean_average_precision)
+        scratch.append(result.scratch.mean_average_precision)
+    with capsys.disabled():
+        print(f"\nspotting mAP at 1 s, seeds 0 to 2: transfer {transfer}, scratch {scratch}")
+    assert np.mean(transfer) > np.mean(scratch)
+    assert min(transfer) > 0
