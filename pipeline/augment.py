@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from touchline.models.backbone import ClipSpec
 from touchline.pipeline.dataset import LabelledClip
-from touchline.pipeline.sample import centre_square
 from touchline.pipeline.types import Example
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -49,18 +48,6 @@ def view_rng(seed: int, example: Example, number: int) -> np.random.Generator:
     """The random numbers of one view."""
     name = f"{example.path.name} {example.start_s} {example.end_s} {example.label}"
     return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
-
-
-def plain_view(
-    clip: LabelledClip, spec: ClipSpec, number: int, views: int, *, sampling: str = "dense"
-) -> Tensor:
-    """The number-th of `views` windows spread over the clip, centre square: (T, 3, S, S) uint8."""
-    if sampling == "uniform":
-        # Each view takes another place in every one of the T parts.
-        frames = clip.spread(spec.num_frames, np.full(spec.num_frames, (number + 0.5) / views))
-    else:
-        frames = clip.window(clip.even_starts(views)[number], spec.num_frames)
-    return torch.from_numpy(centre_square(frames, spec.size_px))
 
 
 def augmented_view(

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode
+from touchline.pipeline.sample import centre_square
 from touchline.pipeline.types import Example, Float64, UInt8
 
 SAMPLINGS = ("dense", "uniform")
@@ -79,7 +82,7 @@ def load_clips(
     max_clip_s: float | None = None,
     max_bad: int = 0,
     load: LoadClip | None = None,
-    on_clip: Callable[[], None] = lambda: None,
+    on_clip: Callable[[], None] | None = None,
 ) -> LoadedClips:
     """Decode every example, in order; more than `max_bad` unreadable ones is a FootageError.
 
@@ -94,7 +97,8 @@ def load_clips(
         except FootageError as error:
             return error
         finally:
-            on_clip()
+            if on_clip is not None:
+                on_clip()
 
     # Threads suffice: decoding and scaling leave the interpreter's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
@@ -161,3 +165,20 @@ def _frames(
     shape = chunks[0].pixels.shape[2:]
     same = [c.pixels for c in chunks if c.pixels.shape[2:] == shape]
     return np.concatenate(same), float(chunks[0].sample_s[0])
+
+
+def plain_view(
+    clip: LabelledClip, spec: ClipSpec, number: int, views: int, *, sampling: str = "dense"
+) -> Tensor:
+    """The number-th of `views` windows spread over the clip, centre square: (T, 3, S, S) uint8."""
+    if sampling == "uniform":
+        # Each view takes another place in every one of the T parts.
+        frames = clip.spread(spec.num_frames, np.full(spec.num_frames, (number + 0.5) / views))
+    else:
+        frames = clip.window(clip.even_starts(views)[number], spec.num_frames)
+    return torch.from_numpy(centre_square(frames, spec.size_px))
+
+
+def plain_views(clip: LabelledClip, spec: ClipSpec, views: int) -> list[Tensor]:
+    """`views` windows spread over the clip, centre square: each (T, 3, S, S) uint8."""
+    return [plain_view(clip, spec, k, views) for k in range(views)]

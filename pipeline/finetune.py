@@ -40,7 +40,7 @@ from touchline.pipeline.train_cache import ClipStore
 from touchline.pipeline.train_options import FineTuneResult, KeepState, Progress, TrainOptions
 from touchline.pipeline.types import BACKGROUND, Example, Float32
 
-__all__ = ["FineTuneResult", "KeepState", "Progress", "TrainOptions", "fine_tune", "score_examples"]
+__all__ = ["FineTuneResult", "KeepState", "Progress", "TrainOptions", "fine_tune"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def fine_tune(
         device=device,
         precision=options.precision,
         batch_size=options.batch_size,
+        train_statistics=options.batchnorm == "train",
     )
     state = _begin(network, options)
     if saved is not None:
@@ -343,29 +344,6 @@ def _probs(network: CutNetwork, model: TrainedModel, inputs: Inputs, num_clips: 
 def _truth(targets: Float32, *, multi_label: bool) -> npt.NDArray[np.int64]:
     """(N,) columns; for independent classes (N, K) of 0 and 1."""
     return np.asarray(targets if multi_label else targets.argmax(axis=1), dtype=np.int64)
-
-
-def score_examples(
-    model: TrainedModel,
-    examples: Sequence[Example],
-    options: TrainOptions,
-    *,
-    device: str = "auto",
-) -> tuple[Float32, list[str], list[str]]:
-    """Class probabilities (N, K) of labelled clips, their labels, and what could not be read."""
-    loaded = load_clips(
-        examples, model.spec, max_clip_s=options.max_clip_s, max_bad=options.max_bad
-    )
-    network = CutNetwork(
-        model.backbone,
-        freeze=model.backbone.num_frozen,
-        device=device,
-        precision=options.precision,
-        batch_size=options.batch_size,
-    )
-    inputs = Inputs(network, [], loaded.clips, options.views())
-    probs = _probs(network, model, inputs, len(loaded.clips))
-    return probs, [c.example.label for c in loaded.clips], loaded.problems
 
 
 def _note(row: dict[str, float]) -> str:

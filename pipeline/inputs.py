@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from touchline.pipeline.augment import Augmentation, augmented_view, plain_view, view_rng
+from touchline.pipeline.augment import Augmentation, augmented_view, view_rng
 from touchline.pipeline.cut import CutNetwork
-from touchline.pipeline.dataset import LabelledClip
+from touchline.pipeline.dataset import LabelledClip, plain_view
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.train_cache import FeatureStore
 from touchline.pipeline.types import Float64

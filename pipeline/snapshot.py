@@ -71,16 +71,10 @@ class Snapshot:
         facts = self.facts
         training.epoch, training.step = facts["epoch"], facts["step"]
         training.losses, training.history = list(facts["losses"]), list(facts["history"])
-        training.average.steps, training.average.state = (
-            facts["average_steps"],
-            self.part("average"),
-        )
+        training.average.restore(self.part("average"), steps=facts["average_steps"])
         training.best.rank, training.best.epoch = tuple(facts["best_rank"]), facts["best_epoch"]
         training.best.state = self.part("best")
-        training.guard.in_a_row, training.guard.skipped = (
-            facts["skipped_in_a_row"],
-            facts["skipped"],
-        )
+        training.guard.skipped, training.guard.in_a_row = facts["skipped"]
         names = {p: name for name, p in training.backbone.named_parameters()}
         for group in training.optimizer.param_groups:
             group["freed"] = facts["freed"][names[group["params"][0]]]

@@ -13,7 +13,10 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.augment import Augmentation
 from touchline.pipeline.dataset import SAMPLINGS
 from touchline.pipeline.inputs import ViewPlan
+from touchline.pipeline.targets import BALANCES
 from touchline.pipeline.types import Float32
+
+BATCHNORMS = ("train", "keep")
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class TrainOptions:
     trunk_lr_scale: learning rate of the last stage as a share of `lr`, the head's;
     stage_lr_decay: each stage before another learns at this share of its rate.
     warmup: share of the training in which the learning rate rises.
+    batchnorm: trained stages normalise by their batches (train) or by the statistics that they
+        came with (keep).
     balance: rare classes weigh more (weights), are drawn more often (sampling), or neither (none).
     focal_gamma: more than 0 counts examples already right for less.
     mixup: more than 0 blends pairs of clips with shares from Beta(mixup, mixup).
@@ -52,6 +57,7 @@ class TrainOptions:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     clip_grad: float = 1.0
+    batchnorm: str = "train"
     balance: str = "weights"
     focal_gamma: float = 0.0
     mixup: float = 0.0
@@ -72,10 +78,15 @@ class TrainOptions:
         for name in ("epochs", "batch_size", "accumulate", "val_views"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.sampling not in SAMPLINGS:
-            raise ValueError(
-                f"sampling is {self.sampling!r}; it must be one of {', '.join(SAMPLINGS)}"
-            )
+        for name, choices in (
+            ("sampling", SAMPLINGS),
+            ("balance", BALANCES),
+            ("batchnorm", BATCHNORMS),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}"
+                )
         frozen = [self.freeze, *(stages for _, stages in sorted(self.unfreeze))]
         if any(later >= earlier for earlier, later in pairwise(frozen)):
             raise ValueError(

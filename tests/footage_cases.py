@@ -357,7 +357,7 @@ def resized(folder: Path) -> Path:
             packets = []
             for index in indices:
                 frame = av.VideoFrame.from_ndarray(burn(index, size), format="rgb24")
-                frame = frame.reformat(format="yuv420p")
+                frame = frame.reformat(format="yuv420p", threads=1)
                 frame.pts, frame.time_base = index, F(1, 25)
                 packets += encoder.encode(frame)
             for packet in packets + encoder.encode(None):
@@ -383,7 +383,7 @@ def with_cover(folder: Path) -> Path:
         cover.disposition = av.stream.Disposition.attached_pic
         stream = writing.add_stream_from_template(reading.streams.video[0])
         frame = av.VideoFrame.from_ndarray(burn(4000, (640, 480)), format="rgb24")
-        frame = frame.reformat(format="yuvj420p")
+        frame = frame.reformat(format="yuvj420p", threads=1)
         frame.pts = 0
         for packet in cover.encode(frame) + cover.encode(None):
             writing.mux(packet)

@@ -125,7 +125,7 @@ def write_video(
             for index, stamp in zip(indices, stamps, strict=True):
                 rgb = picture(index) if picture else burn(1000 * s + index, size)
                 frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                frame = frame.reformat(format=pix_fmt, dst_colorspace=5)
+                frame = frame.reformat(format=pix_fmt, dst_colorspace=5, threads=1)
                 frame.time_base = time_base
                 frame.pts = round(Fraction(stamp) / time_base)
                 if prepare:
@@ -179,7 +179,9 @@ def write_audio(path: Path, *, codec: str = "mp2", cover: bool = False) -> Path:
             picture.disposition = av.stream.Disposition.attached_pic
         packets = _silence(audio, Fraction(0), 0.5)
         if picture is not None:
-            frame = av.VideoFrame.from_ndarray(burn(0), format="rgb24").reformat(format="yuvj420p")
+            frame = av.VideoFrame.from_ndarray(burn(0), format="rgb24").reformat(
+                format="yuvj420p", threads=1
+            )
             frame.pts = 0
             packets = picture.encode(frame) + picture.encode(None) + packets
         for packet in packets:

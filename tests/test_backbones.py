@@ -249,6 +249,14 @@ def test_another_size_and_length_work_with_the_same_parameters(
     assert logits.isfinite().all()
 
 
+def test_c3d_reaches_the_grid_of_fc6_by_itself_at_its_published_clip() -> None:
+    with torch.device("meta"):
+        backbone = build_backbone("c3d", 2)
+        grid = backbone.run_stages(torch.empty(1, 3, 16, 112, 112), stop=8)
+    # Tran et al. 2015: 112 px halved five times, 3.5 rounded up; 512 x 4 x 4 are fc6's 8192.
+    assert grid.shape == (1, 512, 1, 4, 4)
+
+
 def test_a_slowfast_clip_that_four_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="multiple of 4"):
         build_backbone("slowfast_r50", 2, ClipSpec(10, 15.0, 64))

@@ -10,8 +10,14 @@ import torch
 from train_material import SPEC, grey_ramp, write_footage
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.augment import Augmentation, augmented_view, plain_view
-from touchline.pipeline.dataset import LabelledClip, load_clip, load_clips
+from touchline.pipeline.augment import (
+    Augmentation,
+    augmented_view,
+    jitter_colours,
+    mix_up,
+    view_rng,
+)
+from touchline.pipeline.dataset import LabelledClip, load_clip, load_clips, plain_view
 from touchline.pipeline.types import Example
 
 
@@ -64,6 +70,24 @@ def test_windows_of_a_long_example_stay_inside_it(ramp: Path) -> None:
     assert greys(clip, clip.first) == [20, 30, 40, 50]
     assert greys(clip, clip.last) == [60, 70, 80, 90]
     assert clip.even_starts(3) == [clip.first, clip.first + 2, clip.last]
+
+
+def test_uniform_sampling_spreads_frames_over_the_whole_example(ramp: Path) -> None:
+    # 12 frames in four parts of three: the middle of each, or its first, or its last.
+    clip = load_clip(example(ramp), SPEC)
+
+    def shown(place: float) -> list[int]:
+        return [int(f[0, 0, 0]) for f in clip.spread(4, np.full(4, place))]
+
+    assert shown(0.5) == [10, 40, 70, 100]
+    assert shown(0.0) == [0, 30, 60, 90]
+    assert shown(0.99) == [20, 50, 80, 110]
+    view = plain_view(clip, SPEC, 0, 1, sampling="uniform")
+    assert view[:, 0, 0, 0].tolist() == [10, 40, 70, 100]
+    rng = np.random.default_rng(0)
+    plain = Augmentation(1.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
+    random = augmented_view(clip, SPEC, plain, rng, sampling="uniform")[:, 0, 0, 0].tolist()
+    assert [grey // 30 for grey in random] == [0, 1, 2, 3]
 
 
 def test_no_more_of_a_clip_is_used_than_asked(ramp: Path) -> None:
@@ -125,6 +149,50 @@ def test_views_are_mirrored_only_where_flips_are_on(tmp_path: Path) -> None:
 
     assert bright_left(Augmentation(flip=False, **plain)) == {False}
     assert bright_left(Augmentation(flip=True, **plain)) == {False, True}
+
+
+def test_views_depend_on_the_example_and_their_number_alone(ramp: Path) -> None:
+    other = Example(ramp, "goal", "match", 1.0, 2.0)
+    drawn = {
+        view_rng(seed, e, number).random()
+        for seed in (0, 1)
+        for e in (example(ramp), other)
+        for number in (0, 1)
+    }
+    assert len(drawn) == 8
+    elsewhere = Example(Path("/other") / ramp.name, "goal", "another match")
+    assert view_rng(0, elsewhere, 1).random() == view_rng(0, example(ramp), 1).random()
+
+
+def test_saturation_leaves_greys_alone_and_moves_colours() -> None:
+    view = torch.tensor([100.0, 150.0, 50.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    only = Augmentation(brightness=0.0, contrast=0.0, saturation=0.5)
+    grey = 0.299 * 100 + 0.587 * 150 + 0.114 * 50
+    out = jitter_colours(view, only, np.random.default_rng(0))[0, :, 0, 0]
+    spread = (out - grey) / (torch.tensor([100.0, 150.0, 50.0]) - grey)
+    assert spread.tolist() == pytest.approx([spread[0].item()] * 3, rel=1e-4)
+    assert abs(spread[0].item() - 1) > 1e-3
+    even = torch.full((1, 3, 2, 2), 90.0)
+    assert jitter_colours(even, only, np.random.default_rng(0)).flatten().tolist() == pytest.approx(
+        [90.0] * 12
+    )
+
+
+def test_mixup_blends_inputs_and_targets_alike() -> None:
+    x = torch.tensor([[0.0], [10.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    for seed in range(10):
+        mixed, blended = mix_up(x, targets, 1.0, np.random.default_rng(seed))
+        torch.testing.assert_close(mixed[:, 0] / 10, blended[:, 1])
+        assert blended.sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    pixels, _ = mix_up(x.to(torch.uint8), targets, 1.0, np.random.default_rng(0))
+    assert pixels.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("change", [{"min_area": 0.0}, {"brightness": 1.0}, {"saturation": -0.1}])
+def test_augmentation_that_makes_no_sense_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Augmentation(**change)
 
 
 def test_all_frames_of_a_view_are_varied_alike(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,17 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_material import TinyBackbone, made_examples, tiny_model
+from torch import nn
+from train_material import TinyBackbone, TinyHead, made_examples, tiny_model
 
+from touchline.models.backbone import Backbone
 from touchline.models.errors import FootageError
 from touchline.pipeline import finetune
 from touchline.pipeline.finetune import (
     Progress,
     TrainOptions,
     fine_tune,
-    score_examples,
 )
-from touchline.pipeline.optimize import make_optimizer, schedule
+from touchline.pipeline.optimize import Average, make_optimizer
+from touchline.pipeline.score_clips import ClipOptions, clip_probs, score_clips
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -178,12 +181,6 @@ def test_background_nobody_taught_has_probability_zero(examples: list[Example]) 
     assert untaught.val_probs.sum(axis=1) == pytest.approx(1.0)
 
 
-def test_the_learning_rate_warms_up_and_falls_by_a_cosine() -> None:
-    at = [schedule(done, 0.1) for done in (0.05, 0.1, 0.55, 1.0)]
-    assert at == pytest.approx([0.5, 1.0, 0.5, 0.0])
-    assert schedule(0.0, 0.1) > 0
-
-
 def test_unreadable_clips_are_reported_or_stop_the_run(
     examples: list[Example], tmp_path: Path
 ) -> None:
@@ -198,12 +195,10 @@ def test_unreadable_clips_are_reported_or_stop_the_run(
 
 def test_scoring_again_gives_the_validation_scores(examples: list[Example]) -> None:
     train, val = parts(examples)
-    options = replace(QUICK, freeze=2, val_views=3)
-    result = fine_tune(tiny_model(), train, val, options)
-    probs, labels, problems = score_examples(result.model, val, options)
-    assert labels == [e.label for e in val]
-    assert problems == []
-    np.testing.assert_allclose(probs, result.val_probs, atol=1e-6)
+    result = fine_tune(tiny_model(), train, val, replace(QUICK, freeze=2, val_views=3))
+    scores = score_clips(result.model, val, ClipOptions(views=3))
+    np.testing.assert_array_equal(scores.truth, result.val_truth)
+    np.testing.assert_allclose(clip_probs(result.model, scores), result.val_probs, atol=1e-6)
 
 
 def test_progress_goes_through_its_phases(examples: list[Example]) -> None:
@@ -213,3 +208,174 @@ def test_progress_goes_through_its_phases(examples: list[Example]) -> None:
     assert phases == ["reading clips", "frozen features", "training"]
     assert [n.done for n in seen if n.phase == "training"] == [1, 2, 3]
     assert all(news.done <= news.total for news in seen)
+
+
+def moved(after: Backbone, before: dict[str, torch.Tensor]) -> list[str]:
+    return [
+        name
+        for name, stage in after.stages.items()
+        if any(not torch.equal(v, before[f"{name}.{k}"]) for k, v in stage.state_dict().items())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, []), (2, ["third"]), (3, ["second", "third"])]
+)
+def test_stages_move_from_the_epoch_on_in_which_they_are_freed(
+    examples: list[Example], epochs: int, expected: list[str]
+) -> None:
+    model = tiny_model()
+    before = copy.deepcopy(model.backbone.stages.state_dict())
+    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (2, 1)), epochs=epochs)
+    after = fine_tune(model, examples, [], options).model.backbone
+    assert moved(after, before) == expected
+    assert after.num_frozen == 4 - epochs
+
+
+@pytest.mark.parametrize("unfreeze", [((1, 3),), ((1, 1), (2, 2)), ((1, 1), (2, 1))])
+def test_unfreezing_must_free_something(unfreeze: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="each must leave fewer"):
+        replace(QUICK, freeze=3, unfreeze=unfreeze)
+
+
+def test_accumulated_batches_are_one_large_batch(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dropout is drawn per batch and BatchNorm's statistics are; without them nothing differs.
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
+    options = replace(QUICK, freeze=3, epochs=4, lr=1e-2)
+    states = [
+        fine_tune(tiny_model(), *parts(examples), replace(options, **split)).model.backbone
+        for split in (
+            {"batch_size": 6, "accumulate": 1},
+            {"batch_size": 2, "accumulate": 3},
+            {"batch_size": 3, "accumulate": 1},
+        )
+    ]
+    large, accumulated, small = (s.head.linear.weight for s in states)  # type: ignore[union-attr]
+    torch.testing.assert_close(accumulated, large)
+    assert not torch.allclose(small, large, rtol=1e-3)
+
+
+def test_steps_that_are_not_finite_are_skipped(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {1, 2})
+    result = fine_tune(tiny_model(), *parts(examples), QUICK)
+    assert result.skipped_steps == 2
+    assert result.stopped == "epochs"
+    state = result.model.backbone.state_dict()
+    assert all(bool(torch.isfinite(v.float()).all()) for v in state.values())
+
+
+def test_too_many_of_them_end_training_with_the_last_good_epoch(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three steps per epoch: all is well in epochs 1 and 2, and never again.
+    poison(monkeypatch, set(range(6, 1000)))
+    result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=50, max_skipped=4))
+    assert result.stopped == "diverged"
+    assert result.skipped_steps == 5
+    assert result.best_epoch <= 2
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in result.history)
+    assert all(bool(torch.isfinite(p).all()) for p in result.model.backbone.parameters())
+    assert np.isfinite(result.val_probs).all()
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Make what the third stage gives infinite in these steps, counted from 0."""
+    taken = 0
+    forward = TinyHead.forward
+
+    def poisoned(self: TinyHead, features: torch.Tensor) -> torch.Tensor:
+        nonlocal taken
+        if not self.training:
+            return forward(self, features)
+        taken += 1
+        return forward(self, features * torch.inf if taken - 1 in steps else features)
+
+    monkeypatch.setattr(TinyHead, "forward", poisoned)
+
+
+def test_training_stops_when_nothing_gets_better(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.5, 0.9, 0.8, 0.7, 0.95])
+    monkeypatch.setattr(
+        finetune, "val_figures", lambda *_, **__: {"val_score": next(figures), "val_loss": 1.0}
+    )
+    result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=9, patience=2))
+    assert result.stopped == "patience"
+    assert len(result.history) == 4
+    assert result.best_epoch == 2
+
+
+@pytest.mark.parametrize("val", [True, False])
+def test_what_is_kept_is_the_average_where_there_is_one(
+    examples: list[Example], val: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averages = []
+    applied = Average.applied
+
+    def watched(self: Average, backbone: Backbone) -> object:
+        averages.append({k: v.clone() for k, v in self.state.items()})
+        return applied(self, backbone)
+
+    monkeypatch.setattr(Average, "applied", watched)
+    train, held_out = parts(examples)
+    options = replace(QUICK, ema=0.5, lr=1e-2, epochs=1)
+    result = fine_tune(tiny_model(), train, held_out if val else [], options)
+    if val:
+        assert all(
+            torch.equal(v, averages[0][k]) for k, v in result.model.backbone.state_dict().items()
+        )
+    plain = fine_tune(tiny_model(), train, [], replace(options, ema=0.0)).model.backbone
+    kept = result.model.backbone.head.linear.weight  # type: ignore[union-attr]
+    assert not torch.equal(kept, plain.head.linear.weight)  # type: ignore[union-attr]
+
+
+def test_independent_classes_can_be_true_together(tmp_path: Path) -> None:
+    # Every clip is "clip"; the red ones are "red" as well.
+    examples = made_examples(tmp_path, ("blue", "red"), 4)
+    both = [replace(e, label="clip") for e in examples] + [e for e in examples if e.label == "red"]
+    val = [e for e in both if e.group == "match_3"]
+    model = replace(tiny_model(("background", "clip", "red")), multi_label=True)
+    options = replace(QUICK, epochs=60, lr=3e-2, batch_size=6)
+    result = fine_tune(model, [e for e in both if e not in val], val, options)
+    assert result.val_truth.tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert result.history[result.best_epoch - 1]["val_map"] == 1.0
+    assert (result.val_probs[:, 1] > 0.5).all()
+    assert result.val_probs[1, 2] > result.val_probs[0, 2]
+    assert (result.val_probs[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("batchnorm", ["train", "keep"])
+def test_statistics_of_trained_stages_follow_the_batches_or_stay(
+    examples: list[Example], batchnorm: str
+) -> None:
+    model = tiny_model()
+    options = replace(QUICK, batchnorm=batchnorm, lr=1e-2)
+    after = fine_tune(model, *parts(examples), options).model.backbone
+    for stage in after.stages.values():
+        assert isinstance(stage[1], nn.BatchNorm3d)
+        assert torch.equal(stage[1].running_var, torch.ones_like(stage[1].running_var)) == (
+            batchnorm == "keep"
+        )
+        assert not torch.equal(stage[1].weight, torch.ones_like(stage[1].weight))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"sampling": "sparse"}, "sampling is 'sparse'; it must be one of dense, uniform"),
+        ({"balance": "weight"}, "balance is 'weight'"),
+        ({"ema": 1.0}, "ema is 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    examples: list[Example], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fine_tune(tiny_model(), examples, [], replace(QUICK, **change))  # type: ignore[arg-type]

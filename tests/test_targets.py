@@ -119,10 +119,20 @@ def test_the_loss_leaves_out_a_background_nobody_taught(multi_label: bool) -> No
     assert loss.total(targets) == without.total(targets[:, 1:])
 
 
-def test_an_unknown_balance_is_refused() -> None:
-    options = {"has_background": True, "multi_label": False, "smoothing": 0.0, "focal_gamma": 0.0}
-    with pytest.raises(ValueError, match="balance is 'wieghts'; it must be one of weights"):
-        make_loss(columns(1, 2), balance="wieghts", **options)
+@pytest.mark.parametrize(
+    ("balance", "weights"),
+    [("weights", [0.0, 2 / 3, 2.0]), ("none", [1.0] * 3), ("sampling", [1.0] * 3)],
+)
+def test_only_weights_weigh(balance: str, weights: list[float]) -> None:
+    loss = make_loss(
+        columns(1, 1, 1, 2),
+        balance=balance,
+        has_background=True,
+        multi_label=False,
+        smoothing=0.0,
+        focal_gamma=0.0,
+    )
+    assert loss.weights.tolist() == pytest.approx(weights)
 
 
 def test_validation_figures_by_hand() -> None:

@@ -97,7 +97,12 @@ def test_labels_become_a_run_folder(
     assert [row["stage"] for row in metrics["stages"]] == ["first", "second", "third", "head"]
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
     assert model.record["figures"] == figures
-    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "model.safetensors"]
+    assert {p.name for p in out.iterdir()} == {
+        "confusion.png",
+        "curves.png",
+        "metrics.json",
+        "model.safetensors",
+    }
 
 
 def test_excluded_groups_are_neither_trained_nor_validated_on(labels: Path) -> None:
@@ -197,7 +202,7 @@ def test_clip_lengths_are_warned_about_unless_cut_alike(tmp_path: Path) -> None:
     ],
 )
 def test_freeze_by_number_name_or_trunk(freeze: str | None, pretrained: bool, stages: int) -> None:
-    assert resolve_freeze(freeze, tiny_backbone(2), pretrained=pretrained) == stages
+    assert resolve_freeze(freeze, tiny_backbone(2).stage_names, pretrained=pretrained) == stages
 
 
 def test_a_run_starts_from_weights_and_freezes_them(labels: Path, tmp_path: Path) -> None:
