@@ -294,6 +294,8 @@ def _fade_ticks(before: Span, span: Span, fade: int) -> int:
 def _titles(video: CodedVideo, cut: Cut, span: Span, clock: MatchClock | None) -> Iterator[Title]:
     """A title per event, from where its padding begins until it has been read."""
     first_s, end_s = video.seconds(span.first_pts), video.seconds(span.end_pts)
+    if not cut.events:
+        return
     lead_s = max(Fraction(0), Fraction(cut.events[0].start_s) - first_s)
     starts = [max(first_s, Fraction(e.start_s) - lead_s) for e in cut.events]
     for k, event in enumerate(cut.events):

@@ -271,6 +271,16 @@ def test_titles_are_burnt_in_and_only_they_are_encoded(match: Path, tmp_path: Pa
     assert max(changed[130:]) < 1
 
 
+def test_a_cut_without_events_has_no_title_and_no_chapter_name(
+    match: Path, tmp_path: Path
+) -> None:
+    cut = Cut(2.0, 4.0, ())
+    reel = render_cuts(match, [cut], tmp_path / "a.mp4", options=RenderOptions(titles=True))
+    assert reel.num_encoded <= 3
+    with av.open(str(reel.path)) as container:
+        assert [c["metadata"].get("title", "") for c in container.chapters()] == [""]
+
+
 def test_clips_are_one_file_per_event_in_time_order(match: Path, tmp_path: Path) -> None:
     options = RenderOptions(before_s=0.5, after_s=0.5)
     clips = list(cut_clips(match, (CORNER, GOAL), tmp_path / "clips", options=options))
