@@ -193,7 +193,8 @@ def _read_health(source: Path, document: Any) -> FootageHealth | None:
         return None
     try:
         fields = dict(document)
-        fields["damaged_s"] = tuple((float(a), float(b)) for a, b in fields.get("damaged_s", ()))
+        for spans in ("damaged_s", "gaps_s"):
+            fields[spans] = tuple((float(a), float(b)) for a, b in fields.get(spans, ()))
         fields["warnings"] = tuple(fields.get("warnings", ()))
         return FootageHealth(**fields)
     except (TypeError, ValueError) as error:
