@@ -40,7 +40,7 @@ class DemoOptions:
     """train_s: wall-clock seconds that each way of training gets, reading of clips counted in."""
 
     seed: int = 0
-    train_s: float = 45.0
+    train_s: float = 30.0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ def demo_command(
     seed: Annotated[int, typer.Option(help="Other matches, other training.")] = 0,
     train_seconds: Annotated[
         float, typer.Option(help="Wall-clock seconds for each of the two ways of training.")
-    ] = 45.0,
+    ] = 30.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
