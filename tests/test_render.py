@@ -271,9 +271,7 @@ def test_titles_are_burnt_in_and_only_they_are_encoded(match: Path, tmp_path: Pa
     assert max(changed[130:]) < 1
 
 
-def test_a_cut_without_events_has_no_title_and_no_chapter_name(
-    match: Path, tmp_path: Path
-) -> None:
+def test_a_cut_without_events_has_no_title_and_no_chapter_name(match: Path, tmp_path: Path) -> None:
     cut = Cut(2.0, 4.0, ())
     reel = render_cuts(match, [cut], tmp_path / "a.mp4", options=RenderOptions(titles=True))
     assert reel.num_encoded <= 3
