@@ -168,7 +168,8 @@ def run_arm(
     trained, _ = run_training(model, split, job, folder, device="cpu", on_progress=on_progress)
     on_progress(Progress(f"detecting ({name})", 0, 1))
     options = DetectOptions(hop_s=0.25, device="cpu", precision="float32")
-    [result] = detect_all([footage.unseen], load_checkpoint(folder / MODEL_FILE), folder, options)
+    model = load_checkpoint(folder / MODEL_FILE)
+    [result] = detect_all([footage.unseen], model, folder, options, report=True)
     if result.error is not None or result.track is None:
         raise RuntimeError(f"{footage.unseen}: {result.error}")
     on_progress(Progress(f"detecting ({name})", 1, 1))

@@ -9,6 +9,7 @@ import pytest
 from rich.text import Text
 from tiny import write_levels
 
+from touchline.tools.cli import spread_lists
 from touchline.tools.console import escape
 
 
@@ -146,6 +147,13 @@ def test_bad_input_is_one_line_that_names_it(run, arguments, message):
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert message in line
     assert "Traceback" not in done.stderr
+
+
+def test_a_list_of_labels_ends_at_the_next_option():
+    typed = ["detect", "a.mp4", "--labels", "shot (soccer)", "dunk", "--model", "m", "b.mp4"]
+    spread = ["--labels", "shot (soccer)", "--labels", "dunk", "--model", "m", "b.mp4"]
+    assert spread_lists(typed) == ["detect", "a.mp4", *spread]
+    assert spread_lists(["evaluate", "--labels", "x", "y"]) == ["evaluate", "--labels", "x", "y"]
 
 
 def test_text_from_outside_is_printed_literally():

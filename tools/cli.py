@@ -64,10 +64,23 @@ def _root(
     """Match footage in, timestamped events out."""
 
 
+def spread_lists(arguments: list[str]) -> list[str]:
+    """`--labels A B` as `--labels A --labels B`: a list ends at the next option."""
+    spread: list[str] = []
+    listing = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            listing = argument == "--labels" and "detect" in spread[:1]
+        elif listing and spread[-1] != "--labels":
+            spread.append("--labels")
+        spread.append(argument)
+    return spread
+
+
 def main() -> None:
     """Run the command line; a bad input is one line and exit code 1, never a traceback."""
     try:
-        app()
+        app(spread_lists(sys.argv[1:]))
     except (TouchlineError, ValueError) as error:
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise

@@ -134,8 +134,13 @@ def _verdict(transfer: Arm, scratch: Arm) -> str:
 def _where(labels: Path, unseen: Path, arm: Arm, out: Path) -> str:
     from touchline.pipeline.train import MODEL_FILE
 
-    events = arm.folder / unseen.stem / "events.csv"
-    return console.escape(
-        f"Look at {unseen}, its plays in {out / 'unseen.csv'}, the events found in {events};\n"
-        f"the labels are {labels}, the model is {arm.folder / MODEL_FILE}."
+    found = arm.folder / unseen.stem
+    rows = (
+        ("the match", unseen),
+        ("its plays", out / "unseen.csv"),
+        ("events found", found / "events.csv"),
+        ("a page to open", found / "report.html"),
+        ("labels trained on", labels),
+        ("the model", arm.folder / MODEL_FILE),
     )
+    return console.escape("\n".join(f"{name:<18} {path}" for name, path in rows))

@@ -20,7 +20,9 @@ def detect_command(
     model: Annotated[
         str, typer.Option(help="A checkpoint, or the name of weights with published classes.")
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for OUT/<stem>/events.csv, ...")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for OUT/<stem>/events.csv, ...")
+    ] = Path("out"),
     hop: Annotated[
         float | None,
         typer.Option(help="Seconds between windows (default: a quarter of the window)."),
@@ -30,7 +32,7 @@ def detect_command(
         typer.Option(help="One threshold for all classes (default: calibrated, else 0.5)."),
     ] = None,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Keep only this class of the model; repeatable.")
+        list[str] | None, typer.Option(help="Keep only these classes of the model.")
     ] = None,
     to: Annotated[
         str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")

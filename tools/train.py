@@ -171,8 +171,12 @@ def train_command(
         float, typer.Option(help="Peak learning rate of the head.", rich_help_panel=LEARNING)
     ] = 1e-3,
     trunk_lr_scale: Annotated[
-        float, typer.Option(help="The last stage: this share of it.", rich_help_panel=LEARNING)
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            help="The last stage: this share of it (default: 0.1; 1 without weights).",
+            rich_help_panel=LEARNING,
+        ),
+    ] = None,
     stage_lr_decay: Annotated[
         float,
         typer.Option(help="Each stage before: this share of the next.", rich_help_panel=LEARNING),
@@ -271,7 +275,7 @@ def train_command(
             batch_size=batch_size,
             accumulate=accumulate,
             lr=lr,
-            trunk_lr_scale=trunk_lr_scale,
+            trunk_lr_scale=_trunk_lr_scale(trunk_lr_scale, weights),
             stage_lr_decay=stage_lr_decay,
             weight_decay=weight_decay,
             warmup=warmup,
@@ -357,6 +361,13 @@ def _unfreezing(text: str) -> tuple[int, str]:
     if not colon or not epoch.isdigit() or not stage:
         raise ValueError(f"--unfreeze-at is {text!r}; it must be EPOCH:STAGE, as in 12:block6")
     return int(epoch), stage
+
+
+def _trunk_lr_scale(asked: float | None, weights: str) -> float:
+    """Pretrained stages learn at a tenth of the head's rate; random ones have all to learn."""
+    if asked is not None:
+        return asked
+    return 1.0 if weights == "none" else 0.1
 
 
 def _names(text: str) -> tuple[str, ...]:
