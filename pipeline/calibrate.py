@@ -211,8 +211,9 @@ def calibrate(
 ) -> Calibration:
     """The temperature and the threshold of every class that has evidence.
 
-    tracks: of eventless footage by name, scored at `temperature` (None: fitted here). ValueError
-    for background clips where the model has no background, and for a rate without footage.
+    tracks: of eventless footage by name, scored at `temperature` (None: fitted here); its windows
+    are negatives beside those of the clips. ValueError for background clips where the model has
+    no background, and for a rate without footage.
     """
     logits, truth = _windows(model, scores)
     if target.kind == "false_per_hour" and not tracks:
@@ -275,6 +276,9 @@ def _choose(
     """The choice for one class; None where neither clips nor footage say anything about it."""
     options = events or EventOptions()
     footage = list(tracks.values())
+    quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
+    scores = np.concatenate([scores, *quiet])
+    positive = np.concatenate([positive, np.zeros(len(scores) - len(positive), dtype=np.bool_)])
     if target.kind != "false_per_hour" and not positive.any():
         return None
     choice = Choice(LEAST_THRESHOLD)

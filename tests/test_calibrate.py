@@ -173,16 +173,26 @@ def scores_of(truth, margin=3.0):
 def test_the_rate_raises_a_threshold_that_clips_would_set_too_low(model):
     scores = scores_of([0, 1, 2])
     tracks = {"quiet.mp4": eventless(0.99, hours=0.1)}
-    options = EventOptions(smooth_s=0)
-    by_clips = calibrate(model, scores, target=Target("f1"), tracks=tracks, events=options)
+    fixed = {"tracks": tracks, "temperature": 1.0, "events": EventOptions(smooth_s=0)}
+    by_clips = calibrate(model, scores, target=Target("f1"), **fixed)
     assert by_clips.choices["goal"].false_events == 1
-    by_rate = calibrate(
-        model, scores, target=Target("false_per_hour", 1), tracks=tracks, events=options
-    )
+    by_rate = calibrate(model, scores, target=Target("false_per_hour", 1), **fixed)
     assert by_rate.thresholds["goal"] == pytest.approx(0.995, abs=1e-6)
     assert by_rate.choices["goal"].false_events == 0
     # Nothing false of card: the clips decide.
     assert by_rate.thresholds["card"] == pytest.approx(by_clips.thresholds["card"])
+
+
+def test_windows_of_eventless_footage_are_negatives_beside_the_clips(model):
+    scores = scores_of([0, 1, 2])
+    fixed = {"target": Target("f1"), "temperature": 1.0}
+    alone = calibrate(model, scores, **fixed).choices["goal"]
+    # Softmax of 3, 0, 0 is 0.909 for the goal and 0.045 elsewhere; ten windows of 0.6 lie between.
+    assert alone.threshold == pytest.approx((0.9094 + 0.0453) / 2, abs=1e-3)
+    tracks = {"quiet.mp4": eventless(*[0.6] * 10, hours=0.1)}
+    beside = calibrate(model, scores, tracks=tracks, **fixed).choices["goal"]
+    assert beside.threshold == pytest.approx((0.9094 + 0.6) / 2, abs=1e-3)
+    assert (beside.precision, beside.recall) == (1.0, 1.0)
 
 
 def test_a_class_without_clips_gets_no_threshold(model):

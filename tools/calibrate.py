@@ -130,12 +130,13 @@ def _calibrate(
 def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration) -> list[str]:
     """What the evidence cannot bear."""
     notices = []
-    if all(choice.hours is None for choice in calibration.choices.values()):
+    with_footage = any(choice.hours is not None for choice in calibration.choices.values())
+    if not with_footage:
         notices.append(
             "thresholds are set on windows of clips: how many false events an hour of footage "
             "gives cannot be told without footage in which nothing happens (--eventless FOOTAGE)"
         )
-    if not (scores.truth == 0).any():
+    if not with_footage and not (scores.truth == 0).any():
         notices.append("no clip is of the class background: thresholds will be too low for matches")
     for label in trained.labels[1:]:
         choice = calibration.choices.get(label)
@@ -161,7 +162,7 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         highlight=False,
     )
     table = Table(box=None)
-    heads = ("class", "windows", "threshold", "precision", "recall", "F1", "false events per hour")
+    heads = ("class", "windows", "threshold", "precision", "recall", "F1", "false events")
     for k, name in enumerate(heads):
         table.add_column(name, justify="right" if k else "left")
     for label, choice in calibration.choices.items():
@@ -176,11 +177,10 @@ def _figures(choice: Choice) -> tuple[float | None, ...]:
 
 
 def _rate(choice: Choice) -> str:
-    """The rate seen, and the highest one that the footage does not rule out."""
+    """What was seen, and the rate that so much footage rules out (one time in twenty wrongly)."""
     from touchline.pipeline.thresholds import most_events_per_hour
 
     if choice.hours is None or choice.false_events is None:
         return "-"
-    seen = choice.false_events / choice.hours
     most = most_events_per_hour(choice.false_events, choice.hours)
-    return f"{choice.false_events} in {choice.hours:.2f} h: {seen:.1f} (at most {most:.0f})"
+    return f"{choice.false_events} in {choice.hours * 60:.1f} min: < {most:.0f}/h"
