@@ -205,3 +205,13 @@ def test_accuracies_by_hand() -> None:
     assert accuracy(truth, answers) == 0.75
     assert accuracy(truth, answers, without=["r"]) == pytest.approx(2 / 3)
     assert balanced_accuracy(truth, answers) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_the_bench_of_kept_views_tells_both_speeds(
+    study_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = study_file.parent / "labels.csv"
+    cli.app(["bench", "cache", str(labels), "--backbone", "tiny"], standalone_mode=False)
+    shown = capsys.readouterr().out
+    assert "8 clips, tiny; keeping the views took" in shown
+    assert "4 views of each clip kept" in shown

@@ -1,4 +1,4 @@
-"""touchline bench transfer: ways of training compared on the same folds and seeds."""
+"""touchline bench transfer and bench cache: what transfer is worth, and how fast it is."""
 
 from __future__ import annotations
 
@@ -107,3 +107,45 @@ def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
             cells.insert(4, str(row.accuracy_without))
         table.add_row(row.arm, *cells)
     console.out.print(table)
+
+
+def bench_cache_command(
+    labels: Annotated[Path, typer.Argument(help="Labelled clips.")],
+    backbone: Annotated[str, typer.Option(help="Which network.")] = "cnn_lstm",
+    weights: Annotated[str, typer.Option(help="A file, a name, or none.")] = "none",
+    views: Annotated[int, typer.Option(help="Random views of each clip kept.")] = 4,
+    num_frames: Annotated[int | None, typer.Option(help="Frames per window.")] = None,
+    rate: Annotated[float | None, typer.Option(help="Frames per second sampled.")] = None,
+    size: Annotated[int | None, typer.Option(help="Shorter side in pixels.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+) -> None:
+    """Epochs with a frozen trunk: features computed once against computed in every epoch."""
+    from rich.table import Table
+
+    from touchline.pipeline.bench import machine
+    from touchline.pipeline.bench_cache import bench_cache
+    from touchline.pipeline.train import TrainJob
+    from touchline.pipeline.train_options import TrainOptions
+
+    job = TrainJob(
+        labels=labels,
+        backbone=backbone,
+        weights=None if weights == "none" else weights,
+        num_frames=num_frames,
+        rate_hz=rate,
+        size_px=size,
+        options=TrainOptions(cached_views=views),
+    )
+    speed = bench_cache(job, device=device)
+    table = Table(box=None)
+    for name in ("", "seconds an epoch", "ratio"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("fresh views in every epoch", f"{speed.fresh_epoch_s:.2f}", "1.0")
+    name = f"{speed.num_views} views of each clip kept"
+    table.add_row(name, f"{speed.banked_epoch_s:.2f}", f"{speed.ratio:.1f}")
+    console.out.print(table)
+    console.out.print(
+        f"{speed.num_clips} clips, {backbone}; keeping the views took {speed.once_s:.1f} s once; "
+        f"{machine()}",
+        highlight=False,
+    )
