@@ -19,7 +19,9 @@ slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy -p touchline.models -p touchline.pipeline -p touchline.tools
+	mkdir -p build/types/touchline
+	ln -sfn ../../../models ../../../pipeline ../../../tools build/types/touchline/
+	MYPYPATH=build/types $(BIN)/mypy -p touchline.models -p touchline.pipeline -p touchline.tools
 	$(BIN)/lint-imports
 
 format: $(VENV)/.installed

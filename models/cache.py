@@ -58,7 +58,7 @@ def obtain(
                 patience=patience,
             )
         except WeightsError as error:
-            raise WeightsError(path, f"{error.message}. {_by_hand(entry)}") from None
+            raise WeightsError(path, f"{error.message}. {_by_hand(entry, error.message)}") from None
     return path, _verify(entry, path)
 
 
@@ -67,9 +67,10 @@ def first_seen(entry: WeightsEntry) -> str | None:
     return _read_lock(cached_path(entry).parent).get(entry.file_name)
 
 
-def _by_hand(entry: WeightsEntry) -> str:
+def _by_hand(entry: WeightsEntry, message: str) -> str:
+    what = "it" if entry.address in message else entry.address
     proof = f"its digest is {entry.digest}" if entry.digest else "its publisher gives no digest"
-    return f"To place it by hand: fetch {entry.address} ({proof}) and put it at this path"
+    return f"To place it by hand, fetch {what} elsewhere ({proof}) and put it at this path"
 
 
 def _check(entry: WeightsEntry, part: Path, path: Path) -> None:

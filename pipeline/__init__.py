@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel, save_checkpoint
-    from touchline.models.checkpoint import load_checkpoint as load_model
+    from touchline.models.load import load_model
     from touchline.pipeline.batch import detect_all
+    from touchline.pipeline.cuts import Cut, plan_reel
     from touchline.pipeline.decode import decode, probe_footage
     from touchline.pipeline.detect import DetectOptions, detect
+    from touchline.pipeline.evaluate import EvaluateOptions, Evaluation, evaluate_events
+    from touchline.pipeline.event_sets import EventSet, pair_videos, read_event_set
     from touchline.pipeline.events import (
         EventOptions,
         OperatingPoint,
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     )
     from touchline.pipeline.finetune import FineTuneResult, TrainOptions, fine_tune
     from touchline.pipeline.labels import read_labels, split_by_group
+    from touchline.pipeline.render import Rendered, RenderOptions, cut_clips, cut_reel, render_cuts
+    from touchline.pipeline.report import Truth, write_index, write_report
+    from touchline.pipeline.results import read_results, read_truth
     from touchline.pipeline.sample import sliding_windows
     from touchline.pipeline.score import score_footage
     from touchline.pipeline.timing import MatchClock
@@ -41,29 +47,39 @@ if TYPE_CHECKING:
     from touchline.pipeline.write import load_track, read_events_json, save_track, write_result
 
 _HOMES = {
-    "touchline.models.checkpoint": "TrainedModel load_model save_checkpoint",
+    "touchline.models.checkpoint": "TrainedModel save_checkpoint",
+    "touchline.models.load": "load_model",
     "touchline.pipeline.batch": "detect_all",
+    "touchline.pipeline.cuts": "Cut plan_reel",
     "touchline.pipeline.decode": "decode probe_footage",
     "touchline.pipeline.detect": "DetectOptions detect",
+    "touchline.pipeline.evaluate": "EvaluateOptions Evaluation evaluate_events",
+    "touchline.pipeline.event_sets": "EventSet pair_videos read_event_set",
     "touchline.pipeline.events": (
         "EventOptions OperatingPoint find_candidates find_events operating_points"
     ),
     "touchline.pipeline.finetune": "FineTuneResult TrainOptions fine_tune",
     "touchline.pipeline.labels": "read_labels split_by_group",
+    "touchline.pipeline.render": "Rendered RenderOptions cut_clips cut_reel render_cuts",
+    "touchline.pipeline.report": "Truth write_index write_report",
+    "touchline.pipeline.results": "read_results read_truth",
     "touchline.pipeline.sample": "sliding_windows",
     "touchline.pipeline.score": "score_footage",
     "touchline.pipeline.timing": "MatchClock",
-    "touchline.pipeline.types": ("Clip Event Example FootageHealth Frames MatchResult ScoreTrack"),
+    "touchline.pipeline.types": "Clip Event Example FootageHealth Frames MatchResult ScoreTrack",
     "touchline.pipeline.write": "load_track read_events_json save_track write_result",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-_RENAMED = {"load_model": "load_checkpoint"}
 
 __all__ = [
     "Clip",
+    "Cut",
     "DetectOptions",
+    "EvaluateOptions",
+    "Evaluation",
     "Event",
     "EventOptions",
+    "EventSet",
     "Example",
     "FineTuneResult",
     "FootageHealth",
@@ -71,26 +87,40 @@ __all__ = [
     "MatchClock",
     "MatchResult",
     "OperatingPoint",
+    "RenderOptions",
+    "Rendered",
     "ScoreTrack",
     "TrainOptions",
     "TrainedModel",
+    "Truth",
+    "cut_clips",
+    "cut_reel",
     "decode",
     "detect",
     "detect_all",
+    "evaluate_events",
     "find_candidates",
     "find_events",
     "fine_tune",
     "load_model",
     "load_track",
     "operating_points",
+    "pair_videos",
+    "plan_reel",
     "probe_footage",
+    "read_event_set",
     "read_events_json",
     "read_labels",
+    "read_results",
+    "read_truth",
+    "render_cuts",
     "save_checkpoint",
     "save_track",
     "score_footage",
     "sliding_windows",
     "split_by_group",
+    "write_index",
+    "write_report",
     "write_result",
 ]
 
@@ -101,7 +131,7 @@ class _Package(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name not in _HOME:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), _RENAMED.get(name, name))
+        value = getattr(import_module(_HOME[name]), name)
         super().__setattr__(name, value)
         return value
 

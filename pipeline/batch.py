@@ -7,15 +7,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
+from touchline.pipeline.report import write_report
+from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import MatchResult
-from touchline.pipeline.write import read_events_json, save_track, write_result
+from touchline.pipeline.write import check_formats, read_events_json, save_track, write_result
 
 EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
@@ -51,17 +53,23 @@ def detect_all(
     model_record: dict[str, object] | None = None,
     skip_done: bool = False,
     formats: Sequence[str] = ("csv", "json"),
+    report: bool = False,
+    clocks: Mapping[Path, MatchClock] | None = None,
     on_start: Callable[[Path], None] = lambda _: None,
     on_time: Callable[[float, float], None] | None = None,
 ) -> Iterator[MatchResult]:
     """Detect in every file, write OUT/<stem>/, give each result as it is done.
 
     skip_done passes over inputs whose outputs are there already, younger than the footage and made
-    with the same model and options. model_record (path, sha256) goes to events.json.
+    with the same model and options. model_record (path, sha256) goes to events.json. report: a page
+    to look at beside them. clocks: where periods kick off, for the files where it is known.
     """
+    check_formats(formats)
     scorer = make_scorer(model, options)
     for path, folder in zip(paths, output_folders(paths, out), strict=True):
-        done = _finished(path, folder, model, options, model_record) if skip_done else None
+        clock = (clocks or {}).get(path)
+        more: dict[str, object] = {} if clock is None else {"match_clock": clock.as_options()}
+        done = _finished(path, folder, model, options, model_record, more) if skip_done else None
         if done is not None:
             yield done
             continue
@@ -69,11 +77,13 @@ def detect_all(
         try:
             result = detect(path, scorer, options, on_time=on_time)
             record = dict(result.options["model"]) | (model_record or {})
-            result = replace(result, options=result.options | {"model": record})
+            result = replace(result, options=result.options | {"model": record} | more)
             folder.mkdir(parents=True, exist_ok=True)
             if result.track is not None:
                 save_track(folder / SCORES_FILE, result.track)
             write_result(result, folder, formats=formats)
+            if report:
+                write_report(result, folder)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
@@ -87,6 +97,7 @@ def _finished(
     model: TrainedModel,
     options: DetectOptions,
     model_record: dict[str, object] | None,
+    more: dict[str, object],
 ) -> MatchResult | None:
     """What an earlier run left, where footage, model and options are still the same."""
     events = folder / EVENTS_FILE
@@ -96,7 +107,7 @@ def _finished(
         result = read_events_json(events)
     except (OSError, TouchlineError):
         return None
-    wanted = options_record(model, options)
+    wanted = options_record(model, options) | more
     wanted["model"] |= model_record or {}
     same = json.loads(json.dumps(wanted)) == result.options
     return replace(result, path=path) if same else None

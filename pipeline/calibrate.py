@@ -159,8 +159,7 @@ def negative_log_likelihood(
         return float(-np.log(np.maximum(probs[rows, truth], LEAST_PROB)).mean())
     right = np.zeros(probs.shape, dtype=np.bool_)
     right[rows, truth] = True
-    first = 0 if model.has_background else 1
-    likelihood = np.where(right, probs, 1 - probs)[:, first:]
+    likelihood = np.where(right, probs, 1 - probs)
     return float(-np.log(np.maximum(likelihood, LEAST_PROB)).sum(axis=1).mean())
 
 

@@ -59,13 +59,14 @@ def plan_reel(
     chosen: list[Cut] = []
     for event in ranked:
         cut = padded_cut(event, before_s=before_s, after_s=after_s, duration_s=duration_s)
-        merged = _merged([*chosen, cut])
+        merged = merge_cuts([*chosen, cut])
         if max_s is None or sum(c.duration_s for c in merged) <= max_s + 1e-9:
             chosen = merged
     return chosen
 
 
-def _merged(cuts: Sequence[Cut]) -> list[Cut]:
+def merge_cuts(cuts: Sequence[Cut]) -> list[Cut]:
+    """The cuts in time order, those that touch or overlap made one."""
     merged: list[Cut] = []
     for cut in sorted(cuts, key=lambda c: c.start_s):
         if merged and cut.start_s <= merged[-1].end_s:

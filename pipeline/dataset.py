@@ -1,4 +1,4 @@
-"""Labelled examples to clips in memory, and the views of them that training and scoring use."""
+"""Labelled examples to clips: decoded once, with what surrounds the short ones."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode
 from touchline.pipeline.sample import centre_square
-from touchline.pipeline.types import Example, UInt8
+from touchline.pipeline.types import Example, Float64, UInt8
+
+SAMPLINGS = ("dense", "uniform")
+"""dense: frames at the network's rate. uniform: as many frames spread over the whole example."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,21 @@ class LabelledClip:
     first: int
     last: int
 
+    def take(self, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> UInt8:
+        """(len(index), 3, H, W): frames by index; edge frames repeat."""
+        return np.take(self.pixels, index.clip(0, len(self.pixels) - 1), axis=0)
+
     def window(self, start: int, num_frames: int) -> UInt8:
-        """(num_frames, 3, H, W) from frame `start` on; edge frames repeat."""
-        index = np.arange(start, start + num_frames).clip(0, len(self.pixels) - 1)
-        return np.take(self.pixels, index, axis=0)
+        """(num_frames, 3, H, W) from frame `start` on."""
+        return self.take(np.arange(start, start + num_frames))
+
+    def spread(self, num_frames: int, places: Float64) -> UInt8:
+        """(num_frames, 3, H, W): one frame of each of num_frames equal parts of the clip.
+
+        places (num_frames,) in [0, 1) say where in its part each frame lies (Wang et al. 2016).
+        """
+        edges = np.linspace(self.first, self.last + num_frames, num_frames + 1)
+        return self.take(np.floor(edges[:-1] + places * np.diff(edges)).astype(np.int64))
 
     def even_starts(self, views: int) -> list[int]:
         """`views` window starts spread evenly; the middle one alone where views is 1."""
@@ -53,31 +67,42 @@ class LoadedClips:
     problems: list[str]
 
 
+class LoadClip(Protocol):
+    """What `load_clip` is."""
+
+    def __call__(
+        self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
+    ) -> LabelledClip: ...
+
+
 def load_clips(
     examples: Sequence[Example],
     spec: ClipSpec,
     *,
     max_clip_s: float | None = None,
     max_bad: int = 0,
+    load: LoadClip | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> LoadedClips:
     """Decode every example, in order; more than `max_bad` unreadable ones is a FootageError.
 
     max_clip_s uses at most the first so many seconds of an example, so that a model cannot learn
-    a class by its clips' length.
+    a class by its clips' length. load stands in for `load_clip`, such as one that keeps a cache.
     """
+    load = load or load_clip
 
-    def load(example: Example) -> LabelledClip | FootageError:
+    def attempt(example: Example) -> LabelledClip | FootageError:
         try:
-            return load_clip(example, spec, max_clip_s=max_clip_s)
+            return load(example, spec, max_clip_s=max_clip_s)
         except FootageError as error:
             return error
         finally:
             if on_clip is not None:
                 on_clip()
 
+    # Threads suffice: decoding and scaling leave the interpreter's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        loaded = list(pool.map(load, examples))
+        loaded = list(pool.map(attempt, examples))
     bad = [e for e in loaded if isinstance(e, FootageError)]
     if len(bad) > max_bad:
         raise FootageError(
@@ -120,7 +145,10 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
 def _frames(
     example: Example, spec: ClipSpec, start_s: float, end_s: float | None
 ) -> tuple[UInt8, float]:
-    """The frames of [start_s, end_s) as one array, and the first one's sample instant."""
+    """The frames of [start_s, end_s) as one array, and the first one's sample instant.
+
+    Decoding begins at the key frame before start_s, wherever in the footage that is.
+    """
     chunks = list(
         decode(
             example.path,
@@ -139,46 +167,18 @@ def _frames(
     return np.concatenate(same), float(chunks[0].sample_s[0])
 
 
+def plain_view(
+    clip: LabelledClip, spec: ClipSpec, number: int, views: int, *, sampling: str = "dense"
+) -> Tensor:
+    """The number-th of `views` windows spread over the clip, centre square: (T, 3, S, S) uint8."""
+    if sampling == "uniform":
+        # Each view takes another place in every one of the T parts.
+        frames = clip.spread(spec.num_frames, np.full(spec.num_frames, (number + 0.5) / views))
+    else:
+        frames = clip.window(clip.even_starts(views)[number], spec.num_frames)
+    return torch.from_numpy(centre_square(frames, spec.size_px))
+
+
 def plain_views(clip: LabelledClip, spec: ClipSpec, views: int) -> list[Tensor]:
     """`views` windows spread over the clip, centre square: each (T, 3, S, S) uint8."""
-    return [
-        torch.from_numpy(centre_square(clip.window(start, spec.num_frames), spec.size_px))
-        for start in clip.even_starts(views)
-    ]
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training view is varied; the defaults suit broadcast footage.
-
-    min_area: random resized crop takes at least this share of the square's area.
-    flip: mirror left and right; off where a class names a side.
-    brightness, contrast: each drawn from 1 +- this.
-    """
-
-    min_area: float = 0.5
-    flip: bool = True
-    brightness: float = 0.2
-    contrast: float = 0.2
-
-
-def augmented_view(
-    clip: LabelledClip, spec: ClipSpec, augmentation: Augmentation, rng: np.random.Generator
-) -> Tensor:
-    """One random window, cropped, flipped and coloured alike in all frames: (T, 3, S, S) uint8."""
-    start = int(rng.integers(clip.first, clip.last + 1))
-    frames = torch.from_numpy(clip.window(start, spec.num_frames))
-    H, W = frames.shape[-2:]
-    side = spec.size_px * float(np.sqrt(rng.uniform(augmentation.min_area, 1.0)))
-    aspect = float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
-    h, w = min(H, round(side / np.sqrt(aspect))), min(W, round(side * np.sqrt(aspect)))
-    top, left = int(rng.integers(0, H - h + 1)), int(rng.integers(0, W - w + 1))
-    view = frames[..., top : top + h, left : left + w].float()
-    if augmentation.flip and rng.random() < 0.5:
-        view = view.flip(-1)
-    size = (spec.size_px, spec.size_px)
-    view = F.interpolate(view, size=size, mode="bilinear", align_corners=False)
-    bright = rng.uniform(1 - augmentation.brightness, 1 + augmentation.brightness)
-    contrast = rng.uniform(1 - augmentation.contrast, 1 + augmentation.contrast)
-    view = (view - view.mean()) * contrast + view.mean() * bright
-    return view.round().clamp(0, 255).to(torch.uint8)
+    return [plain_view(clip, spec, k, views) for k in range(views)]

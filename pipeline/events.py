@@ -104,7 +104,7 @@ class EventOptions:
 
 @dataclass(frozen=True)
 class _Curve:
-    """One class's smoothed score at every window: all arrays are (N,)."""
+    """One class's smoothed score at every window, 0 at those not usable: all arrays are (N,)."""
 
     label: str
     values: Float64
@@ -306,7 +306,7 @@ def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]
     """Runs above `low` that reach the threshold, joined where at most join_s apart."""
     low = point.threshold if point.low is None else point.low
     joined: list[tuple[int, int]] = []
-    for i, j in _runs((curve.values >= low) & curve.usable):
+    for i, j in _runs(curve.values >= low):
         if curve.values[i:j].max() < point.threshold:
             continue
         if (
@@ -323,7 +323,7 @@ def _candidate_runs(
     curve: _Curve, accepted: list[tuple[int, int]], threshold: float, floor: float
 ) -> list[tuple[int, int]]:
     """Runs around the local maxima in [floor, threshold), best first, where nothing was before."""
-    free = curve.usable.copy()
+    free = np.ones(len(curve.values), dtype=np.bool_)
     for i, j in accepted:
         free[i:j] = False
     peaks = [(i, j) for i, j in _plateaus(curve, floor) if curve.values[i] < threshold]

@@ -35,7 +35,7 @@ PLACE_STAGE = 3
 class PretrainOptions:
     """steps of batch_size fresh clips; one cycle of the learning rate up to lr."""
 
-    steps: int = 2000
+    steps: int = 1500
     batch_size: int = 32
     lr: float = 3e-3
     weight_decay: float = 0.02

@@ -23,7 +23,7 @@ import av
 from av.packet import Packet
 
 from touchline.pipeline.coded import CodedVideo, Span, copy_span, exact_span
-from touchline.pipeline.cuts import Cut, padded_cut, plan_reel
+from touchline.pipeline.cuts import Cut, merge_cuts, padded_cut, plan_reel
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.encode import (
     SOFTWARE,
@@ -129,17 +129,42 @@ def cut_reel(
     """
     options = options or RenderOptions()
     footage = Path(footage)
-    cuts = plan_reel(
-        events,
-        duration_s=probe_footage(footage).duration_s,
-        before_s=options.before_s,
-        after_s=options.after_s,
-        max_s=max_s,
-        weights=weights,
-    )
+    events = list(events)
+    duration_s = probe_footage(footage).duration_s
+    room_s = max_s
+    with CodedVideo(footage) as video:
+        while True:
+            planned = plan_reel(
+                events,
+                duration_s=duration_s,
+                before_s=options.before_s,
+                after_s=options.after_s,
+                max_s=room_s,
+                weights=weights,
+            )
+            cuts = merge_cuts(_on_frames(video, planned, copy=options.mode == "copy"))
+            over_s = 0.0 if max_s is None else sum(c.duration_s for c in cuts) - max_s
+            if room_s is None or over_s <= 1e-6:
+                break
+            # Cuts grow to the frames, and copied ones to the key frames, that there are.
+            room_s -= over_s
     if not cuts:
         raise ValueError(f"{footage}: there is no event that fits into the reel")
     return render_cuts(footage, cuts, path, options=options, clock=clock)
+
+
+def _on_frames(video: CodedVideo, cuts: Sequence[Cut], *, copy: bool) -> list[Cut]:
+    """The cuts as they can be made."""
+    made = []
+    for k, cut in enumerate(cuts):
+        span = (
+            copy_span(video, cut.start_s, cut.end_s, joined=k > 0)[0]
+            if copy
+            else exact_span(video, cut.start_s, cut.end_s)
+        )
+        first_s, end_s = video.seconds(span.first_pts), video.seconds(span.end_pts)
+        made.append(Cut(float(first_s), float(end_s), cut.events))
+    return made
 
 
 def cut_clips(
@@ -269,6 +294,8 @@ def _fade_ticks(before: Span, span: Span, fade: int) -> int:
 def _titles(video: CodedVideo, cut: Cut, span: Span, clock: MatchClock | None) -> Iterator[Title]:
     """A title per event, from where its padding begins until it has been read."""
     first_s, end_s = video.seconds(span.first_pts), video.seconds(span.end_pts)
+    if not cut.events:
+        return
     lead_s = max(Fraction(0), Fraction(cut.events[0].start_s) - first_s)
     starts = [max(first_s, Fraction(e.start_s) - lead_s) for e in cut.events]
     for k, event in enumerate(cut.events):

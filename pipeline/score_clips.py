@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.dataset import load_clips, plain_views
+from touchline.pipeline.dataset import load_clips, plain_view
 from touchline.pipeline.labels import check_labels
 from touchline.pipeline.score import Scorer, batched
 from touchline.pipeline.types import Example, Float32
@@ -55,7 +55,7 @@ def score_clips(
     examples: Sequence[Example],
     options: ClipOptions,
     *,
-    on_clip: Callable[[], None] | None = None,
+    on_clip: Callable[[], None] = lambda: None,
 ) -> ClipScores:
     """The logits of labelled clips; LabelsError for a class the model does not have."""
     check_labels(examples, model.labels)
@@ -69,7 +69,11 @@ def score_clips(
     scorer = Scorer(
         model, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
-    views = (v for clip in loaded.clips for v in plain_views(clip, model.spec, options.views))
+    views = (
+        plain_view(clip, model.spec, view, options.views)
+        for clip in loaded.clips
+        for view in range(options.views)
+    )
     parts = [
         scorer.logits(torch.stack(batch).numpy()).cpu().numpy()
         for batch in batched(views, options.batch_size)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from touchline.pipeline.types import Event
@@ -24,16 +24,7 @@ def split_halves(events: Sequence[Event], *, second_half_s: float) -> Halves:
     """
     _check_kick_off(second_half_s)
     first = [event for event in events if event.peak_s < second_half_s]
-    second = [
-        replace(
-            event,
-            start_s=max(event.start_s - second_half_s, 0.0),
-            end_s=event.end_s - second_half_s,
-            peak_s=event.peak_s - second_half_s,
-        )
-        for event in events
-        if event.peak_s >= second_half_s
-    ]
+    second = [on_half_clock(e, second_half_s) for e in events if e.peak_s >= second_half_s]
     return first, second
 
 
@@ -60,17 +51,28 @@ def _check_kick_off(second_half_s: float) -> None:
         )
 
 
-def results_spotting(halves: Halves, *, match: str) -> str:
-    """The text of results_spotting.json for one match.
+def on_half_clock(event: Event, kickoff_s: float) -> Event:
+    """An event of a file on the clock of the half that kicks off at `kickoff_s` of that file.
+
+    What lies before the kick-off is put at 0.
+    """
+    start_s, end_s, peak_s = (
+        max(time_s - kickoff_s, 0.0) for time_s in (event.start_s, event.end_s, event.peak_s)
+    )
+    return replace(event, start_s=start_s, end_s=end_s, peak_s=peak_s)
+
+
+def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> str:
+    """The text of results_spotting.json for one match: half (1, 2) -> its events.
 
     match: its folder in SoccerNet, such as "england_epl/2014-2015/2015-02-21 - 18-00 Chelsea 1 -
     1 Burnley". Positions are milliseconds from the start of the half; all values are strings, as
     in the challenge's own files.
     """
     rows = []
-    for half, events in enumerate(halves, start=1):
+    for half, events in sorted(halves.items()):
         for event in sorted(events, key=lambda event: event.peak_s):
-            milliseconds = round(event.peak_s * 1000)
+            milliseconds = math.floor(event.peak_s * 1000 + 0.5)
             minutes, seconds = divmod(milliseconds // 1000, 60)
             rows.append(
                 {

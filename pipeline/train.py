@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from touchline.models.backbone import Backbone, stage_table
+from touchline.models.backbone import stage_table
 from touchline.models.catalog import build_backbone
-from touchline.models.checkpoint import TrainedModel, file_digest, save_checkpoint
+from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
+from touchline.models.download import OnProgress
 from touchline.models.errors import FootageError
 from touchline.models.weights import open_weights
+from touchline.pipeline.background import BackgroundPlan, with_background
 from touchline.pipeline.decode import probe_footage
-from touchline.pipeline.finetune import FineTuneResult, Progress, TrainOptions, fine_tune
+from touchline.pipeline.distributed import current_world
+from touchline.pipeline.finetune import (
+    FineTuneResult,
+    KeepState,
+    Progress,
+    TrainOptions,
+    fine_tune,
+)
 from touchline.pipeline.label_checks import find_problems, names_a_side
 from touchline.pipeline.label_source import nearest
 from touchline.pipeline.labels import Split, class_names, read_labels, split_by_group
 from touchline.pipeline.leakage import find_leaks
-from touchline.pipeline.negatives import background_examples, eventless_examples
-from touchline.pipeline.types import BACKGROUND, Example
+from touchline.pipeline.targets import average_precision, mean_average_precision
+from touchline.pipeline.training_plots import can_plot, write_confusion, write_history
+from touchline.pipeline.types import BACKGROUND, Bool, Example, Float32
 from touchline.pipeline.write import write_atomic
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
+SNAPSHOT_FILE = "snapshot.safetensors"
 
 
 @dataclass(frozen=True)
@@ -39,16 +50,20 @@ class TrainJob:
     weights: a file or a name; None starts from random weights.
     freeze: a number of stages, the name of the last frozen stage, or `trunk` for all; None is
     `trunk` with weights and 0 without.
+    unfreeze: pairs (epoch, stage): after so many epochs this stage and those behind it train too.
     val_groups: None chooses whole groups that hold about `val_share` of each class.
     background: eventless footage; all of it is for training.
     background_ratio: where labels have times, so many stretches of unlabelled time per event
     become background examples, background_margin_s away from every label.
+    hard_negatives: an earlier model; half of those stretches are the ones it takes for events.
+    multi_label: classes are independent of each other; labels that overlap are one example.
     """
 
     labels: Path
     backbone: str
     weights: str | None = None
     freeze: str | None = None
+    unfreeze: tuple[tuple[int, str], ...] = ()
     val_groups: tuple[str, ...] | None = None
     val_share: float = 0.2
     exclude_groups: tuple[str, ...] = ()
@@ -56,14 +71,21 @@ class TrainJob:
     background_label: str | None = None
     background_ratio: float = 1.0
     background_margin_s: float = 2.0
+    hard_negatives: Path | None = None
+    multi_label: bool = False
     num_frames: int | None = None
     rate_hz: float | None = None
     size_px: int | None = None
     options: TrainOptions = field(default_factory=TrainOptions)
 
 
-def prepare(job: TrainJob) -> tuple[TrainedModel, Split, TrainJob]:
-    """The untrained model, the split, and the job with `freeze` resolved to a number of stages."""
+def prepare(
+    job: TrainJob, *, device: str = "auto", on_download: OnProgress | None = None
+) -> tuple[TrainedModel, Split, TrainJob]:
+    """The untrained model, the split, and the job with its stages resolved to numbers.
+
+    Events that happen out of the picture are not trained on, but are not background either.
+    """
     examples = read_labels(job.labels)
     if job.background_label is not None:
         examples = name_background(examples, job.background_label)
@@ -74,35 +96,53 @@ def prepare(job: TrainJob) -> tuple[TrainedModel, Split, TrainJob]:
         exclude_groups=job.exclude_groups,
         seed=job.options.seed,
     )
-    labels = class_names(split.train + split.val)
-    torch.manual_seed(job.options.seed)
-    backbone = _backbone(job, len(labels))
-    stages = resolve_freeze(job.freeze, backbone, pretrained=job.weights is not None)
-    backbone.freeze(stages)
-    model = TrainedModel(backbone, job.backbone, labels)
-    split = with_negatives(split, job, model.spec.duration_s)
-    options = replace(job.options, freeze=stages)
-    if options.augmentation and any(names_a_side(label) for label in labels):
+    model, weights_sha256 = _untrained(job, class_names(split.train + split.val), on_download)
+    plan = BackgroundPlan(
+        footage=job.background,
+        ratio=job.background_ratio,
+        margin_s=job.background_margin_s,
+        earlier=None if job.hard_negatives is None else load_checkpoint(job.hard_negatives),
+        seed=job.options.seed,
+    )
+    split = with_background(split, plan, window_s=model.spec.duration_s, device=device)
+    split = replace(
+        split,
+        train=tuple(e for e in split.train if e.visible),
+        val=tuple(e for e in split.val if e.visible),
+    )
+    names = model.backbone.stage_names
+    options = replace(
+        job.options,
+        freeze=resolve_freeze(job.freeze, names, pretrained=job.weights is not None),
+        unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
+    )
+    if options.augmentation and any(names_a_side(label) for label in model.labels):
         options = replace(options, augmentation=replace(options.augmentation, flip=False))
+    model.backbone.freeze(options.freeze)
+    model = replace(model, record={"weights_sha256": weights_sha256})
     return model, split, replace(job, options=options)
 
 
-def _backbone(job: TrainJob, num_classes: int) -> Backbone:
+def _untrained(
+    job: TrainJob, labels: tuple[str, ...], on_download: OnProgress | None
+) -> tuple[TrainedModel, str | None]:
+    """The network with its pretrained trunk and a random classifier, and the weights' SHA-256."""
+    torch.manual_seed(job.options.seed)
     sampling = {"num_frames": job.num_frames, "rate_hz": job.rate_hz, "size_px": job.size_px}
     if job.weights is None:
-        plain = build_backbone(job.backbone, num_classes)
-        spec = plain.spec.with_sampling(**sampling)  # type: ignore[arg-type]
-        return build_backbone(job.backbone, num_classes, spec)
-    weights = open_weights(job.weights, job.backbone)
-    spec = weights.spec.with_sampling(**sampling)  # type: ignore[arg-type]
-    backbone = build_backbone(job.backbone, num_classes, spec)
-    weights.load_into(backbone)
-    return backbone
+        plain = build_backbone(job.backbone, len(labels)).spec
+        spec = plain.with_sampling(**sampling)  # type: ignore[arg-type]
+        backbone, sha256 = build_backbone(job.backbone, len(labels), spec), None
+    else:
+        weights = open_weights(job.weights, job.backbone, on_progress=on_download)
+        spec = weights.spec.with_sampling(**sampling)  # type: ignore[arg-type]
+        backbone, sha256 = build_backbone(job.backbone, len(labels), spec), weights.sha256
+        weights.load_into(backbone)
+    return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label), sha256
 
 
-def resolve_freeze(freeze: str | None, backbone: Backbone, *, pretrained: bool) -> int:
+def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool) -> int:
     """How many stages `freeze` means: a number, `trunk`, or the name of the last frozen stage."""
-    names = backbone.stage_names
     if freeze is None:
         return len(names) if pretrained else 0
     if freeze == "trunk":
@@ -111,12 +151,22 @@ def resolve_freeze(freeze: str | None, backbone: Backbone, *, pretrained: bool) 
         return names.index(freeze) + 1
     if freeze.isdigit() and int(freeze) <= len(names):
         return int(freeze)
-    near = nearest(freeze, names)
     raise ValueError(
         f"freeze is {freeze!r}; it must be 0 to {len(names)}, trunk, or a stage: "
-        + ", ".join(names)
-        + (f"; is {near!r} meant?" if near else "")
+        + _stages(freeze, names)
     )
+
+
+def first_trained(stage: str, names: Sequence[str]) -> int:
+    """How many stages stay frozen when `stage` and those behind it train."""
+    if stage not in names:
+        raise ValueError(f"unfreeze names {stage!r}, which is no stage: " + _stages(stage, names))
+    return names.index(stage)
+
+
+def _stages(name: str, names: Sequence[str]) -> str:
+    near = nearest(name, names)
+    return ", ".join(names) + (f"; is {near!r} meant?" if near else "")
 
 
 def name_background(examples: Sequence[Example], label: str) -> list[Example]:
@@ -129,43 +179,6 @@ def name_background(examples: Sequence[Example], label: str) -> list[Example]:
             + (f"is {near!r} meant?" if near else f"the classes are {', '.join(labels)}")
         )
     return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
-
-
-def with_negatives(split: Split, job: TrainJob, window_s: float) -> Split:
-    """The split with background from the unlabelled time of its footage and from `background`.
-
-    Footage that cannot be read is passed over here: reading its labels' clips reports it.
-    """
-    eventless = [
-        example
-        for path in job.background
-        for example in eventless_examples(path, probe_footage(path).duration_s, window_s=window_s)
-    ]
-    train = (*split.train, *_unlabelled(split.train, job, window_s), *eventless)
-    # Validation can measure background only where training teaches it.
-    taught = any(example.label == BACKGROUND for example in train)
-    val = _unlabelled(split.val, job, window_s) if taught else []
-    return replace(split, train=train, val=(*split.val, *val))
-
-
-def _unlabelled(examples: Sequence[Example], job: TrainJob, window_s: float) -> list[Example]:
-    by_path: dict[Path, list[Example]] = defaultdict(list)
-    for example in examples:
-        by_path[example.path].append(example)
-    negatives = []
-    for path, mine in by_path.items():
-        if any(example.start_s is None for example in mine):
-            continue
-        with contextlib.suppress(FootageError):
-            negatives += background_examples(
-                mine,
-                probe_footage(path).duration_s,
-                window_s=window_s,
-                margin_s=job.background_margin_s,
-                ratio=job.background_ratio,
-                seed=job.options.seed,
-            )
-    return negatives
 
 
 def label_warnings(split: Split, *, max_clip_s: float | None) -> list[str]:
@@ -190,18 +203,49 @@ def run_training(
     out: Path,
     *,
     device: str = "auto",
+    cache: Path | None = None,
+    resume: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> tuple[FineTuneResult, dict[str, Any]]:
-    """Train, then write OUT/model.safetensors and OUT/metrics.json; the result and the metrics."""
+    """Train, then write the model, its metrics and pictures into OUT; the result and the metrics.
+
+    While it trains OUT holds a snapshot, from which `resume` goes on; ValueError where there is one
+    and `resume` is not asked for. cache: see `fine_tune`. Without matplotlib there are no pictures.
+    """
+    keep = KeepState(out / SNAPSHOT_FILE, resume=resume)
+    if keep.path.exists() and not resume:
+        raise ValueError(
+            f"{out} holds an unfinished run: go on with --resume, or delete {SNAPSHOT_FILE} there"
+        )
     result = fine_tune(
-        model, split.train, split.val, job.options, device=device, on_progress=on_progress
+        model,
+        split.train,
+        split.val,
+        job.options,
+        device=device,
+        cache=cache,
+        keep=keep,
+        on_progress=on_progress,
+        on_epoch=on_epoch,
     )
     metrics = metrics_record(result, split, job)
+    if current_world().is_first:
+        _write_run(result, metrics, out)
+        keep.path.unlink(missing_ok=True)
+    return result, metrics
+
+
+def _write_run(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     record = {k: metrics[k] for k in ("job", "groups", "figures", "seconds")}
     save_checkpoint(out / MODEL_FILE, replace(result.model, record=record))
     write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
-    return result, metrics
+    if can_plot():
+        write_history(result.history, result.best_epoch, out / "curves.png")
+        if metrics["figures"] and "confusion_matrix" in metrics["figures"]:
+            matrix = metrics["figures"]["confusion_matrix"]
+            write_confusion(matrix, result.model.labels, out / "confusion.png")
 
 
 def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[str, Any]:
@@ -209,7 +253,8 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
     job_record = asdict(job) | {
         "labels": str(job.labels),
         "background": [str(p) for p in job.background],
-        "weights_sha256": _digest(job.weights),
+        "hard_negatives": None if job.hard_negatives is None else str(job.hard_negatives),
+        "weights_sha256": result.model.record.get("weights_sha256"),
     }
     groups = {
         part: sorted({e.group for e in getattr(split, part)})
@@ -222,39 +267,62 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         "classes": list(result.model.labels),
         "figures": clip_figures(result),
         "history": result.history,
+        "best_epoch": result.best_epoch,
+        "stopped": result.stopped,
+        "skipped_steps": result.skipped_steps,
         "stages": [dict(row) for row in stage_table(result.model.backbone)],
         "problems": result.problems,
         "seconds": result.seconds,
     }
 
 
-def _digest(weights: str | None) -> str | None:
-    return file_digest(Path(weights)) if weights and Path(weights).is_file() else None
-
-
 def clip_figures(result: FineTuneResult) -> dict[str, Any] | None:
-    """Accuracy, per-class figures and the confusion matrix (rows: truth) on validation clips."""
-    truth, labels = result.val_truth, result.model.labels
-    if not len(truth):
+    """Figures on validation clips, in all and per class; the confusion matrix has rows of truth.
+
+    For independent classes average precision, and recall and precision at probability 0.5.
+    """
+    if not len(result.val_truth):
         return None
+    labels = result.model.labels
+    if result.model.multi_label:
+        return _independent_figures(result.val_probs, result.val_truth > 0, labels)
     guess = result.val_probs.argmax(axis=1)
     matrix = np.zeros((len(labels), len(labels)), dtype=int)
-    np.add.at(matrix, (truth, guess), 1)
-    right = np.diag(matrix)
-    per_class = {
-        label: {
-            "clips": int(matrix[k].sum()),
-            "recall": _ratio(right[k], matrix[k].sum()),
-            "precision": _ratio(right[k], matrix[:, k].sum()),
-        }
-        for k, label in enumerate(labels)
-    }
+    np.add.at(matrix, (result.val_truth, guess), 1)
+    right, actual, given = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    per_class = _per_class(labels, right, actual, given)
     recalls = [c["recall"] for c in per_class.values() if c["recall"] is not None]
     return {
-        "accuracy": float(right.sum() / len(truth)),
+        "accuracy": float(right.sum() / len(guess)),
         "balanced_accuracy": float(np.mean(recalls)),
         "per_class": per_class,
         "confusion_matrix": matrix.tolist(),
+    }
+
+
+def _independent_figures(probs: Float32, truth: Bool, labels: Sequence[str]) -> dict[str, Any]:
+    given = probs >= 0.5
+    per_class = _per_class(labels, (truth & given).sum(0), truth.sum(0), given.sum(0))
+    for k, label in enumerate(labels):
+        known = truth[:, k].any()
+        per_class[label]["ap"] = average_precision(probs[:, k], truth[:, k]) if known else None
+    targets = truth.astype(np.float32)
+    return {"map": mean_average_precision(probs, targets), "per_class": per_class}
+
+
+def _per_class(
+    labels: Sequence[str],
+    right: npt.NDArray[np.int64],
+    actual: npt.NDArray[np.int64],
+    given: npt.NDArray[np.int64],
+) -> dict[str, dict[str, Any]]:
+    return {
+        label: {
+            "clips": int(actual[k]),
+            "recall": _ratio(right[k], actual[k]),
+            "precision": _ratio(right[k], given[k]),
+        }
+        for k, label in enumerate(labels)
     }
 
 

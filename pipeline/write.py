@@ -116,12 +116,17 @@ def write_result(
     before anything is written, for an unknown format or one that cannot hold this result.
     """
     names = list(formats)
-    for name in names:
-        if name not in WRITERS:
-            raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
+    check_formats(names)
     sheet = result_sheet(result, folder, rate=rate, clock=clock)
     texts = [(WRITERS[name].file_name, WRITERS[name].text(sheet)) for name in names]
     return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """ValueError for a name that is no output format."""
+    for name in names:
+        if name not in WRITERS:
+            raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
 
 
 def events_json(result: MatchResult, folder: str | os.PathLike[str]) -> str:
@@ -188,7 +193,8 @@ def _read_health(source: Path, document: Any) -> FootageHealth | None:
         return None
     try:
         fields = dict(document)
-        fields["damaged_s"] = tuple((float(a), float(b)) for a, b in fields.get("damaged_s", ()))
+        for spans in ("damaged_s", "gaps_s"):
+            fields[spans] = tuple((float(a), float(b)) for a, b in fields.get(spans, ()))
         fields["warnings"] = tuple(fields.get("warnings", ()))
         return FootageHealth(**fields)
     except (TypeError, ValueError) as error:

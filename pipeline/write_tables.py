@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 import os
 import xml.etree.ElementTree as ElementTree
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from touchline.pipeline.sheet import Sheet, one_line
+from touchline.pipeline.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.timing import timecode
 from touchline.pipeline.types import Event
 
@@ -106,25 +106,14 @@ def soccernet_text(sheet: Sheet) -> str:
     Positions are of the peak: from the half's kick-off where kick-offs are known, else file time
     in half 1. What is before the first kick-off stands at 0.
     """
-    predictions = []
+    halves: dict[int, list[Event]] = {}
     for event, _ in sheet.candidates:
         half, kickoff_s = 1, 0.0
         if sheet.clock is not None:
             half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)
             kickoff_s = sheet.clock.kickoff_s[half]
-        position_ms = max(0, math.floor((event.peak_s - kickoff_s) * 1000 + 0.5))
-        minutes, seconds = divmod(position_ms // 1000, 60)
-        predictions.append(
-            {
-                "gameTime": f"{half} - {minutes:02d}:{seconds:02d}",
-                "label": event.label,
-                "position": str(position_ms),
-                "half": str(half),
-                "confidence": f"{event.score:.6f}",
-            }
-        )
-    document = {"UrlLocal": one_line(sheet.result.path.parent.name), "predictions": predictions}
-    return json.dumps(document, indent=1) + "\n"
+        halves.setdefault(half, []).append(on_half_clock(event, kickoff_s))
+    return results_spotting(halves, match=one_line(sheet.result.path.parent.name))
 
 
 def activitynet_text(sheet: Sheet) -> str:

@@ -53,10 +53,12 @@ def write_footage(
     pix_fmt: str = "yuv420p",
     metadata: dict[str, str] | None = None,
     times: list[Fraction] | None = None,
+    rotation: int = 0,
 ) -> Path:
     """A file whose frame k shows k; a beep begins at every `beep_every_s` (None: no sound).
 
-    times: when each frame is shown, for variable rates; else k / rate.
+    times: when each frame is shown, for variable rates; else k / rate. rotation: degrees that a
+    player turns the pictures by, counter-clockwise.
     """
     rate = Fraction(rate)
     times = times or [k / rate for k in range(round(seconds * rate))]
@@ -64,7 +66,9 @@ def write_footage(
         video = output.add_stream(codec, rate=rate, options=options or {"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = width, height, pix_fmt
         video.codec_context.gop_size = gop
-        if codec == "libx264":
+        if rotation:
+            video.set_display_rotation(rotation)
+        if codec in ("libx264", "libx265"):
             video.codec_context.time_base = Fraction(1, 90_000)
         if metadata:
             output.metadata.update(metadata)

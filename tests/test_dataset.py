@@ -10,14 +10,14 @@ import torch
 from train_material import SPEC, grey_ramp, write_footage
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.dataset import (
+from touchline.pipeline.augment import (
     Augmentation,
-    LabelledClip,
     augmented_view,
-    load_clip,
-    load_clips,
-    plain_views,
+    jitter_colours,
+    mix_up,
+    view_rng,
 )
+from touchline.pipeline.dataset import LabelledClip, load_clip, load_clips, plain_view
 from touchline.pipeline.types import Example
 
 
@@ -72,6 +72,24 @@ def test_windows_of_a_long_example_stay_inside_it(ramp: Path) -> None:
     assert clip.even_starts(3) == [clip.first, clip.first + 2, clip.last]
 
 
+def test_uniform_sampling_spreads_frames_over_the_whole_example(ramp: Path) -> None:
+    # 12 frames in four parts of three: the middle of each, or its first, or its last.
+    clip = load_clip(example(ramp), SPEC)
+
+    def shown(place: float) -> list[int]:
+        return [int(f[0, 0, 0]) for f in clip.spread(4, np.full(4, place))]
+
+    assert shown(0.5) == [10, 40, 70, 100]
+    assert shown(0.0) == [0, 30, 60, 90]
+    assert shown(0.99) == [20, 50, 80, 110]
+    view = plain_view(clip, SPEC, 0, 1, sampling="uniform")
+    assert view[:, 0, 0, 0].tolist() == [10, 40, 70, 100]
+    rng = np.random.default_rng(0)
+    plain = Augmentation(1.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
+    random = augmented_view(clip, SPEC, plain, rng, sampling="uniform")[:, 0, 0, 0].tolist()
+    assert [grey // 30 for grey in random] == [0, 1, 2, 3]
+
+
 def test_no_more_of_a_clip_is_used_than_asked(ramp: Path) -> None:
     for labelled in (example(ramp), example(ramp, 0.0, 3.0)):
         clip = load_clip(labelled, SPEC, max_clip_s=2.0)
@@ -83,7 +101,7 @@ def test_plain_views_are_the_centre_square(tmp_path: Path) -> None:
     for picture in pictures:
         picture[:, 4:20] = 200
     write_footage(tmp_path / "wide.mkv", pictures)
-    (view,) = plain_views(load_clip(example(tmp_path / "wide.mkv"), SPEC), SPEC, 1)
+    view = plain_view(load_clip(example(tmp_path / "wide.mkv"), SPEC), SPEC, 0, 1)
     assert view.shape == (4, 3, 16, 16)
     assert view.dtype == torch.uint8
     assert bool((view == 200).all())
@@ -123,7 +141,7 @@ def test_views_are_mirrored_only_where_flips_are_on(tmp_path: Path) -> None:
         picture[:, 8:] = 200  # bright on the right
     write_footage(tmp_path / "half.mkv", pictures)
     clip = load_clip(example(tmp_path / "half.mkv"), SPEC)
-    plain = {"min_area": 1.0, "brightness": 0.0, "contrast": 0.0}
+    plain = {"min_area": 1.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
 
     def bright_left(augmentation: Augmentation) -> set[bool]:
         made = views(clip, augmentation, 0, 20)
@@ -131,6 +149,50 @@ def test_views_are_mirrored_only_where_flips_are_on(tmp_path: Path) -> None:
 
     assert bright_left(Augmentation(flip=False, **plain)) == {False}
     assert bright_left(Augmentation(flip=True, **plain)) == {False, True}
+
+
+def test_views_depend_on_the_example_and_their_number_alone(ramp: Path) -> None:
+    other = Example(ramp, "goal", "match", 1.0, 2.0)
+    drawn = {
+        view_rng(seed, e, number).random()
+        for seed in (0, 1)
+        for e in (example(ramp), other)
+        for number in (0, 1)
+    }
+    assert len(drawn) == 8
+    elsewhere = Example(Path("/other") / ramp.name, "goal", "another match")
+    assert view_rng(0, elsewhere, 1).random() == view_rng(0, example(ramp), 1).random()
+
+
+def test_saturation_leaves_greys_alone_and_moves_colours() -> None:
+    view = torch.tensor([100.0, 150.0, 50.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    only = Augmentation(brightness=0.0, contrast=0.0, saturation=0.5)
+    grey = 0.299 * 100 + 0.587 * 150 + 0.114 * 50
+    out = jitter_colours(view, only, np.random.default_rng(0))[0, :, 0, 0]
+    spread = (out - grey) / (torch.tensor([100.0, 150.0, 50.0]) - grey)
+    assert spread.tolist() == pytest.approx([spread[0].item()] * 3, rel=1e-4)
+    assert abs(spread[0].item() - 1) > 1e-3
+    even = torch.full((1, 3, 2, 2), 90.0)
+    assert jitter_colours(even, only, np.random.default_rng(0)).flatten().tolist() == pytest.approx(
+        [90.0] * 12
+    )
+
+
+def test_mixup_blends_inputs_and_targets_alike() -> None:
+    x = torch.tensor([[0.0], [10.0]])
+    targets = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    for seed in range(10):
+        mixed, blended = mix_up(x, targets, 1.0, np.random.default_rng(seed))
+        torch.testing.assert_close(mixed[:, 0] / 10, blended[:, 1])
+        assert blended.sum(dim=1).tolist() == pytest.approx([1.0, 1.0])
+    pixels, _ = mix_up(x.to(torch.uint8), targets, 1.0, np.random.default_rng(0))
+    assert pixels.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("change", [{"min_area": 0.0}, {"brightness": 1.0}, {"saturation": -0.1}])
+def test_augmentation_that_makes_no_sense_is_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Augmentation(**change)
 
 
 def test_all_frames_of_a_view_are_varied_alike(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_outputs_hold_all_candidates_and_the_scores(match, tmp_path):
     document = json.loads((folder / "events.json").read_text())
     assert document["model"]["sha256"] == "ab"
     assert document["options"]["hop_s"] == 0.25
-    assert document["footage"]["frame_rate"] == "16"
+    assert document["footage"]["frame_rate"] == "16/1"
     track = load_track(folder / "scores.npz")
     assert track.labels == ("background", "bright")
     assert len((folder / "events.csv").read_text().splitlines()) == 3

@@ -156,7 +156,10 @@ def test_another_range_than_the_one_asked_for_is_not_appended(target: Path) -> N
         else:
             send(handler, CONTENT)
 
-    assert fetch_from(behave, target) == [None, f"bytes={HALF}-", None]
+    with serve(behave) as server:  # no check: most files of the table have no digest
+        fetch(server.url, target, check=lambda part: None, patience=HASTE)
+    assert target.read_bytes() == CONTENT
+    assert server.ranges == [None, f"bytes={HALF}-", None]
 
 
 def test_a_stalled_connection_is_dropped_and_resumed(target: Path) -> None:

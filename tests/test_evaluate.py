@@ -131,6 +131,7 @@ def test_errors_are_told_apart():
         spot(300, 0.6),  # a card
         spot(700, 0.5),  # nothing there
         spot(401, 0.4, label="corner"),  # a goal
+        spot(506, 0.3, label="corner"),  # too far from a goal to be one
     ]
     found = break_down_spots(truth, {"v": guesses}, tolerance_s=2)
     goal = next(row for row in found.per_class if row.label == "goal")
@@ -146,7 +147,7 @@ def test_errors_are_told_apart():
     assert (goal.precision, goal.recall) == (0.2, 0.25)
     assert goal.f1 == pytest.approx(2 / 9)
     corner = next(row for row in found.per_class if row.label == "corner")
-    assert corner.kinds[Kind.CONFUSED] == 1
+    assert (corner.kinds[Kind.CONFUSED], corner.kinds[Kind.FALSE]) == (1, 1)
     (timing,) = found.timing
     assert timing.errors_s.tolist() == [1, 6]
     assert timing.quantiles_s()[0.5] == 3.5

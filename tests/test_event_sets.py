@@ -75,7 +75,7 @@ def test_soccernet_results_pair_with_soccernet_labels(tmp_path):
     results, truth = tmp_path / "results" / match, tmp_path / "labels" / match
     results.mkdir(parents=True)
     truth.mkdir(parents=True)
-    halves = ([Event("Goal", 60, 60, 60, 0.75)], [Event("Goal", 90, 90, 90, 0.5)])
+    halves = {1: [Event("Goal", 60, 60, 60, 0.75)], 2: [Event("Goal", 90, 90, 90, 0.5)]}
     (results / "results_spotting.json").write_text(results_spotting(halves, match=match))
     rows = [
         {"gameTime": "1 - 01:00", "label": "Goal", "position": "60000", "visibility": "visible"},

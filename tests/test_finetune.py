@@ -13,21 +13,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from train_material import TinyBackbone, made_examples, tiny_model
+from train_material import TinyBackbone, TinyHead, made_examples, tiny_model
 
+from touchline.models.backbone import Backbone
 from touchline.models.errors import FootageError
 from touchline.pipeline import finetune
 from touchline.pipeline.finetune import (
     Progress,
     TrainOptions,
-    class_weights,
-    classification_loss,
     fine_tune,
-    make_optimizer,
-    schedule,
-    score_examples,
-    val_figures,
 )
+from touchline.pipeline.optimize import Average, make_optimizer
+from touchline.pipeline.score_clips import ClipOptions, clip_probs, score_clips
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -78,22 +75,36 @@ def test_stages_of_a_network_of_several_paths_stay_frozen_too(
 def test_the_optimizer_holds_nothing_of_what_is_frozen() -> None:
     backbone = tiny_model().backbone
     backbone.freeze(2)
-    optimizer = make_optimizer(backbone, QUICK)
+    optimizer = make_optimizer(backbone, lr=1e-3)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     trained = [*backbone.stages["third"].parameters(), *backbone.head.parameters()]
     assert held == {id(p) for p in trained}
 
 
-def test_stages_learn_slower_than_the_head_and_biases_do_not_decay() -> None:
-    options = replace(QUICK, lr=1e-2, trunk_lr_scale=0.1, weight_decay=0.5)
-    groups = make_optimizer(tiny_model().backbone, options).param_groups
-    seen = [(g["peak_lr"], g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups]
-    assert seen == [
-        (pytest.approx(1e-3), 0.5, {5}),
-        (pytest.approx(1e-3), 0.0, {1}),
-        (1e-2, 0.5, {2}),
-        (1e-2, 0.0, {1}),
-    ]
+def test_earlier_stages_learn_slower_and_biases_do_not_decay() -> None:
+    backbone = tiny_model().backbone
+    optimizer = make_optimizer(
+        backbone, lr=1e-2, trunk_lr_scale=0.1, stage_lr_decay=0.5, weight_decay=0.5
+    )
+    names = {p: name for name, p in backbone.named_parameters()}
+    seen = {
+        names[p]: (group["peak_lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    assert seen == {
+        "head.linear.weight": (1e-2, 0.5),
+        "head.linear.bias": (1e-2, 0.0),
+        "stages.third.0.weight": (pytest.approx(1e-3), 0.5),
+        "stages.third.1.weight": (pytest.approx(1e-3), 0.0),
+        "stages.third.1.bias": (pytest.approx(1e-3), 0.0),
+        "stages.second.0.weight": (pytest.approx(5e-4), 0.5),
+        "stages.second.1.weight": (pytest.approx(5e-4), 0.0),
+        "stages.second.1.bias": (pytest.approx(5e-4), 0.0),
+        "stages.first.0.weight": (pytest.approx(2.5e-4), 0.5),
+        "stages.first.1.weight": (pytest.approx(2.5e-4), 0.0),
+        "stages.first.1.bias": (pytest.approx(2.5e-4), 0.0),
+    }
 
 
 def test_colours_are_learnt(examples: list[Example]) -> None:
@@ -112,11 +123,11 @@ def test_the_epoch_of_the_best_validation_is_kept(
     weights = []
     model = tiny_model()
 
-    def judged(*_: object) -> dict[str, float]:
+    def judged(*_: object, **__: object) -> dict[str, float]:
         weights.append(model.backbone.head.linear.weight.detach().clone())  # type: ignore[union-attr]
         return {
             "val_accuracy": 0.0,
-            "val_balanced_accuracy": next(figures),
+            "val_score": next(figures),
             "val_loss": next(losses),
         }
 
@@ -148,7 +159,9 @@ def test_a_budget_ends_training_and_its_schedule(
 
 def test_the_same_seed_gives_the_same_model(examples: list[Example]) -> None:
     def head(seed: int) -> torch.Tensor:
-        result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, seed=seed))
+        model = tiny_model()
+        torch.seed()  # what was drawn before does not matter
+        result = fine_tune(model, *parts(examples), replace(QUICK, seed=seed))
         weight = result.model.backbone.head.linear.weight  # type: ignore[union-attr]
         assert isinstance(weight, torch.Tensor)
         return weight
@@ -168,55 +181,6 @@ def test_background_nobody_taught_has_probability_zero(examples: list[Example]) 
     assert untaught.val_probs.sum(axis=1) == pytest.approx(1.0)
 
 
-def test_class_weights_undo_imbalance() -> None:
-    # Three of class 1, one of class 2, none of 0 and 3: both classes weigh 2 in all.
-    weights = class_weights(np.array([1, 1, 1, 2]), 4)
-    assert weights.tolist() == pytest.approx([0.0, 2 / 3, 2.0, 0.0])
-
-
-def test_the_loss_is_weighted_cross_entropy() -> None:
-    logits = torch.tensor([[0.0, math.log(3.0)], [0.0, 0.0]])  # p = 1/4, 3/4 and 1/2, 1/2
-    truth = torch.tensor([1, 0])
-    loss = classification_loss(
-        logits, truth, weights=torch.tensor([3.0, 1.0]), has_background=True, smoothing=0.0
-    )
-    assert loss.item() == pytest.approx((1 * math.log(4 / 3) + 3 * math.log(2)) / 4)
-
-
-def test_the_loss_leaves_out_a_background_nobody_taught() -> None:
-    truth = torch.tensor([1, 2])
-    rest = torch.tensor([[1.0, 2.0], [0.5, -1.0]])
-    losses = [
-        classification_loss(
-            torch.cat([torch.full((2, 1), logit), rest], dim=1),
-            truth,
-            weights=torch.ones(3),
-            has_background=False,
-            smoothing=0.1,
-        ).item()
-        for logit in (-50.0, 0.0, 50.0)
-    ]
-    assert losses[0] == losses[1] == losses[2]
-    assert losses[0] == pytest.approx(
-        nn.functional.cross_entropy(rest, truth - 1, label_smoothing=0.1).item()
-    )
-
-
-def test_the_learning_rate_warms_up_and_falls_by_a_cosine() -> None:
-    at = [schedule(done, 0.1) for done in (0.05, 0.1, 0.55, 1.0)]
-    assert at == pytest.approx([0.5, 1.0, 0.5, 0.0])
-    assert schedule(0.0, 0.1) > 0
-
-
-def test_validation_figures_by_hand() -> None:
-    probs = np.array([[0.1, 0.8, 0.1], [0.2, 0.5, 0.3], [0.1, 0.6, 0.3]], np.float32)
-    # Class 1: both right; class 2: its only clip is wrong.
-    figures = val_figures(probs, np.array([1, 1, 2]))
-    assert figures["val_accuracy"] == pytest.approx(2 / 3)
-    assert figures["val_balanced_accuracy"] == pytest.approx(0.5)
-    assert figures["val_loss"] == pytest.approx(-math.log(0.8 * 0.5 * 0.3) / 3, rel=1e-6)
-
-
 def test_unreadable_clips_are_reported_or_stop_the_run(
     examples: list[Example], tmp_path: Path
 ) -> None:
@@ -231,12 +195,10 @@ def test_unreadable_clips_are_reported_or_stop_the_run(
 
 def test_scoring_again_gives_the_validation_scores(examples: list[Example]) -> None:
     train, val = parts(examples)
-    options = replace(QUICK, freeze=2, val_views=3)
-    result = fine_tune(tiny_model(), train, val, options)
-    probs, labels, problems = score_examples(result.model, val, options)
-    assert labels == [e.label for e in val]
-    assert problems == []
-    np.testing.assert_allclose(probs, result.val_probs, atol=1e-6)
+    result = fine_tune(tiny_model(), train, val, replace(QUICK, freeze=2, val_views=3))
+    scores = score_clips(result.model, val, ClipOptions(views=3))
+    np.testing.assert_array_equal(scores.truth, result.val_truth)
+    np.testing.assert_allclose(clip_probs(result.model, scores), result.val_probs, atol=1e-6)
 
 
 def test_progress_goes_through_its_phases(examples: list[Example]) -> None:
@@ -246,3 +208,174 @@ def test_progress_goes_through_its_phases(examples: list[Example]) -> None:
     assert phases == ["reading clips", "frozen features", "training"]
     assert [n.done for n in seen if n.phase == "training"] == [1, 2, 3]
     assert all(news.done <= news.total for news in seen)
+
+
+def moved(after: Backbone, before: dict[str, torch.Tensor]) -> list[str]:
+    return [
+        name
+        for name, stage in after.stages.items()
+        if any(not torch.equal(v, before[f"{name}.{k}"]) for k, v in stage.state_dict().items())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"), [(1, []), (2, ["third"]), (3, ["second", "third"])]
+)
+def test_stages_move_from_the_epoch_on_in_which_they_are_freed(
+    examples: list[Example], epochs: int, expected: list[str]
+) -> None:
+    model = tiny_model()
+    before = copy.deepcopy(model.backbone.stages.state_dict())
+    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (2, 1)), epochs=epochs)
+    after = fine_tune(model, examples, [], options).model.backbone
+    assert moved(after, before) == expected
+    assert after.num_frozen == 4 - epochs
+
+
+@pytest.mark.parametrize("unfreeze", [((1, 3),), ((1, 1), (2, 2)), ((1, 1), (2, 1))])
+def test_unfreezing_must_free_something(unfreeze: tuple[tuple[int, int], ...]) -> None:
+    with pytest.raises(ValueError, match="each must leave fewer"):
+        replace(QUICK, freeze=3, unfreeze=unfreeze)
+
+
+def test_accumulated_batches_are_one_large_batch(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Dropout is drawn per batch and BatchNorm's statistics are; without them nothing differs.
+    monkeypatch.setattr(nn.Dropout, "forward", lambda self, x: x)
+    options = replace(QUICK, freeze=3, epochs=4, lr=1e-2)
+    states = [
+        fine_tune(tiny_model(), *parts(examples), replace(options, **split)).model.backbone
+        for split in (
+            {"batch_size": 6, "accumulate": 1},
+            {"batch_size": 2, "accumulate": 3},
+            {"batch_size": 3, "accumulate": 1},
+        )
+    ]
+    large, accumulated, small = (s.head.linear.weight for s in states)  # type: ignore[union-attr]
+    torch.testing.assert_close(accumulated, large)
+    assert not torch.allclose(small, large, rtol=1e-3)
+
+
+def test_steps_that_are_not_finite_are_skipped(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, {1, 2})
+    result = fine_tune(tiny_model(), *parts(examples), QUICK)
+    assert result.skipped_steps == 2
+    assert result.stopped == "epochs"
+    state = result.model.backbone.state_dict()
+    assert all(bool(torch.isfinite(v.float()).all()) for v in state.values())
+
+
+def test_too_many_of_them_end_training_with_the_last_good_epoch(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Three steps per epoch: all is well in epochs 1 and 2, and never again.
+    poison(monkeypatch, set(range(6, 1000)))
+    result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=50, max_skipped=4))
+    assert result.stopped == "diverged"
+    assert result.skipped_steps == 5
+    assert result.best_epoch <= 2
+    assert all(math.isfinite(row.get("loss", 0.0)) for row in result.history)
+    assert all(bool(torch.isfinite(p).all()) for p in result.model.backbone.parameters())
+    assert np.isfinite(result.val_probs).all()
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Make what the third stage gives infinite in these steps, counted from 0."""
+    taken = 0
+    forward = TinyHead.forward
+
+    def poisoned(self: TinyHead, features: torch.Tensor) -> torch.Tensor:
+        nonlocal taken
+        if not self.training:
+            return forward(self, features)
+        taken += 1
+        return forward(self, features * torch.inf if taken - 1 in steps else features)
+
+    monkeypatch.setattr(TinyHead, "forward", poisoned)
+
+
+def test_training_stops_when_nothing_gets_better(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = iter([0.5, 0.9, 0.8, 0.7, 0.95])
+    monkeypatch.setattr(
+        finetune, "val_figures", lambda *_, **__: {"val_score": next(figures), "val_loss": 1.0}
+    )
+    result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=9, patience=2))
+    assert result.stopped == "patience"
+    assert len(result.history) == 4
+    assert result.best_epoch == 2
+
+
+@pytest.mark.parametrize("val", [True, False])
+def test_what_is_kept_is_the_average_where_there_is_one(
+    examples: list[Example], val: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    averages = []
+    applied = Average.applied
+
+    def watched(self: Average, backbone: Backbone) -> object:
+        averages.append({k: v.clone() for k, v in self.state.items()})
+        return applied(self, backbone)
+
+    monkeypatch.setattr(Average, "applied", watched)
+    train, held_out = parts(examples)
+    options = replace(QUICK, ema=0.5, lr=1e-2, epochs=1)
+    result = fine_tune(tiny_model(), train, held_out if val else [], options)
+    if val:
+        assert all(
+            torch.equal(v, averages[0][k]) for k, v in result.model.backbone.state_dict().items()
+        )
+    plain = fine_tune(tiny_model(), train, [], replace(options, ema=0.0)).model.backbone
+    kept = result.model.backbone.head.linear.weight  # type: ignore[union-attr]
+    assert not torch.equal(kept, plain.head.linear.weight)  # type: ignore[union-attr]
+
+
+def test_independent_classes_can_be_true_together(tmp_path: Path) -> None:
+    # Every clip is "clip"; the red ones are "red" as well.
+    examples = made_examples(tmp_path, ("blue", "red"), 4)
+    both = [replace(e, label="clip") for e in examples] + [e for e in examples if e.label == "red"]
+    val = [e for e in both if e.group == "match_3"]
+    model = replace(tiny_model(("background", "clip", "red")), multi_label=True)
+    options = replace(QUICK, epochs=60, lr=3e-2, batch_size=6)
+    result = fine_tune(model, [e for e in both if e not in val], val, options)
+    assert result.val_truth.tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert result.history[result.best_epoch - 1]["val_map"] == 1.0
+    assert (result.val_probs[:, 1] > 0.5).all()
+    assert result.val_probs[1, 2] > result.val_probs[0, 2]
+    assert (result.val_probs[:, 0] == 0).all()
+
+
+@pytest.mark.parametrize("batchnorm", ["train", "keep"])
+def test_statistics_of_trained_stages_follow_the_batches_or_stay(
+    examples: list[Example], batchnorm: str
+) -> None:
+    model = tiny_model()
+    options = replace(QUICK, batchnorm=batchnorm, lr=1e-2)
+    after = fine_tune(model, *parts(examples), options).model.backbone
+    for stage in after.stages.values():
+        assert isinstance(stage[1], nn.BatchNorm3d)
+        assert torch.equal(stage[1].running_var, torch.ones_like(stage[1].running_var)) == (
+            batchnorm == "keep"
+        )
+        assert not torch.equal(stage[1].weight, torch.ones_like(stage[1].weight))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"sampling": "sparse"}, "sampling is 'sparse'; it must be one of dense, uniform"),
+        ({"balance": "weight"}, "balance is 'weight'"),
+        ({"ema": 1.0}, "ema is 1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    examples: list[Example], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        fine_tune(tiny_model(), examples, [], replace(QUICK, **change))  # type: ignore[arg-type]

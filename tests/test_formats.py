@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 import pytest
 
+from touchline.pipeline.labels import read_labels
 from touchline.pipeline.timing import FrameRate, MatchClock, parse_rate
 from touchline.pipeline.types import Event, FootageHealth, MatchResult
 from touchline.pipeline.write import WRITERS, read_events_json, result_sheet, write_result
@@ -252,6 +253,23 @@ def test_what_is_written_is_read_back_within_half_a_frame(
         else:
             assert start_s == pytest.approx(event.start_s, abs=half_a_frame)
             assert end_s == pytest.approx(event.end_s, abs=half_a_frame)
+
+
+@pytest.mark.parametrize("name", ["csv", "soccernet", "activitynet", "cvat", "labelstudio"])
+def test_our_own_label_readers_read_what_is_written_as_labels(tmp_path: Path, name: str) -> None:
+    result = match(tmp_path)
+    (path,) = write_result(result, tmp_path / "out", formats=[name])
+    if name == "labelstudio":
+        # Predictions become labels when somebody accepts them in Label Studio.
+        path.write_text(path.read_text().replace('"predictions"', '"annotations"'))
+    examples = read_labels(path, rate_hz=25.0)
+    events = [example.event() for example in examples if example.label != BELOW.label]
+    assert [event.label for event in events] == [event.label for event in EVENTS]
+    for read, written in zip(events, EVENTS, strict=True):
+        assert read.peak_s == pytest.approx(written.peak_s, abs=3.0)
+        if name != "soccernet":
+            assert read.start_s == pytest.approx(written.start_s, abs=0.0201)
+            assert read.end_s == pytest.approx(written.end_s, abs=0.0201)
 
 
 def test_the_edl_of_drop_frame_footage_by_hand(tmp_path: Path) -> None:

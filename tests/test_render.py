@@ -4,6 +4,8 @@ Frame k of the footage shows k, and a beep begins at every full second, so that 
 back from what was cut.
 """
 
+import math
+import time
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
@@ -15,7 +17,9 @@ import pytest
 from drawn_footage import frame_number, read_beeps, read_video, write_footage
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.coded import parameter_sets
 from touchline.pipeline.cuts import Cut
+from touchline.pipeline.decode import decode
 from touchline.pipeline.render import RenderOptions, clip_name, cut_clips, cut_reel, render_cuts
 from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import Event
@@ -90,6 +94,20 @@ def test_an_exact_reel_has_the_frames_asked_for_and_encodes_only_the_edges(
     assert reel.note == ""
 
 
+def test_copied_and_encoded_parts_have_parameter_sets_of_their_own(
+    match: Path, tmp_path: Path
+) -> None:
+    reel = render_cuts(match, [Cut(1.2, 4.0, ())], tmp_path / "clip.mp4")
+    with av.open(str(match)) as container:
+        _, ours = parameter_sets(container.streams.video[0].codec_context.extradata)
+    with av.open(str(reel.path)) as container:
+        sets, numbers = parameter_sets(container.streams.video[0].codec_context.extradata)
+    # Two sequence and two picture parameter sets, the footage's numbers and another.
+    assert [unit[0] & 31 for unit in sets] == [7, 7, 8, 8]
+    assert ours < numbers
+    assert len(numbers) == 2
+
+
 def test_a_copied_reel_begins_at_key_frames_and_encodes_nothing(
     match: Path, tmp_path: Path
 ) -> None:
@@ -100,6 +118,21 @@ def test_a_copied_reel_begins_at_key_frames_and_encodes_nothing(
     for cut, end_s in zip(reel.cuts, (5.1, 12.0, 17.0), strict=True):
         assert end_s <= cut.end_s + 1e-9 <= end_s + 5 / 25 + 1e-9
     check(reel.path, match, reel.cuts, sound_s=PACKET_S)
+
+
+def test_a_copied_reel_stays_within_its_time_and_shows_nothing_twice(
+    match: Path, tmp_path: Path
+) -> None:
+    # Key frames lie on full seconds: 2.2 to 5.1 becomes 2.0 to about 5.1, 5.4 begins at 5.0.
+    near = Event("card", 6.5, 7.0, 6.8, 0.5)
+    options = RenderOptions(before_s=1.1, after_s=1.0, mode="copy")
+    reel = cut_reel(match, (GOAL, near), tmp_path / "a.mp4", options=options)
+    assert len(reel.cuts) == 1
+    assert read_video(reel.path)[1] == numbers_of(match, reel.cuts)
+    # Uncopied the three would last 9.9 s; copied they are longer.
+    reel = cut_reel(match, EVENTS, tmp_path / "b.mp4", options=options, max_s=10.0)
+    assert reel.duration_s <= 10.0
+    assert [event for cut in reel.cuts for event in cut.events] == [GOAL, CARD]
 
 
 def test_an_encoded_reel_shows_the_same_frames_as_an_exact_one(match: Path, tmp_path: Path) -> None:
@@ -238,6 +271,14 @@ def test_titles_are_burnt_in_and_only_they_are_encoded(match: Path, tmp_path: Pa
     assert max(changed[130:]) < 1
 
 
+def test_a_cut_without_events_has_no_title_and_no_chapter_name(match: Path, tmp_path: Path) -> None:
+    cut = Cut(2.0, 4.0, ())
+    reel = render_cuts(match, [cut], tmp_path / "a.mp4", options=RenderOptions(titles=True))
+    assert reel.num_encoded <= 3
+    with av.open(str(reel.path)) as container:
+        assert [c["metadata"].get("title", "") for c in container.chapters()] == [""]
+
+
 def test_clips_are_one_file_per_event_in_time_order(match: Path, tmp_path: Path) -> None:
     options = RenderOptions(before_s=0.5, after_s=0.5)
     clips = list(cut_clips(match, (CORNER, GOAL), tmp_path / "clips", options=options))
@@ -287,6 +328,102 @@ def test_a_smaller_reel_is_encoded_with_even_sides(match: Path, tmp_path: Path) 
         video = container.streams.video[0]
         assert (video.width, video.height) == (118, 70)
     assert reel.note == "the size is changed"
+
+
+def test_rotated_footage_is_made_upright_or_copied_with_its_rotation(tmp_path: Path) -> None:
+    path = write_footage(tmp_path / "phone.mp4", seconds=4, rotation=90)
+    cut = Cut(1.0, 2.0, ())
+    reel = render_cuts(path, [cut], tmp_path / "a.mp4", options=RenderOptions(encoder="libx264"))
+    assert reel.note == "the footage is rotated"
+    upright = next(decode(path, rate_hz=None, size_px=None, start_s=1.0)).pixels[0]
+    with av.open(str(reel.path)) as container:
+        frame = next(container.decode(video=0))
+        assert (frame.width, frame.height, frame.rotation) == (96, 160, 0)
+        shown = frame.to_ndarray(format="rgb24").transpose(2, 0, 1)
+    assert np.abs(shown.astype(int) - upright).mean() < 8
+    copy = render_cuts(path, [cut], tmp_path / "b.mp4", options=RenderOptions(mode="copy"))
+    with av.open(str(copy.path)) as container:
+        assert next(container.decode(video=0)).rotation == 90
+
+
+def test_interlaced_footage_is_made_progressive(tmp_path: Path) -> None:
+    options = {"preset": "veryfast", "x264-params": "tff=1", "flags": "+ildct+ilme"}
+    path = write_footage(tmp_path / "broadcast.mp4", seconds=4, options=options)
+    reel = render_cuts(
+        path, [Cut(1.0, 2.0, ())], tmp_path / "a.mp4", options=RenderOptions(encoder="libx264")
+    )
+    assert reel.note == "the footage is interlaced"
+    with av.open(str(reel.path)) as container:
+        assert not any(frame.interlaced_frame for frame in container.decode(video=0))
+    assert read_video(reel.path)[1] == list(range(25, 50))
+
+
+def test_copied_hevc_is_named_as_apple_wants_it(tmp_path: Path) -> None:
+    options = {"preset": "ultrafast", "x265-params": "log-level=none"}
+    path = write_footage(tmp_path / "match.mkv", seconds=4, codec="libx265", options=options)
+    reel = render_cuts(
+        path, [Cut(1.2, 2.0, ())], tmp_path / "a.mp4", options=RenderOptions(mode="copy")
+    )
+    with av.open(str(reel.path)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+    assert read_video(reel.path)[1] == numbers_of(path, reel.cuts)
+
+
+@pytest.mark.slow
+def test_copying_a_reel_is_twenty_times_faster_than_encoding_it(tmp_path: Path) -> None:
+    """20 events of a 10-minute 1080p match: 30 s of made pictures, repeated."""
+    half_minute = write_footage(
+        tmp_path / "part.mp4", seconds=30, width=1920, height=1080, gop=50,
+        options={"preset": "ultrafast", "crf": "30"},
+    )  # fmt: skip
+    path = repeated(half_minute, tmp_path / "match.mp4", times=20, step_s=30)
+    events = [Event("goal", 25.0 + 28 * k, 26.0 + 28 * k, 25.5 + 28 * k, 0.9) for k in range(20)]
+    took = {}
+    for mode in ("copy", "encode"):
+        options = RenderOptions(before_s=1.3, after_s=0.7, mode=mode, encoder="libx264")
+        started = time.perf_counter()
+        reel = cut_reel(path, events, tmp_path / f"{mode}.mp4", options=options)
+        took[mode] = time.perf_counter() - started
+        assert len(reel.cuts) == 20
+        with av.open(str(reel.path)) as container:
+            ends = {}
+            for stream in container.streams.get(video=0, audio=0):
+                packets = [p for p in container.demux(stream) if p.pts is not None]
+                ends[stream.type] = max((p.pts + p.duration) * p.time_base for p in packets)
+                container.seek(0)
+        assert float(ends["video"]) == pytest.approx(reel.duration_s, abs=0.001)
+        assert float(ends["audio"]) == pytest.approx(reel.duration_s, abs=0.05)
+        # A beep begins at every full second of the footage, so one must at every cut's.
+        heard = read_beeps(reel.path)
+        at = 0.0
+        for cut in reel.cuts:
+            first = math.ceil(cut.start_s + 0.1) - cut.start_s + at
+            assert min(abs(first - beep) for beep in heard) < 0.03
+            at += cut.duration_s
+    print({mode: round(seconds, 2) for mode, seconds in took.items()})
+    assert took["encode"] > 20 * took["copy"]
+
+
+def repeated(source: Path, target: Path, *, times: int, step_s: int) -> Path:
+    """The packets of a file again and again, each time `step_s` later."""
+    with av.open(str(source)) as ours, av.open(str(target), "w") as output:
+        copies = {s: output.add_stream_from_template(s, opaque=True) for s in ours.streams}
+        last = dict.fromkeys(ours.streams, -(10**9))
+        for k in range(times):
+            ours.seek(0)
+            for packet in ours.demux(*ours.streams):
+                if packet.dts is None:
+                    continue
+                stream = packet.stream
+                shift = round(k * step_s / packet.time_base)
+                packet.pts += shift
+                packet.dts += shift
+                # AAC runs a little over the half minute.
+                if packet.dts > last[stream]:
+                    last[stream] = packet.dts
+                    packet.stream = copies[stream]
+                    output.mux(packet)
+    return target
 
 
 def test_copying_refuses_what_needs_encoding() -> None:

@@ -1,5 +1,8 @@
 """The report in a real browser: the player follows events, the slider and keys do their work."""
 
+import functools
+import http.server
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +11,9 @@ import pytest
 from browser import Browser, find_browser, headless
 from drawn_footage import write_footage
 
+from touchline.pipeline.cuts import Cut
 from touchline.pipeline.decode import probe_footage
+from touchline.pipeline.render import render_cuts
 from touchline.pipeline.report import Truth, write_index, write_report
 from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import Event, MatchResult, ScoreTrack
@@ -312,6 +317,57 @@ def test_a_label_that_is_a_script_is_only_text(browser: Browser, tmp_path: Path)
     assert browser.run("return document.title") == "final <&> · Touchline"
     assert browser.run("return document.querySelectorAll('img[src=x], td b').length") == 0
     assert browser.log() == []
+
+
+SEE_FRAMES = """
+window.seen = [];
+const video = document.querySelector('video');
+const canvas = document.querySelector('canvas').getContext('2d', {willReadFrequently: true});
+const look = (now, frame) => {
+  canvas.drawImage(video, 0, 0);
+  let number = 0;
+  for (let k = 0; k < 16; k++) {
+    if (canvas.getImageData((k + 0.5) * 20, 20, 1, 1).data[0] > 128) number |= 1 << k;
+  }
+  seen.push([frame.mediaTime, number]);
+  video.requestVideoFrameCallback(look);
+};
+video.requestVideoFrameCallback(look);
+video.play();
+"""
+
+
+def test_a_reel_of_copied_and_encoded_parts_plays_in_a_browser(
+    browser: Browser, tmp_path: Path
+) -> None:
+    footage = write_footage(
+        tmp_path / "match.mp4", seconds=8, width=320, height=192, options={"preset": "veryfast"}
+    )
+    cuts = [Cut(0.52, 2.6, ()), Cut(4.88, 7.04, ())]
+    reel = render_cuts(footage, cuts, tmp_path / "reel.mp4")
+    assert 0 < reel.num_encoded < reel.num_frames
+    (tmp_path / "play.html").write_text(
+        "<video src=reel.mp4 muted></video><canvas width=320 height=192></canvas>"
+    )
+    # Pictures can only be read back from a page that has an origin.
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        browser.open(f"http://127.0.0.1:{server.server_port}/play.html")
+        browser.wait("return document.querySelector('video').readyState >= 2")
+        browser.run(SEE_FRAMES)
+        browser.wait("return document.querySelector('video').ended", timeout_s=60)
+        seen = browser.run("return seen")
+        server.shutdown()
+    shown = [k for c in reel.cuts for k in range(round(c.start_s * 25), round(c.end_s * 25))]
+    assert len(seen) > len(shown) / 4
+    assert [(t, n) for t, n in seen if shown[round(t * 25)] != n] == []
+    browser.log()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -7,7 +7,9 @@ import pytest
 
 from touchline.pipeline.metrics_spotting import SOCCERNET_WIDTHS_S, soccernet_map
 from touchline.pipeline.soccernet import join_halves, results_spotting, split_halves
-from touchline.pipeline.types import Event
+from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.write import write_result
+from touchline.tools.export import export_command
 
 
 def spot(at_s, score=1.0, label="Goal"):
@@ -16,7 +18,7 @@ def spot(at_s, score=1.0, label="Goal"):
 
 def test_results_hold_both_halves_with_positions_in_milliseconds():
     text = results_spotting(
-        ([spot(754.25, 0.9)], [spot(3725.0, 0.25, "Corner")]), match="league/season/match"
+        {1: [spot(754.25, 0.9)], 2: [spot(3725.0, 0.25, "Corner")]}, match="league/season/match"
     )
     assert json.loads(text) == {
         "UrlLocal": "league/season/match",
@@ -83,7 +85,9 @@ def write_match(folder, name, halves, rng=None):
     folder = folder / name
     folder.mkdir(parents=True)
     if rng is None:
-        (folder / "results_spotting.json").write_text(results_spotting(halves, match=name))
+        (folder / "results_spotting.json").write_text(
+            results_spotting({1: halves[0], 2: halves[1]}, match=name)
+        )
         return None
     visible = tuple([bool(rng.random() < 0.7) for _ in events] for events in halves)
     rows = [
@@ -142,3 +146,15 @@ def test_the_soccernet_package_gives_the_same_figures(tmp_path, metric, seed):
         assert result.value() == pytest.approx(expected[key], abs=1e-6)
         by_class = expected[key.replace("a_mAP", "a_mAP_per_class")]
         assert per_class.tolist() == pytest.approx(list(by_class), abs=1e-6)
+
+
+def test_two_files_of_one_match_become_one_results_file(tmp_path):
+    for half, at_s in (("1_720p", 60.0), ("2_720p", 90.5)):
+        result = MatchResult(tmp_path / "A 1 - 0 B" / f"{half}.mkv", (spot(at_s, 0.75),))
+        write_result(result, tmp_path / "out" / half, formats=["json"])
+    files = [tmp_path / "out" / half / "events.json" for half in ("1_720p", "2_720p")]
+    export_command(files, to="soccernet", out=tmp_path / "sent", one_match=True, quiet=True)
+    document = json.loads((tmp_path / "sent" / "results_spotting.json").read_text())
+    assert document["UrlLocal"] == "A 1 - 0 B"
+    rows = document["predictions"]
+    assert [(row["half"], row["position"]) for row in rows] == [("1", "60000"), ("2", "90500")]

@@ -97,7 +97,12 @@ def test_labels_become_a_run_folder(
     assert [row["stage"] for row in metrics["stages"]] == ["first", "second", "third", "head"]
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
     assert model.record["figures"] == figures
-    assert sorted(p.name for p in out.iterdir()) == ["metrics.json", "model.safetensors"]
+    assert {p.name for p in out.iterdir()} == {
+        "confusion.png",
+        "curves.png",
+        "metrics.json",
+        "model.safetensors",
+    }
 
 
 def test_excluded_groups_are_neither_trained_nor_validated_on(labels: Path) -> None:
@@ -197,7 +202,7 @@ def test_clip_lengths_are_warned_about_unless_cut_alike(tmp_path: Path) -> None:
     ],
 )
 def test_freeze_by_number_name_or_trunk(freeze: str | None, pretrained: bool, stages: int) -> None:
-    assert resolve_freeze(freeze, tiny_backbone(2), pretrained=pretrained) == stages
+    assert resolve_freeze(freeze, tiny_backbone(2).stage_names, pretrained=pretrained) == stages
 
 
 def test_a_run_starts_from_weights_and_freezes_them(labels: Path, tmp_path: Path) -> None:
@@ -227,7 +232,7 @@ def test_warnings_name_clips_that_were_skipped(
     (tmp_path / "red_0_0.mkv").write_text("no video")
     train(labels, "-o", tmp_path / "run", "--backbone", "tiny", "--max-bad", "1", *QUICK)
     (line,) = [x for x in capsys.readouterr().err.splitlines() if "skipped" in x]
-    assert "red_0_0.mkv: cannot be read as video" in line
+    assert "red_0_0.mkv: a text file, not a video" in line
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--freeze", "4"], "freeze is '4'; it must be 0 to 3"),
         (["labels.csv", "--backbone", "tinny"], "did you mean 'tiny'?"),
         (["labels.csv", "--size", "8"], "size_px >= 16"),
-        (["bad_clip.csv"], "text.mp4: cannot be read as video"),
+        (["bad_clip.csv"], "text.mp4: a text file, not a video"),
         (["one_match.csv"], "all 16 examples are of one match"),
         (["labels.csv", "--backbone", "cnn_lstm", "--weights", "gone.pt"], "no such weights file"),
         (

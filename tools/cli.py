@@ -20,6 +20,7 @@ from touchline.tools.export import export_command
 from touchline.tools.highlights import highlights_command
 from touchline.tools.labels import labels_command
 from touchline.tools.models import models_app
+from touchline.tools.probe import probe_command
 from touchline.tools.report import report_command
 from touchline.tools.train import train_command
 
@@ -40,6 +41,7 @@ app.command("highlights")(highlights_command)
 app.command("report")(report_command)
 app.command("labels")(labels_command)
 app.add_typer(models_app, name="models")
+app.command("probe")(probe_command)
 app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")
 

@@ -19,7 +19,7 @@ def demo_command(
     seed: Annotated[int, typer.Option(help="Other matches, other training.")] = 0,
     train_seconds: Annotated[
         float, typer.Option(help="Wall-clock seconds for each of the two ways of training.")
-    ] = 25.0,
+    ] = 30.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
@@ -54,9 +54,9 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
     footage, transfer, scratch = result.footage, result.transfer, result.scratch
     say = console.out.print
     say(
-        f"Rendered {NUM_MATCHES} labelled matches ({footage.num_clips} plays of "
-        f"{len(PLAYS)} kinds, {footage.num_negatives} stretches without any) and one "
-        f"match of {footage.unseen_s:.0f} s that nobody trains on.",
+        f"Rendered {NUM_MATCHES} matches with {footage.num_plays} labelled plays of {len(PLAYS)} "
+        f"kinds, and one of {footage.unseen_s:.0f} s that stays unseen in training.\n"
+        f"Trained on the plays and {transfer.num_negatives} stretches of unlabelled time.",
         highlight=False,
     )
     say(_stages(transfer))

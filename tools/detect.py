@@ -11,6 +11,7 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
+    from touchline.pipeline.timing import MatchClock
     from touchline.pipeline.types import MatchResult
 
 
@@ -34,6 +35,16 @@ def detect_command(
     to: Annotated[
         str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")
     ] = "csv,json",
+    report: Annotated[
+        bool, typer.Option(help="A page to look at for each match, and one over all.")
+    ] = True,
+    kickoff: Annotated[
+        list[str] | None,
+        typer.Option(help="PERIOD=H:MM:SS of the file, or PERIOD=FILE@H:MM:SS; once per period."),
+    ] = None,
+    period_min: Annotated[
+        float | None, typer.Option(help="Minutes of a period, for other sports than football.")
+    ] = None,
     mode: Annotated[
         str, typer.Option(help="windows: each one whole. shared: the trunk once (faster).")
     ] = "auto",
@@ -50,8 +61,9 @@ def detect_command(
     """Find events in FOOTAGE with a trained MODEL."""
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
-    from touchline.pipeline.batch import detect_all
+    from touchline.pipeline.batch import detect_all, output_folders
     from touchline.pipeline.detect import DetectOptions
+    from touchline.pipeline.report import write_index
 
     options = DetectOptions(
         hop_s=hop,
@@ -62,6 +74,7 @@ def detect_command(
         decoder=decoder,
         mode=mode,
     )
+    clocks = _clocks(footage, kickoff or [], period_min)
     trained = load_model(model, labels=labels or ())
     record: dict[str, object] = {"path": model}
     if Path(model).is_file():
@@ -90,6 +103,8 @@ def detect_command(
                 options,
                 model_record=record,
                 formats=[name.strip() for name in to.split(",")],
+                report=report,
+                clocks=clocks,
                 skip_done=skip_done,
                 on_start=on_start,
                 on_time=on_time,
@@ -106,12 +121,28 @@ def detect_command(
             "give the same command with --skip-done to go on"
         )
         raise typer.Exit(130) from None
+    if report:
+        write_index(results, out, folders=output_folders(footage, out))
     if json_:
         _print_json(results)
     elif say:
         console.out.print(f"{len(footage) - failed} of {len(footage)} files done; results in {out}")
     if failed:
         raise typer.Exit(1)
+
+
+def _clocks(
+    footage: list[Path], kickoffs: list[str], period_min: float | None
+) -> dict[Path, MatchClock]:
+    """The match clock of each file that has a kick-off."""
+    from touchline.pipeline.types import MatchResult
+    from touchline.tools.clock import clock_of
+
+    found = {
+        path: clock_of(MatchResult(path), kickoffs, period_min=period_min, alone=len(footage) == 1)
+        for path in footage
+    }
+    return {path: clock for path, clock in found.items() if clock is not None}
 
 
 def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
@@ -145,9 +176,11 @@ def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
 def _show(result: MatchResult) -> None:
     from rich.table import Table
 
+    from touchline.pipeline.timing import MatchClock
     from touchline.pipeline.write import timecode
 
     health = result.health
+    clock = MatchClock.from_options(result.options)
     seconds = f", {timecode(health.duration_s)}" if health else ""
     below = len(result.candidates) - len(result.accepted)
     table = Table(
@@ -155,12 +188,14 @@ def _show(result: MatchResult) -> None:
     )
     for name in ("start", "end", "peak"):
         table.add_column(name, justify="right", no_wrap=True)
+    if clock is not None:
+        table.add_column("clock", justify="right")
     table.add_column("label")
     table.add_column("score", justify="right")
     for event in result.accepted:
-        times = (event.start_s, event.end_s, event.peak_s)
-        row = [*map(timecode, times), console.escape(event.label), f"{event.score:.2f}"]
-        table.add_row(*row)
+        times = map(timecode, (event.start_s, event.end_s, event.peak_s))
+        shown = [clock.text(event.peak_s)] if clock else []
+        table.add_row(*times, *shown, console.escape(event.label), f"{event.score:.2f}")
     console.out.print(table)
     console.out.print(
         f"{len(result.accepted)} events; {below} candidates below the threshold\n",

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from touchline.tools import console
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from touchline.pipeline.types import MatchResult
 
 
 def export_command(
@@ -40,6 +45,13 @@ def export_command(
     period_min: Annotated[
         float | None, typer.Option(help="Minutes of a period, for other sports than football.")
     ] = None,
+    one_match: Annotated[
+        bool,
+        typer.Option(
+            "--one-match",
+            help="SoccerNet: EVENTS are the halves of one match, in order; one file for both.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Write EVENTS as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
@@ -63,6 +75,11 @@ def export_command(
         for result in read_results(path, footage=footage, rate_hz=rate_hz)
     ]
     results = [result for _, result in found]
+    if one_match:
+        file = _write_halves(results, formats, out)
+        if not quiet:
+            console.out.print(console.escape(str(file)), soft_wrap=True, highlight=False)
+        return
     folders = [path.parent for path, _ in found]
     if out is not None:
         many = len(found) > 1
@@ -72,6 +89,18 @@ def export_command(
         for file in write_result(result, folder, formats=formats, rate=given, clock=clock):
             if not quiet:
                 console.out.print(console.escape(str(file)), soft_wrap=True, highlight=False)
+
+
+def _write_halves(results: Sequence[MatchResult], formats: Sequence[str], out: Path | None) -> Path:
+    """OUT/results_spotting.json: the files are the halves in order, each on its own clock."""
+    from touchline.pipeline.soccernet import results_spotting
+    from touchline.pipeline.write import WRITERS, write_atomic
+
+    if list(formats) != ["soccernet"] or out is None:
+        raise ValueError("--one-match goes with --to soccernet and --out FOLDER, nothing else")
+    halves = {half: result.candidates for half, result in enumerate(results, start=1)}
+    text = results_spotting(halves, match=results[0].path.parent.name)
+    return write_atomic(out / WRITERS["soccernet"].file_name, text)
 
 
 def _list_formats() -> None:

@@ -2,78 +2,258 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from touchline.tools import console
+from touchline.tools.train_screen import (
+    bars,
+    conclude,
+    downloading,
+    introduce,
+    tensorboard_log,
+    warn_after,
+    warn_before,
+)
 
 if TYPE_CHECKING:
-    from touchline.models.backbone import Backbone
-    from touchline.pipeline.finetune import FineTuneResult, Progress
-    from touchline.pipeline.labels import Split
     from touchline.pipeline.train import TrainJob
 
-SHOWN = 10
-"""Warnings about labels before the rest is only counted."""
+NETWORK, CLIPS, BACKGROUND, LEARNING, RUNNING = (
+    "Network",
+    "Clips",
+    "Background",
+    "Learning",
+    "Running",
+)
 
 
 def train_command(
-    labels: Annotated[Path, typer.Argument(help="Label file: video,label,start_s,end_s,group.")],
+    labels: Annotated[
+        Path, typer.Argument(help="Label file of any format, or folder of one per class.")
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
-    backbone: Annotated[str, typer.Option(help="Which network (touchline models lists them).")],
+    backbone: Annotated[
+        str,
+        typer.Option(help="Which network (touchline models lists them).", rich_help_panel=NETWORK),
+    ],
     weights: Annotated[
-        str, typer.Option(help="Pretrained weights: a file, a name, or none (random).")
+        str,
+        typer.Option(
+            help="Pretrained weights: a file, a name, or none (random).", rich_help_panel=NETWORK
+        ),
     ] = "none",
     freeze: Annotated[
         str | None,
-        typer.Option(help="Stages to freeze: a number, a stage's name (up to it), or trunk."),
+        typer.Option(
+            help="Stages to freeze: a number, a stage's name (up to it), or trunk "
+            "(default: trunk with weights, else 0).",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
+    unfreeze_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="EPOCH:STAGE",
+            help="After so many epochs train this stage and those behind it too; repeatable.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames per window.", rich_help_panel=NETWORK)
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Frames per second sampled.", rich_help_panel=NETWORK)
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Shorter side in pixels.", rich_help_panel=NETWORK)
+    ] = None,
+    multi_label: Annotated[
+        bool,
+        typer.Option(
+            "--multi-label",
+            help="Classes are independent: labels that overlap are true together.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = False,
     val_groups: Annotated[
-        str | None, typer.Option(help="Groups to validate on, comma-separated.")
+        str | None,
+        typer.Option(help="Groups to validate on, comma-separated.", rich_help_panel=CLIPS),
     ] = None,
-    val_share: Annotated[float, typer.Option(help="Else about this share of the clips.")] = 0.2,
+    val_share: Annotated[
+        float, typer.Option(help="Else about this share of the clips.", rich_help_panel=CLIPS)
+    ] = 0.2,
     exclude_groups: Annotated[
-        str, typer.Option(help="Groups that must stay unseen, comma-separated.")
+        str,
+        typer.Option(help="Groups that must stay unseen, comma-separated.", rich_help_panel=CLIPS),
     ] = "",
+    max_clip: Annotated[
+        float | None,
+        typer.Option(help="Use at most so many seconds of a clip.", rich_help_panel=CLIPS),
+    ] = None,
+    max_bad: Annotated[
+        int, typer.Option(help="So many unreadable clips may be skipped.", rich_help_panel=CLIPS)
+    ] = 0,
+    sampling: Annotated[
+        str,
+        typer.Option(
+            help="dense: frames as detection sees them; uniform: spread over the whole clip.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = "dense",
+    cached_views: Annotated[
+        int,
+        typer.Option(
+            help="Random views of each clip carried through frozen stages once; 0: fresh ones.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = 4,
+    augment: Annotated[
+        bool,
+        typer.Option(help="Vary clips by crops, flips and colours.", rich_help_panel=CLIPS),
+    ] = True,
+    val_views: Annotated[
+        int, typer.Option(help="Windows per validation clip.", rich_help_panel=CLIPS)
+    ] = 3,
     background: Annotated[
-        list[Path] | None, typer.Option(help="Eventless footage, for negatives; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Eventless footage, for negatives; repeatable.", rich_help_panel=BACKGROUND
+        ),
     ] = None,
     background_label: Annotated[
-        str | None, typer.Option(help="The class of the labels that means background.")
+        str | None,
+        typer.Option(
+            help="The class of the labels that means background.", rich_help_panel=BACKGROUND
+        ),
     ] = None,
     background_ratio: Annotated[
-        float, typer.Option(help="Where labels have times: negatives per event, from other time.")
+        float,
+        typer.Option(
+            help="Where labels have times: negatives per event, from other time.",
+            rich_help_panel=BACKGROUND,
+        ),
     ] = 1.0,
     background_margin: Annotated[
-        float, typer.Option(help="Such negatives keep so many seconds from every label.")
+        float,
+        typer.Option(
+            help="Such negatives keep so many seconds from every label.",
+            rich_help_panel=BACKGROUND,
+        ),
     ] = 2.0,
-    epochs: Annotated[int, typer.Option(help="At most so many passes over the clips.")] = 40,
-    batch_size: Annotated[int, typer.Option(help="Clips per step.")] = 8,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the head.")] = 1e-3,
-    trunk_lr_scale: Annotated[float, typer.Option(help="Trained stages: this share of it.")] = 0.1,
-    num_frames: Annotated[int | None, typer.Option(help="Frames per window.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Frames per second sampled.")] = None,
-    size: Annotated[int | None, typer.Option(help="Shorter side in pixels.")] = None,
-    max_clip: Annotated[
-        float | None, typer.Option(help="Use at most so many seconds of a clip.")
+    hard_negatives: Annotated[
+        Path | None,
+        typer.Option(
+            help="Half of them are what this earlier model takes for events.",
+            rich_help_panel=BACKGROUND,
+        ),
     ] = None,
-    max_bad: Annotated[int, typer.Option(help="So many unreadable clips may be skipped.")] = 0,
-    max_seconds: Annotated[float | None, typer.Option(help="Wall-clock budget.")] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same model (on one machine).")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    epochs: Annotated[
+        int, typer.Option(help="At most so many passes over the clips.", rich_help_panel=LEARNING)
+    ] = 40,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="Wall-clock budget.", rich_help_panel=LEARNING)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(help="Stop after so many epochs without gain.", rich_help_panel=LEARNING),
+    ] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Clips per batch and process.", rich_help_panel=LEARNING)
+    ] = 8,
+    accumulate: Annotated[
+        int, typer.Option(help="So many batches make one step.", rich_help_panel=LEARNING)
+    ] = 1,
+    lr: Annotated[
+        float, typer.Option(help="Peak learning rate of the head.", rich_help_panel=LEARNING)
+    ] = 1e-3,
+    trunk_lr_scale: Annotated[
+        float, typer.Option(help="The last stage: this share of it.", rich_help_panel=LEARNING)
+    ] = 0.1,
+    stage_lr_decay: Annotated[
+        float,
+        typer.Option(help="Each stage before: this share of the next.", rich_help_panel=LEARNING),
+    ] = 1.0,
+    weight_decay: Annotated[
+        float, typer.Option(help="AdamW's, on weights.", rich_help_panel=LEARNING)
+    ] = 0.01,
+    warmup: Annotated[
+        float, typer.Option(help="Share of training to warm up in.", rich_help_panel=LEARNING)
+    ] = 0.1,
+    smoothing: Annotated[
+        float, typer.Option(help="Label smoothing.", rich_help_panel=LEARNING)
+    ] = 0.1,
+    batchnorm: Annotated[
+        str,
+        typer.Option(
+            help="Trained stages: train (follow the batches), or keep the statistics they have.",
+            rich_help_panel=LEARNING,
+        ),
+    ] = "train",
+    balance: Annotated[
+        str,
+        typer.Option(help="Rare classes: weights, sampling, or none.", rich_help_panel=LEARNING),
+    ] = "weights",
+    focal: Annotated[
+        float, typer.Option(help="Gamma of the focal loss; 0: off.", rich_help_panel=LEARNING)
+    ] = 0.0,
+    mixup: Annotated[
+        float, typer.Option(help="Alpha of mixup; 0: off.", rich_help_panel=LEARNING)
+    ] = 0.0,
+    ema: Annotated[
+        float,
+        typer.Option(help="Decay of averaged weights; 0: off.", rich_help_panel=LEARNING),
+    ] = 0.0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Same seed, same model (on one machine).", rich_help_panel=LEARNING),
+    ] = 0,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)
+    ] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="auto (bf16 where it pays), float32, bf16.", rich_help_panel=RUNNING),
+    ] = "auto",
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for decoded clips and frozen features that later runs reuse.",
+            rich_help_panel=RUNNING,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with the unfinished run in OUT.", rich_help_panel=RUNNING
+        ),
+    ] = False,
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Log to OUT/tensorboard.", rich_help_panel=RUNNING),
+    ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=RUNNING),
+    ] = False,
 ) -> None:
-    """Fine-tune a backbone on labelled clips; the best epoch goes to OUT/model.safetensors."""
-    from touchline.pipeline.finetune import TrainOptions
-    from touchline.pipeline.train import TrainJob, prepare, run_training
+    """Fine-tune a backbone on labelled clips; the best epoch goes to OUT/model.safetensors.
+
+    Several GPUs: torchrun --nproc-per-node N -m touchline.tools.cli train ...
+    """
+    from touchline.pipeline.augment import Augmentation
+    from touchline.pipeline.train import TrainJob
+    from touchline.pipeline.train_options import TrainOptions
 
     job = TrainJob(
         labels=labels,
         backbone=backbone,
         weights=None if weights == "none" else weights,
         freeze=freeze,
+        unfreeze=tuple(_unfreezing(text) for text in unfreeze_at or ()),
         val_groups=None if val_groups is None else _names(val_groups),
         val_share=val_share,
         exclude_groups=_names(exclude_groups),
@@ -81,114 +261,103 @@ def train_command(
         background_label=background_label,
         background_ratio=background_ratio,
         background_margin_s=background_margin,
+        hard_negatives=hard_negatives,
+        multi_label=multi_label,
         num_frames=num_frames,
         rate_hz=rate,
         size_px=size,
         options=TrainOptions(
             epochs=epochs,
             batch_size=batch_size,
+            accumulate=accumulate,
             lr=lr,
             trunk_lr_scale=trunk_lr_scale,
+            stage_lr_decay=stage_lr_decay,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            label_smoothing=smoothing,
+            batchnorm=batchnorm,
+            balance=balance,
+            focal_gamma=focal,
+            mixup=mixup,
+            ema=ema,
+            patience=patience,
+            max_seconds=max_seconds,
+            augmentation=Augmentation() if augment else None,
+            sampling=sampling,
+            cached_views=cached_views,
+            val_views=val_views,
             max_clip_s=max_clip,
             max_bad=max_bad,
-            max_seconds=max_seconds,
+            precision=precision,
             seed=seed,
         ),
     )
-    model, split, job = prepare(job)
-    if not quiet:
-        _introduce(model.backbone, split, job.weights)
-    _warn(split, job)
-    with console.progress_bar(quiet=quiet) as bar:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(news: Progress) -> None:
-            if news.phase not in tasks:
-                tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
-            bar.update(tasks[news.phase], completed=news.done, note=news.note)
-
-        result, metrics = run_training(
-            model, split, job, out, device=device, on_progress=on_progress
-        )
-    for problem in result.problems:
-        console.warn(f"skipped {problem}")
-    if not quiet:
-        _conclude(result, metrics, out)
+    places = Places(out, device, cache, resume=resume, tensorboard=tensorboard)
+    _train(job, places, quiet=quiet)
 
 
-def _warn(split: Split, job: TrainJob) -> None:
-    """What the user should know before the training."""
-    from touchline.pipeline.label_checks import names_a_side
-    from touchline.pipeline.train import label_warnings
+@dataclass(frozen=True)
+class Places:
+    """Where a run works and what it leaves."""
 
-    if not split.val:
-        console.warn("no validation groups: the last epoch is kept and nothing is measured")
-    elif split.not_validated:
-        console.warn(f"validation has no example of {', '.join(split.not_validated)}")
-    if not any(e.label == "background" for e in split.train):
-        console.warn(
-            "no negatives: the model will not know what eventless footage looks like, so its "
-            "background has probability 0 (--background FOOTAGE adds negatives)"
-        )
-    if sides := sorted({e.label for e in split.train if names_a_side(e.label)}):
-        console.warn(f"clips are not mirrored: {', '.join(sides)} name a side")
-    problems = label_warnings(split, max_clip_s=job.options.max_clip_s)
-    for problem in problems[:SHOWN]:
-        console.warn(problem)
-    if len(problems) > SHOWN:
-        console.warn(f"and {len(problems) - SHOWN} more: touchline labels {job.labels} lists them")
+    out: Path
+    device: str
+    cache: Path | None
+    resume: bool
+    tensorboard: bool
+
+
+def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
+    """Everything once the job is known; of several processes only the first one talks."""
+    from touchline.pipeline.distributed import process_group
+    from touchline.pipeline.train import prepare, run_training
+    from touchline.pipeline.training_plots import can_plot
+
+    with process_group(places.device) as (world, device):
+        talks = world.is_first
+        quiet = quiet or not talks
+        with downloading(quiet=quiet) as on_download:
+            model, split, job = prepare(job, device=device, on_download=on_download)
+        if not quiet:
+            introduce(model.backbone, split, job.weights)
+        if talks:
+            warn_before(split, job)
+        with (
+            bars(quiet=quiet) as on_progress,
+            tensorboard_log(places.out, wanted=places.tensorboard and talks) as on_epoch,
+        ):
+            try:
+                result, metrics = run_training(
+                    model,
+                    split,
+                    job,
+                    places.out,
+                    device=device,
+                    cache=places.cache,
+                    resume=places.resume,
+                    on_progress=on_progress,
+                    on_epoch=on_epoch,
+                )
+            except KeyboardInterrupt:
+                if talks:
+                    console.warn("the same command with --resume goes on from the last minute")
+                raise
+        if talks:
+            warn_after(result)
+            if not can_plot():
+                console.warn("no pictures of the curves: pip install 'touchline[plot]'")
+        if not quiet:
+            conclude(result, metrics, places.out)
+
+
+def _unfreezing(text: str) -> tuple[int, str]:
+    """ "12:block6" -> (12, "block6")."""
+    epoch, colon, stage = text.partition(":")
+    if not colon or not epoch.isdigit() or not stage:
+        raise ValueError(f"--unfreeze-at is {text!r}; it must be EPOCH:STAGE, as in 12:block6")
+    return int(epoch), stage
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def _introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
-    from rich.table import Table
-
-    from touchline.models.backbone import stage_table
-
-    origin = weights or "random weights: nothing was pretrained"
-    console.out.print(f"starting from {console.escape(origin)}", highlight=False)
-    table = Table(box=None, title="stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("")
-    table.add_column("parameters", justify="right")
-    for row in stage_table(backbone):
-        state = "frozen" if row["frozen"] else "trained"
-        table.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
-    console.out.print(table)
-    for part in ("train", "val", "excluded"):
-        examples = getattr(split, part)
-        groups = sorted({e.group for e in examples})
-        if examples:
-            console.out.print(
-                f"{part}: {len(examples)} clips of {len(groups)} groups "
-                f"({console.escape(', '.join(groups[:8]))}{', ...' if len(groups) > 8 else ''})",
-                highlight=False,
-            )
-
-
-def _conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None:
-    from rich.table import Table
-
-    figures = metrics["figures"]
-    if figures is not None:
-        table = Table(box=None, title="validation", title_justify="left")
-        for name in ("class", "clips", "recall", "precision"):
-            table.add_column(name, justify="left" if name == "class" else "right")
-        for label, row in figures["per_class"].items():
-            if row["clips"] or row["precision"] is not None:
-                cells = [
-                    "-" if row[k] is None else f"{row[k]:.2f}" for k in ("recall", "precision")
-                ]
-                table.add_row(console.escape(label), str(row["clips"]), *cells)
-        console.out.print(table)
-        console.out.print(
-            f"accuracy {figures['accuracy']:.3f}, balanced {figures['balanced_accuracy']:.3f} "
-            "(of the best epoch, chosen on these clips)",
-            highlight=False,
-        )
-    console.out.print(
-        f"{result.seconds:.0f} s; model and metrics in {console.escape(str(out))}", highlight=False
-    )

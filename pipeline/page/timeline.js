@@ -30,6 +30,7 @@ function buildLanes() {
     const head = element("div", "name");
     const count = element("span", "count");
     head.append(element("span", "dot"), element("span", "", name), count);
+    head.title = name;
     const track = element("div", "track");
     if (data.curves) {
       const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");

@@ -1,0 +1,193 @@
+"""Steps: which parameters learn how fast, when, and what is averaged over them."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from touchline.models.backbone import Backbone
+from touchline.pipeline.distributed import current_world
+
+
+def trained_parameters(backbone: Backbone) -> list[nn.Parameter]:
+    return [p for p in backbone.parameters() if p.requires_grad]
+
+
+def make_optimizer(
+    backbone: Backbone,
+    *,
+    lr: float,
+    trunk_lr_scale: float = 0.1,
+    stage_lr_decay: float = 1.0,
+    weight_decay: float = 0.0,
+) -> torch.optim.AdamW:
+    """AdamW over what is trained; biases and norms do not decay.
+
+    The head learns at lr, the last stage at lr * trunk_lr_scale, and every stage before another at
+    stage_lr_decay times its rate.
+    """
+    modules = [
+        (stage, lr * trunk_lr_scale * stage_lr_decay**distance)
+        for distance, stage in enumerate(reversed(list(backbone.stages.values())))
+    ]
+    groups = []
+    for module, peak in [(backbone.head, lr), *modules]:
+        trained = [p for p in module.parameters() if p.requires_grad]
+        for decays in (True, False):
+            params = [p for p in trained if (p.ndim > 1) == decays]
+            if params:
+                decay = weight_decay if decays else 0.0
+                # `freed`: how far training was when the parameters began to learn.
+                group = {"params": params, "lr": peak, "peak_lr": peak, "freed": 0.0}
+                groups.append(group | {"weight_decay": decay})
+    return torch.optim.AdamW(groups)
+
+
+def carry_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, *, done: float) -> None:
+    """Give `new` what `old` knows of the parameters they share; the others begin now."""
+    freed = {p: group["freed"] for group in old.param_groups for p in group["params"]}
+    for group in new.param_groups:
+        group["freed"] = min(freed.get(p, done) for p in group["params"])
+        for p in group["params"]:
+            if p in old.state:
+                new.state[p] = old.state[p]
+
+
+def schedule(done: float, warmup: float, freed: float = 0.0) -> float:
+    """Share of the peak learning rate at `done` in [0, 1]: linear warm-up, then half a cosine.
+
+    Parameters that began to learn at `freed` warm up from there and fall with the others.
+    """
+    fall = max(0.0, done - warmup) / (1 - warmup) if warmup < 1 else 0.0
+    rise = (done - freed) / warmup if warmup > 0 else 1.0
+    return max(0.01, min(1.0, rise)) * 0.5 * (1 + math.cos(math.pi * min(1.0, fall)))
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, *, done: float, warmup: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * schedule(done, warmup, group["freed"])
+
+
+class Clock:
+    """Time since training began, how much of the budget it is, and when state is to be kept."""
+
+    def __init__(self, budget_s: float | None, *, elapsed_s: float = 0.0) -> None:
+        self._started = time.monotonic() - elapsed_s
+        self._kept = time.monotonic()
+        self._budget_s = budget_s
+        self._world = current_world()
+
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self._started
+
+    def spent(self) -> float:
+        """Share of the budget, alike in all processes; 0 without a budget."""
+        if self._budget_s is None:
+            return 0.0
+        return self._world.largest(min(1.0, self.elapsed_s() / self._budget_s))
+
+    def due(self, every_s: float) -> bool:
+        """Whether `every_s` have passed since this was last true."""
+        if time.monotonic() - self._kept < every_s:
+            return False
+        self._kept = time.monotonic()
+        return True
+
+
+class Average:
+    """An exponential moving average of a network's state; with decay 0 the state itself.
+
+    Early on the decay is (1 + n) / (10 + n) after n steps, so that the start is soon forgotten.
+    """
+
+    def __init__(self, backbone: Backbone, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ValueError(f"ema is {decay}; it must be in [0, 1)")
+        self.decay = decay
+        self.steps = 0
+        self.state = clone_state(backbone) if decay else {}
+
+    @torch.no_grad()
+    def update(self, backbone: Backbone) -> None:
+        if not self.decay:
+            return
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for key, value in backbone.state_dict().items():
+            if value.is_floating_point():
+                self.state[key].lerp_(value, 1 - decay)
+            else:
+                self.state[key].copy_(value)
+
+    def restore(self, state: dict[str, Tensor], *, steps: int) -> None:
+        """Go on from an earlier average."""
+        self.steps = steps
+        for key, value in state.items():
+            self.state[key].copy_(value)
+
+    @contextmanager
+    def applied(self, backbone: Backbone) -> Iterator[None]:
+        """Within it the network is its average."""
+        if not self.decay:
+            yield
+            return
+        own = clone_state(backbone)
+        backbone.load_state_dict(self.state)
+        try:
+            yield
+        finally:
+            backbone.load_state_dict(own)
+
+
+class Best:
+    """The state of the best epoch so far."""
+
+    def __init__(self) -> None:
+        self.rank: tuple[float, ...] = ()
+        self.epoch = 0
+        self.state: dict[str, Tensor] = {}
+
+    def offer(self, backbone: Backbone, rank: tuple[float, ...], epoch: int) -> bool:
+        """Keep the state unless an earlier one ranks as high; whether it was kept."""
+        if self.state and rank <= self.rank:
+            return False
+        self.rank, self.epoch, self.state = rank, epoch, clone_state(backbone)
+        return True
+
+
+class Guard:
+    """Steps whose gradient is not finite are skipped; too many of them in a row end training."""
+
+    def __init__(self, backbone: Backbone, max_skipped: int) -> None:
+        self._buffers = list(backbone.buffers())
+        self._good = [b.clone() for b in self._buffers]
+        self._max_skipped = max_skipped
+        self.in_a_row = 0
+        self.skipped = 0
+
+    @property
+    def diverged(self) -> bool:
+        return self.in_a_row > self._max_skipped
+
+    def allows(self, gradient_norm: Tensor) -> bool:
+        """Whether to take the step; if not, what the forward pass did to statistics is undone."""
+        if bool(torch.isfinite(gradient_norm)):
+            for good, buffer in zip(self._good, self._buffers, strict=True):
+                good.copy_(buffer)
+            self.in_a_row = 0
+            return True
+        with torch.no_grad():
+            for good, buffer in zip(self._good, self._buffers, strict=True):
+                buffer.copy_(good)
+        self.in_a_row += 1
+        self.skipped += 1
+        return False
+
+
+def clone_state(backbone: Backbone) -> dict[str, Tensor]:
+    return {key: value.detach().clone() for key, value in backbone.state_dict().items()}

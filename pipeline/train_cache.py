@@ -1,0 +1,104 @@
+"""What training keeps between runs: decoded clips and features of frozen stages, by content.
+
+A cache folder may be shared by runs and processes: files appear whole or not at all, are never
+changed, and can be deleted at any time when no training runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.checkpoint import file_digest
+from touchline.models.errors import FootageError
+from touchline.pipeline.cut import CutNetwork
+from touchline.pipeline.dataset import LabelledClip, load_clip
+from touchline.pipeline.types import Example
+from touchline.pipeline.write import beside, write_atomic
+
+
+class ClipStore:
+    """Decoded clips in a folder, named after the footage's content and the sampling."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "clips"
+        self._digests: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def load(
+        self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
+    ) -> LabelledClip:
+        """As `load_clip`; the pixels are mapped, so that they need no memory of their own."""
+        path = self._folder / f"{self._key(example, spec, max_clip_s)}.npy"
+        starts = path.with_suffix(".txt")
+        if not path.exists():
+            clip = load_clip(example, spec, max_clip_s=max_clip_s)
+            write_atomic(starts, f"{clip.first} {clip.last}")
+            with beside(path) as part:
+                np.save(part, clip.pixels)
+        first, last = starts.read_text(encoding="utf-8").split()
+        return LabelledClip(example, np.load(path, mmap_mode="r"), int(first), int(last))
+
+    def _key(self, example: Example, spec: ClipSpec, max_clip_s: float | None) -> str:
+        sampling = (spec.num_frames, spec.rate_hz, spec.size_px, max_clip_s)
+        return _short_digest(self.content(example.path), sampling, example.start_s, example.end_s)
+
+    def content(self, path: Path) -> str:
+        """SHA-256 of footage; read once per file."""
+        if not path.is_file():
+            raise FootageError(path, "no such file")
+        with self._lock:
+            if path not in self._digests:
+                self._digests[path] = file_digest(path)
+            return self._digests[path]
+
+
+class FeatureStore:
+    """Features of views of clips, named after everything that they depend on."""
+
+    def __init__(self, folder: Path, network: CutNetwork) -> None:
+        self._folder = folder / "features"
+        self._clips = ClipStore(folder)
+        self._trunk = trunk_digest(network.backbone, network.cut, network.dtype)
+
+    def _path(self, footage: Path, view: object) -> Path:
+        name = _short_digest(self._trunk, self._clips.content(footage), view)
+        return self._folder / f"{name}.safetensors"
+
+    def read(self, views: Sequence[tuple[Path, object]]) -> Tensor | None:
+        """The features (B, ...) of views, each footage and how it is shown; None unless all.
+
+        All or none, for a batch of another size may be computed with other roundings.
+        """
+        paths = [self._path(*view) for view in views]
+        if not all(path.exists() for path in paths):
+            return None
+        return torch.stack([load_file(path)["features"] for path in paths])
+
+    def write(self, views: Sequence[tuple[Path, object]], features: Tensor) -> None:
+        """Keep the features (B, ...) of these views."""
+        for view, row in zip(views, features, strict=True):
+            with beside(self._path(*view)) as part:
+                save_file({"features": row.contiguous()}, part)
+
+
+def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:
+    """What the features after the first `stop` stages depend on, beside the clips."""
+    hashed = hashlib.sha256(f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}".encode())
+    for name in backbone.stage_names[:stop]:
+        for key, tensor in backbone.stages[name].state_dict().items():
+            hashed.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def _short_digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

@@ -1,0 +1,79 @@
+"""What a run of detection leaves to look at: reports, the match clock, other formats."""
+
+from pathlib import Path
+
+import pytest
+import typer
+from tiny import brightness_model, write_levels
+from typer.testing import CliRunner
+
+from touchline.pipeline.batch import detect_all
+from touchline.pipeline.detect import DetectOptions
+from touchline.pipeline.timing import MatchClock
+from touchline.pipeline.write import read_events_json
+from touchline.tools.detect import detect_command
+
+OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
+
+app = typer.Typer()
+app.command()(detect_command)
+
+
+@pytest.fixture(scope="module")
+def match(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 s at 16 Hz: bright in seconds 3 to 5 and 8 to 9.5."""
+    levels = [20] * 48 + [235] * 32 + [20] * 48 + [235] * 24 + [20] * 40
+    return write_levels(tmp_path_factory.mktemp("detect") / "match.mp4", levels)
+
+
+def test_the_match_clock_of_a_run_is_kept_and_asked_for_again(match: Path, tmp_path: Path) -> None:
+    clocks = {match: MatchClock({1: 2.0})}
+    model = brightness_model()
+    (result,) = detect_all([match], model, tmp_path, OPTIONS, clocks=clocks, report=True)
+    assert result.error is None
+    assert "clock" in (tmp_path / "match" / "events.csv").read_text().splitlines()[0]
+    assert '"name":"1H"' in (tmp_path / "match" / "report.html").read_text()
+    started: list[Path] = []
+    for given in (clocks, {match: MatchClock({1: 1.0})}):
+        list(
+            detect_all(
+                [match], model, tmp_path, OPTIONS, clocks=given, skip_done=True,
+                on_start=started.append,
+            )
+        )  # fmt: skip
+    assert started == [match]
+    again = read_events_json(tmp_path / "match" / "events.json")
+    assert again.options["match_clock"]["kickoff_s"] == {"1": 1.0}
+
+
+def test_an_unknown_format_is_refused_before_anything_is_decoded(
+    match: Path, tmp_path: Path
+) -> None:
+    run = detect_all([match], brightness_model(), tmp_path, OPTIONS, formats=["csv", "xls"])
+    with pytest.raises(ValueError, match="no output format 'xls'"):
+        next(run)
+
+
+def test_the_command_leaves_reports_formats_and_a_page_over_the_run(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This model's head is no part of any architecture, so that no checkpoint can hold it.
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+    missing = tmp_path / "gone.mp4"
+    out = tmp_path / "out"
+    arguments = [match, missing, "--model", "bright", "-o", out, "--to", "csv,json,vtt",
+                 "--kickoff", f"1={match.name}@0:00:02", "--hop", 0.25]  # fmt: skip
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "80"})
+    assert done.exit_code == 1, done.output
+    assert {p.name for p in (out / "match").iterdir()} == {
+        "events.csv",
+        "events.json",
+        "events.vtt",
+        "report.html",
+        "scores.npz",
+    }
+    index = (out / "index.html").read_text()
+    assert 'href="./match/report.html"' in index
+    assert "no such file" in index
+    assert "1H 0:0" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 80

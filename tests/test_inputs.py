@@ -1,0 +1,178 @@
+"""Epoch plans, banked features and the cache of clips and features."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from train_material import SPEC, grey_ramp, made_examples, tiny_backbone, write_footage
+
+from touchline.models.errors import FootageError
+from touchline.pipeline import inputs as inputs_module
+from touchline.pipeline import train_cache
+from touchline.pipeline.augment import Augmentation
+from touchline.pipeline.cut import CutNetwork
+from touchline.pipeline.dataset import load_clip, load_clips
+from touchline.pipeline.distributed import World
+from touchline.pipeline.inputs import Inputs, ViewPlan, plan_epoch
+from touchline.pipeline.train_cache import ClipStore, trunk_digest
+from touchline.pipeline.types import Example
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PLAN = ViewPlan(Augmentation(), "dense", cached=2, val=2, seed=0)
+
+
+def plan(epoch: int = 0, num_examples: int = 10, **options: object) -> list[list[int]]:
+    chosen = {"batch_size": 4, "accumulate": 1, "seed": 0} | options
+    return [s.everyone.tolist() for s in plan_epoch(epoch, num_examples, **chosen)]  # type: ignore[arg-type]
+
+
+def test_an_epoch_shows_every_clip_once_in_an_order_of_its_own() -> None:
+    assert sorted(i for step in plan() for i in step) == list(range(10))
+    assert [len(step) for step in plan()] == [4, 3, 3]
+    assert plan() == plan()
+    assert plan() != plan(epoch=1)
+    assert plan() != plan(seed=1)
+
+
+def test_clips_can_be_drawn_with_chances() -> None:
+    chances = np.array([0.0] * 5 + [0.2] * 5)
+    assert {i for step in plan(chances=chances) for i in step} <= {5, 6, 7, 8, 9}
+
+
+def test_micro_batches_make_up_a_step() -> None:
+    steps = plan_epoch(0, 12, batch_size=2, accumulate=3, seed=0)
+    assert [len(step.mine) for step in steps] == [3, 3]
+    for step in steps:
+        assert np.concatenate(step.mine).tolist() == step.everyone.tolist()
+
+
+def test_processes_share_out_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = plan_epoch(0, 12, batch_size=4, accumulate=1, seed=0)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(inputs_module, "current_world", lambda rank=rank: World(rank, 2))
+        parts.append(plan_epoch(0, 12, batch_size=2, accumulate=1, seed=0))
+    for whole, first, second in zip(alone, *parts, strict=True):
+        assert first.everyone.tolist() == second.everyone.tolist() == whole.everyone.tolist()
+        assert {*first.mine[0], *second.mine[0]} == {*whole.everyone}
+    with pytest.raises(ValueError, match="too few for 2 processes"):
+        plan_epoch(0, 3, batch_size=1, accumulate=1, seed=0)
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Example]:
+    return made_examples(tmp_path, ("blue", "red"), 3)
+
+
+def make_inputs(
+    examples: list[Example], freeze: int, plan: ViewPlan = PLAN, cache: Path | None = None
+) -> Inputs:
+    torch.manual_seed(0)
+    network = CutNetwork(tiny_backbone(2), freeze=freeze, batch_size=2)
+    load = None if cache is None else ClipStore(cache).load
+    clips = load_clips(examples, SPEC, load=load).clips
+    made = Inputs(network, clips[:4], clips[4:], plan, cache=cache)
+    made.fill()
+    return made
+
+
+def train_inputs(made: Inputs, epoch: int = 0) -> list[torch.Tensor]:
+    steps = plan_epoch(epoch, 4, batch_size=2, accumulate=1, seed=0)
+    return [x for _, parts in made.batches(steps, epoch) for x in parts]
+
+
+@pytest.mark.parametrize("freeze", [0, 1, 3])
+def test_inputs_have_the_shape_of_the_cut(examples: list[Example], freeze: int) -> None:
+    made = make_inputs(examples, freeze)
+    shape = {0: (2, 4, 3, 16, 16), 1: (2, 4, 4, 8, 8), 3: (2, 8, 4)}[freeze]
+    assert [tuple(x.shape) for x in train_inputs(made)] == [shape, shape]
+    assert [tuple(x.shape) for x in made.val_batches()] == [shape, shape]
+
+
+def test_banked_views_are_the_fresh_ones_of_their_numbers(examples: list[Example]) -> None:
+    # With one banked view every epoch shows what a fresh epoch 0 shows.
+    banked = make_inputs(examples, 2, replace(PLAN, cached=1))
+    fresh = make_inputs(examples, 2, replace(PLAN, cached=0))
+    for a, b in zip(train_inputs(banked), train_inputs(fresh), strict=True):
+        torch.testing.assert_close(a, b)
+    assert not all(
+        torch.equal(a, b)
+        for a, b in zip(train_inputs(fresh, 0), train_inputs(fresh, 1), strict=True)
+    )
+
+
+def test_cached_features_are_the_same_and_not_computed_again(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = make_inputs(examples, 3)
+    first = make_inputs(examples, 3, cache=tmp_path / "cache")
+    monkeypatch.setattr(CutNetwork, "carry", None)  # would fail
+    monkeypatch.setattr(train_cache, "load_clip", None)
+    second = make_inputs(examples, 3, cache=tmp_path / "cache")
+    for made in (first, second):
+        for a, b in zip(train_inputs(made), train_inputs(plain), strict=True):
+            assert torch.equal(a, b)
+        for a, b in zip(made.val_batches(), plain.val_batches(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_features_of_another_trunk_cut_or_seed_are_not_taken_from_the_cache(
+    examples: list[Example], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+
+    def files() -> int:
+        return len(list((cache / "features").iterdir()))
+
+    make_inputs(examples, 3, cache=cache)
+    # Two random views of four clips and two plain ones of two.
+    assert files() == 12
+    make_inputs(examples, 2, cache=cache)
+    assert files() == 24
+    make_inputs(examples, 3, replace(PLAN, seed=1), cache=cache)
+    assert files() == 32  # plain views depend on no seed
+    first, second = tiny_backbone(2), tiny_backbone(2)
+    assert trunk_digest(first, 3, torch.float32) != trunk_digest(second, 3, torch.float32)
+    second.load_state_dict(first.state_dict())
+    assert trunk_digest(first, 3, torch.float32) == trunk_digest(second, 3, torch.float32)
+    assert trunk_digest(first, 3, torch.float32) != trunk_digest(first, 3, torch.bfloat16)
+
+
+def test_a_cached_clip_is_the_decoded_one_until_its_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "ramp.mkv"
+    write_footage(path, grey_ramp(12))
+    example = Example(path, "goal", "match", 0.0, 0.5)
+    plain = load_clip(example, SPEC)
+    for _ in range(2):
+        clip = ClipStore(tmp_path).load(example, SPEC)
+        assert isinstance(clip.pixels, np.memmap)
+        np.testing.assert_array_equal(clip.pixels, plain.pixels)
+        assert (clip.first, clip.last) == (plain.first, plain.last) == (-1, -1)
+    assert len(list((tmp_path / "clips").glob("*.npy"))) == 1
+    write_footage(path, grey_ramp(12)[::-1])
+    np.testing.assert_array_equal(
+        ClipStore(tmp_path).load(example, SPEC).pixels, load_clip(example, SPEC).pixels
+    )
+    ClipStore(tmp_path).load(example, SPEC, max_clip_s=0.25)
+    assert len(list((tmp_path / "clips").glob("*.npy"))) == 3
+    # A moved file has the same content.
+    shutil.move(path, tmp_path / "moved.mkv")
+    ClipStore(tmp_path).load(replace(example, path=tmp_path / "moved.mkv"), SPEC)
+    assert len(list((tmp_path / "clips").glob("*.npy"))) == 3
+    with pytest.raises(FootageError, match="no such file"):
+        ClipStore(tmp_path).load(example, SPEC)
+
+
+def test_features_that_would_not_fit_are_refused_before_they_are_made(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 1 KiB of memory; 12 views of 8 x 4 floats are 1.5 KiB.
+    monkeypatch.setattr("os.sysconf", lambda name: 32)
+    with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
+        make_inputs(examples, 3)

@@ -1,0 +1,129 @@
+"""A run that was killed goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from train_material import made_examples, tiny_model
+
+from touchline.models.errors import CheckpointError
+from touchline.pipeline import finetune
+from touchline.pipeline.finetune import FineTuneResult, KeepState, TrainOptions, fine_tune
+from touchline.pipeline.snapshot import save_snapshot
+from touchline.pipeline.types import Example
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# Everything that has a state or draws random numbers; two steps per epoch.
+OPTIONS = TrainOptions(
+    freeze=3,
+    unfreeze=((2, 1),),
+    epochs=4,
+    batch_size=2,
+    accumulate=3,
+    lr=1e-2,
+    mixup=0.4,
+    ema=0.9,
+    balance="sampling",
+    cached_views=2,
+    val_views=1,
+)
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> list[Example]:
+    return made_examples(tmp_path, ("blue", "red", "background"), 4)
+
+
+@pytest.fixture
+def train(examples: list[Example]) -> Callable[..., FineTuneResult]:
+    val = [e for e in examples if e.group == "match_3"]
+    rest = [e for e in examples if e not in val]
+
+    def run(keep: KeepState | None, options: TrainOptions = OPTIONS) -> FineTuneResult:
+        return fine_tune(tiny_model(), rest, val, options, keep=keep)
+
+    return run
+
+
+def die_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
+    """Let training be killed right after it kept its state so many times."""
+    done = 0
+
+    def save_then_die(*arguments: Any, **options: Any) -> None:
+        nonlocal done
+        save_snapshot(*arguments, **options)
+        done += 1
+        if done == saves:
+            raise KilledError
+
+    monkeypatch.setattr(finetune, "save_snapshot", save_then_die)
+
+
+@pytest.mark.parametrize("options", [OPTIONS, replace(OPTIONS, cached_views=0, patience=9)])
+@pytest.mark.parametrize("steps", [1, 2, 5, 7])
+def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
+    train: Callable[..., FineTuneResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    options: TrainOptions,
+) -> None:
+    whole = train(None, options)
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0, resume=True)
+    die_after(monkeypatch, steps)
+    with pytest.raises(KilledError):
+        train(keep, options)
+    monkeypatch.undo()
+    resumed = train(keep, options)
+    expected, got = whole.model.backbone.state_dict(), resumed.model.backbone.state_dict()
+    assert [k for k in expected if not torch.equal(expected[k], got[k])] == []
+    assert resumed.best_epoch == whole.best_epoch
+    timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
+    assert [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history] == timeless
+    np.testing.assert_array_equal(resumed.val_probs, whole.val_probs)
+
+
+def test_the_run_before_the_kill_is_not_repeated(
+    train: Callable[..., FineTuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0, resume=True)
+    die_after(monkeypatch, 7)
+    with pytest.raises(KilledError):
+        train(keep)
+    left = []
+    monkeypatch.setattr(finetune, "save_snapshot", lambda *_, **__: left.append(1))
+    train(keep)
+    # Of the 8 steps 7 are done.
+    assert len(left) == 1
+
+
+def test_a_run_is_not_gone_on_with_under_other_options(
+    train: Callable[..., FineTuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0, resume=True)
+    die_after(monkeypatch, 1)
+    with pytest.raises(KilledError):
+        train(keep)
+    with pytest.raises(CheckpointError, match=r"another lr \(0\.01, now 0\.02\)"):
+        train(keep, replace(OPTIONS, lr=0.02))
+
+
+@pytest.mark.parametrize(("content", "message"), [(b"", "damaged"), (b"text", "damaged")])
+def test_a_damaged_snapshot_is_refused(
+    train: Callable[..., FineTuneResult], tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "snapshot.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        train(KeepState(path, resume=True))
