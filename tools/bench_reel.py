@@ -1,0 +1,59 @@
+"""touchline bench reel: a reel copied against the same one encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from touchline.tools import console
+
+
+def bench_reel_command(
+    keep: Annotated[
+        Path | None, typer.Option(help="Folder for the match and the reels (default: none).")
+    ] = None,
+    height: Annotated[int, typer.Option(help="Pixels of the match made for it.")] = 1080,
+) -> None:
+    """A reel of 20 events of a 10-minute match made on the spot: encoded, exact and --copy."""
+    import tempfile
+
+    from rich.table import Table
+
+    from touchline.pipeline.bench import machine
+    from touchline.pipeline.bench_reel import bench_reel
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = list(bench_reel(folder, height_px=height))
+        match_bytes = (folder / "match.mp4").stat().st_size
+    whole = rows[0].seconds
+    table = Table(box=None)
+    heads = ("", "seconds", "ratio", "encoded", "length s", "video end", "sound end", "apart ms")
+    for name in heads:
+        table.add_column(name, justify="right" if name else "left")
+    for row in rows:
+        long_s = row.reel.duration_s
+        table.add_row(
+            row.mode,
+            f"{row.seconds:.2f}",
+            f"{whole / row.seconds:.1f}",
+            f"{row.reel.num_encoded} of {row.reel.num_frames}",
+            f"{long_s:.2f}",
+            f"{row.video_end_s - long_s:+.3f}",
+            f"{row.audio_end_s - long_s:+.3f}",
+            f"{row.apart_s * 1000:.1f}",
+        )
+    console.out.print(
+        f"{len(rows[0].reel.cuts)} cuts of a match of {height} lines, {match_bytes / 1e6:.0f} MB",
+        highlight=False,
+    )
+    console.out.print(table)
+    marks = ", ".join(str(row.num_marks) for row in rows)
+    console.out.print(
+        f"ends: seconds after the reel's length; apart: picture and sound, at {marks} marks\n"
+        f"{machine()}",
+        highlight=False,
+    )
