@@ -29,7 +29,7 @@ PART_S = 32
 # On a frame of 25 per second, and away from the joins, which lie on full seconds.
 MARK_AT_S, MARK_S = 0.48, 0.08
 
-X264 = {"preset": "veryfast", "crf": "26"}
+X264 = {"preset": "veryfast", "crf": "20"}
 KEY_FRAME_EVERY = 50
 
 
@@ -115,7 +115,7 @@ def _pictures(width: int, height: int) -> Iterator[UInt8]:
     rng = np.random.default_rng(0)
     coarse = rng.normal(90, 14, (height // 24 + 8, width // 24 + 30))
     grass = np.kron(coarse, np.ones((24, 24)))
-    grass = np.clip(grass + rng.normal(0, 4, grass.shape), 16, 235).astype(np.uint8)
+    grass = np.clip(grass + rng.normal(0, 18, grass.shape), 16, 235).astype(np.uint8)
     for number in range(PART_S * RATE):
         phase = 2 * np.pi * number / (PART_S * RATE)
         x, y = round(240 + 230 * np.sin(phase)), round(60 + 55 * np.sin(3 * phase))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -192,7 +193,8 @@ def clip_name(number: int, event: Event) -> str:
     """A file name that sorts by time and that every file system takes."""
     hours, minutes, seconds = timecode(event.start_s).split(":")
     when = f"{hours}h{minutes}m{seconds[:2]}s"
-    return f"{number:03d}-{safe_name(event.label)}-{when}.mp4"
+    words = "-".join(re.findall(r"\w+", event.label))
+    return f"{number:03d}-{safe_name(words, fallback='event')}-{when}.mp4"
 
 
 def render_cuts(

@@ -52,8 +52,9 @@ def bench_reel_command(
     )
     console.out.print(table)
     marks = ", ".join(str(row.num_marks) for row in rows)
-    console.out.print(
-        f"ends: seconds after the reel's length; apart: picture and sound, at {marks} marks\n"
-        f"{machine()}",
-        highlight=False,
-    )
+    for line in (
+        "ends: seconds after the reel's length; apart: the sound from the picture,",
+        f"at the worst of {marks} marks",
+        machine(),
+    ):
+        console.out.print(line, highlight=False)
