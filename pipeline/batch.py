@@ -22,6 +22,9 @@ from touchline.pipeline.write import check_formats, read_events_json, save_track
 EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
 
+# Formats that hold every result, whatever is known of its footage.
+TABLES = ("csv", "json")
+
 
 def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
     """OUT/<stem> of each input; inputs that share a stem get a short hash of their path."""
@@ -75,9 +78,11 @@ def detect_all(
             folder.mkdir(parents=True, exist_ok=True)
             if result.track is not None:
                 save_track(folder / SCORES_FILE, result.track)
-            write_result(result, folder, formats=formats)
+            # What can always be written comes first: a format may refuse this footage.
+            write_result(result, folder, formats=[name for name in formats if name in TABLES])
             if report:
                 write_report(result, folder)
+            write_result(result, folder, formats=[name for name in formats if name not in TABLES])
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:

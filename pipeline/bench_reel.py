@@ -162,7 +162,7 @@ def marks_seen(path: Path) -> list[float]:
         stream.thread_type = "AUTO"
         start_s = (container.start_time or 0) / 1_000_000
         for frame in container.decode(stream):
-            corner = np.frombuffer(frame.planes[0], np.uint8, 8).mean()
+            corner = np.frombuffer(bytes(frame.planes[0]), np.uint8, 8).mean()
             if corner > 200 and not before:
                 seen.append(float(frame.time or 0) - start_s)
             before = bool(corner > 200)

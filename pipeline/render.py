@@ -208,13 +208,20 @@ def render_cuts(
     """The cuts one after the other as one MP4."""
     options = options or RenderOptions()
     with CodedVideo(Path(footage)) as video:
+        _refuse_overwriting(video.path, Path(path))
         if options.mode == "copy":
             film = _copied_film(video, cuts)
         else:
             film = _drawn_film(video, cuts, options, clock)
+        chapters = _chapters(video, film, clock)
         with beside(path) as temporary:
-            _write(temporary, video, film, options)
+            _write(temporary, video, film, options, chapters)
         return _rendered(Path(path), video, film)
+
+
+def _refuse_overwriting(footage: Path, path: Path) -> None:
+    if path.exists() and footage.exists() and path.samefile(footage):
+        raise ValueError(f"{path} is the footage itself: choose another folder with -o")
 
 
 @dataclass(frozen=True)
@@ -307,7 +314,13 @@ def _titles(video: CodedVideo, cut: Cut, span: Span, clock: MatchClock | None) -
             yield Title(starts[k], until_s, one_line(event.label), line)
 
 
-def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -> None:
+def _write(
+    path: Path,
+    video: CodedVideo,
+    film: _Film,
+    options: RenderOptions,
+    chapters: list[Chapter],
+) -> None:
     """Mux pictures and sound, each packet in its turn, so that little waits in memory."""
     with (
         CodedVideo(video.path) as drawn,
@@ -324,7 +337,7 @@ def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -
             else:
                 pictures = encoded_packets(output, drawing, film.parts, film.encoder)
         sound = sound_packets(output, video, film.placed, copy=options.mode == "copy")
-        output.set_chapters(_chapters(video, film))
+        output.set_chapters(chapters)
         tracks: list[Iterator[Packet[Any]]] = [pictures, sound]
         for packet in heapq.merge(*tracks, key=_decoding_s):
             output.mux(packet)
@@ -334,11 +347,14 @@ def _decoding_s(packet: Packet[Any]) -> float:
     return float((packet.dts or 0) * packet.time_base)
 
 
-def _chapters(video: CodedVideo, film: _Film) -> list[Chapter]:
-    """A chapter per cut, named after its events."""
+def _chapters(video: CodedVideo, film: _Film, clock: MatchClock | None) -> list[Chapter]:
+    """A chapter per cut, named after its events, with the match clock where it is known."""
     chapters: list[Chapter] = []
     for k, (cut, placed) in enumerate(zip(film.cuts, film.placed, strict=True)):
-        names = dict.fromkeys(one_line(event.label) for event in cut.events)
+        names = dict.fromkeys(
+            " ".join(filter(None, (one_line(e.label), clock.text(e.peak_s) if clock else "")))
+            for e in cut.events
+        )
         chapters.append(
             {
                 "id": k,

@@ -61,7 +61,8 @@ def youtube_text(sheet: Sheet) -> str:
     chapters: list[tuple[int, list[str]]] = [(0, ["Start"])]
     for event in sheet.accepted:
         start = max(0, math.floor(event.start_s))
-        label = one_line(event.label)
+        clock = sheet.clock.text(event.start_s) if sheet.clock else ""
+        label = f"{one_line(event.label)} ({clock})" if clock else one_line(event.label)
         if start - chapters[-1][0] >= SHORTEST_YOUTUBE_S:
             chapters.append((start, [label]))
         elif label not in chapters[-1][1]:
