@@ -84,6 +84,8 @@ def export_command(
             many = len(found) > 1
             folders = output_folders([r.path for r in results], out) if many else [out]
         _refuse_overwriting(events, formats, folders)
+        if given is None:
+            _tell_conformed(results, formats)
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = []
         for result, folder, clock in zip(results, folders, clocks, strict=True):
@@ -102,6 +104,22 @@ def _named(to: str) -> list[str]:
             f"left out for want of a library: {', '.join(missing)} (pip install 'touchline[edit]')"
         )
     return [name for name in WRITERS if is_installed(name)]
+
+
+def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
+    """Say at which rate frames are counted where the footage has none of its own."""
+    from touchline.pipeline.timing import rate_of_footage
+    from touchline.pipeline.write import WRITERS
+
+    counting = [name for name in formats if WRITERS[name].counts]
+    for result in results:
+        health = result.health
+        rate = rate_of_footage(health) if health is not None and health.variable_rate else None
+        if counting and rate is not None:
+            console.warn(
+                f"{result.path}: variable frame rate; {', '.join(counting)} count frames at "
+                f"{float(rate.rate):.5g} per second, as editors conform it (--rate for another)"
+            )
 
 
 def _refuse_overwriting(
