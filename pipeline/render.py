@@ -12,6 +12,7 @@ same amount, so that they stay as they were in the footage.
 from __future__ import annotations
 
 import heapq
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,8 +88,10 @@ class RenderOptions:
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         for name in ("before_s", "after_s", "crossfade_s"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.height_px is not None and self.height_px < 2:
+            raise ValueError(f"height_px is {self.height_px}; it must be 2 or more")
         if self.mode == "copy" and (self.titles or self.crossfade_s or self.height_px):
             raise ValueError(
                 "titles, cross-fades and another size cannot be had without encoding: "
@@ -128,6 +131,8 @@ def cut_reel(
 
     ValueError where there is nothing to show.
     """
+    if max_s is not None and not max_s > 0:
+        raise ValueError(f"the longest reel is {max_s} s; it must be above 0")
     options = options or RenderOptions()
     footage = Path(footage)
     events = list(events)
@@ -180,13 +185,14 @@ def cut_clips(
     options = options or RenderOptions()
     footage = Path(footage)
     duration_s = probe_footage(footage).duration_s
-    for k, event in enumerate(in_time_order(events), start=1):
-        cut = padded_cut(
-            event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s
-        )
-        yield render_cuts(
-            footage, [cut], Path(folder) / clip_name(k, event), options=options, clock=clock
-        )
+    # All of them first: an event outside the footage is told before anything is written.
+    cuts = [
+        padded_cut(event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s)
+        for event in in_time_order(events)
+    ]
+    for k, cut in enumerate(cuts, start=1):
+        path = Path(folder) / clip_name(k, cut.events[0])
+        yield render_cuts(footage, [cut], path, options=options, clock=clock)
 
 
 def clip_name(number: int, event: Event) -> str:

@@ -4,10 +4,12 @@ Frame k of the footage shows k, and a beep begins at every full second, so that 
 back from what was cut.
 """
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -365,6 +367,36 @@ def test_copied_hevc_is_named_as_apple_wants_it(tmp_path: Path) -> None:
     with av.open(str(reel.path)) as container:
         assert container.streams.video[0].codec_context.codec_tag == "hvc1"
     assert read_video(reel.path)[1] == numbers_of(path, reel.cuts)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"before_s": -1.0}, "before_s is -1.0"),
+        ({"after_s": math.nan}, "after_s is nan"),
+        ({"crossfade_s": math.inf}, "crossfade_s is inf"),
+        ({"height_px": 0}, "height_px is 0"),
+        ({"mode": "fast"}, "mode is 'fast'"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RenderOptions(**options)
+
+
+@pytest.mark.parametrize("max_s", [0.0, -1.0, math.nan])
+def test_a_reel_without_length_is_refused(match: Path, tmp_path: Path, max_s: float) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        cut_reel(match, EVENTS, tmp_path / "reel.mp4", max_s=max_s)
+
+
+def test_events_of_another_file_are_told_before_a_clip_is_written(
+    match: Path, tmp_path: Path
+) -> None:
+    late = Event("goal", 500.0, 501.0, 500.5, 0.9)
+    with pytest.raises(ValueError, match="events of another file"):
+        list(cut_clips(match, (GOAL, late), tmp_path / "clips"))
+    assert not (tmp_path / "clips").exists()
 
 
 def test_copying_refuses_what_needs_encoding() -> None:

@@ -224,7 +224,7 @@ def test_report_is_made_again_with_labels_and_a_proxy(
     assert page.name in printed
     text = page.read_text()
     assert "Compared with the labels" in text
-    assert "spotting" in text
+    assert "E2E-Spot: mAP at a tolerance" in text
     with av.open(str(events.with_name("proxy.mp4"))) as container:
         assert container.streams.video[0].height <= 360
 
