@@ -1,6 +1,5 @@
 """What a run of detection leaves to look at: reports, the match clock, other formats."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from typer.testing import CliRunner
 from touchline.pipeline.batch import detect_all
 from touchline.pipeline.detect import DetectOptions
 from touchline.pipeline.timing import MatchClock
-from touchline.pipeline.write import WRITERS, read_events_json
-from touchline.tools.console import LogLines
+from touchline.pipeline.write import read_events_json
 from touchline.tools.detect import detect_command
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
@@ -54,44 +52,6 @@ def test_an_unknown_format_is_refused_before_anything_is_decoded(
     run = detect_all([match], brightness_model(), tmp_path, OPTIONS, formats=["csv", "xls"])
     with pytest.raises(ValueError, match="no output format 'xls'"):
         next(run)
-
-
-def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
-    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(sheet: object) -> str:
-        raise ValueError("no timecode at 16 frames per second")
-
-    monkeypatch.setitem(WRITERS, "edl", replace(WRITERS["edl"], text=refuse))
-    formats = ["edl", "csv", "json"]
-    (result,) = detect_all(
-        [match], brightness_model(), tmp_path, OPTIONS, formats=formats, report=True
-    )
-    assert "no timecode at 16" in str(result.error)
-    assert {p.name for p in (tmp_path / "match").iterdir()} == {
-        *("scores.npz", "events.csv", "events.json", "report.html")
-    }
-
-
-def test_logs_get_a_line_now_and_then_and_short_runs_none(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("touchline.tools.console.time.monotonic", lambda: clock[0])
-    log = LogLines(quiet=False)
-    log.begin("[final].mp4")
-    for now_s, done in ((59.0, 100.0), (90.0, 150.0), (140.0, 200.0), (180.0, 300.0)):
-        clock[0] = now_s
-        log.tell(done, 600.0)
-    quiet = LogLines(quiet=True)
-    quiet.begin("final.mp4")
-    clock[0] = 900.0
-    quiet.tell(1.0, 2.0)
-    # 150 of 600 took 90 s: 270 s are left; 300 of 600 took 180 s.
-    assert capsys.readouterr().err.splitlines() == [
-        "[final].mp4: 25%, 0:04:30 left",
-        "[final].mp4: 50%, 0:03:00 left",
-    ]
 
 
 def test_the_command_leaves_reports_formats_and_a_page_over_the_run(
