@@ -37,6 +37,7 @@ KEY_FRAME_EVERY = 50
 class ReelRow:
     """One way of making the same reel, and what its file holds.
 
+    seconds, cpu_s: by the clock, and of the processor's threads together.
     video_end_s, audio_end_s: where the last packet of each ends, by timestamps.
     apart_s:   the largest distance between a square seen and the beep heard with it.
     num_marks: how many squares were held against their beeps.
@@ -44,6 +45,7 @@ class ReelRow:
 
     mode: str
     seconds: float
+    cpu_s: float
     reel: Rendered
     num_bytes: int
     video_end_s: float
@@ -61,14 +63,16 @@ def bench_reel(
     for mode in ("encode", "exact", "copy"):
         options = RenderOptions(mode=mode, encoder="libx264")
         path = folder / f"{mode}.mp4"
-        started = time.perf_counter()
+        started, started_cpu = time.perf_counter(), time.process_time()
         reel = cut_reel(match, events, path, options=options)
         seconds = time.perf_counter() - started
+        cpu_s = time.process_time() - started_cpu
         seen, heard = marks_seen(path), marks_heard(path)
         ends = stream_ends(path)
         yield ReelRow(
             mode=mode,
             seconds=seconds,
+            cpu_s=cpu_s,
             reel=reel,
             num_bytes=path.stat().st_size,
             video_end_s=ends["video"],

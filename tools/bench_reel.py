@@ -29,9 +29,9 @@ def bench_reel_command(
         folder.mkdir(parents=True, exist_ok=True)
         rows = list(bench_reel(folder, height_px=height))
         match_bytes = (folder / "match.mp4").stat().st_size
-    whole = rows[0].seconds
+    whole = rows[0]
     table = Table(box=None)
-    heads = ("", "seconds", "ratio", "encoded", "length s", "video end", "sound end", "apart ms")
+    heads = ("", "s", "ratio", "CPU s", "ratio", "encoded", "length s", "ends by s", "apart ms")
     for name in heads:
         table.add_column(name, justify="right" if name else "left")
     for row in rows:
@@ -39,11 +39,12 @@ def bench_reel_command(
         table.add_row(
             row.mode,
             f"{row.seconds:.2f}",
-            f"{whole / row.seconds:.1f}",
+            f"{whole.seconds / row.seconds:.1f}",
+            f"{row.cpu_s:.2f}",
+            f"{whole.cpu_s / row.cpu_s:.1f}",
             f"{row.reel.num_encoded} of {row.reel.num_frames}",
             f"{long_s:.2f}",
-            f"{row.video_end_s - long_s:+.3f}",
-            f"{row.audio_end_s - long_s:+.3f}",
+            f"{row.video_end_s - long_s:+.3f} {row.audio_end_s - long_s:+.3f}",
             f"{row.apart_s * 1000:.1f}",
         )
     console.out.print(
@@ -53,8 +54,8 @@ def bench_reel_command(
     console.out.print(table)
     marks = ", ".join(str(row.num_marks) for row in rows)
     for line in (
-        "ends: seconds after the reel's length; apart: the sound from the picture,",
-        f"at the worst of {marks} marks",
+        "ends: picture and sound, seconds after the reel's length;",
+        f"apart: picture and sound, at the worst of {marks} marks",
         machine(),
     ):
         console.out.print(line, highlight=False)
