@@ -17,9 +17,11 @@ import pytest
 from drawn_footage import frame_number, read_beeps, read_video, write_footage
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.coded import parameter_sets
+from touchline.pipeline import encode
+from touchline.pipeline.coded import CodedVideo, exact_span, parameter_sets
 from touchline.pipeline.cuts import Cut
 from touchline.pipeline.decode import decode
+from touchline.pipeline.encode import HARDWARE, SOFTWARE, choose_encoder, picture_of
 from touchline.pipeline.render import RenderOptions, clip_name, cut_clips, cut_reel, render_cuts
 from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import Event
@@ -411,6 +413,21 @@ def test_a_codec_that_mp4_does_not_take_is_refused_for_copying(tmp_path: Path) -
             path, [Cut(1.0, 2.0, ())], tmp_path / "c.mp4", options=RenderOptions(mode="copy")
         )
     assert [p.name for p in tmp_path.iterdir()] == ["match.avi"]
+
+
+def test_the_machine_s_own_encoder_is_taken_where_it_works(
+    match: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working = {"h264_qsv", "h264_amf"}
+    monkeypatch.setattr(encode.av, "codecs_available", {*HARDWARE, SOFTWARE})
+    monkeypatch.setattr(encode, "_works", lambda name, picture: name in working)
+    with CodedVideo(match) as video:
+        picture = picture_of(video, exact_span(video, 1.0, 2.0))
+    assert choose_encoder(picture, "auto") == "h264_qsv"
+    assert choose_encoder(picture, "h264_amf") == "h264_amf"
+    assert choose_encoder(picture, SOFTWARE) == SOFTWARE
+    working.clear()
+    assert choose_encoder(picture, "auto") == SOFTWARE
 
 
 def test_an_encoder_that_does_not_work_is_refused_by_name(match: Path, tmp_path: Path) -> None:
