@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -76,6 +77,24 @@ def test_export_of_events_as_csv_takes_rate_and_footage(events: Path, tmp_path: 
     assert "no such file" in str(error)
     error = touchline("export", moved, "--to", "edl", "-o", tmp_path / "c", fails=True).exception
     assert "give --footage or --rate" in str(error)
+
+
+def test_export_of_a_csv_counts_from_the_start_timecode_of_the_footage_given(
+    tmp_path: Path,
+) -> None:
+    rate = Fraction(30000, 1001)
+    tape = write_footage(
+        tmp_path / "tape.mov", seconds=8, rate=rate, metadata={"timecode": "10:00:58;00"}
+    )
+    (tmp_path / "spots.csv").write_text("video,label,start_s,end_s\ngone.mp4,goal,2.002,4.004\n")
+    run = ("export", tmp_path / "spots.csv", "--to", "edl", "-o", tmp_path)
+    touchline(*run, "--footage", tape)
+    text = (tmp_path / "events.edl").read_text()
+    # Frames 60 and 120 after 10:00:58;00; the minute drops numbers 00 and 01.
+    assert "10:01:00;02 10:01:02;02" in text
+    assert "FROM CLIP NAME: tape.mov" in text
+    touchline(*run, "--rate", "29.97ndf")
+    assert "00:00:02:00 00:00:04:00" in (tmp_path / "events.edl").read_text()
 
 
 def test_export_shows_the_match_clock_of_halves_in_several_files(
@@ -227,6 +246,16 @@ def test_report_is_made_again_with_labels_and_a_proxy(
     assert "E2E-Spot: mAP at a tolerance" in text
     with av.open(str(events.with_name("proxy.mp4"))) as container:
         assert container.streams.video[0].height <= 360
+
+
+def test_a_report_without_its_footage_says_so(footage: Path, tmp_path: Path) -> None:
+    (events,) = write_result(
+        MatchResult(tmp_path / "moved.mp4", EVENTS, EVENTS), tmp_path / "out", formats=["json"]
+    )
+    told = " ".join(touchline("report", events).stderr.split())
+    assert "moved.mp4: no such file, so no pictures (--footage says where it is)" in told
+    assert touchline("report", events, "--footage", footage).stderr == ""
+    assert "data:image/jpeg" in events.with_name("report.html").read_text()
 
 
 def test_reports_of_several_matches_get_a_page_over_them(footage: Path, tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def report_command(
     results = [_on_clock(r, clock) for r, clock in zip(results, clocks, strict=True)]
     written = []
     for result, folder, truth in zip(results, folders, truths, strict=True):
+        if not result.path.is_file():
+            console.warn(
+                f"{result.path}: no such file, so no pictures (--footage says where it is)"
+            )
         if labels is not None and truth is None:
             console.warn(f"{result.path}: {labels} has no labels for it")
         written.append(write_report(result, folder, truth=truth, proxy=proxy))
