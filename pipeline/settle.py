@@ -35,7 +35,7 @@ def folded_layers(backbone: Backbone) -> list[_BatchNorm]:
 def _is_folded(layer: _BatchNorm) -> bool:
     if layer.running_mean is None or layer.running_var is None or not layer.affine:
         return False
-    # Whoever folds may have left the variance at 1 - eps, so that the layer is exactly the identity.
+    # Whoever folds may leave the variance at 1 - eps, so that the layer is the identity.
     near_one = (layer.running_var - 1).abs() <= 2 * layer.eps
     return not layer.running_mean.any() and bool(near_one.all()) and bool(layer.bias.any())
 
@@ -77,7 +77,7 @@ def settle_batchnorm(network: CutNetwork, batches: Iterable[Tensor]) -> int:
 def _restate(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
     """New statistics for a folded layer, and the weight and bias that make up for them."""
     mean, variance = mean.to(layer.weight), variance.to(layer.weight)
-    scale = layer.weight / torch.sqrt(layer.running_var + layer.eps)
-    layer.weight.copy_(scale * torch.sqrt(variance + layer.eps))
-    layer.bias.add_(scale * mean)
+    # The old mean is 0, and the old variance so near 1 that it scales nothing.
+    layer.bias.add_(layer.weight * mean)
+    layer.weight.mul_(torch.sqrt(variance + layer.eps))
     layer.load_state_dict(layer.state_dict() | {"running_mean": mean, "running_var": variance})
