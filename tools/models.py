@@ -110,7 +110,7 @@ def _show_backbones() -> None:
     for name in BACKBONES:
         keymaps = KEYMAPS.get(name, ())
         spec = keymaps[0].spec if keymaps else build_backbone(name, 1).spec
-        table.add_row(name, _clip(spec), ", ".join(m.source for m in keymaps) or "touchline train")
+        table.add_row(name, str(spec), ", ".join(m.source for m in keymaps) or "touchline train")
     console.out.print(table, highlight=False)
 
 
