@@ -30,7 +30,7 @@ def bench_reel_command(
         rows = list(bench_reel(folder, height_px=height))
         match_bytes = (folder / "match.mp4").stat().st_size
     whole = rows[0]
-    table = Table(box=None)
+    table = Table(box=None, padding=(0, 1), collapse_padding=True, pad_edge=False)
     heads = ("", "s", "ratio", "CPU s", "ratio", "encoded", "length s", "ends by s", "apart ms")
     for name in heads:
         table.add_column(name, justify="right" if name else "left")
@@ -42,7 +42,7 @@ def bench_reel_command(
             f"{whole.seconds / row.seconds:.1f}",
             f"{row.cpu_s:.2f}",
             f"{whole.cpu_s / row.cpu_s:.1f}",
-            f"{row.reel.num_encoded} of {row.reel.num_frames}",
+            f"{row.reel.num_encoded / row.reel.num_frames:.0%}",
             f"{long_s:.2f}",
             f"{row.video_end_s - long_s:+.3f} {row.audio_end_s - long_s:+.3f}",
             f"{row.apart_s * 1000:.1f}",
