@@ -66,8 +66,7 @@ def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> B
     """
     fast = copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
     clip = _probe_clip(fast)
-    with torch.inference_mode():
-        before = fast.trunk(clip)
+    before = _features(fast, clip)
     fold_batchnorm(fast)
     if device.type == "cpu":
         flatten_convolutions(fast.stages)
@@ -78,8 +77,7 @@ def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> B
             module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         elif isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with torch.inference_mode():
-        after = fast.trunk(clip)
+    after = _features(fast, clip)
     if not torch.allclose(before, after, rtol=1e-2, atol=1e-3 * float(before.abs().max())):
         raise RuntimeError("the fast copy does not compute what the network does")
     fast.to(device)
@@ -176,8 +174,7 @@ def fold_batchnorm(backbone: Backbone) -> int:
                     pairs[name] = conv_name, conv, m
 
             hooks.append(module.register_forward_pre_hook(before_bn))
-    with torch.inference_mode():
-        backbone.trunk(_probe_clip(backbone))
+    _features(backbone, _probe_clip(backbone))
     for hook in hooks:
         hook.remove()
     folded = {n: p for n, p in pairs.items() if uses[p[0]] == 1}
@@ -189,11 +186,20 @@ def fold_batchnorm(backbone: Backbone) -> int:
 
 
 def _probe_clip(backbone: Backbone) -> Tensor:
-    """The shortest clip the trunk takes, of noise, on the CPU."""
+    """The shortest clip the trunk takes, of noise, on the CPU; small where its size is free."""
     spec = backbone.spec
     frames = backbone.min_frames if backbone.framewise else spec.num_frames
+    size_px = spec.size_px
+    if backbone.slides_in_time:
+        size_px = min(size_px, max(64, backbone.min_size_px))
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(1, 3, frames, spec.size_px, spec.size_px, generator=generator)
+    return torch.randn(1, 3, frames, size_px, size_px, generator=generator)
+
+
+@torch.inference_mode()
+def _features(backbone: Backbone, clip: Tensor) -> Tensor:
+    """The trunk's features of a clip of any size."""
+    return backbone.leave(backbone.run_stages(backbone.enter(clip)), len(clip))
 
 
 def _swap(root: nn.Module, name: str, new: nn.Module) -> None:

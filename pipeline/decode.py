@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,17 @@ from touchline.pipeline.decode_others import (
     torchcodec_frames,
 )
 from touchline.pipeline.decode_pyav import pyav_cuda_frames, pyav_frames
-from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S, DecodeLog, Instants, Picture, Shown
+from touchline.pipeline.decoded import (
+    TIMESTAMP_ROUNDING_S,
+    DecodeLog,
+    Instants,
+    Picture,
+    Shown,
+    Wanted,
+)
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.probe import health_after, probe_footage
+from touchline.pipeline.segments import DECODE_TASK, Request, decode_segments
 from touchline.pipeline.types import Frames, UInt8
 
 __all__ = ["DECODERS", "DecodeLog", "decode", "health_after", "probe_footage"]
@@ -45,6 +52,7 @@ def decode(
     start_s: float = 0.0,
     end_s: float | None = None,
     stream: int | None = None,
+    workers: int = 1,
     isolation: bool = AVAILABLE,
     log: DecodeLog | None = None,
 ) -> Iterator[Frames]:
@@ -53,7 +61,8 @@ def decode(
     rate_hz None gives every frame once. size_px is the shorter side after scaling (None: as
     stored); the picture is upright, with square pixels, in standard range. stream is the
     container's index of the video stream to use. With isolation the decoder runs in a process of
-    its own, so that what crashes or hangs it costs this file alone. FootageError where the file
+    its own, so that what crashes or hangs it costs this file alone; with several workers segments
+    of the file are decoded at once, and the frames are the same. FootageError where the file
     cannot be read.
     """
     if decoder not in DECODERS:
@@ -62,42 +71,26 @@ def decode(
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
     if size_px is not None and not 1 <= size_px <= 4096:
         raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
+    if workers < 1 or (workers > 1 and not isolation):
+        raise ValueError(f"workers is {workers}; it must be 1, or more with isolation")
     log = DecodeLog() if log is None else log
     isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
     request = Request(
         path=str(Path(path).absolute()) if isolation else os.fspath(path),
-        instants=Instants.of(rate_hz, start_s, end_s),
-        size_px=size_px,
         decoder=decoder,
-        stream=stream,
+        wanted=Wanted(Instants.of(rate_hz, start_s, end_s), size_px, stream),
     )
+    if workers > 1 and decoder == "pyav":
+        return decode_segments(request, workers=workers, path=path, log=log)
     if not isolation:
         return decode_here(log, request=request)
-    task = "touchline.pipeline.decode:decode_here"
-    return run_isolated(task, {"request": request}, path=path, log=log)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to decode of which file, as it is handed to a worker."""
-
-    path: str
-    instants: Instants
-    size_px: int | None
-    decoder: str
-    stream: int | None
+    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log)
 
 
 def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:
     """`decode` in this process."""
-    shown = DECODERS[request.decoder](
-        Path(request.path),
-        instants=request.instants,
-        size_px=request.size_px,
-        stream=request.stream,
-        log=log,
-    )
-    return _chunks(_sample(shown, request.instants))
+    shown = DECODERS[request.decoder](Path(request.path), request.wanted, log)
+    return _chunks(_sample(shown, request.wanted.instants))
 
 
 def _sample(
@@ -165,9 +158,11 @@ def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
     )
 
 
+Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[Shown]]
+
 # A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
 # one that is ever chosen automatically.
-DECODERS = {
+DECODERS: dict[str, Decoder] = {
     "pyav": pyav_frames,
     "pyav-cuda": pyav_cuda_frames,
     "decord": decord_frames,

@@ -25,6 +25,7 @@ from touchline.pipeline.decoded import (
     Instants,
     Shown,
     Stamped,
+    Wanted,
     continuous,
 )
 from touchline.pipeline.footage import OpenFootage, open_footage, reason
@@ -93,44 +94,31 @@ NAME: Property = (
 EVERYWHERE = (INSIDE_GROUP, DISORDER, DAMAGE, INTERLACED, TURNED, HDR, ALPHA, SEVERAL, HIDDEN, NAME)
 
 
-def decord_frames(
-    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
-) -> Iterator[Shown]:
+def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
     """Frames from decord, which goes wrong on transport streams and edit lists."""
-    yield from _frames(
-        "decord", _open_decord, (*EVERYWHERE, TRANSPORT, EDIT_LIST),
-        path, instants, size_px, stream, log,
-    )  # fmt: skip
+    wrong_on = (*EVERYWHERE, TRANSPORT, EDIT_LIST)
+    yield from _frames("decord", _open_decord, wrong_on, path, wanted, log)
 
 
-def opencv_frames(
-    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
-) -> Iterator[Shown]:
+def opencv_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
     """Frames from OpenCV, read one after the other: its seeking is not exact."""
-    yield from _frames("opencv", _open_opencv, EVERYWHERE, path, instants, size_px, stream, log)
+    yield from _frames("opencv", _open_opencv, EVERYWHERE, path, wanted, log)
 
 
-def torchcodec_frames(
-    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
-) -> Iterator[Shown]:
+def torchcodec_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
     """Frames from torchcodec in its exact mode."""
-    yield from _frames(
-        "torchcodec", _open_torchcodec, EVERYWHERE, path, instants, size_px, stream, log
-    )
+    yield from _frames("torchcodec", _open_torchcodec, EVERYWHERE, path, wanted, log)
 
 
-def torchcodec_cuda_frames(
-    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
-) -> Iterator[Shown]:
+def torchcodec_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
     """Frames from torchcodec on the first CUDA device."""
-    yield from _frames(
-        "torchcodec-cuda", _open_torchcodec_cuda, EVERYWHERE, path, instants, size_px, stream, log
-    )
+    opener = _open_torchcodec_cuda
+    yield from _frames("torchcodec-cuda", opener, EVERYWHERE, path, wanted, log)
 
 
-# Opens a file; gives the number of frames and a function from a frame's number, which only grows,
-# to its picture (H, W, 3) uint8 RGB.
-Opener = Callable[[Path], tuple[int | None, Callable[[int], UInt8]]]
+# Opens a file for decoding in so many threads (0: as many as it likes); gives the number of frames
+# and a function from a frame's number, which only grows, to its picture (H, W, 3) uint8 RGB.
+Opener = Callable[[Path, int], tuple[int | None, Callable[[int], UInt8]]]
 
 
 def _frames(
@@ -138,24 +126,22 @@ def _frames(
     opener: Opener,
     wrong_on: Sequence[Property],
     path: Path,
-    instants: Instants,
-    size_px: int | None,
-    stream: int | None,
+    wanted: Wanted,
     log: DecodeLog,
 ) -> Iterator[Shown]:
-    footage = open_footage(path, stream=stream)
+    footage = open_footage(path, stream=wanted.stream)
     with footage.container:
         for warning in footage.warnings:
             log.warn(warning)
-        facts = Facts(footage, scan_packets(footage, log), _first_frame(path, stream))
+        facts = Facts(footage, scan_packets(footage, log), _first_frame(path, wanted.stream))
         for what, holds in wrong_on:
             if holds(facts):
                 raise FootageError(path, f"{name} goes wrong on {what}: use the decoder pyav")
-        num_frames, picture = _opened(name, opener, path)
+        num_frames, picture = _opened(name, opener, path, wanted.threads)
         if num_frames is not None and num_frames != len(facts.scan.times_s):
             raise _disagrees(name, path, num_frames, len(facts.scan.times_s))
-        chosen = _chosen(facts.scan.times_s, footage.interval_s, instants, log)
-        renderer = renderer_of(footage, size_px)
+        chosen = _chosen(facts.scan.times_s, footage.interval_s, wanted.instants, log)
+        renderer = renderer_of(footage, wanted.size_px)
         stamped = (
             Stamped(
                 AvPicture(_got(name, picture, facts, k), renderer),
@@ -184,9 +170,11 @@ def _chosen(
             log.num_skipped += 1
 
 
-def _opened(name: str, opener: Opener, path: Path) -> tuple[int | None, Callable[[int], UInt8]]:
+def _opened(
+    name: str, opener: Opener, path: Path, threads: int
+) -> tuple[int | None, Callable[[int], UInt8]]:
     try:
-        return opener(path)
+        return opener(path, threads)
     except (ImportError, OSError) as error:
         raise ValueError(f"the decoder {name} cannot be used here: {reason(error)}") from None
     except Exception as error:
@@ -230,14 +218,14 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _open_decord(path: Path) -> tuple[int, Callable[[int], UInt8]]:
+def _open_decord(path: Path, threads: int) -> tuple[int, Callable[[int], UInt8]]:
     import decord
 
-    reader = decord.VideoReader(str(path), ctx=decord.cpu(0))
+    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=threads)
     return len(reader), lambda k: reader[k].asnumpy()
 
 
-def _open_opencv(path: Path) -> tuple[None, Callable[[int], UInt8]]:
+def _open_opencv(path: Path, threads: int) -> tuple[None, Callable[[int], UInt8]]:
     import cv2
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -261,18 +249,22 @@ def _open_opencv(path: Path) -> tuple[None, Callable[[int], UInt8]]:
     return None, picture
 
 
-def _open_torchcodec(path: Path) -> tuple[int, Callable[[int], UInt8]]:
-    return _torchcodec(path, "cpu")
+def _open_torchcodec(path: Path, threads: int) -> tuple[int, Callable[[int], UInt8]]:
+    return _torchcodec(path, threads, "cpu")
 
 
-def _open_torchcodec_cuda(path: Path) -> tuple[int, Callable[[int], UInt8]]:
-    return _torchcodec(path, "cuda:0")
+def _open_torchcodec_cuda(path: Path, threads: int) -> tuple[int, Callable[[int], UInt8]]:
+    return _torchcodec(path, threads, "cuda:0")
 
 
-def _torchcodec(path: Path, device: str) -> tuple[int, Callable[[int], UInt8]]:
+def _torchcodec(path: Path, threads: int, device: str) -> tuple[int, Callable[[int], UInt8]]:
     from torchcodec.decoders import VideoDecoder
 
     decoder: Any = VideoDecoder(
-        str(path), dimension_order="NHWC", num_ffmpeg_threads=0, device=device, seek_mode="exact"
+        str(path),
+        dimension_order="NHWC",
+        num_ffmpeg_threads=threads,
+        device=device,
+        seek_mode="exact",
     )
     return len(decoder), lambda k: decoder[k].cpu().numpy()

@@ -22,6 +22,7 @@ from touchline.pipeline.decoded import (
     Instants,
     Shown,
     Stamped,
+    Wanted,
     continuous,
 )
 from touchline.pipeline.footage import OpenFootage, open_footage, reason
@@ -65,7 +66,7 @@ class Pass:
     """
 
     footage: OpenFootage
-    instants: Instants
+    wanted: Wanted
     renderer: Renderer
     log: DecodeLog
     drop_unneeded: bool = True
@@ -74,11 +75,9 @@ class Pass:
 
 def pyav_frames(
     path: Path,
-    *,
-    instants: Instants,
-    size_px: int | None,
-    stream: int | None,
+    wanted: Wanted,
     log: DecodeLog,
+    *,
     drop_unneeded: bool = True,
     hwaccel: HWAccel | None = None,
 ) -> Iterator[Shown]:
@@ -86,19 +85,20 @@ def pyav_frames(
 
     Where a seek does not lead to that frame, the next begins earlier: indexes lie.
     """
-    wanted = instants.start_s
+    instants = wanted.instants
+    first_s = instants.start_s
     if instants.rate_hz is not None:
-        wanted = instants.time_of(instants.first_at(wanted))
+        first_s = instants.time_of(instants.first_at(first_s))
     for reach in REACH_BACK_S:
-        footage = open_footage(path, stream=stream, hwaccel=hwaccel)
+        footage = open_footage(path, stream=wanted.stream, hwaccel=hwaccel)
         try:
             log.reset()
-            sought = None if reach is None else _seek(footage, wanted - reach)
-            shown = _shown(
-                Pass(footage, instants, renderer_of(footage, size_px), log, drop_unneeded)
-            )
+            target_s = None if reach is None else first_s + TIMESTAMP_ROUNDING_S - reach
+            sought = target_s is not None and _seek(footage, target_s)
+            renderer = renderer_of(footage, wanted.size_px)
+            shown = _shown(Pass(footage, wanted, renderer, log, drop_unneeded))
             first = next(shown, None)
-            if not sought or (first is not None and _covers(first, wanted)):
+            if not sought or (first is not None and _covers(first, first_s)):
                 yield from chain(() if first is None else (first,), shown)
                 _judge(footage, instants, log)
                 return
@@ -106,21 +106,17 @@ def pyav_frames(
             footage.container.close()
 
 
-def pyav_cuda_frames(
-    path: Path, *, instants: Instants, size_px: int | None, stream: int | None, log: DecodeLog
-) -> Iterator[Shown]:
+def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
     """Frames decoded by the first CUDA device, then brought to memory and scaled there."""
     if "cuda" not in hwdevices_available():
         raise ValueError("the decoder pyav-cuda cannot be used here: this PyAV has no CUDA")
     # Without software fallback: a decoder chosen for its speed must not silently be another.
     hwaccel = HWAccel(device_type="cuda", allow_software_fallback=False)
-    yield from pyav_frames(
-        path, instants=instants, size_px=size_px, stream=stream, log=log, hwaccel=hwaccel
-    )
+    yield from pyav_frames(path, wanted, log, hwaccel=hwaccel)
 
 
-def _covers(first: Shown, wanted: Fraction) -> bool:
-    return first.time_s - TIMESTAMP_ROUNDING_S <= wanted and not first.damaged
+def _covers(first: Shown, first_s: Fraction) -> bool:
+    return first.time_s - TIMESTAMP_ROUNDING_S <= first_s and not first.damaged
 
 
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
@@ -203,8 +199,8 @@ class _Reading:
         """A frame with what its packet tells about it."""
         footage = self.one_pass.footage
         planned = self.in_flight.made(frame)
-        self.one_pass.log.num_frames += 1
         stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
+        self.one_pass.log.num_frames += self.one_pass.wanted.instants.cover(stamp_s)
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
         ticks = frame.duration or 0
         return Stamped(
@@ -222,13 +218,16 @@ class _Reading:
 def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     """Decoded frames with their raw times; damage is noted and never ends the pass."""
     log = one_pass.log
-    _configure(one_pass.footage, one_pass.frame_threads)
+    _configure(one_pass)
     reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
             # What an edit list hides is no frame of the footage.
-            log.num_frames += not planned.packet.is_discard
-            log.num_skipped += not planned.packet.is_discard
+            pts = planned.packet.pts
+            if not planned.packet.is_discard and pts is not None:
+                counted = one_pass.wanted.instants.cover(one_pass.footage.seconds(pts))
+                log.num_frames += counted
+                log.num_skipped += counted
             continue
         for frame in reading.decoded(planned):
             yield reading.stamped(frame)
@@ -238,9 +237,10 @@ def _stamped(one_pass: Pass) -> Iterator[Stamped]:
         yield from _tail(one_pass, reading.latest_s)
 
 
-def _configure(footage: OpenFootage, frame_threads: bool) -> None:
-    context = footage.stream.codec_context
-    context.thread_type = "AUTO" if frame_threads else "SLICE"
+def _configure(one_pass: Pass) -> None:
+    context = one_pass.footage.stream.codec_context
+    context.thread_type = "AUTO" if one_pass.frame_threads else "SLICE"
+    context.thread_count = one_pass.wanted.threads
     context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
@@ -249,7 +249,7 @@ def _planned(one_pass: Pass) -> Iterator[Planned]:
     drop = one_pass.drop_unneeded and footage.stamped
     return plan(
         _packets(footage, one_pass.log),
-        instants=one_pass.instants,
+        instants=one_pass.wanted.instants,
         time_of=footage.seconds,
         role_of=role_reader(footage.stream) if drop else None,
         gap_ticks=int(GAP_S / footage.time_base),
@@ -284,7 +284,7 @@ def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:
         slow = replace(one_pass, footage=again, log=log, frame_threads=False)
         for stamped in _stamped(slow):
             if stamped.stamp_s is not None and stamped.stamp_s > latest:
-                one_pass.log.num_frames += 1
+                one_pass.log.num_frames += one_pass.wanted.instants.cover(stamped.stamp_s)
                 yield stamped
     finally:
         again.container.close()

@@ -30,7 +30,7 @@ STUCK_FRAMES = 8
 class DecodeLog:
     """What decoding learnt on the way; complete once the frames have been read to the end.
 
-    num_frames:  frames of the footage that went by, looked at or not.
+    num_frames:  frames of the part asked for that went by, looked at or not.
     num_skipped: of them, frames never decoded: no sample instant falls on them.
     num_packets: packets read from the file, the measure of progress.
     end_s:       when the last frame stops being shown.
@@ -159,10 +159,30 @@ class Instants:
         k = self.first_at(time_s)
         return self.time_of(k) < until_s - TIMESTAMP_ROUNDING_S and self.before_end(k)
 
+    def cover(self, time_s: Fraction | None) -> bool:
+        """Whether a time lies in the part asked for."""
+        if time_s is None:
+            return True
+        return self.start_s <= time_s and (self.end_s is None or time_s < self.end_s)
+
     def _rate(self) -> Fraction:
         if self.rate_hz is None:
             raise ValueError("every frame is asked for: there are no sample instants")
         return self.rate_hz
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which frames of a file to give, and how.
+
+    size_px: the shorter side after scaling, None as stored. stream: the container's index of the
+    video stream, None for the likeliest. threads: how many to decode in, 0 as many as suit.
+    """
+
+    instants: Instants
+    size_px: int | None = None
+    stream: int | None = None
+    threads: int = 0
 
 
 def exact(number: float) -> Fraction:

@@ -71,7 +71,9 @@ def process_group(device: str) -> Iterator[tuple[World, str]]:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield current_world(), "cpu" if not on_gpu else device
-    finally:
-        # Reducers that outlive their group abort the process now and then.
+        # What averages gradients must be gone before its group is, and no process may leave while
+        # another still needs it: else the process aborts now and then.
         gc.collect()
+        distributed.barrier()
+    finally:
         distributed.destroy_process_group()

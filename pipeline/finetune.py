@@ -37,7 +37,13 @@ from touchline.pipeline.targets import (
     val_figures,
 )
 from touchline.pipeline.train_cache import ClipStore
-from touchline.pipeline.train_options import FineTuneResult, KeepState, Progress, TrainOptions
+from touchline.pipeline.train_options import (
+    FineTuneResult,
+    KeepState,
+    OnEpoch,
+    Progress,
+    TrainOptions,
+)
 from touchline.pipeline.types import BACKGROUND, Example, Float32
 
 __all__ = ["FineTuneResult", "KeepState", "Progress", "TrainOptions", "fine_tune"]
@@ -64,7 +70,7 @@ def fine_tune(
     cache: Path | None = None,
     keep: KeepState | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda row, val_probs: None,
 ) -> FineTuneResult:
     """Adapt `model` (its backbone is trained in place) to the examples' classes.
 
@@ -72,8 +78,7 @@ def fine_tune(
     accuracy, for independent classes of the best mean average precision (ties: lower loss). Every
     process that torchrun started calls this alike and gets the same model.
 
-    cache: a folder of decoded clips and frozen features that later runs share. on_epoch gets the
-    row of the history of every epoch.
+    cache: a folder of decoded clips and frozen features that later runs share.
     """
     run = describe_run(model, (*train, *val), asdict(options))
     saved = None
@@ -107,8 +112,8 @@ def fine_tune(
         if keep is not None and current_world().is_first and clock.due(keep.every_s):
             save_snapshot(keep.path, state, elapsed_s=clock.elapsed_s(), run=run)
 
-    def after_epoch(row: dict[str, float]) -> None:
-        on_epoch(row)
+    def after_epoch(row: dict[str, float], val_probs: Float32) -> None:
+        on_epoch(row, val_probs)
         on_progress(Progress("training", state.epoch, options.epochs, _note(row)))
 
     stopped = _train(
@@ -137,7 +142,7 @@ def _train(
     options: TrainOptions,
     clock: Clock,
     after_step: Callable[[], None],
-    after_epoch: Callable[[dict[str, float]], None],
+    after_epoch: OnEpoch,
 ) -> str:
     """From where `state` is to the end; why training ended."""
     targets = material.targets
@@ -179,7 +184,7 @@ def _train(
             if state.guard.diverged:
                 break
             after_step()
-        after_epoch(_finish_epoch(network, model, inputs, material.val_targets, state, clock))
+        after_epoch(*_finish_epoch(network, model, inputs, material.val_targets, state, clock))
         stopped = _reason_to_stop(state, options, clock)
     return stopped
 
@@ -294,21 +299,21 @@ def _finish_epoch(
     val_targets: Float32,
     state: Training,
     clock: Clock,
-) -> dict[str, float]:
-    """Validate, offer the epoch as the best one, and give its row of the history."""
+) -> tuple[dict[str, float], Float32]:
+    """Validate and offer the epoch as the best one; its row of the history, and its scores."""
     row = {"epoch": state.epoch + 1.0, "seconds": clock.elapsed_s()}
     if state.losses:
         row["loss"] = float(np.mean(state.losses))
-    if len(val_targets):
-        with state.average.applied(network.backbone):
-            probs = _probs(network, model, inputs, len(val_targets))
+    with state.average.applied(network.backbone):
+        probs = _probs(network, model, inputs, len(val_targets))
+        if len(probs):
             figures = val_figures(probs, val_targets, multi_label=model.multi_label)
             rank = (figures.pop("val_score"), -figures["val_loss"])
             state.best.offer(network.backbone, rank, state.epoch + 1)
-        row |= figures
+            row |= figures
     state.history.append(row)
     state.epoch, state.step, state.losses = state.epoch + 1, 0, []
-    return row
+    return row, probs
 
 
 def _reason_to_stop(state: Training, options: TrainOptions, clock: Clock) -> str:

@@ -26,6 +26,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,15 @@ MEMORY_LIMIT_BYTES = 8 << 30
 # Workers are kept for the next file: starting one takes as long as decoding a short clip.
 IDLE_WORKERS = 4
 TASKS_PER_WORKER = 500
+
+# A worker whose shared memory has grown larger is not kept.
+KEEP_BYTES = 256 << 20
+
+# Places for chunks in the shared memory: one read, one on its way, one being written.
+NUM_SLOTS = 3
+
+# The watchdog looks this often.
+TICK_S = 0.5
 
 # How long a worker may take to give up a task nobody waits for any more.
 STOP_S = 2.0
@@ -74,6 +84,46 @@ class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the 
     """The worker crashed or was killed; the message says how."""
 
 
+class Run:
+    """A task under way in a worker; to be closed at its end and before.
+
+    FootageError, naming path, where the worker crashes, hangs or runs out of memory.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        arguments: dict[str, Any],
+        *,
+        path: str | os.PathLike[str],
+        num_slots: int = NUM_SLOTS,
+    ) -> None:
+        self.path = path
+        self.worker = _idle_or_new()
+        try:
+            self.worker.start(task, arguments, num_slots)
+        except WorkerDied as death:
+            raise FootageError(path, str(death)) from None
+
+    def items(self, log: DecodeLog, *, watchdog_s: float = WATCHDOG_S) -> Iterator[Any]:
+        """What the task yields; log is kept up to date."""
+        try:
+            yield from self.worker.items(log, watchdog_s)
+        except FootageError as error:
+            raise FootageError(self.path, error.message) from None
+        except WorkerDied as death:
+            raise FootageError(self.path, str(death)) from None
+        except MemoryError:
+            limit = memory_limit_bytes() / (1 << 30)
+            raise FootageError(
+                self.path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
+            ) from None
+
+    def close(self) -> None:
+        """Give the worker back, or end it where it does not stop."""
+        _give_back(self.worker)
+
+
 def run_isolated(
     task: str,
     arguments: dict[str, Any],
@@ -86,20 +136,11 @@ def run_isolated(
 
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
-    worker = _idle_or_new()
+    run = Run(task, arguments, path=path)
     try:
-        yield from worker.run(task, arguments, log, watchdog_s)
-    except FootageError as error:
-        raise FootageError(path, error.message) from None
-    except WorkerDied as death:
-        raise FootageError(path, str(death)) from None
-    except MemoryError:
-        limit = memory_limit_bytes() / (1 << 30)
-        raise FootageError(
-            path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
-        ) from None
+        yield from run.items(log, watchdog_s=watchdog_s)
     finally:
-        _give_back(worker)
+        run.close()
 
 
 class Worker:
@@ -113,7 +154,7 @@ class Worker:
         self.busy = False
         environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry),
+            "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
             "OPENBLAS_NUM_THREADS": "1",
             "MALLOC_ARENA_MAX": "2",
         }
@@ -127,13 +168,14 @@ class Worker:
         far_end.close()
         _living.add(self)
 
-    def run(
-        self, task: str, arguments: dict[str, Any], log: DecodeLog, watchdog_s: float
-    ) -> Iterator[Any]:
-        """What a task yields; WorkerDied where the process does not live to its end."""
+    def start(self, task: str, arguments: dict[str, Any], num_slots: int) -> None:
+        """Let the worker begin a task."""
         self.num_tasks += 1
         self.busy = True
-        self._send(("run", task, arguments))
+        self._send(("run", task, arguments, num_slots))
+
+    def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
+        """What the task yields; WorkerDied where the process does not live to its end."""
         while True:
             state, message = self._receive(watchdog_s)
             log.__dict__.update(state.__dict__)
@@ -174,7 +216,8 @@ class Worker:
     def is_usable(self) -> bool:
         """Whether another task can be given to it."""
         alive = not self.connection.closed and self.process.poll() is None
-        return alive and not self.busy and self.num_tasks < TASKS_PER_WORKER
+        small = self.mapped is None or len(self.mapped) <= KEEP_BYTES
+        return alive and small and not self.busy and self.num_tasks < TASKS_PER_WORKER
 
     def _send(self, message: tuple[Any, ...]) -> None:
         try:
@@ -184,7 +227,7 @@ class Worker:
 
     def _receive(self, watchdog_s: float) -> tuple[DecodeLog, Any]:
         try:
-            if self.connection.poll(watchdog_s):
+            if self._waits_no_longer_than(watchdog_s):
                 state, message = self.connection.recv()
                 return state, message
         except (EOFError, OSError):
@@ -193,6 +236,15 @@ class Worker:
         raise WorkerDied(
             f"the decoder hung on it: no progress for {watchdog_s:g} s; is the file damaged?"
         )
+
+    def _waits_no_longer_than(self, seconds: float) -> bool:
+        """Whether a message comes in time, not counting time in which this process is stopped."""
+        waited = 0.0
+        while not self.connection.poll(min(TICK_S, max(0.0, seconds - waited))):
+            if waited >= seconds:
+                return False
+            waited += TICK_S
+        return True
 
     def _obituary(self) -> str:
         try:

@@ -22,11 +22,7 @@ from touchline.pipeline.decoded import DecodeLog
 from touchline.pipeline.isolate import Ended, SharedFrames
 from touchline.pipeline.types import Frames
 
-NUM_SLOTS = 3
 ALIVE_EVERY_S = 1.0
-
-# Memory that a task left behind is given back above this.
-KEEP_BYTES = 256 << 20
 
 
 def main() -> None:
@@ -55,10 +51,10 @@ class Server:
         while True:
             request = self.requests.get()
             if request[0] == "run":
-                self._run(request[1], request[2])
+                self._run(*request[1:])
 
-    def _run(self, task: str, arguments: dict[str, Any]) -> None:
-        self.slots.reset()
+    def _run(self, task: str, arguments: dict[str, Any], num_slots: int) -> None:
+        self.slots.reset(num_slots)
         log = self.log = DecodeLog()
         error: BaseException | None = None
         try:
@@ -70,7 +66,6 @@ class Server:
         except Exception as raised:
             error = _portable(raised)
         self.log = None
-        self.slots.shrink()
         self._send(log, Ended(error))
 
     def _send_all(self, items: Iterator[Any], log: DecodeLog) -> None:
@@ -126,11 +121,15 @@ class Slots:
         self.memory_fd = memory_fd
         self.slot_bytes = 0
         self.mapped: mmap.mmap | None = None
-        self.free_slots = set(range(NUM_SLOTS))
+        self.num_slots = 0
+        self.free_slots: set[int] = set()
 
-    def reset(self) -> None:
+    def reset(self, num_slots: int) -> None:
         """All slots are free."""
-        self.free_slots = set(range(NUM_SLOTS))
+        if num_slots > self.num_slots:
+            self.mapped, self.slot_bytes = None, 0
+        self.num_slots = num_slots
+        self.free_slots = set(range(num_slots))
 
     def free(self, slot: int) -> None:
         """The caller has copied what lay there."""
@@ -140,7 +139,7 @@ class Slots:
         """Whether pictures of this size can be put somewhere now."""
         if num_bytes <= self.slot_bytes:
             return bool(self.free_slots)
-        return len(self.free_slots) == NUM_SLOTS
+        return len(self.free_slots) == self.num_slots
 
     def put(self, frames: Frames) -> SharedFrames:
         """Copy pictures to a free slot."""
@@ -157,16 +156,10 @@ class Slots:
             slot, offset, frames.pixels.shape, frames.time_s, frames.sample_s, frames.damaged
         )
 
-    def shrink(self) -> None:
-        """Give back much memory."""
-        if self.slot_bytes * NUM_SLOTS > KEEP_BYTES:
-            self.mapped, self.slot_bytes = None, 0
-            os.ftruncate(self.memory_fd, 0)
-
     def _resize(self, num_bytes: int) -> None:
         self.slot_bytes = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
-        os.ftruncate(self.memory_fd, self.slot_bytes * NUM_SLOTS)
-        self.mapped = mmap.mmap(self.memory_fd, self.slot_bytes * NUM_SLOTS)
+        os.ftruncate(self.memory_fd, self.slot_bytes * self.num_slots)
+        self.mapped = mmap.mmap(self.memory_fd, self.slot_bytes * self.num_slots)
 
 
 def _portable(error: Exception) -> Exception:

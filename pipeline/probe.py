@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
-from touchline.pipeline.decoded import DecodeLog, Instants
+from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
 from touchline.pipeline.footage import OpenFootage, open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
@@ -88,8 +88,8 @@ def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
 def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     health = _headers(path, stream, log)
     times: list[Fraction] = []
-    every_frame = Instants(rate_hz=None)
-    for shown in pyav_frames(path, instants=every_frame, size_px=None, stream=stream, log=log):
+    wanted = Wanted(Instants(rate_hz=None), stream=stream)
+    for shown in pyav_frames(path, wanted, log):
         if not times and isinstance(shown.picture, AvPicture):
             frame = shown.picture.frame
             health = replace(

@@ -135,7 +135,8 @@ class Scorer:
 
     def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
         """One item per feature, at the instant of its first frame."""
-        length = _round_up(4 * self.batch_size, self.stride)
+        # Long pieces: their margins are computed twice.
+        length = _round_up(8 * self.batch_size, self.stride)
         for segment, first, last in segments(track, length=length, margin=self.margin):
             short = -len(segment) % self.stride
             segment = segment + segment[-1:] * short

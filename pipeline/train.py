@@ -22,18 +22,19 @@ from touchline.models.weights import open_weights
 from touchline.pipeline.background import BackgroundPlan, with_background
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.distributed import current_world
-from touchline.pipeline.finetune import (
-    FineTuneResult,
-    KeepState,
-    Progress,
-    TrainOptions,
-    fine_tune,
-)
+from touchline.pipeline.finetune import fine_tune
 from touchline.pipeline.label_checks import find_problems, names_a_side
 from touchline.pipeline.label_source import nearest
 from touchline.pipeline.labels import Split, class_names, read_labels, split_by_group
 from touchline.pipeline.leakage import find_leaks
 from touchline.pipeline.targets import average_precision, mean_average_precision
+from touchline.pipeline.train_options import (
+    FineTuneResult,
+    KeepState,
+    OnEpoch,
+    Progress,
+    TrainOptions,
+)
 from touchline.pipeline.training_plots import can_plot, write_confusion, write_history
 from touchline.pipeline.types import BACKGROUND, Bool, Example, Float32
 from touchline.pipeline.write import write_atomic
@@ -206,7 +207,7 @@ def run_training(
     cache: Path | None = None,
     resume: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    on_epoch: Callable[[dict[str, float]], None] = lambda _: None,
+    on_epoch: OnEpoch = lambda row, val_probs: None,
 ) -> tuple[FineTuneResult, dict[str, Any]]:
     """Train, then write the model, its metrics and pictures into OUT; the result and the metrics.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -116,6 +118,10 @@ class Progress:
     done: float
     total: float
     note: str = ""
+
+
+OnEpoch: TypeAlias = Callable[[dict[str, float], Float32], None]
+"""Called with an epoch's row of the history and its validation scores (N, K)."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_middle_accuracy_asks_the_window_around_each_middle():
 def test_over_three_seeds_transfer_finds_more_than_training_from_scratch(tmp_path, capsys):
     transfer, scratch = [], []
     for seed in range(3):
-        result = run_demo(tmp_path / str(seed), DemoOptions(seed=seed, train_s=30.0))
+        result = run_demo(tmp_path / str(seed), DemoOptions(seed=seed))
         transfer.append(result.transfer.mean_average_precision)
         scratch.append(result.scratch.mean_average_precision)
     with capsys.disabled():

@@ -16,7 +16,10 @@ from train_material import coloured, tiny_backbone, write_clips, write_footage
 
 from touchline.models import catalog
 from touchline.models.checkpoint import load_checkpoint
+from touchline.pipeline import finetune
 from touchline.pipeline.labels import split_by_group
+from touchline.pipeline.optimize import Clock
+from touchline.pipeline.snapshot import save_snapshot
 from touchline.pipeline.train import TrainJob, label_warnings, prepare, resolve_freeze
 from touchline.tools import cli
 
@@ -246,6 +249,11 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--background", "gone.mp4"], "gone.mp4: no such file"),
         (["labels.csv", "--freeze", "secnd"], "is 'second' meant?"),
         (["labels.csv", "--freeze", "4"], "freeze is '4'; it must be 0 to 3"),
+        (["labels.csv", "--unfreeze-at", "third"], "--unfreeze-at is 'third'; it must be EPOCH:"),
+        (["labels.csv", "--freeze", "3", "--unfreeze-at", "1:thrid"], "is 'third' meant?"),
+        (["labels.csv", "--unfreeze-at", "1:third"], "each must leave fewer"),
+        (["labels.csv", "--hard-negatives", "other.safetensors"], "not a Touchline checkpoint"),
+        (["labels.csv", "--balance", "weigths"], "balance is 'weigths'"),
         (["labels.csv", "--backbone", "tinny"], "did you mean 'tiny'?"),
         (["labels.csv", "--size", "8"], "size_px >= 16"),
         (["bad_clip.csv"], "text.mp4: a text file, not a video"),
@@ -284,6 +292,103 @@ def test_a_bad_input_is_one_line_that_names_it(
     line = failed(capsys, monkeypatch, *arguments, "-o", "run", *backbone, *QUICK)
     assert message in line
     assert not Path("run").exists()
+
+
+def test_events_out_of_the_picture_are_neither_examples_nor_background(match: Path) -> None:
+    halves = {
+        "UrlLocal": "A",
+        "annotations": [
+            {"gameTime": "1 - 00:05", "label": "red", "position": "5500", "visibility": "visible"},
+            {
+                "gameTime": "1 - 00:12",
+                "label": "red",
+                "position": "12500",
+                "visibility": "not shown",
+            },
+        ],
+    }
+    folder = match.parent / "game"
+    folder.mkdir()
+    (match.parent / "A.mkv").rename(folder / "1_224p.mkv")
+    (folder / "Labels-v2.json").write_text(json.dumps(halves))
+    _, split, _ = prepare(TrainJob(folder / "Labels-v2.json", "tiny", val_share=0.0))
+    assert [e.start_s for e in split.train if e.label == "red"] == [5.5]
+    for e in split.train:
+        if e.label == "background":
+            assert e.start_s is not None
+            assert not 9.5 < e.start_s < 14.5
+
+
+def test_stages_are_freed_by_name(labels: Path) -> None:
+    job = TrainJob(labels, "tiny", freeze="trunk", unfreeze=((2, "third"), (4, "first")))
+    _, _, resolved = prepare(job)
+    assert resolved.options.freeze == 3
+    assert resolved.options.unfreeze == ((2, 2), (4, 0))
+
+
+def test_overlapping_labels_are_true_together_when_asked(
+    match: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with match.open("a") as file:
+        file.write("A.mkv,any,5,6,A\nB.mkv,any,5,6,B\nA.mkv,any,12,13,A\n")
+    out = tmp_path / "run"
+    train(match, "-o", out, "--backbone", "tiny", "--multi-label", "--val-groups", "B", *QUICK[:-1])
+    assert "mean AP" in capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text())
+    # In B: red and any at 5 s, blue at 12 s, and one background stretch per event, three.
+    clips = {label: row["clips"] for label, row in metrics["figures"]["per_class"].items()}
+    assert clips == {"background": 3, "any": 1, "blue": 1, "red": 1}
+    assert load_checkpoint(out / "model.safetensors").multi_label
+    assert not (out / "confusion.png").exists()
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_is_gone_on_with_on_request(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    arguments = [labels, "-o", out, "--backbone", "tiny", "--val-groups", "match_3", *QUICK]
+
+    def kept_then_killed(*args: Any, **options: Any) -> None:
+        save_snapshot(*args, **options)
+        raise KilledError
+
+    with monkeypatch.context() as killing:
+        killing.setattr(finetune, "save_snapshot", kept_then_killed)
+        killing.setattr(Clock, "due", lambda *_: True)
+        with pytest.raises(KilledError):
+            train(*arguments)
+    assert [p.name for p in out.iterdir()] == ["snapshot.safetensors"]
+    with pytest.raises(ValueError, match="holds an unfinished run: go on with --resume, or delete"):
+        train(*arguments)
+    train(*arguments, "--resume")
+    assert not (out / "snapshot.safetensors").exists()
+    assert (out / "model.safetensors").exists()
+
+
+def test_what_is_cached_changes_nothing(labels: Path, tmp_path: Path) -> None:
+    states = []
+    for k in range(3):
+        cache = [] if k == 0 else ["--cache", tmp_path / "cache"]
+        out = tmp_path / f"run{k}"
+        train(labels, "-o", out, "--backbone", "tiny", "--freeze", "2", *cache, *QUICK)
+        states.append(load_checkpoint(out / "model.safetensors").backbone.state_dict())
+    for other in states[1:]:
+        assert all(torch.equal(v, other[k]) for k, v in states[0].items())
+
+
+def test_figures_go_to_tensorboard_where_it_is_there(labels: Path, tmp_path: Path) -> None:
+    name = "tensorboard.backend.event_processing.event_accumulator"
+    reader = pytest.importorskip(name, reason="extra tensorboard")
+    out = tmp_path / "run"
+    train(labels, "-o", out, "--backbone", "tiny", "--tensorboard", *QUICK)
+    log = reader.EventAccumulator(str(out / "tensorboard")).Reload()
+    history = json.loads((out / "metrics.json").read_text())["history"]
+    assert [e.step for e in log.Scalars("loss")] == [1, 2]
+    assert [e.value for e in log.Scalars("loss")] == pytest.approx([r["loss"] for r in history])
 
 
 def test_a_split_never_divides_a_match(labels: Path) -> None:

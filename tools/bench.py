@@ -8,8 +8,11 @@ from typing import Annotated
 import typer
 
 from touchline.tools import console
+from touchline.tools.bench_transfer import bench_cache_command, bench_transfer_command
 
-bench_app = typer.Typer(help="Measure speed, as ratios in one run.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed and transfer.", no_args_is_help=True)
+bench_app.command("cache")(bench_cache_command)
+bench_app.command("transfer")(bench_transfer_command)
 
 
 @bench_app.command("detect")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that the run makes.")],
     seed: Annotated[int, typer.Option(help="Other matches, other training.")] = 0,
-    train_seconds: Annotated[
-        float, typer.Option(help="Wall-clock seconds for each of the two ways of training.")
-    ] = 30.0,
+    epochs: Annotated[
+        int, typer.Option(help="Passes over the clips; training from scratch gets their seconds.")
+    ] = 45,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
@@ -31,7 +31,7 @@ def demo_command(
     from touchline.pipeline.demo import DemoOptions, run_demo
 
     started = time.monotonic()
-    options = DemoOptions(seed=seed, train_s=train_seconds)
+    options = DemoOptions(seed=seed, epochs=epochs)
     with console.progress_bar(quiet=quiet) as bar:
         tasks: dict[str, Any] = {}
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from touchline.models.download import OnProgress
     from touchline.pipeline.labels import Split
     from touchline.pipeline.train import TrainJob
-    from touchline.pipeline.train_options import FineTuneResult, Progress
+    from touchline.pipeline.train_options import FineTuneResult, OnEpoch, Progress
+    from touchline.pipeline.types import Float32
 
 SHOWN = 10
 """Warnings about labels before the rest is only counted."""
@@ -46,10 +47,10 @@ def bars(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 @contextmanager
-def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[Callable[[dict[str, float]], None]]:
+def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[OnEpoch]:
     """What writes each epoch's figures to TensorBoard, or nothing where it is not wanted."""
     if not wanted:
-        yield lambda _: None
+        yield lambda row, val_probs: None
         return
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -59,7 +60,7 @@ def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[Callable[[dict[str, 
         ) from None
     with SummaryWriter(str(out / "tensorboard")) as writer:
 
-        def on_epoch(row: dict[str, float]) -> None:
+        def on_epoch(row: dict[str, float], val_probs: Float32) -> None:
             for name, value in row.items():
                 if name != "epoch":
                     writer.add_scalar(name, value, int(row["epoch"]))

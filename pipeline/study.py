@@ -1,0 +1,215 @@
+"""A study of transfer: several ways of training on the same folds, seeds and numbers of clips.
+
+A study is a TOML file; docs/studies has them. Every training run is a cell with a file of its own,
+so that a study can be run in pieces and gone on with. Nothing is cached between runs: what a run
+took is what it would take alone. Figures are of the last epoch, never of the best one.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from touchline.models.errors import LabelsError
+from touchline.pipeline.finetune import fine_tune
+from touchline.pipeline.train import TrainJob, prepare
+from touchline.pipeline.train_options import Progress, TrainOptions
+from touchline.pipeline.types import Example, Float32
+from touchline.pipeline.write import write_atomic
+
+CELLS_FOLDER = "cells"
+
+JOB_NAMES = {f.name for f in fields(TrainJob)} - {"options", "labels", "val_groups"}
+OPTION_NAMES = {f.name for f in fields(TrainOptions)} - {"seed", "freeze", "unfreeze"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared.
+
+    arms: the ways of training, by name. folds: the validation groups of each. seeds: every arm is
+    trained on every fold under each. clips_per_class: besides all clips, so few of every class,
+    with the arms in `curve_arms` and the first seed. without: classes that further figures leave
+    out.
+    """
+
+    name: str
+    arms: Mapping[str, TrainJob]
+    folds: tuple[tuple[str, ...], ...]
+    seeds: tuple[int, ...]
+    clips_per_class: tuple[int, ...] = ()
+    curve_arms: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training run; per_class None trains on all clips."""
+
+    arm: str
+    fold: int
+    seed: int
+    per_class: int | None = None
+
+    @property
+    def file_name(self) -> str:
+        few = "" if self.per_class is None else f"-{self.per_class}-per-class"
+        return f"{self.arm}-fold{self.fold}-seed{self.seed}{few}.json"
+
+
+def read_study(path: Path) -> Study:
+    """The study of a TOML file; its paths are relative to it. LabelsError says what is wrong."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        base = {"labels": path.parent / table["labels"], **table.get("train", {})}
+        arms = {name: _job(base | arm, path.parent) for name, arm in table["arms"].items()}
+        study = Study(
+            name=path.stem,
+            arms=arms,
+            folds=tuple(tuple(fold) for fold in table["folds"]),
+            seeds=tuple(table.get("seeds", [0])),
+            clips_per_class=tuple(table.get("clips_per_class", [])),
+            curve_arms=tuple(table.get("curve_arms", [])),
+            without=tuple(table.get("without", [])),
+        )
+    except FileNotFoundError:
+        raise LabelsError(path, "no such study") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
+        raise LabelsError(path, f"not a study: {error}") from None
+    except KeyError as error:
+        raise LabelsError(path, f"not a study: it has no {error}") from None
+    if unknown := sorted(set(study.curve_arms) - set(study.arms)):
+        raise LabelsError(path, f"curve_arms names {unknown[0]!r}, which is no arm")
+    return study
+
+
+def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
+    """A table of the file as a job; ValueError for an unknown name."""
+    values = dict(values)
+    labels = values.pop("labels")
+    unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES)
+    if unknown:
+        raise ValueError(f"there is no option {unknown[0]!r}")
+    if values.get("weights") == "none":
+        values["weights"] = None
+    elif "weights" in values and (folder / values["weights"]).exists():
+        values["weights"] = str(folder / values["weights"])
+    if "unfreeze" in values:
+        values["unfreeze"] = tuple((int(epoch), stage) for epoch, stage in values["unfreeze"])
+    if "freeze" in values:
+        values["freeze"] = str(values["freeze"])
+    options = TrainOptions(**{k: v for k, v in values.items() if k in OPTION_NAMES})
+    chosen = {k: v for k, v in values.items() if k in JOB_NAMES}
+    return TrainJob(labels=labels, options=options, **chosen)
+
+
+def study_cells(study: Study) -> Iterator[Cell]:
+    """Every run, so ordered that what is done at any time is spread evenly over the arms."""
+    for seed in study.seeds:
+        for fold in range(len(study.folds)):
+            for arm in study.arms:
+                yield Cell(arm, fold, seed)
+    for per_class in study.clips_per_class:
+        for fold in range(len(study.folds)):
+            for arm in study.curve_arms:
+                yield Cell(arm, fold, study.seeds[0], per_class)
+
+
+def run_cells(
+    study: Study,
+    cells: Sequence[Cell],
+    out: Path,
+    *,
+    device: str = "auto",
+    on_cell: Callable[[Cell, int, int], None] = lambda cell, done, total: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> None:
+    """Train the cells that have no file yet in OUT/cells."""
+    for number, cell in enumerate(cells):
+        path = out / CELLS_FOLDER / cell.file_name
+        on_cell(cell, number, len(cells))
+        if not path.exists():
+            result = run_cell(study, cell, device=device, on_progress=on_progress)
+            write_atomic(path, json.dumps(result, indent=1) + "\n")
+
+
+def run_cell(
+    study: Study,
+    cell: Cell,
+    *,
+    device: str = "auto",
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train once; what was answered after every epoch, and when. JSON values only."""
+    job = study.arms[cell.arm]
+    job = replace(
+        job, val_groups=study.folds[cell.fold], options=replace(job.options, seed=cell.seed)
+    )
+    model, split, job = prepare(job, device=device)
+    train: Sequence[Example] = split.train
+    if cell.per_class is not None:
+        train = few_of_each(train, cell.per_class, seed=cell.seed)
+    epochs: list[dict[str, Any]] = []
+    cpu_began_s = time.process_time()
+
+    def on_epoch(row: dict[str, float], val_probs: Float32) -> None:
+        epochs.append(
+            row
+            | {
+                "cpu_seconds": time.process_time() - cpu_began_s,
+                "answers": [model.labels[k] for k in val_probs.argmax(axis=1)],
+            }
+        )
+
+    result = fine_tune(
+        model,
+        train,
+        split.val,
+        job.options,
+        device=device,
+        on_progress=on_progress,
+        on_epoch=on_epoch,
+    )
+    return {
+        "arm": cell.arm,
+        "fold": cell.fold,
+        "seed": cell.seed,
+        "per_class": cell.per_class,
+        "train_clips": len(train),
+        "truth": [model.labels[k] for k in result.val_truth],
+        "seconds": result.seconds,
+        "stopped": result.stopped,
+        "problems": result.problems,
+        "epochs": epochs,
+    }
+
+
+def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
+    """`count` examples of every class, or all there are, taken from as many groups as possible."""
+    rng = np.random.default_rng(seed)
+    shuffled = [examples[i] for i in rng.permutation(len(examples))]
+    kept: list[Example] = []
+    for label in sorted({e.label for e in examples}):
+        mine = [e for e in shuffled if e.label == label]
+        seen: dict[str, int] = {}
+        turns = []
+        for example in mine:
+            # The first of every group, then the second of every group, and so on.
+            turns.append(seen.setdefault(example.group, 0))
+            seen[example.group] += 1
+        order = np.argsort(turns, kind="stable")[:count]
+        kept += [mine[i] for i in order]
+    return kept
+
+
+def read_cells(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What the cells that are done have left, in order."""
+    paths = [out / CELLS_FOLDER / cell.file_name for cell in cells]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
