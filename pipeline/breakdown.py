@@ -107,7 +107,8 @@ class Timing:
 class Breakdown:
     """The errors of one set of predictions at one threshold.
 
-    cost: for every kind of error the average precision gained by mending it alone.
+    cost: for every kind of error the average precision gained by mending it alone. Missed truths
+    are mended by forgetting them; where all are missed, that is worth all that is lacking.
     """
 
     metric: str
@@ -200,7 +201,8 @@ def _break_down(truth: EventsByVideo, predictions: EventsByVideo, family: _Famil
     before = family.average_precision(truth, predictions)
     cost = {}
     for name, fixed_truth, fixed in _mended(guesses, actual, kinds, partner, found, videos):
-        cost[name] = family.average_precision(fixed_truth, fixed) - before
+        left = any(fixed_truth.values())
+        cost[name] = (family.average_precision(fixed_truth, fixed) if left else 1.0) - before
     timed = [k for k, kind in enumerate(kinds) if kind in (Kind.HIT, Kind.MISTIMED)]
     timing = [
         Timing(

@@ -170,6 +170,17 @@ def test_a_missed_event_costs_recall():
     assert found.cost["missed"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("break_down", [break_down_spots, break_down_intervals])
+def test_where_all_is_missed_that_costs_everything(break_down):
+    threshold = {"tolerance_s": 2} if break_down is break_down_spots else {"tiou": 0.5}
+    truth = {"v": [interval(100, 104), interval(200, 204)]}
+    for guesses in ({}, {"v": [interval(700, 704, 0.9)]}):
+        found = break_down(truth, guesses, **threshold)
+        assert found.average_precision == 0
+        others = {kind: gain for kind, gain in found.cost.items() if kind != "missed"}
+        assert (found.cost["missed"], set(others.values())) == (1.0, {0.0})
+
+
 def test_interval_errors_come_with_the_errors_of_both_ends():
     truth = {"v": [interval(10, 20), interval(50, 60)]}
     guesses = {"v": [interval(11, 20, 0.9), interval(56, 66, 0.8), interval(80, 90, 0.7)]}
