@@ -83,7 +83,8 @@ class Cuts:
 
 def halfway_down(score: Float64) -> Float64:
     """(C,) from each score halfway to the next one below, the last one halfway to 0."""
-    return np.maximum((score + np.append(score[1:], 0.0)) / 2, LEAST_THRESHOLD)
+    halfway: Float64 = (score + np.append(score[1:], 0.0)) / 2
+    return np.maximum(halfway, LEAST_THRESHOLD)
 
 
 def window_cuts(scores: Float64, positive: Bool) -> Cuts:

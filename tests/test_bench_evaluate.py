@@ -1,7 +1,15 @@
 """The made-up season that the metrics' speed is measured on."""
 
-from touchline.pipeline.bench_evaluate import bench_evaluate, made_up_season
+from pathlib import Path
+
+from touchline.pipeline.bench_evaluate import (
+    READING,
+    bench_evaluate,
+    made_up_season,
+    write_season,
+)
 from touchline.pipeline.evaluate import METRICS
+from touchline.pipeline.event_sets import read_event_set
 
 
 def test_a_season_has_as_many_events_as_it_says():
@@ -11,7 +19,21 @@ def test_a_season_has_as_many_events_as_it_says():
     assert len({event.label for event in truth.events["match 0"]}) == 17
 
 
-def test_every_metric_is_timed():
-    rows = list(bench_evaluate(2, resamples=2))
+def test_reading_and_every_metric_are_timed():
+    (reading, _, _), *rows = bench_evaluate(2, resamples=2)
+    assert reading == READING
     assert [name for name, _, _ in rows] == list(METRICS)
     assert all(0 < value < 1 for name, value, _ in rows if name != "soccernet-unshown")
+
+
+def test_a_season_comes_back_from_its_files(tmp_path):
+    truth, predictions = made_up_season(2)
+    labels, out = write_season(truth, predictions, tmp_path)
+    read = read_event_set(out)
+    assert {Path(v).stem: len(es) for v, es in read.events.items()} == {
+        "match 0": 1000,
+        "match 1": 1000,
+    }
+    accepted = sum(len(events) for events in predictions.only_accepted().values())
+    assert sum(len(events) for events in read.only_accepted().values()) == accepted > 0
+    assert [len(events) for events in read_event_set(labels).events.values()] == [200, 200]

@@ -65,6 +65,6 @@ def bench_evaluate_command(
     for name in ("metric", "value", "seconds"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for name, value, seconds in bench_evaluate(matches, resamples=resamples):
-        table.add_row(name, f"{value:.3f}", f"{seconds:.1f}")
+        table.add_row(name, "" if value is None else f"{value:.3f}", f"{seconds:.1f}")
     console.out.print(table)
     console.out.print(machine(), highlight=False)

@@ -54,6 +54,9 @@ def calibrate_command(
             "footage; windows: those of the clips."
         ),
     ] = "events",
+    spots: Annotated[
+        bool, typer.Option("--spots", help="Events are to be found as by detect --spots.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Windows per clip.")] = 3,
     max_clip: Annotated[
         float | None,
@@ -87,7 +90,13 @@ def calibrate_command(
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
     examples = calibration_examples(trained, read_labels(labels), names)
     scores, calibration = _calibrate(
-        trained, examples, options, target, eventless or (), tapes=on == "events"
+        trained,
+        examples,
+        options,
+        target,
+        eventless or (),
+        tapes=on == "events",
+        spots=spots,
     )
     evidence = evidence_record(
         calibration, scores, target, eventless=[path.name for path in eventless or ()]
@@ -129,6 +138,7 @@ def _calibrate(
     eventless: Sequence[Path],
     *,
     tapes: bool,
+    spots: bool,
 ) -> tuple[ClipScores, Calibration]:
     from touchline.pipeline.calibrate import (
         calibrate,
@@ -136,6 +146,7 @@ def _calibrate(
         make_tapes,
         score_eventless,
     )
+    from touchline.pipeline.events import EventOptions
     from touchline.pipeline.score import Scorer
     from touchline.pipeline.score_clips import load_for, score_loaded
 
@@ -154,6 +165,7 @@ def _calibrate(
         tapes=make_tapes(scorer, loaded.clips, eventless) if tapes else (),
         tracks=score_eventless(scorer, eventless),
         temperature=at,
+        events=EventOptions(spots=spots),
     )
     return scores, calibration
 
