@@ -257,8 +257,8 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def _show_evaluation(evaluation: Evaluation) -> None:
     for one in evaluation.metrics:
         _show_metric(one)
-    for breakdown in evaluation.breakdowns:
-        _show_breakdown(breakdown)
+    for breakdown, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True):
+        _show_breakdown(breakdown, accepted)
     told = (
         f"95 % intervals from {evaluation.num_units} {evaluation.unit}"
         if evaluation.num_units > 1
@@ -290,7 +290,7 @@ def _short(one: Figure) -> str:
     return "-" if one.value is None else f"{one.value:.3f}"
 
 
-def _show_breakdown(one: Breakdown) -> None:
+def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
     from touchline.pipeline.breakdown import MISSED, Kind
 
     at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
@@ -303,6 +303,8 @@ def _show_breakdown(one: Breakdown) -> None:
         counts = [str(row.kinds[kind]) for kind in Kind]
         table.add_row(console.escape(row.label), *counts, str(row.missed), *figures)
     console.out.print(table)
+    overall = ", ".join(f"{name} {each}" for name, each in accepted.items())
+    console.out.print(f"all classes: {overall}", highlight=False)
     worst = sorted(one.cost.items(), key=lambda item: -item[1])
     console.out.print(
         f"AP of these {one.average_precision:.3f}; mending one kind of error alone would add: "
