@@ -20,10 +20,11 @@ def test_a_season_has_as_many_events_as_it_says():
 
 
 def test_reading_and_every_metric_are_timed():
-    (reading, _, _), *rows = bench_evaluate(2, resamples=2)
-    assert reading == READING
-    assert [name for name, _, _ in rows] == list(METRICS)
-    assert all(0 < value < 1 for name, value, _ in rows if name != "soccernet-unshown")
+    reading, *rows = bench_evaluate(2, resamples=2)
+    assert (reading.name, reading.value) == (READING, None)
+    assert [row.name for row in rows] == list(METRICS)
+    assert all(0 < row.value < 1 for row in rows if row.name != "soccernet-unshown")
+    assert all(row.wall_s > 0 for row in (reading, *rows))
 
 
 def test_a_season_comes_back_from_its_files(tmp_path):

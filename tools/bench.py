@@ -62,9 +62,10 @@ def bench_evaluate_command(
         highlight=False,
     )
     table = Table(box=None)
-    for name in ("metric", "value", "seconds"):
+    for name in ("metric", "value", "seconds", "of the processor"):
         table.add_column(name, justify="left" if name == "metric" else "right")
-    for name, value, seconds in bench_evaluate(matches, resamples=resamples):
-        table.add_row(name, "" if value is None else f"{value:.3f}", f"{seconds:.1f}")
+    for took in bench_evaluate(matches, resamples=resamples):
+        value = "" if took.value is None else f"{took.value:.3f}"
+        table.add_row(took.name, value, f"{took.wall_s:.1f}", f"{took.processor_s:.1f}")
     console.out.print(table)
     console.out.print(machine(), highlight=False)
