@@ -307,13 +307,16 @@ def test_the_command_says_what_clips_cannot_tell(season):
 def test_the_command_can_set_thresholds_on_windows(season):
     out = season / "windows.safetensors"
     arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
-    result = run(calibrate_command, *arguments, "--on", "windows")
+    result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
     assert result.exit_code == 0, result.output
     evidence = load_checkpoint(out).record["calibration"]
     assert (evidence["thresholds_of"], evidence["tapes"]) == ("windows", 0)
+    assert evidence["target"] == {"kind": "precision", "value": 0.9}
     assert evidence["per_class"]["goal"]["positives"] == 3  # one clip in three windows
     wrong = run(calibrate_command, *arguments, "--on", "clips")
     assert "events or windows" in str(wrong.exception)
+    both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)
+    assert "two targets" in str(both.exception)
 
 
 def test_the_command_refuses_footage_that_was_trained_on(season):
