@@ -228,10 +228,12 @@ def compare_events(
             one.append((name, metric))
     accepted = [_breakdowns(truth, s, m, units) for s, m in zip((a, b), measured, strict=True)]
     for first, second in zip(*accepted, strict=True):
+        pair_f1 = [float(one.overall()["f1"][0]) for one in (first, second)]
         drawn = [None if counts is None else one.overall(counts)["f1"] for one in (first, second)]
-        f1 = [float(one.overall()["f1"][0]) for one in (first, second)]
-        at = f"{first.threshold:g} s" if first.metric == "spotting" else f"{first.threshold:g}"
-        found[f"accepted F1 at {at}"] = compare(*f1, *drawn, num_units=units.num)
+        at = f"{first.threshold:g} s" if first.metric == "spotting" else f"tIoU {first.threshold:g}"
+        found[f"accepted F1 at {at}"] = compare(
+            pair_f1[0], pair_f1[1], drawn[0], drawn[1], num_units=units.num
+        )
     return found
 
 
