@@ -290,6 +290,13 @@ def _short(one: Figure) -> str:
     return "-" if one.value is None else f"{one.value:.3f}"
 
 
+def _with_interval(one: Figure) -> str:
+    """Two digits, so that three figures stand side by side."""
+    if one.value is None or one.low is None or one.high is None:
+        return "-" if one.value is None else f"{one.value:.2f}"
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
 def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
     from touchline.pipeline.breakdown import MISSED, Kind
 
@@ -328,7 +335,7 @@ def _show_clips(evaluation: ClipEvaluation) -> None:
     for label, figures in evaluation.per_class.items():
         clips = evaluation.num_clips(label)
         if clips or figures["precision"].value is not None:
-            cells = [str(figures[name]) for name in PER_CLASS]
+            cells = [_with_interval(figures[name]) for name in PER_CLASS]
             table.add_row(console.escape(label), str(clips), *cells)
     console.out.print(table)
     for name, one in evaluation.headlines.items():
