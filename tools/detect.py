@@ -218,8 +218,7 @@ def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
     spec = trained.spec
     hop = hop_samples(spec, hop_s) / spec.rate_hz
     console.out.print(
-        f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, "
-        f"{spec.num_frames} frames at {spec.rate_hz:g} Hz, {spec.size_px} px",
+        f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, {spec}",
         highlight=False,
     )
 
