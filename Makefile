@@ -13,7 +13,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/pytest
 
+# SoccerNet's evaluation is a judge in the slow tests. Alone: what it depends on serves its downloads.
 slow: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-deps 'SoccerNet>=0.2'
 	$(BIN)/pytest -m slow
 
 lint: $(VENV)/.installed

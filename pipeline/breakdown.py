@@ -21,9 +21,12 @@ from touchline.pipeline.ranking import (
     Columns,
     EventsByVideo,
     Int,
+    Units,
     all_columns,
     match_greedily,
+    match_units,
     pairs_overlapping,
+    ratio,
     video_names,
 )
 from touchline.pipeline.suppress import MICROSECOND_S
@@ -107,18 +110,34 @@ class Timing:
 class Breakdown:
     """The errors of one set of predictions at one threshold.
 
-    cost: for every kind of error the average precision gained by mending it alone.
+    per_unit: (U, 3) hits, predictions and truths of each match, or whatever is resampled.
+    cost: for every kind of error the average precision gained by mending it alone. Missed truths
+    are mended by forgetting them; where all are missed, that is worth all that is lacking.
     """
 
     metric: str
     threshold: float
     per_class: tuple[ClassBreakdown, ...]
     timing: tuple[Timing, ...]
+    per_unit: Float64
     average_precision: float
     cost: dict[str, float]
 
     def total(self, kind: Kind) -> int:
         return sum(row.kinds[kind] for row in self.per_class)
+
+    def overall(self, counts: Float64 | None = None) -> dict[str, Float64]:
+        """precision, recall and f1 over all classes, (R,) each; NaN where there is nothing.
+
+        counts: (R, U) how often each match counts; without, each once and R is 1.
+        """
+        counts = np.ones((1, len(self.per_unit))) if counts is None else counts
+        hits, guessed, actual = (counts @ self.per_unit).T
+        return {
+            "precision": ratio(hits, guessed),
+            "recall": ratio(hits, actual),
+            "f1": ratio(2 * hits, guessed + actual),
+        }
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,11 @@ class _Pairs:
 
 
 def break_down_spots(
-    truth: EventsByVideo, predictions: EventsByVideo, *, tolerance_s: float
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tolerance_s: float,
+    units: Units | None = None,
 ) -> Breakdown:
     """Predictions as spots: a hit is at most `tolerance_s` away, mistimed at most four of them."""
 
@@ -157,11 +180,15 @@ def break_down_spots(
 
     times = {"peak": lambda event: event.peak_s}
     family = _Family("spotting", tolerance_s, pair, average_precision, times)
-    return _break_down(truth, predictions, family)
+    return _break_down(truth, predictions, family, units)
 
 
 def break_down_intervals(
-    truth: EventsByVideo, predictions: EventsByVideo, *, tiou: float
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tiou: float,
+    units: Units | None = None,
 ) -> Breakdown:
     """Predictions as intervals: a hit overlaps by at least `tiou`, mistimed by at least 0.1."""
 
@@ -177,7 +204,7 @@ def break_down_intervals(
 
     times = {"start": lambda event: event.start_s, "end": lambda event: event.end_s}
     family = _Family("activitynet", tiou, pair, average_precision, times)
-    return _break_down(truth, predictions, family)
+    return _break_down(truth, predictions, family, units)
 
 
 @dataclass(frozen=True)
@@ -191,7 +218,9 @@ class _Family:
     times: Mapping[str, Callable[[Event], float]]
 
 
-def _break_down(truth: EventsByVideo, predictions: EventsByVideo, family: _Family) -> Breakdown:
+def _break_down(
+    truth: EventsByVideo, predictions: EventsByVideo, family: _Family, units: Units | None
+) -> Breakdown:
     videos = video_names(truth, predictions)
     actual = _flatten(truth, videos)
     guesses = _best_first(_flatten(predictions, videos))
@@ -200,7 +229,8 @@ def _break_down(truth: EventsByVideo, predictions: EventsByVideo, family: _Famil
     before = family.average_precision(truth, predictions)
     cost = {}
     for name, fixed_truth, fixed in _mended(guesses, actual, kinds, partner, found, videos):
-        cost[name] = family.average_precision(fixed_truth, fixed) - before
+        left = any(fixed_truth.values())
+        cost[name] = (family.average_precision(fixed_truth, fixed) if left else 1.0) - before
     timed = [k for k, kind in enumerate(kinds) if kind in (Kind.HIT, Kind.MISTIMED)]
     timing = [
         Timing(
@@ -214,6 +244,9 @@ def _break_down(truth: EventsByVideo, predictions: EventsByVideo, family: _Famil
         threshold=family.threshold,
         per_class=_count(guesses, actual, kinds, found),
         timing=tuple(timing),
+        per_unit=_count_units(
+            guesses, actual, kinds, partner, units or match_units(videos), videos
+        ),
         average_precision=before,
         cost=cost,
     )
@@ -299,6 +332,22 @@ def _by_video(
         if event is not None:
             found[name].append(event)
     return found
+
+
+def _count_units(
+    guesses: _Flat,
+    actual: _Flat,
+    kinds: Sequence[Kind],
+    partner: Int,
+    units: Units,
+    videos: Sequence[str],
+) -> Float64:
+    """(U, 3) hits, predictions and truths; a hit belongs to the unit of its truth."""
+    truth_unit, unit = units.of(actual.columns, videos), units.of(guesses.columns, videos)
+    hit = np.array([kind == Kind.HIT for kind in kinds], dtype=np.bool_)
+    unit[hit] = truth_unit[partner[hit]]
+    counted = [np.bincount(of, minlength=units.num) for of in (unit[hit], unit, truth_unit)]
+    return np.stack(counted, axis=1).astype(np.float64)
 
 
 def _count(

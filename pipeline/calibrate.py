@@ -1,7 +1,8 @@
 """Operating points by evidence: the temperature of a model, the threshold of each class.
 
-Clips can set the temperature and the thresholds of single windows. How often a model is wrong in
-an hour of play they cannot tell: that takes eventless footage.
+Clips can set the temperature, and thresholds either of their windows or of events on tapes that
+they are cut together to (`tape`). How often a model is wrong in an hour of play they cannot tell:
+that takes eventless footage.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ import numpy.typing as npt
 import torch
 
 from touchline.models.checkpoint import TrainedModel, class_probs
+from touchline.pipeline.dataset import LabelledClip
 from touchline.pipeline.decode import decode
 from touchline.pipeline.events import EventOptions
+from touchline.pipeline.sample import centre_square
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.score_clips import ClipScores, recorded_groups
+from touchline.pipeline.tape import Tape, event_cuts, score_tape
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
     Choice,
+    Cuts,
     Target,
     choose_for_rate,
     choose_threshold,
@@ -31,13 +36,20 @@ from touchline.pipeline.thresholds import (
     describe_threshold,
     hours_of,
     most_events_per_hour,
+    window_cuts,
 )
-from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack
+from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
 
 Int = npt.NDArray[np.int64]
 
 TEMPERATURES = (0.05, 20.0)
 """Where the temperature is looked for; at either end the model's scores say next to nothing."""
+
+NUM_TAPES = 3
+"""So many orders of the clips, each with other neighbours and gaps."""
+
+GAP_FOOTAGE_S = 120.0
+"""Gaps of the tapes are taken from the first so many seconds of each eventless file."""
 
 NUM_BINS = 15
 LEAST_PROB = 1e-12
@@ -66,8 +78,8 @@ class Reliability:
 class Calibration:
     """A model's new temperature and thresholds, and all that they rest on.
 
-    scores, positive: per class the windows' probabilities and which are of the class.
-    nll: mean negative log-likelihood of the windows.
+    cuts: per class what every threshold would do, to events on tapes where num_tapes is above 0,
+    else to windows.  nll: mean negative log-likelihood of the windows.
     """
 
     temperature: float
@@ -77,8 +89,13 @@ class Calibration:
     after: Reliability
     nll_before: float
     nll_after: float
-    scores: Mapping[str, Float64]
-    positive: Mapping[str, Bool]
+    cuts: Mapping[str, Cuts]
+    num_tapes: int = 0
+
+    @property
+    def unit(self) -> str:
+        """What precision and recall are counted in."""
+        return "events" if self.num_tapes else "windows"
 
     def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
         """The model at its operating points, the evidence in its record."""
@@ -124,17 +141,26 @@ def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
         )
 
 
-def score_eventless(
-    model: TrainedModel, paths: Sequence[Path], *, temperature: float, device: str = "auto"
-) -> dict[str, ScoreTrack]:
-    """Score tracks of footage in which nothing happens, by path, at a temperature."""
-    refuse_trained(model, [path.stem for path in paths])
-    spec = model.spec
-    scorer = Scorer(replace(model, temperature=temperature), device=device)
+def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTrack]:
+    """Score tracks of footage in which nothing happens, by path; ValueError if trained on."""
+    refuse_trained(scorer.model, [path.stem for path in paths])
+    spec = scorer.model.spec
     return {
         str(path): scorer.score(decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px))
         for path in paths
     }
+
+
+def make_tapes(
+    scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Path], *, seed: int = 0
+) -> list[Tape]:
+    """The clips cut together in NUM_TAPES orders, stretches of eventless footage between them."""
+    spec = scorer.model.spec
+    gaps: list[UInt8] = []
+    for path in eventless:
+        chunks = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=GAP_FOOTAGE_S)
+        gaps.append(np.concatenate([centre_square(c.pixels, spec.size_px) for c in chunks]))
+    return [score_tape(scorer, clips, eventless=gaps, seed=seed + k) for k in range(NUM_TAPES)]
 
 
 def window_probs(
@@ -205,15 +231,17 @@ def calibrate(
     scores: ClipScores,
     *,
     target: Target,
+    tapes: Sequence[Tape] = (),
     tracks: Mapping[str, ScoreTrack] | None = None,
     temperature: float | None = None,
     events: EventOptions | None = None,
 ) -> Calibration:
     """The temperature and the threshold of every class that has evidence.
 
-    tracks: of eventless footage by name, scored at `temperature` (None: fitted here); its windows
-    are negatives beside those of the clips. ValueError for background clips where the model has
-    no background, and for a rate without footage.
+    tapes: of the same clips (`make_tapes`): thresholds are then set on the events found on them,
+    without any on the windows of the clips. tracks: of eventless footage by name; its events, or
+    windows, are negatives. Both are scored at `temperature` (None: fitted here). ValueError for
+    background clips where the model has no background, and for a rate without footage.
     """
     logits, truth = _windows(model, scores)
     if target.kind == "false_per_hour" and not tracks:
@@ -224,16 +252,18 @@ def calibrate(
     fitted = fit_temperature(model, logits, truth) if temperature is None else temperature
     before = window_probs(model, logits, model.temperature)
     after = window_probs(model, logits, fitted)
-    positive = {label: truth == k for k, label in enumerate(model.labels) if k > 0}
-    by_class = {label: after[:, k] for k, label in enumerate(model.labels) if k > 0}
-    choices = {
-        label: choice
-        for label in model.labels[1:]
-        if (
-            choice := _choose(label, by_class[label], positive[label], target, tracks or {}, events)
-        )
-        is not None
-    }
+    options, footage = events or EventOptions(), list((tracks or {}).values())
+    cuts: dict[str, Cuts] = {}
+    choices: dict[str, Choice] = {}
+    for k, label in enumerate(model.labels[1:], start=1):
+        positive = truth == k
+        if positive.any() and tapes:
+            cuts[label] = event_cuts(tapes, footage, label, options)
+        elif positive.any():
+            cuts[label] = _cuts_of_windows(after[:, k], positive, footage, label)
+        choice = _choose(label, cuts.get(label), target, footage, options)
+        if choice is not None:
+            choices[label] = choice
     return Calibration(
         temperature=fitted,
         thresholds={label: choice.threshold for label, choice in choices.items()},
@@ -242,8 +272,8 @@ def calibrate(
         after=measure_reliability(after, truth),
         nll_before=negative_log_likelihood(model, logits, truth, model.temperature),
         nll_after=negative_log_likelihood(model, logits, truth, fitted),
-        scores=by_class,
-        positive=positive,
+        cuts=cuts,
+        num_tapes=len(tapes),
     )
 
 
@@ -265,25 +295,26 @@ def _windows(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.fl
     return scores.logits.reshape(N * V, K), np.repeat(scores.truth, V)
 
 
+def _cuts_of_windows(
+    scores: Float64, positive: Bool, footage: Sequence[ScoreTrack], label: str
+) -> Cuts:
+    """Windows of clips, and those of eventless footage as negatives beside them."""
+    quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
+    every = np.concatenate([scores, *quiet])
+    return window_cuts(every, np.append(positive, np.zeros(len(every) - len(positive), np.bool_)))
+
+
 def _choose(
     label: str,
-    scores: Float64,
-    positive: Bool,
+    cuts: Cuts | None,
     target: Target,
-    tracks: Mapping[str, ScoreTrack],
-    events: EventOptions | None,
+    footage: Sequence[ScoreTrack],
+    options: EventOptions,
 ) -> Choice | None:
     """The choice for one class; None where neither clips nor footage say anything about it."""
-    options = events or EventOptions()
-    footage = list(tracks.values())
-    quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
-    scores = np.concatenate([scores, *quiet])
-    positive = np.concatenate([positive, np.zeros(len(scores) - len(positive), dtype=np.bool_)])
-    if target.kind != "false_per_hour" and not positive.any():
+    if cuts is None and target.kind != "false_per_hour":
         return None
-    choice = Choice(LEAST_THRESHOLD)
-    if positive.any():
-        choice = choose_threshold(scores, positive, target)
+    choice = Choice(LEAST_THRESHOLD) if cuts is None else choose_threshold(cuts, target)
     if target.kind == "false_per_hour":
         rate = choose_for_rate(footage, label, target, options)
         if rate.threshold > choice.threshold:
@@ -291,7 +322,7 @@ def _choose(
     if footage:
         found = count_events(footage, label, choice.threshold, options)
         choice = replace(choice, false_events=found, hours=hours_of(footage))
-    return describe_threshold(choice, scores, positive)
+    return choice if cuts is None else describe_threshold(choice, cuts)
 
 
 def evidence_record(
@@ -303,6 +334,8 @@ def evidence_record(
         "clips": len(scores.examples),
         "windows": int(scores.logits.shape[0] * scores.logits.shape[1]),
         "groups": sorted(set(scores.groups)),
+        "thresholds_of": calibration.unit,
+        "tapes": calibration.num_tapes,
         "eventless": list(eventless),
         "temperature": calibration.temperature,
         "nll": {"before": calibration.nll_before, "after": calibration.nll_after},

@@ -40,25 +40,20 @@ def _draw_reliability(panel: Axes, reliability: Reliability) -> None:
 
 
 def write_thresholds(calibration: Calibration, path: Path) -> Path:
-    """Precision over recall of every class's windows, a dot at the threshold chosen."""
+    """Precision over recall, and F1 over the threshold, of every class; a dot at its choice."""
     canvas, (left, right) = new_canvas(2)
-    for k, (label, choice) in enumerate(list(calibration.choices.items())[:MAX_CLASSES]):
-        scores, positive = calibration.scores[label], calibration.positive[label]
-        if not positive.any():
-            continue
-        order = np.argsort(-scores, kind="stable")
-        hits = np.cumsum(positive[order])
-        recall, precision = hits / hits[-1], hits / np.arange(1, len(hits) + 1)
-        f1 = 2 * hits / (np.arange(1, len(hits) + 1) + hits[-1])
+    for k, (label, cuts) in enumerate(list(calibration.cuts.items())[:MAX_CLASSES]):
+        choice = calibration.choices[label]
         color, line = f"C{k % 10}", "-:"[k // 10]
         name = f"{label} ({choice.threshold:.2f})"
-        left.plot(recall, precision, color=color, linestyle=line, label=name)
-        right.plot(scores[order], f1, color=color, linestyle=line)
+        left.plot(cuts.recall, cuts.precision, color=color, linestyle=line, label=name)
+        right.plot(cuts.threshold, cuts.f1, color=color, linestyle=line)
         right.axvline(choice.threshold, color=color, linestyle=line, alpha=0.5)
         if choice.recall is not None and choice.precision is not None:
             left.plot(choice.recall, choice.precision, marker="o", color=color)
-    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
-    left.set(title="windows of labelled clips")
-    left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))
+    on = "events on tapes of the clips" if calibration.num_tapes else "windows of the clips"
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=on)
+    if left.lines:
+        left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))
     right.set(xlabel="threshold", ylabel="F1", xlim=(0, 1), ylim=(0, 1.02))
     return save_canvas(canvas, path)

@@ -47,6 +47,7 @@ from touchline.pipeline.ranking import (
     match_units,
     video_names,
 )
+from touchline.pipeline.types import Float64
 
 Measure = Callable[[EventSet, EventsByVideo, Sequence[float], Units], MeanAP]
 
@@ -169,6 +170,7 @@ class Evaluation:
 
     num_units, unit: what the intervals rest on, such as 12 matches.
     breakdowns: of the accepted events, one per family of metrics measured.
+    accepted: precision, recall and f1 over all classes, one per breakdown.
     """
 
     num_videos: int
@@ -176,6 +178,7 @@ class Evaluation:
     unit: str
     metrics: tuple[MetricFigures, ...]
     breakdowns: tuple[Breakdown, ...]
+    accepted: tuple[Mapping[str, Figure], ...]
 
 
 def evaluate_events(
@@ -194,28 +197,42 @@ def evaluate_events(
         metric = _measure(name, truth, predictions.events, options, units)
         samples = None if counts is None else metric.per_class(counts)
         figures.append(_figures(name, metric, samples))
+    measured = [(one.name, one.metric) for one in figures]
+    breakdowns = _breakdowns(truth, predictions, measured, units)
     return Evaluation(
         num_videos=len(truth.events),
         num_units=units.num,
         unit=_unit_name(options),
         metrics=tuple(figures),
-        breakdowns=_breakdowns(truth, predictions, figures),
+        breakdowns=breakdowns,
+        accepted=tuple(_accepted_figures(one, counts) for one in breakdowns),
     )
 
 
 def compare_events(
     truth: EventSet, a: EventSet, b: EventSet, options: EvaluateOptions | None = None
 ) -> dict[str, Difference]:
-    """B against A by every metric, from the same resampled matches."""
+    """B against A by every metric and by the F1 of accepted events, over the same resamplings."""
     options = options or EvaluateOptions()
     units = _units(truth, options, a.events, b.events)
     counts = resampled_counts(units.num, resamples=options.resamples, seed=options.seed)
     found = {}
+    measured: list[list[tuple[str, MeanAP]]] = [[], []]
     for name in chosen_metrics(truth, options):
         pair = [_measure(name, truth, one.events, options, units) for one in (a, b)]
         samples = [None if counts is None else m.headline(m.per_class(counts)) for m in pair]
         found[name] = compare(
             pair[0].value(), pair[1].value(), samples[0], samples[1], num_units=units.num
+        )
+        for one, metric in zip(measured, pair, strict=True):
+            one.append((name, metric))
+    accepted = [_breakdowns(truth, s, m, units) for s, m in zip((a, b), measured, strict=True)]
+    for first, second in zip(*accepted, strict=True):
+        pair_f1 = [float(one.overall()["f1"][0]) for one in (first, second)]
+        drawn = [None if counts is None else one.overall(counts)["f1"] for one in (first, second)]
+        at = f"{first.threshold:g} s" if first.metric == "spotting" else f"tIoU {first.threshold:g}"
+        found[f"accepted F1 at {at}"] = compare(
+            pair_f1[0], pair_f1[1], drawn[0], drawn[1], num_units=units.num
         )
     return found
 
@@ -290,8 +307,17 @@ def _figures(name: str, metric: MeanAP, samples: np.ndarray[Any, Any] | None) ->
     )
 
 
+def _accepted_figures(one: Breakdown, counts: Float64 | None) -> dict[str, Figure]:
+    """Precision, recall and F1 over all classes, with intervals."""
+    drawn = None if counts is None else one.overall(counts)
+    return {
+        name: figure(float(value[0]), None if drawn is None else drawn[name])
+        for name, value in one.overall().items()
+    }
+
+
 def _breakdowns(
-    truth: EventSet, predictions: EventSet, figures: Sequence[MetricFigures]
+    truth: EventSet, predictions: EventSet, measured: Sequence[tuple[str, MeanAP]], units: Units
 ) -> tuple[Breakdown, ...]:
     """Of the first spotting and the first detection metric, at the middle one of its thresholds.
 
@@ -301,16 +327,16 @@ def _breakdowns(
     # An ambiguous stretch is no event that could be missed.
     actual = {v: [e for e in es if e.label != AMBIGUOUS] for v, es in truth.events.items()}
     found: dict[str, Breakdown] = {}
-    for one in figures:
-        unit = METRICS[one.name].unit
+    for name, metric in measured:
+        unit = METRICS[name].unit
         if unit in found:
             continue
-        threshold = middle_threshold(one.metric)
+        threshold = middle_threshold(metric)
         if unit == "tIoU":
-            found[unit] = break_down_intervals(actual, accepted, tiou=threshold)
+            found[unit] = break_down_intervals(actual, accepted, tiou=threshold, units=units)
         else:
-            tolerance_s = threshold / 2 if one.name.startswith("soccernet") else threshold
-            found[unit] = break_down_spots(actual, accepted, tolerance_s=tolerance_s)
+            tolerance_s = threshold / 2 if name.startswith("soccernet") else threshold
+            found[unit] = break_down_spots(actual, accepted, tolerance_s=tolerance_s, units=units)
     return tuple(found.values())
 
 

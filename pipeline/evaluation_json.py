@@ -20,7 +20,10 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
         "videos": evaluation.num_videos,
         "resampled": {"number": evaluation.num_units, "unit": evaluation.unit},
         "metrics": {one.name: _metric_record(one) for one in evaluation.metrics},
-        "errors": [_breakdown_record(one) for one in evaluation.breakdowns],
+        "errors": [
+            _breakdown_record(one, accepted)
+            for one, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True)
+        ],
     }
 
 
@@ -63,10 +66,11 @@ def _metric_record(one: MetricFigures) -> dict[str, Any]:
     }
 
 
-def _breakdown_record(one: Breakdown) -> dict[str, Any]:
+def _breakdown_record(one: Breakdown, accepted: Mapping[str, Figure]) -> dict[str, Any]:
     return {
         "metric": one.metric,
         "threshold": round(one.threshold, 6),
+        "accepted": {name: figure_record(each) for name, each in accepted.items()},
         "average_precision_of_accepted": _number(one.average_precision),
         "gained_by_mending": {kind: _number(gain) for kind, gain in one.cost.items()},
         "per_class": {

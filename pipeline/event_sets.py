@@ -17,6 +17,7 @@ from touchline.pipeline.write import read_events_json
 
 EVENTS_FILE = "events.json"
 RESULTS_FILE = "results_spotting.json"
+CHECKPOINT_SUFFIX = ".safetensors"
 
 # SoccerNet's halves come in several sizes: 1_224p.mkv and 1_720p.mkv are the same half.
 SIZE_SUFFIX = re.compile(r"^(\d+)_(224p|720p|HQ)$")
@@ -66,6 +67,12 @@ def read_event_set(path: str | os.PathLike[str]) -> EventSet:
     or of labels. Raises LabelsError where nothing of these is there, or a label has no times.
     """
     path = Path(path)
+    if path.suffix.lower() in FOOTAGE_SUFFIXES:
+        raise LabelsError(path, "is footage; what is measured are its events (touchline detect)")
+    if path.suffix == CHECKPOINT_SUFFIX:
+        raise LabelsError(
+            path, "is a checkpoint: --model measures one on labelled clips, --compare two"
+        )
     if path.is_dir():
         for name, read in ((EVENTS_FILE, _from_detect), (RESULTS_FILE, _from_labels)):
             if files := sorted(path.rglob(name)):

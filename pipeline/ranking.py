@@ -241,7 +241,7 @@ class MeanAP:
             zeroed: Float64 = np.nan_to_num(per_class).sum(axis=1) / max(len(self.labels), 1)
             return zeroed
         present = np.isfinite(per_class)
-        return _ratio(np.where(present, per_class, 0.0).sum(axis=1), present.sum(axis=1))
+        return ratio(np.where(present, per_class, 0.0).sum(axis=1), present.sum(axis=1))
 
     def average(self, per_threshold: Float64) -> Float64:
         """(..., T) -> (...), the average over thresholds."""
@@ -298,7 +298,7 @@ def _area_of_hits(
             before = np.cumsum(weight) - weight
             for t, place in zip(thresholds, places, strict=True):
                 total[r, t] = area(weight[place], before[place])
-    return _ratio(total, truths)
+    return ratio(total, truths)
 
 
 def _alike(row: Sequence[Ranking]) -> list[tuple[Ranking, list[int]]]:
@@ -346,7 +346,8 @@ _AREAS = {
 }
 
 
-def _ratio(total: Float64, truths: Float64) -> Float64:
+def ratio(total: Float64, truths: Float64) -> Float64:
+    """total / truths, NaN where there is no truth."""
     return np.asarray(np.divide(total, truths, out=np.full_like(total, np.nan), where=truths > 0))
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.dataset import load_clips, plain_view
+from touchline.pipeline.dataset import LoadedClips, load_clips, plain_view
 from touchline.pipeline.labels import check_labels
 from touchline.pipeline.score import Scorer, batched
 from touchline.pipeline.types import Example, Float32
@@ -58,14 +58,29 @@ def score_clips(
     on_clip: Callable[[], None] = lambda: None,
 ) -> ClipScores:
     """The logits of labelled clips; LabelsError for a class the model does not have."""
+    return score_loaded(model, load_for(model, examples, options, on_clip=on_clip), options)
+
+
+def load_for(
+    model: TrainedModel,
+    examples: Sequence[Example],
+    options: ClipOptions,
+    *,
+    on_clip: Callable[[], None] = lambda: None,
+) -> LoadedClips:
+    """The frames of labelled clips; LabelsError for a class the model does not have."""
     check_labels(examples, model.labels)
-    loaded = load_clips(
+    return load_clips(
         examples,
         model.spec,
         max_clip_s=options.max_clip_s,
         max_bad=options.max_bad,
         on_clip=on_clip,
     )
+
+
+def score_loaded(model: TrainedModel, loaded: LoadedClips, options: ClipOptions) -> ClipScores:
+    """The logits of clips that are in memory already."""
     scorer = Scorer(
         model, device=options.device, precision=options.precision, batch_size=options.batch_size
     )

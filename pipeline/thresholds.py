@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from touchline.pipeline.events import EventOptions, OperatingPoint, find_candidates, find_events
 from touchline.pipeline.types import BACKGROUND, Bool, Float64, ScoreTrack
@@ -20,9 +21,9 @@ LEAST_THRESHOLD = 0.01
 class Target:
     """What a threshold is to achieve.
 
-    f1: the best F1 of windows.  precision: at least `value` of the windows found are right, with
-    as many found as possible.  false_per_hour: of each class at most `value` events per hour of
-    eventless footage; above that the best F1.
+    f1: the best F1.  precision: at least `value` of what is found is right, with as much found as
+    possible.  false_per_hour: of each class at most `value` events per hour of eventless footage;
+    above that the best F1.
     """
 
     kind: Literal["f1", "precision", "false_per_hour"] = "f1"
@@ -37,10 +38,11 @@ class Target:
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold and what it does to the windows or footage it was chosen on.
+    """A threshold and what it does to the evidence it was chosen on.
 
     reached: False where nothing reaches the target; the threshold is then the nearest to it.
-    precision, recall, f1: of the windows of labelled clips; None where there are none.
+    positives: how many windows or events of the class there were.
+    precision, recall, f1: of these; None where there are none.
     false_events, hours: on eventless footage; None without it.
     """
 
@@ -55,59 +57,84 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class _Cuts:
-    """What every possible threshold gives: (C,) from the highest score down."""
+class Cuts:
+    """What every threshold worth trying gives of one class: (C,) arrays, from the highest down.
+
+    score: the lowest score kept.  num_positive: how many windows or events there are to find.
+    precision, recall, f1: NaN, 0 and 0 where nothing is kept.
+    """
 
     score: Float64
     precision: Float64
     recall: Float64
     f1: Float64
+    num_positive: int
 
-    def threshold(self, c: int) -> float:
-        """Halfway between the lowest score kept and the highest one left out."""
-        below = self.score[c + 1] if c + 1 < len(self.score) else 0.0
-        return max(float((self.score[c] + below) / 2), LEAST_THRESHOLD)
+    @property
+    def threshold(self) -> Float64:
+        """(C,) halfway between the lowest score kept and the highest one left out."""
+        return halfway_down(self.score)
 
-
-def _cuts(scores: Float64, positive: Bool) -> _Cuts:
-    order = np.argsort(-scores, kind="stable")
-    score, hits = scores[order], np.cumsum(positive[order])
-    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-    hits, kept = hits[last].astype(np.float64), last + 1.0
-    total = float(positive.sum())
-    return _Cuts(score[last], hits / kept, hits / total, 2 * hits / (kept + total))
+    def at(self, threshold: float) -> int | None:
+        """Which cut a threshold makes; None where it keeps nothing."""
+        kept = int((self.score >= threshold).sum())
+        return kept - 1 if kept else None
 
 
-def choose_threshold(scores: Float64, positive: Bool, target: Target) -> Choice:
-    """The threshold of one class on windows: `scores` (N,), and which are `positive` (N,).
+def halfway_down(score: Float64) -> Float64:
+    """(C,) from each score halfway to the next one below, the last one halfway to 0."""
+    halfway: Float64 = (score + np.append(score[1:], 0.0)) / 2
+    return np.maximum(halfway, LEAST_THRESHOLD)
 
-    Ties go to the higher threshold. ValueError without a positive window.
+
+def window_cuts(scores: Float64, positive: Bool) -> Cuts:
+    """Cuts of windows: `scores` (N,), and which are `positive` (N,).
+
+    ValueError without a positive window.
     """
     if not positive.any():
         raise ValueError("no window is of this class: no threshold can be chosen")
-    cuts = _cuts(scores, positive)
+    order = np.argsort(-scores, kind="stable")
+    score, hits = scores[order], np.cumsum(positive[order])
+    last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
+    return cuts_of(score[last], hits[last], last + 1, num_positive=int(positive.sum()))
+
+
+def cuts_of(score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int) -> Cuts:
+    """Cuts from counts (C,): how many are kept from each score up, and how many of these right."""
+    right, shown = np.asarray(hits, dtype=np.float64), np.asarray(kept, dtype=np.float64)
+    precision = np.divide(right, shown, out=np.full_like(right, np.nan), where=shown > 0)
+    return Cuts(
+        score, precision, right / num_positive, 2 * right / (shown + num_positive), num_positive
+    )
+
+
+def choose_threshold(cuts: Cuts, target: Target) -> Choice:
+    """The threshold of one class; ties go to the higher one."""
     reached = True
     if target.kind == "precision":
-        good = cuts.precision >= target.value
+        good = np.nan_to_num(cuts.precision) >= target.value
         reached = bool(good.any())
-        best = np.where(good, cuts.recall, -1.0) if reached else cuts.precision
+        best = np.where(good, cuts.recall, -1.0) if reached else np.nan_to_num(cuts.precision)
         c = int(best.argmax())
     else:
         c = int(cuts.f1.argmax())
-    choice = Choice(threshold=cuts.threshold(c), reached=reached)
-    return describe_threshold(choice, scores, positive)
+    choice = Choice(threshold=float(cuts.threshold[c]), reached=reached)
+    return describe_threshold(choice, cuts)
 
 
-def describe_threshold(choice: Choice, scores: Float64, positive: Bool) -> Choice:
-    """The choice with what its threshold does to these windows."""
-    kept = scores >= choice.threshold
-    hits, total = int((kept & positive).sum()), int(positive.sum())
+def describe_threshold(choice: Choice, cuts: Cuts) -> Choice:
+    """The choice with what its threshold does to the windows or events of the cuts."""
+    c = cuts.at(choice.threshold)
+    if c is None:
+        return replace(choice, positives=cuts.num_positive, recall=0.0, f1=0.0)
+    precision = float(cuts.precision[c])
     return replace(
         choice,
-        positives=total,
-        precision=hits / int(kept.sum()) if kept.any() else None,
-        recall=hits / total if total else None,
-        f1=2 * hits / (int(kept.sum()) + total) if total else None,
+        positives=cuts.num_positive,
+        precision=None if math.isnan(precision) else precision,
+        recall=float(cuts.recall[c]),
+        f1=float(cuts.f1[c]),
     )
 
 

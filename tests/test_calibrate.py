@@ -29,6 +29,7 @@ from touchline.pipeline.thresholds import (
     choose_for_rate,
     choose_threshold,
     most_events_per_hour,
+    window_cuts,
 )
 from touchline.pipeline.types import Example, ScoreTrack
 from touchline.tools.calibrate import calibrate_command
@@ -93,29 +94,29 @@ POSITIVE = np.array([True, True, False, True, False, False])
 
 def test_the_best_f1_lies_halfway_to_the_next_window():
     # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3.
-    found = choose_threshold(SCORES, POSITIVE, Target("f1"))
+    found = choose_threshold(window_cuts(SCORES, POSITIVE), Target("f1"))
     assert found.threshold == pytest.approx(0.55)
     assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(6 / 7))
     assert found.positives == 3
 
 
 def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
-    strict = choose_threshold(SCORES, POSITIVE, Target("precision", 0.9))
+    strict = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.9))
     assert (strict.threshold, strict.recall, strict.reached) == (0.75, pytest.approx(2 / 3), True)
-    loose = choose_threshold(SCORES, POSITIVE, Target("precision", 0.75))
+    loose = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.75))
     assert loose.threshold == pytest.approx(0.55)
 
 
 def test_a_precision_out_of_reach_is_told():
-    found = choose_threshold(
-        np.array([0.9, 0.8]), np.array([False, True]), Target("precision", 0.9)
-    )
+    cuts = window_cuts(np.array([0.9, 0.8]), np.array([False, True]))
+    found = choose_threshold(cuts, Target("precision", 0.9))
     assert not found.reached
     assert found.precision == 0.5
 
 
 def test_equal_scores_are_kept_or_left_out_together():
-    found = choose_threshold(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]), Target("f1"))
+    cuts = window_cuts(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
+    found = choose_threshold(cuts, Target("f1"))
     assert found.f1 == pytest.approx(0.8)
     assert found.threshold == pytest.approx(0.1)
 
@@ -278,6 +279,7 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert after.temperature != 1.0
     assert after.record["groups"] == RECORD["groups"]
     evidence = after.record["calibration"]
+    assert (evidence["thresholds_of"], evidence["tapes"]) == ("events", 3)
     assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
     assert evidence["nll"]["after"] <= evidence["nll"]["before"]
     assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
@@ -300,6 +302,21 @@ def test_the_command_says_what_clips_cannot_tell(season):
         1,
     )
     assert "--eventless" in str(refused.exception)
+
+
+def test_the_command_can_set_thresholds_on_windows(season):
+    out = season / "windows.safetensors"
+    arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
+    result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
+    assert result.exit_code == 0, result.output
+    evidence = load_checkpoint(out).record["calibration"]
+    assert (evidence["thresholds_of"], evidence["tapes"]) == ("windows", 0)
+    assert evidence["target"] == {"kind": "precision", "value": 0.9}
+    assert evidence["per_class"]["goal"]["positives"] == 3  # one clip in three windows
+    wrong = run(calibrate_command, *arguments, "--on", "clips")
+    assert "events or windows" in str(wrong.exception)
+    both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)
+    assert "two targets" in str(both.exception)
 
 
 def test_the_command_refuses_footage_that_was_trained_on(season):

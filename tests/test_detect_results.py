@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from touchline.pipeline.batch import detect_all
 from touchline.pipeline.detect import DetectOptions
 from touchline.pipeline.timing import MatchClock
+from touchline.pipeline.types import Event
 from touchline.pipeline.write import read_events_json
 from touchline.tools.detect import detect_command
 
@@ -77,3 +78,46 @@ def test_the_command_leaves_reports_formats_and_a_page_over_the_run(
     assert "no such file" in index
     assert "1H 0:0" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_command_s_options_decide_what_becomes_an_event(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.models.load.load_model", lambda *_, **__: brightness_model())
+
+    def found(*options: str) -> list[Event]:
+        arguments = [
+            str(match),
+            "--model",
+            "m",
+            "-o",
+            str(tmp_path),
+            "--no-report",
+            "--hop",
+            "0.25",
+        ]
+        result = CliRunner().invoke(app, [*arguments, "-q", *options])
+        assert result.exit_code == 0, result.output
+        return list(read_events_json(tmp_path / "match" / "events.json").accepted)
+
+    # Bright from 3 to 5 and from 8 to 9.5.
+    first, second = found()
+    assert 0 < first.end_s - first.start_s < 3
+    spots = found("--spots")
+    assert [spot.start_s == spot.end_s == spot.peak_s for spot in spots] == [True, True]
+    assert [spot.peak_s for spot in spots] == pytest.approx([first.peak_s, second.peak_s], abs=0.3)
+    assert found("--refractory", "6") == [first]
+    assert found("--refractory", "4") == [first, second]
+    (joined,) = found("--join", "5")
+    assert (joined.start_s, joined.end_s) == (first.start_s, second.end_s)
+    assert [e.end_s - e.start_s for e in found("--max-length", "1")] == pytest.approx([1, 1])
+    assert found("--min-length", "4") == []
+    (long, _) = found("--low", "0.05")
+    assert long.end_s - long.start_s > first.end_s - first.start_s
+    assert found("--nms", "6") in ([first], [second])
+    weaker = found("--nms", "6", "--soft-nms")
+    assert len(weaker) == 2
+    assert min(e.score for e in weaker) < min(first.score, second.score)
+    assert all(
+        a.score > b.score for a, b in zip([first, second], found("--smooth", "1"), strict=True)
+    )

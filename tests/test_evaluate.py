@@ -170,6 +170,17 @@ def test_a_missed_event_costs_recall():
     assert found.cost["missed"] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("break_down", [break_down_spots, break_down_intervals])
+def test_where_all_is_missed_that_costs_everything(break_down):
+    threshold = {"tolerance_s": 2} if break_down is break_down_spots else {"tiou": 0.5}
+    truth = {"v": [interval(100, 104), interval(200, 204)]}
+    for guesses in ({}, {"v": [interval(700, 704, 0.9)]}):
+        found = break_down(truth, guesses, **threshold)
+        assert found.average_precision == 0
+        others = {kind: gain for kind, gain in found.cost.items() if kind != "missed"}
+        assert (found.cost["missed"], set(others.values())) == (1.0, {0.0})
+
+
 def test_interval_errors_come_with_the_errors_of_both_ends():
     truth = {"v": [interval(10, 20), interval(50, 60)]}
     guesses = {"v": [interval(11, 20, 0.9), interval(56, 66, 0.8), interval(80, 90, 0.7)]}
@@ -195,6 +206,28 @@ def test_errors_are_those_of_accepted_events_and_precision_of_all():
     assert evaluation.breakdowns[0].per_class[0].missed == 1
 
 
+def test_precision_recall_and_f1_of_accepted_events_come_with_intervals():
+    # Half of eight matches are found, and nothing else: precision 1, recall binomial.
+    truth, guesses = matches(found=4)
+    (accepted,) = evaluate_events(truth, guesses, EvaluateOptions(resamples=4000)).accepted
+    assert accepted["precision"] == Figure(1.0, 1.0, 1.0)
+    assert accepted["recall"] == Figure(0.5, 0.125, 0.875)
+    assert accepted["f1"].value == pytest.approx(2 / 3)
+    assert accepted["f1"].low == pytest.approx(2 * 0.125 / 1.125)
+    (one,) = evaluate_events(as_set({"v": [spot(1)]}), as_set({})).accepted
+    assert (one["precision"], one["recall"], one["f1"]) == (Figure(None), Figure(0.0), Figure(0.0))
+
+
+def test_two_operating_points_of_one_ranking_differ_in_f1_alone():
+    truth, guesses = matches(found=8)
+    strict = as_set(guesses.events, threshold=0.85)  # of each match the goal of .9, not of .8
+    found = compare_events(truth, strict, guesses)
+    assert found["spotting"].difference.value == 0
+    f1 = found["accepted F1 at 2 s"]
+    assert (f1.a, f1.b) == (pytest.approx(2 / 3), 1.0)
+    assert "better" in f1.verdict
+
+
 def test_labels_with_lengths_are_measured_by_overlap_too():
     truth = as_set({"v": [interval(0, 10)]})
     names = [one.name for one in evaluate_events(truth, truth).metrics]
@@ -212,6 +245,7 @@ def test_every_metric_gives_a_record_that_json_holds():
     assert record["resampled"] == {"number": 2, "unit": "matches"}
     assert record["metrics"]["activitynet"]["per_class"]["goal"]["truth"] == 2
     assert record["errors"][0]["per_class"]["card"]["missed"] == 2
+    assert record["errors"][0]["accepted"]["recall"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert record["errors"][0]["timing"]["peak"]["mean_s"] == 0.5
 
 

@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from touchline.models.errors import LabelsError
 from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import write_result
 from touchline.tools.evaluate import evaluate_command
@@ -100,6 +101,42 @@ def test_videos_without_labels_are_refused_until_their_meaning_is_said(season):
         run(season / "good", labels, "--unlabelled", meaning, "-o", out, "--quiet")
         errors = json.loads(out.read_text())["errors"][0]["per_class"]
         assert (errors["goal"]["false"], errors["card"]["false"]) == (false, false)
+
+
+def test_nothing_predicted_is_measured_as_everything_missed(season):
+    (season / "none.csv").write_text("video,label,start_s,end_s,group\n")
+    result = run(season / "none.csv", season / "labels.csv", "-o", season / "m.json")
+    assert "missed +1.000" in result.stdout
+    assert "nan" not in result.stdout
+    assert "without predictions: 3" in " ".join(result.stderr.split())
+    assert json.loads((season / "m.json").read_text())["errors"][0]["gained_by_mending"] == {
+        "mistimed": 0,
+        "wrong_class": 0,
+        "duplicate": 0,
+        "false": 0,
+        "missed": 1,
+    }
+
+
+def test_labels_without_an_event_are_refused_by_name(season):
+    empty = season / "empty.csv"
+    empty.write_text("video,label,start_s,end_s,group\n")
+    assert f"{empty} holds no event" in refusal(season / "good", empty)
+    empty.write_text("video,label,start_s,end_s,group\nm0.mp4,background,0,90,m0\n")
+    assert f"{empty} holds no event" in refusal(season / "good", empty)
+
+
+def test_footage_and_checkpoints_are_no_events(season):
+    for name, told in (("m0.mp4", "detect"), ("model.safetensors", "--model")):
+        result = CliRunner().invoke(app, [str(season / name), str(season / "labels.csv")])
+        assert isinstance(result.exception, LabelsError)
+        assert told in str(result.exception)
+
+
+def test_the_printed_tables_fit_eighty_columns(season):
+    printed = run(season / "good", season / "labels.csv", "--metric", "soccernet-loose").stdout
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_arguments_that_do_not_fit_are_refused(season):

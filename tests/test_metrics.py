@@ -236,6 +236,17 @@ def test_counting_a_match_twice_is_the_same_as_having_it_twice(metric):
     assert once.headline(weighted)[0] == pytest.approx(copied.value())
 
 
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [(spotting_map, 1.0), (activitynet_map, 1.0), (thumos_map, 1.0), (soccernet_map, 0.5)],
+)
+def test_a_class_that_no_drawn_match_has_is_skipped_but_counts_zero_in_soccernet(metric, expected):
+    truth = {"a": [interval(10, 20)], "b": [interval(10, 20, label="card")]}
+    result = metric(truth, truth)
+    only_a = result.per_class(np.array([[2.0, 0.0]]))
+    assert result.headline(only_a)[0] == pytest.approx(expected)
+
+
 def test_looser_thresholds_never_find_less():
     rng = np.random.default_rng(9)
     truth = {"v": [interval(s, s + 8) for s in np.arange(10) * 30.0]}

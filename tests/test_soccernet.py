@@ -1,10 +1,12 @@
 """SoccerNet's files and measures, with SoccerNet's own package as the judge."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from touchline.pipeline.event_sets import read_event_set
 from touchline.pipeline.metrics_spotting import SOCCERNET_WIDTHS_S, soccernet_map
 from touchline.pipeline.soccernet import join_halves, results_spotting, split_halves
 from touchline.pipeline.types import Event, MatchResult
@@ -158,3 +160,32 @@ def test_two_files_of_one_match_become_one_results_file(tmp_path):
     assert document["UrlLocal"] == "A 1 - 0 B"
     rows = document["predictions"]
     assert [(row["half"], row["position"]) for row in rows] == [("1", "60000"), ("2", "90500")]
+
+
+def test_one_file_with_two_kick_offs_and_two_files_give_the_same_results(tmp_path):
+    """Footage of a whole match, the second half from 3,000 s on, against the two halves' files."""
+    whole = (spot(70.0, 0.9), spot(3090.5, 0.8))
+    write_result(
+        MatchResult(tmp_path / "A 1 - 0 B" / "match.mp4", whole),
+        tmp_path / "whole",
+        formats=["json"],
+    )
+    kickoffs = ["1=0:00:10", "2=0:50:00"]
+    export_command(
+        [tmp_path / "whole" / "events.json"],
+        to="soccernet",
+        out=tmp_path / "one",
+        kickoff=kickoffs,
+        quiet=True,
+    )
+    for half, event in (("1_720p", spot(60.0, 0.9)), ("2_720p", spot(90.5, 0.8))):
+        result = MatchResult(tmp_path / "A 1 - 0 B" / f"{half}.mkv", (event,))
+        write_result(result, tmp_path / "halves" / half, formats=["json"])
+    files = [tmp_path / "halves" / half / "events.json" for half in ("1_720p", "2_720p")]
+    export_command(files, to="soccernet", out=tmp_path / "two", one_match=True, quiet=True)
+    one, two = (tmp_path / name / "results_spotting.json" for name in ("one", "two"))
+    assert json.loads(one.read_text()) == json.loads(two.read_text())
+    # And back: a half is a video of its own, on its own clock.
+    read = read_event_set(tmp_path / "one").events
+    assert [Path(video).name for video in read] == ["1_224p.mkv", "2_224p.mkv"]
+    assert list(read.values()) == [[spot(60.0, 0.9)], [spot(90.5, 0.8)]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from touchline.pipeline.calibrate import Calibration
     from touchline.pipeline.score_clips import ClipOptions, ClipScores
     from touchline.pipeline.thresholds import Choice, Target
+    from touchline.pipeline.types import Example
+
+ON = ("events", "windows")
 
 
 def calibrate_command(
@@ -43,6 +47,16 @@ def calibrate_command(
     curves: Annotated[
         Path | None, typer.Option(help="Folder for reliability.png and thresholds.png.")
     ] = None,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="What thresholds are set on. events: those found on the clips cut together to "
+            "footage; windows: those of the clips."
+        ),
+    ] = "events",
+    spots: Annotated[
+        bool, typer.Option("--spots", help="Events are to be found as by detect --spots.")
+    ] = False,
     views: Annotated[int, typer.Option(help="Windows per clip.")] = 3,
     max_clip: Annotated[
         float | None,
@@ -50,14 +64,20 @@ def calibrate_command(
     ] = None,
     max_bad: Annotated[int, typer.Option(help="So many unreadable clips may be skipped.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    arithmetic: Annotated[
+        str, typer.Option(help="auto, float32 or bf16 (detect calls it --precision).")
+    ] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Set a checkpoint's operating points by evidence, and write both into it."""
     from touchline.models.checkpoint import load_checkpoint, save_checkpoint
-    from touchline.pipeline.calibrate import evidence_record
+    from touchline.pipeline.calibrate import calibration_examples, evidence_record
     from touchline.pipeline.calibration_curves import write_reliability, write_thresholds
+    from touchline.pipeline.labels import read_labels
     from touchline.pipeline.score_clips import ClipOptions, recorded_max_clip_s
 
+    if on not in ON:
+        raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
     target = _target(precision, false_per_hour, has_footage=bool(eventless))
     trained = load_checkpoint(model)
     options = ClipOptions(
@@ -65,9 +85,19 @@ def calibrate_command(
         max_clip_s=recorded_max_clip_s(trained) if max_clip is None else max_clip,
         max_bad=max_bad,
         device=device,
+        precision=arithmetic,
     )
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
-    scores, calibration = _calibrate(trained, labels, names, options, target, eventless or ())
+    examples = calibration_examples(trained, read_labels(labels), names)
+    scores, calibration = _calibrate(
+        trained,
+        examples,
+        options,
+        target,
+        eventless or (),
+        tapes=on == "events",
+        spots=spots,
+    )
     evidence = evidence_record(
         calibration, scores, target, eventless=[path.name for path in eventless or ()]
     )
@@ -102,28 +132,41 @@ def _target(precision: float | None, false_per_hour: float | None, *, has_footag
 
 def _calibrate(
     trained: TrainedModel,
-    labels: Path,
-    groups: Sequence[str] | None,
+    examples: Sequence[Example],
     options: ClipOptions,
     target: Target,
     eventless: Sequence[Path],
+    *,
+    tapes: bool,
+    spots: bool,
 ) -> tuple[ClipScores, Calibration]:
     from touchline.pipeline.calibrate import (
         calibrate,
-        calibration_examples,
         fit_model_temperature,
+        make_tapes,
         score_eventless,
     )
-    from touchline.pipeline.labels import read_labels
-    from touchline.pipeline.score_clips import score_clips
+    from touchline.pipeline.events import EventOptions
+    from touchline.pipeline.score import Scorer
+    from touchline.pipeline.score_clips import load_for, score_loaded
 
-    examples = calibration_examples(trained, read_labels(labels), groups)
-    scores = score_clips(trained, examples, options)
+    loaded = load_for(trained, examples, options)
+    scores = score_loaded(trained, loaded, options)
     for problem in scores.problems:
         console.warn(f"skipped {problem}")
-    temperature = fit_model_temperature(trained, scores)
-    tracks = score_eventless(trained, eventless, temperature=temperature, device=options.device)
-    calibration = calibrate(trained, scores, target=target, tracks=tracks, temperature=temperature)
+    at = fit_model_temperature(trained, scores)
+    scorer = Scorer(
+        replace(trained, temperature=at), device=options.device, precision=options.precision
+    )
+    calibration = calibrate(
+        trained,
+        scores,
+        target=target,
+        tapes=make_tapes(scorer, loaded.clips, eventless) if tapes else (),
+        tracks=score_eventless(scorer, eventless),
+        temperature=at,
+        events=EventOptions(spots=spots),
+    )
     return scores, calibration
 
 
@@ -133,8 +176,9 @@ def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration
     with_footage = any(choice.hours is not None for choice in calibration.choices.values())
     if not with_footage:
         notices.append(
-            "thresholds are set on windows of clips: how many false events an hour of footage "
-            "gives cannot be told without footage in which nothing happens (--eventless FOOTAGE)"
+            f"thresholds are set on {calibration.unit} of clips: how many false events an hour of "
+            "footage gives cannot be told without footage in which nothing happens "
+            "(--eventless FOOTAGE)"
         )
     if not with_footage and not (scores.truth == 0).any():
         notices.append("no clip is of the class background: thresholds will be too low for matches")
@@ -156,13 +200,14 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     groups = len(set(scores.groups))
     before, after = calibration.before.ece, calibration.after.ece
     console.out.print(
-        f"{N} clips of {groups} groups, {V} windows each\n"
+        f"{N} clips of {groups} groups, {V} windows each; thresholds of {calibration.unit}"
+        f"{f' on {calibration.num_tapes} tapes of them' if calibration.num_tapes else ''}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
         f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f}",
         highlight=False,
     )
     table = Table(box=None)
-    heads = ("class", "windows", "threshold", "precision", "recall", "F1", "false events")
+    heads = ("class", calibration.unit, "threshold", "precision", "recall", "F1", "false events")
     for k, name in enumerate(heads):
         table.add_column(name, justify="right" if k else "left")
     for label, choice in calibration.choices.items():

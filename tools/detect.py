@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from touchline.pipeline.timing import MatchClock
     from touchline.pipeline.types import MatchResult
 
+EVENTS = "From scores to events"
+
 
 def detect_command(
     footage: Annotated[list[Path], typer.Argument(help="Footage files.", show_default=False)],
@@ -34,6 +36,58 @@ def detect_command(
     labels: Annotated[
         list[str] | None, typer.Option(help="Keep only these classes of the model.")
     ] = None,
+    spots: Annotated[
+        bool,
+        typer.Option(
+            "--spots", help="Every peak is an event without length.", rich_help_panel=EVENTS
+        ),
+    ] = False,
+    refractory: Annotated[
+        float,
+        typer.Option(
+            help="Seconds after an event in which its class is a replay; 0: none.",
+            rich_help_panel=EVENTS,
+        ),
+    ] = 0.0,
+    smooth: Annotated[
+        float | None,
+        typer.Option(
+            help="Standard deviation in seconds of the Gaussian over scores (default: one hop).",
+            rich_help_panel=EVENTS,
+        ),
+    ] = None,
+    low: Annotated[
+        float | None,
+        typer.Option(
+            help="An event goes on while the score is at least this (default: its threshold).",
+            rich_help_panel=EVENTS,
+        ),
+    ] = None,
+    join: Annotated[
+        float,
+        typer.Option(help="Runs at most so many seconds apart are one.", rich_help_panel=EVENTS),
+    ] = 1.0,
+    min_length: Annotated[
+        float, typer.Option(help="Shorter events are dropped.", rich_help_panel=EVENTS)
+    ] = 0.0,
+    max_length: Annotated[
+        float | None,
+        typer.Option(help="Longer events are cut around their peak.", rich_help_panel=EVENTS),
+    ] = None,
+    nms: Annotated[
+        float | None,
+        typer.Option(
+            help="Of peaks at most so many seconds apart the best stays (default: a window for "
+            "spots, else 0).",
+            rich_help_panel=EVENTS,
+        ),
+    ] = None,
+    soft_nms: Annotated[
+        bool,
+        typer.Option(
+            "--soft-nms", help="Weaken the others instead, by distance.", rich_help_panel=EVENTS
+        ),
+    ] = False,
     to: Annotated[
         str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")
     ] = "csv,json",
@@ -65,11 +119,22 @@ def detect_command(
     from touchline.models.load import load_model
     from touchline.pipeline.batch import detect_all, output_folders
     from touchline.pipeline.detect import DetectOptions
+    from touchline.pipeline.events import EventOptions, OperatingPoint
     from touchline.pipeline.report import write_index
 
     options = DetectOptions(
         hop_s=hop,
         threshold=threshold,
+        point=OperatingPoint(
+            threshold=0.5 if threshold is None else threshold,
+            low=low,
+            join_s=join,
+            min_length_s=min_length,
+            max_length_s=max_length,
+        ),
+        events=EventOptions(
+            smooth_s=smooth, spots=spots, nms_s=nms, soft_nms=soft_nms, refractory_s=refractory
+        ),
         device=device,
         precision=precision,
         batch_size=batch_size,

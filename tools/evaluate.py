@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 UNLABELLED = ("refuse", "false", "skip")
 
+MOST_COLUMNS = 5
+"""Of more thresholds the first, the middle and the last are shown, and the average of all."""
+
 
 def evaluate_command(
     paths: Annotated[
@@ -176,6 +179,8 @@ def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventS
     from touchline.pipeline.event_sets import as_truth, pair_videos, read_event_set
 
     truth = as_truth(read_event_set(labels))
+    if not any(truth.events.values()):
+        raise ValueError(f"{labels} holds no event: there is nothing to measure against")
     paired = pair_videos(truth, read_event_set(predictions))
     if paired.unlabelled:
         some = ", ".join(paired.unlabelled[:3]) + (", ..." if len(paired.unlabelled) > 3 else "")
@@ -190,7 +195,7 @@ def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventS
         console.warn(f"{len(paired.unlabelled)} videos without labels ({some}): {unlabelled}")
     if paired.unpredicted:
         console.warn(
-            f"{len(paired.unpredicted)} labelled videos have no predictions: all their events "
+            f"labelled videos without predictions: {len(paired.unpredicted)}; all their events "
             f"count as missed ({', '.join(paired.unpredicted[:3])})"
         )
     return truth, paired.predictions
@@ -257,7 +262,9 @@ def _count_clips(
 def _table(title: str, columns: Sequence[str]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, title=title, title_justify="left")
+    # Not as the table's title, which would wrap at the table's width.
+    console.out.print(title, highlight=False)
+    table = Table(box=None)
     for k, name in enumerate(columns):
         table.add_column(name, justify="right" if k else "left")
     return table
@@ -266,8 +273,8 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 def _show_evaluation(evaluation: Evaluation) -> None:
     for one in evaluation.metrics:
         _show_metric(one)
-    for breakdown in evaluation.breakdowns:
-        _show_breakdown(breakdown)
+    for breakdown, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True):
+        _show_breakdown(breakdown, accepted)
     told = (
         f"95 % intervals from {evaluation.num_units} {evaluation.unit}"
         if evaluation.num_units > 1
@@ -279,14 +286,18 @@ def _show_evaluation(evaluation: Evaluation) -> None:
 def _show_metric(one: MetricFigures) -> None:
     from touchline.pipeline.evaluate import METRICS
 
-    unit = METRICS[one.name].unit
-    heads = [f"{t:g} s" if unit == "s" else f"{t:.2g}" for t in one.metric.thresholds]
-    table = _table(f"{one.name}: {METRICS[one.name].what}", ["class", "truth", "found", *heads])
+    unit, thresholds = METRICS[one.name].unit, one.metric.thresholds
+    T = len(thresholds)
+    shown = range(T) if T <= MOST_COLUMNS else (0, T // 2, T - 1)
+    heads = [f"{thresholds[t]:g} s" if unit == "s" else f"{thresholds[t]:.2g}" for t in shown]
+    columns = ["class", "truth", "predicted", *heads, "average"]
+    table = _table(f"{one.name}: {METRICS[one.name].what}", columns)
     for row in one.per_class:
-        cells = [_short(each) for each in row.ap]
+        cells = [_short(each) for each in (*(row.ap[t] for t in shown), row.average)]
         counts = [str(row.num_truth), str(row.num_predictions)]
         table.add_row(console.escape(row.label), *counts, *cells)
-    table.add_row("mean", "", "", *map(_short, one.per_threshold), style="bold")
+    means = [_short(one.per_threshold[t]) for t in shown]
+    table.add_row("mean", "", "", *means, _short(one.headline), style="bold")
     console.out.print(table)
     console.out.print(f"average {one.headline}\n", highlight=False)
 
@@ -295,7 +306,14 @@ def _short(one: Figure) -> str:
     return "-" if one.value is None else f"{one.value:.3f}"
 
 
-def _show_breakdown(one: Breakdown) -> None:
+def _with_interval(one: Figure) -> str:
+    """Two digits, so that three figures stand side by side."""
+    if one.value is None or one.low is None or one.high is None:
+        return "-" if one.value is None else f"{one.value:.2f}"
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
     from touchline.pipeline.breakdown import MISSED, Kind
 
     at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
@@ -308,6 +326,8 @@ def _show_breakdown(one: Breakdown) -> None:
         counts = [str(row.kinds[kind]) for kind in Kind]
         table.add_row(console.escape(row.label), *counts, str(row.missed), *figures)
     console.out.print(table)
+    overall = ", ".join(f"{name} {each}" for name, each in accepted.items())
+    console.out.print(f"all classes: {overall}", highlight=False)
     worst = sorted(one.cost.items(), key=lambda item: -item[1])
     console.out.print(
         f"AP of these {one.average_precision:.3f}; mending one kind of error alone would add: "
@@ -331,7 +351,7 @@ def _show_clips(evaluation: ClipEvaluation) -> None:
     for label, figures in evaluation.per_class.items():
         clips = evaluation.num_clips(label)
         if clips or figures["precision"].value is not None:
-            cells = [str(figures[name]) for name in PER_CLASS]
+            cells = [_with_interval(figures[name]) for name in PER_CLASS]
             table.add_row(console.escape(label), str(clips), *cells)
     console.out.print(table)
     for name, one in evaluation.headlines.items():
