@@ -117,7 +117,7 @@ def _sample(
         if instants.end_s is not None and current.time_s >= instants.end_s + TIMESTAMP_ROUNDING_S:
             return
     if held is not None:
-        until_s = held.time_s + held.duration_s - TIMESTAMP_ROUNDING_S
+        until_s = held.time_s + held.duration_s - min(TIMESTAMP_ROUNDING_S, held.duration_s / 2)
         for instant in instants.between(held.time_s, until_s):
             yield held.picture, float(held.time_s), float(instant), held.damaged
 

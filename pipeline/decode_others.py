@@ -18,7 +18,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.decode_pyav import AvPicture, renderer_of
+from touchline.pipeline.decode_pyav import NO_FRAME, AvPicture, renderer_of
 from touchline.pipeline.decoded import (
     TIMESTAMP_ROUNDING_S,
     DecodeLog,
@@ -28,7 +28,7 @@ from touchline.pipeline.decoded import (
     Wanted,
     continuous,
 )
-from touchline.pipeline.footage import OpenFootage, open_footage, reason
+from touchline.pipeline.footage import OpenFootage, open_footage, packets_of, reason
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
 from touchline.pipeline.scan import PacketScan, scan_packets
 from touchline.pipeline.types import UInt8
@@ -203,11 +203,14 @@ def _first_frame(path: Path, stream: int | None) -> VideoFrame:
     footage = open_footage(path, stream=stream)
     with footage.container:
         try:
-            for frame in footage.container.decode(footage.stream):
+            for packet in packets_of(footage.container, footage.stream):
+                for frame in packet.decode():
+                    return frame
+            for frame in footage.stream.codec_context.decode(None):
                 return frame
         except (av.error.FFmpegError, OSError):
             pass
-    raise FootageError(path, "not one frame could be decoded: is the file complete?")
+    raise FootageError(path, NO_FRAME)
 
 
 def _is_utf8(path: Path) -> bool:

@@ -5,6 +5,8 @@ stream is chosen.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -13,6 +15,7 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -182,6 +185,15 @@ def _choose(
     )
 
 
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets, those that flush the decoder left out."""
+    # PyAV raises it at the end of a file in which another stream began on the way.
+    with suppress(IndexError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
 def moving_streams(container: InputContainer) -> list[VideoStream]:
     """The video streams that are no cover picture, thumbnails or stills."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -260,7 +272,7 @@ def _first_stamp_s(path: Path) -> Fraction:
             for packet in islice(container.demux(), FIRST_PACKETS):
                 if packet.pts is not None and packet.size:
                     stamps.append(packet.pts * packet.time_base)
-        except (av.error.FFmpegError, OSError):
+        except (av.error.FFmpegError, OSError, IndexError):
             pass
     return min(stamps, default=Fraction(0))
 

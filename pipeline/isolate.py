@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from touchline.models.errors import FootageError
+from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.decoded import DecodeLog
 from touchline.pipeline.types import Frames
 
@@ -118,6 +118,12 @@ class Run:
             raise FootageError(
                 self.path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
             ) from None
+        except (TouchlineError, ValueError):
+            raise
+        except Exception as error:
+            raise FootageError(
+                self.path, f"decoding it failed ({type(error).__name__}: {error}): is it damaged?"
+            ) from error
 
     def close(self) -> None:
         """Give the worker back, or end it where it does not stop."""

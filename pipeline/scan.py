@@ -9,7 +9,7 @@ from itertools import pairwise
 import av
 
 from touchline.pipeline.decoded import GAP_S, JUMP_AHEAD_S, DecodeLog
-from touchline.pipeline.footage import OpenFootage, reason
+from touchline.pipeline.footage import OpenFootage, packets_of, reason
 
 # Rounding to a millisecond makes even intervals differ by one.
 EVEN_WITHIN_S = Fraction(21, 10_000)
@@ -42,10 +42,8 @@ def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
     hidden = corrupt = missing = restarts = 0
     error: str | None = None
     try:
-        for packet in footage.container.demux(footage.stream):
+        for packet in packets_of(footage.container, footage.stream):
             log.num_packets += 1
-            if not packet.size:
-                continue
             first_key = packet.is_keyframe if first_key is None else first_key
             corrupt += packet.is_corrupt
             ticks = packet.pts if footage.stamped else packet.dts

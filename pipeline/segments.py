@@ -24,7 +24,6 @@ from itertools import pairwise
 import av
 from av.index import IndexEntries
 
-from touchline.models.errors import FootageError
 from touchline.pipeline.decoded import (
     JUMP_AHEAD_S,
     TIMESTAMP_ROUNDING_S,
@@ -32,7 +31,7 @@ from touchline.pipeline.decoded import (
     Instants,
     Wanted,
 )
-from touchline.pipeline.footage import OpenFootage, open_footage
+from touchline.pipeline.footage import OpenFootage, open_footage, packets_of
 from touchline.pipeline.isolate import Run, run_isolated
 from touchline.pipeline.types import Frames
 
@@ -89,15 +88,13 @@ def decode_segments(
     finally:
         for run in running:
             run.close()
-    if log.num_frames == 0 and request.wanted.instants == Instants(request.wanted.instants.rate_hz):
-        raise FootageError(path, "not one frame could be decoded: is the file complete?")
 
 
 def bounds_here(log: DecodeLog, *, request: Request) -> Iterator[list[Fraction]]:
     """Where the footage can be cut: at key frames, SEGMENT_S or more apart."""
     footage = open_footage(request.path, stream=request.wanted.stream)
     with footage.container:
-        first = next((p for p in footage.container.demux(footage.stream) if p.size), None)
+        first = next(packets_of(footage.container, footage.stream), None)
         index = _whole_index(footage)
         indexed = footage.container.format.name.split(",")[0] in INDEXED and len(index) > 1
         if first is None or first.pts is None or not indexed:

@@ -109,6 +109,7 @@ def test_two_thousand_spoilt_files_end_in_frames_or_a_refusal(tmp_path: Path):
     outcomes = spoil_and_decode(tmp_path, NUM_MUTATIONS, seed=20)
     print(dict(outcomes))
     assert sum(outcomes.values()) == NUM_MUTATIONS
+    assert outcomes["no frames"] == 0
     assert outcomes["frames"] > NUM_MUTATIONS // 4
 
 

@@ -79,7 +79,7 @@ def test_of_frames_that_stand_alone_only_the_sampled_are_decoded(tmp_path: Path)
 
 
 def test_unreferenced_b_frames_are_left_out(tmp_path: Path):
-    plain = {**X264_B, "b-pyramid": "none", "b-adapt": "0", "g": "100", "sc_threshold": "0"}
+    plain = {**X264_B, "x264-params": "b-pyramid=0:b-adapt=0:keyint=100:scenecut=0"}
     path = write_video(tmp_path / "a.mp4", options=plain, indices=range(49))
     # Of I bbb P bbb P ... every fourth frame is referred to; 25 / 4 Hz samples just those.
     log = DecodeLog()

@@ -33,22 +33,26 @@ def bench_decode_command(
 ) -> None:
     """Frames per second and peak memory of each decoder at 25, 8 and 3 Hz, scaled to 256 px."""
     from touchline.pipeline.bench import machine
-    from touchline.pipeline.bench_decode import bench_decode, make_footage
+    from touchline.pipeline.bench_decode import SIZE_PX, bench_decode, make_footage
 
     with tempfile.TemporaryDirectory() as folder:
         path = footage or SHARED_FOOTAGE
         if footage is None and not path.exists():
             with console.out.status("making footage"):
                 path = make_footage(Path(folder) / "made_1080p.mp4")
-        with console.out.status(f"decoding {path.name}"):
+        with console.out.status(f"decoding {console.escape(path.name)}"):
             speeds = bench_decode(path, rounds=rounds, decoders=tuple(decoder or ()))
     if as_json:
         rows = [asdict(speed) for speed in speeds]
         typer.echo(json.dumps({"footage": path.name, "machine": machine(), "rows": rows}, indent=2))
         return
     console.out.print(_table(speeds))
+    for speed in speeds:
+        if speed.error:
+            console.warn(f"{speed.name}, {speed.rate_hz:g} Hz: {speed.error}")
     console.out.print(
-        f"{console.escape(path.name)}, best of {rounds} rounds that took turns; {machine()}",
+        f"{console.escape(path.name)}, best of {rounds} rounds that took turns, scaled to "
+        f"{SIZE_PX} px, times as shares of plain decoding's; {machine()}",
         highlight=False,
     )
 
@@ -57,18 +61,15 @@ def _table(speeds: list[DecodeSpeed]) -> Table:
     from rich.table import Table
 
     table = Table(box=None)
-    for name in ("", "sampled", "frames/s", "of plain's time", "peak memory"):
-        table.add_column(name, justify="right" if name else "left")
+    for name in ("", "sampled", "frames/s", "time", "CPU time", "memory"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for speed in speeds:
-        rate = "every frame" if speed.rate_hz is None else f"{speed.rate_hz:g} Hz"
-        if speed.error:
-            table.add_row(speed.name, rate, console.escape(speed.error))
-            continue
-        table.add_row(
-            speed.name,
-            rate,
+        rate = "all" if speed.rate_hz is None else f"{speed.rate_hz:g} Hz"
+        figures = (
             f"{speed.frames_per_s:.0f}",
             f"{speed.ratio:.2f}",
+            f"{speed.cpu_ratio:.2f}",
             f"{speed.peak_bytes / 1e6:.0f} MB",
         )
+        table.add_row(speed.name, rate, *(() if speed.error else figures))
     return table
