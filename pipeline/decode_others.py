@@ -18,6 +18,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.address import Address
 from touchline.pipeline.decode_pyav import NO_FRAME, AvPicture, renderer_of
 from touchline.pipeline.decoded import (
     TIMESTAMP_ROUNDING_S,
@@ -129,6 +130,8 @@ def _frames(
     wanted: Wanted,
     log: DecodeLog,
 ) -> Iterator[Shown]:
+    if isinstance(path, Address):
+        raise FootageError(path, f"{name} reads no addresses: use the decoder pyav")
     footage = open_footage(path, stream=wanted.stream)
     with footage.container:
         for warning in footage.warnings:

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import boxes, sniff
+from touchline.pipeline.address import BUFFER_BYTES, Address, footage_path, open_bytes
 
 # Demuxers of real footage. Everything that reads other files or makes connections (hls, dash,
 # concat, sdp, image2, ...) is missing on purpose, and so is everything that is only sound or text.
@@ -82,7 +83,7 @@ def open_footage(
     stream is the container's index of the stream, as `touchline probe` lists it; by default the
     one marked as default, then the largest.
     """
-    path = Path(path)
+    path = footage_path(path)
     tracks = _refuse_or_tracks(path)
     container = _open(path, hwaccel)
     try:
@@ -93,12 +94,12 @@ def open_footage(
 
 
 def _refuse_or_tracks(path: Path) -> list[boxes.VideoTrack]:
-    place = sniff.refuse_place(path)
+    place = None if isinstance(path, Address) else sniff.refuse_place(path)
     if place is not None:
         raise FootageError(path, place)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_bytes(path) as file:
+            size = file.seek(0, os.SEEK_END)
             content = sniff.refuse_content(file, size)
             if content is not None:
                 raise FootageError(path, content)
@@ -123,7 +124,9 @@ def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     try:
         return av.open(
             # With the protocol written out no name can be taken for an address ("http:x.mp4").
-            f"file:{path}",
+            open_bytes(path) if isinstance(path, Address) else f"file:{path}",
+            "r",
+            buffer_size=BUFFER_BYTES,
             metadata_errors="replace",
             container_options={
                 "protocol_whitelist": "file",
@@ -223,7 +226,7 @@ def _no_video(container: InputContainer) -> str:
 def _codec(path: Path, container: InputContainer, tracks: list[boxes.VideoTrack]) -> str:
     if tracks:
         return tracks[0].fourcc.decode("ascii", "replace")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return sniff.codec_name(file.read(sniff.HEAD_BYTES), container.format.name)
 
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.address import Address
 from touchline.pipeline.decoded import DecodeLog
 from touchline.pipeline.types import Frames
 
@@ -105,8 +106,10 @@ class Run:
         except WorkerDied as death:
             raise FootageError(path, str(death)) from None
 
-    def items(self, log: DecodeLog, *, watchdog_s: float = WATCHDOG_S) -> Iterator[Any]:
+    def items(self, log: DecodeLog, *, watchdog_s: float | None = None) -> Iterator[Any]:
         """What the task yields; log is kept up to date."""
+        if watchdog_s is None:
+            watchdog_s = REMOTE_WATCHDOG_S if isinstance(self.path, Address) else WATCHDOG_S
         try:
             yield from self.worker.items(log, watchdog_s)
         except FootageError as error:
@@ -136,7 +139,7 @@ def run_isolated(
     *,
     path: str | os.PathLike[str],
     log: DecodeLog,
-    watchdog_s: float = WATCHDOG_S,
+    watchdog_s: float | None = None,
 ) -> Iterator[Any]:
     """What the generator `module:function` yields, run in a worker; log is kept up to date.
 

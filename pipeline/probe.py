@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from touchline.pipeline.address import footage_path
 from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
 from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
 from touchline.pipeline.footage import OpenFootage, open_footage
@@ -36,10 +37,11 @@ def probe_footage(
     """
     if depth not in DEPTHS:
         raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
+    path = footage_path(path)
     log = DecodeLog() if log is None else log
     if not isolation:
-        return next(probe_here(log, path=os.fspath(path), depth=depth, stream=stream))
-    arguments = {"path": str(Path(path).absolute()), "depth": depth, "stream": stream}
+        return next(probe_here(log, path=str(path), depth=depth, stream=stream))
+    arguments = {"path": str(path.absolute()), "depth": depth, "stream": stream}
     (health,) = run_isolated("touchline.pipeline.probe:probe_here", arguments, path=path, log=log)
     if not isinstance(health, FootageHealth):
         raise TypeError(f"the worker gave {type(health).__name__}")
@@ -50,7 +52,7 @@ def probe_here(
     log: DecodeLog, *, path: str, depth: str, stream: int | None
 ) -> Iterator[FootageHealth]:
     """`probe_footage` in this process."""
-    yield DEPTHS[depth](Path(path), stream, log)
+    yield DEPTHS[depth](footage_path(path), stream, log)
 
 
 def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def probe_command(
-    files: Annotated[list[str], typer.Argument(help="Footage files or addresses.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Footage files or addresses (https://, s3://, gs://).")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Read all packets but decode nothing: no damage.")
