@@ -159,7 +159,9 @@ def _shown(one_pass: Pass) -> Iterator[Shown]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
-    return continuous(_stamped(one_pass), footage.interval_s, log)
+    for shown in continuous(_stamped(one_pass), footage.interval_s, log):
+        log.num_frames += one_pass.wanted.instants.cover(shown.time_s)
+        yield shown
 
 
 class _Reading:
@@ -202,7 +204,6 @@ class _Reading:
         footage = self.one_pass.footage
         planned = self.in_flight.made(frame)
         stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
-        self.one_pass.log.num_frames += self.one_pass.wanted.instants.cover(stamp_s)
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
         ticks = frame.duration or 0
         return Stamped(
@@ -285,7 +286,6 @@ def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:
         slow = replace(one_pass, footage=again, log=log, frame_threads=False)
         for stamped in _stamped(slow):
             if stamped.stamp_s is not None and stamped.stamp_s > latest:
-                one_pass.log.num_frames += one_pass.wanted.instants.cover(stamped.stamp_s)
                 yield stamped
     finally:
         again.container.close()

@@ -165,6 +165,20 @@ def without_frame(frame: int) -> Callable[[Path], Path]:
 damaged("reference_missing.mkv", "", 80, without_frame(30), (1.2, 1.6))
 
 
+def from_frame(file: str, frame: int) -> Callable[[Path], Path]:
+    """A recording that begins in the middle of a group of pictures."""
+
+    def make(folder: Path) -> Path:
+        source = long_video(folder / f"source{Path(file).suffix}")
+        return remux(source, folder / file, lambda packets: packets[frame:])
+
+    return make
+
+
+damaged("starts_inside_a_group.ts", "", 80, from_frame("a.ts", 5), first=5)
+damaged("starts_inside_a_group.mkv", "", 80, from_frame("a.mkv", 5), first=5)
+
+
 def no_index(folder: Path) -> Path:
     """An AVI whose index (idx1) was never written."""
     path = long_video(folder / "a.avi", **XVID)

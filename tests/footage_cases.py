@@ -7,6 +7,7 @@ A case makes its file in a folder. `frames` are the true numbers and times of al
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,6 +19,7 @@ from footage_made import (
     X264,
     X264_B,
     burn,
+    edit_box,
     with_edits,
     write_video,
 )
@@ -73,9 +75,10 @@ def damaged(
     at_least: int,
     make: Callable[[Path], Path],
     blind_s: tuple[float, float] = (0.0, 0.0),
+    first: int = 0,
 ) -> None:
-    """A file of 100 frames of which part is lost."""
-    frames = tuple((k, F(k, 25)) for k in range(100))
+    """A file of 100 frames of which part is lost; the clock starts at frame `first`."""
+    frames = tuple((k, F(k - first, 25)) for k in range(first, 100))
     CASES.append(Case(name, make, "damaged", frames, says=says, at_least=at_least, blind_s=blind_s))
 
 
@@ -210,6 +213,39 @@ good(
 good("edit_list_delays.mp4", edited("a.mp4", [(500, -1), (1000, 0)]))
 
 
+KEY_TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stss")
+
+
+def with_keys(numbers: Sequence[int]) -> Callable[[Path], Path]:
+    """An MP4 whose index names these frames, counted from 1, as its key frames."""
+    payload = struct.pack(f">II{len(numbers)}I", 0, len(numbers), *numbers)
+
+    def make(folder: Path) -> Path:
+        path = write_video(folder / "a.mp4", options=X264_B)
+        path.write_bytes(edit_box(path.read_bytes(), KEY_TABLE, lambda old: payload))
+        return path
+
+    return make
+
+
+def without(element: bytes, stand_in: bytes) -> Callable[[Path], Path]:
+    """A Matroska file with one element's name made unknown."""
+
+    def make(folder: Path) -> Path:
+        path = write_video(folder / "a.mkv", options=X264_B)
+        path.write_bytes(path.read_bytes().replace(element, stand_in))
+        return path
+
+    return make
+
+
+# Real key frames are the first, the 13th and the 25th.
+good("index_calls_every_frame_key.mp4", with_keys(range(1, 26)))
+good("index_calls_wrong_frames_key.mp4", with_keys([1, 8, 16]))
+good("index_without_key_frames.mp4", with_keys([]))
+good("index_missing.mkv", without(b"\x1c\x53\xbb\x6b", b"\x1c\x53\xbb\x6a"), tolerance_s=MS)
+
+
 def late(start: Fraction) -> list[Fraction]:
     """Steady stamps from a start on."""
     return [start + F(k, 25) for k in range(25)]
@@ -341,32 +377,39 @@ good("alpha_qtrle.mov", video("a.mov", codec="qtrle", pix_fmt="argb"))
 good("palette.avi", video("a.avi", codec="zmbv", pix_fmt="bgr0"))
 
 
-def resized(folder: Path) -> Path:
-    """One stream whose pictures grow from one frame to the next, as when a broadcast switches."""
-    path = folder / "a.ts"
-    with av.open(str(path), "w") as writing:
-        stream = writing.add_stream("libx264", rate=25, options=X264)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        second = av.CodecContext.create("libx264", "w")
-        second.width, second.height, second.pix_fmt, second.options = 256, 192, "yuv420p", X264
-        second.time_base = stream.codec_context.time_base = F(1, 25)
-        for encoder, indices, size in (
-            (stream.codec_context, range(12), (128, 96)),
-            (second, range(12, 25), (256, 192)),
-        ):
-            packets = []
-            for index in indices:
-                frame = av.VideoFrame.from_ndarray(burn(index, size), format="rgb24")
-                frame = frame.reformat(format="yuv420p", threads=1)
-                frame.pts, frame.time_base = index, F(1, 25)
-                packets += encoder.encode(frame)
-            for packet in packets + encoder.encode(None):
-                packet.stream, packet.time_base = stream, F(1, 25)
-                writing.mux(packet)
-    return path
+def switched(size: tuple[int, int], pix_fmt: str) -> Callable[[Path], Path]:
+    """One stream whose pictures become others from frame 12 on, as when a broadcast switches."""
+
+    def make(folder: Path) -> Path:
+        path = folder / "a.ts"
+        with av.open(str(path), "w") as writing:
+            stream = writing.add_stream("libx264", rate=25, options=X264)
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            second = av.CodecContext.create("libx264", "w")
+            second.width, second.height = size
+            second.pix_fmt, second.options = pix_fmt, X264
+            second.time_base = stream.codec_context.time_base = F(1, 25)
+            for encoder, indices in (
+                (stream.codec_context, range(12)),
+                (second, range(12, 25)),
+            ):
+                packets = []
+                for index in indices:
+                    picture = burn(index, (encoder.width, encoder.height))
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    frame = frame.reformat(format=encoder.pix_fmt, threads=1)
+                    frame.pts, frame.time_base = index, F(1, 25)
+                    packets += encoder.encode(frame)
+                for packet in packets + encoder.encode(None):
+                    packet.stream, packet.time_base = stream, F(1, 25)
+                    writing.mux(packet)
+        return path
+
+    return make
 
 
-good("changes_size.ts", resized)
+good("changes_size.ts", switched((256, 192), "yuv420p"))
+good("changes_format.ts", switched((128, 96), "yuv444p10le"))
 warned("two_videos.mkv", "0 is used", video("a.mkv", streams=2), tolerance_s=MS)
 warned("two_videos.mp4", "0 is used", video("a.mp4", streams=2))
 warned("second_is_default.mkv", "1 is used", video("a.mkv", streams=2, default_stream=1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from footage_cases import Case
 from footage_made import read_index
 
 from touchline.models.errors import FootageError
+from touchline.pipeline import isolate
 from touchline.pipeline.decode import DecodeLog, decode
+from touchline.pipeline.decoded import Instants, Wanted
+from touchline.pipeline.segments import Request, decode_segments
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -187,6 +191,8 @@ def test_other_decoders_give_the_same_frames_at_the_same_times_or_are_refused(
         ("duplicate_stamp.mkv", "opencv", "double or backward timestamps"),
         ("name_not_utf8.mp4", "opencv", "a name that is not UTF-8"),
         ("zeros_in_the_middle.ts", "opencv", "unreadable places"),
+        ("starts_inside_a_group.ts", "opencv", "a stream that starts between key frames"),
+        ("starts_inside_a_group.mkv", "decord", "a stream that starts between key frames"),
     ],
 )
 def test_a_decoder_is_refused_for_what_it_gets_wrong(case: str, decoder: str, why: str, made: Made):
@@ -218,6 +224,25 @@ def test_a_decoder_on_the_gpu_is_not_silently_another_one(made: Made):
 def test_an_unknown_decoder_is_refused_with_the_known_ones(tmp_path: Path):
     with pytest.raises(ValueError, match="it must be one of pyav, pyav-cuda, decord, opencv"):
         decode(tmp_path / "a.mp4", rate_hz=8, size_px=64, decoder="vlc")
+
+
+@pytest.mark.skipif(not isolate.AVAILABLE, reason="no worker processes on this system")
+@pytest.mark.parametrize("case", GOOD, ids=str)
+def test_the_number_of_workers_changes_nothing(case: Case, made: Made):
+    path = made(case)
+    request = Request(str(path), "pyav", Wanted(Instants(Fraction(25)), 48))
+    logs = DecodeLog(), DecodeLog()
+    one = list(decode(path, rate_hz=25, size_px=48, log=logs[0]))
+    many = list(
+        decode_segments(request, workers=2, path=path, log=logs[1], segment_s=Fraction(1, 5))
+    )
+    for name in ("pixels", "time_s", "sample_s", "damaged"):
+        whole, parts = (np.concatenate([getattr(c, name) for c in all]) for all in (one, many))
+        assert np.array_equal(whole, parts)
+    assert logs[1].num_frames == logs[0].num_frames
+    assert logs[1].end_s == logs[0].end_s
+    assert logs[1].damaged_s == logs[0].damaged_s
+    assert logs[1].warnings == logs[0].warnings
 
 
 @pytest.mark.parametrize("case", [*GOOD, *DAMAGED], ids=str)
