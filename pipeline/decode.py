@@ -86,7 +86,8 @@ def decode(
         return decode_segments(request, workers=workers, path=path, log=log)
     if not isolation:
         return decode_here(log, request=request)
-    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log)
+    limited = not decoder.endswith("-cuda")
+    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log, limited=limited)
 
 
 def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:

@@ -88,6 +88,7 @@ class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the 
 class Run:
     """A task under way in a worker; to be closed at its end and before.
 
+    limited False lifts the memory limit: CUDA reserves more address space than any limit leaves.
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
 
@@ -98,11 +99,12 @@ class Run:
         *,
         path: str | os.PathLike[str],
         num_slots: int = NUM_SLOTS,
+        limited: bool = True,
     ) -> None:
         self.path = path
         self.worker = _idle_or_new()
         try:
-            self.worker.start(task, arguments, num_slots)
+            self.worker.start(task, arguments, num_slots, limited=limited)
         except WorkerDied as death:
             raise FootageError(path, str(death)) from None
 
@@ -140,12 +142,14 @@ def run_isolated(
     path: str | os.PathLike[str],
     log: DecodeLog,
     watchdog_s: float | None = None,
+    limited: bool = True,
 ) -> Iterator[Any]:
     """What the generator `module:function` yields, run in a worker; log is kept up to date.
 
+    limited: within the memory limit.
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
-    run = Run(task, arguments, path=path)
+    run = Run(task, arguments, path=path, limited=limited)
     try:
         yield from run.items(log, watchdog_s=watchdog_s)
     finally:
@@ -170,18 +174,18 @@ class Worker:
         fds = far_end.fileno(), self.memory_fd
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "touchline.pipeline.isolate_worker",
-             *map(str, fds), str(memory_limit_bytes())],
+             *map(str, fds)],
             pass_fds=fds, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         far_end.close()
         _living.add(self)
 
-    def start(self, task: str, arguments: dict[str, Any], num_slots: int) -> None:
+    def start(self, task: str, arguments: dict[str, Any], num_slots: int, *, limited: bool) -> None:
         """Let the worker begin a task."""
         self.num_tasks += 1
         self.busy = True
-        self._send(("run", task, arguments, num_slots))
+        self._send(("run", task, arguments, num_slots, memory_limit_bytes() if limited else None))
 
     def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
         """What the task yields; WorkerDied where the process does not live to its end."""

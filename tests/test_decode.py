@@ -212,13 +212,38 @@ def test_torchcodec_that_is_not_installed_is_said_plainly(made: Made):
         next(decode(made(CASES[0]), rate_hz=8, size_px=64, decoder="torchcodec"))
 
 
-def test_a_decoder_on_the_gpu_is_not_silently_another_one(made: Made):
-    chunks = decode(made(CASES[0]), rate_hz=8, size_px=96, decoder="pyav-cuda")
+@pytest.mark.parametrize("decoder", ["pyav-cuda", "torchcodec-cuda"])
+@pytest.mark.parametrize("isolation", [True, False])
+def test_a_decoder_on_the_gpu_is_not_silently_another_one(
+    decoder: str, isolation: bool, made: Made
+):
     if torch.cuda.is_available():
-        assert read_index(next(chunks).pixels[0]) == 0
-        return
-    with pytest.raises(ValueError, match="the decoder pyav-cuda cannot be used here"):
+        pytest.skip("there is a GPU")
+    chunks = decode(made(CASES[0]), rate_hz=8, size_px=96, decoder=decoder, isolation=isolation)
+    with pytest.raises(ValueError, match=f"the decoder {decoder} cannot be used here"):
         next(chunks)
+
+
+ON_GPU = ["h264.mp4", "h264_b_frames.mp4", "hevc.mp4", "vp9.webm", "av1.mp4", "ten_bit_hevc.mp4"]
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("decoder", ["pyav-cuda", "torchcodec-cuda"])
+@pytest.mark.parametrize("name", ON_GPU)
+def test_decoders_on_the_gpu_give_the_same_frames_at_the_same_times(
+    name: str, decoder: str, made: Made
+):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    if decoder.startswith("torchcodec"):
+        pytest.importorskip("torchcodec", reason="torchcodec is not installed")
+    case = next(one for one in CASES if one.name == name)
+    numbers, times, marks, _ = every_frame(made(case), decoder=decoder)
+    assert numbers == [number for number, _ in case.frames]
+    for time, (_, true) in zip(times, case.frames, strict=True):
+        assert abs(time - float(true)) <= float(case.tolerance_s) + 1e-9
+    assert not any(marks)
 
 
 def test_an_unknown_decoder_is_refused_with_the_known_ones(tmp_path: Path):
