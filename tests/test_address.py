@@ -31,15 +31,16 @@ pytestmark = pytest.mark.timeout(60)
 Handler = BaseHTTPRequestHandler
 
 
-@pytest.fixture
-def footage(tmp_path: Path) -> Path:
-    """Some 5 MB in three or more blocks: 200 frames of noise, a key frame every 10."""
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More than two blocks: 60 frames of noise, a key frame every 10."""
 
     def noise(index: int) -> np.ndarray:
         return np.random.default_rng(index).integers(0, 256, (240, 320, 3), np.uint8)
 
     return write_video(
-        tmp_path / "match.mp4", indices=range(60), size=(320, 240), picture=noise,
+        tmp_path_factory.mktemp("far") / "match.mp4",
+        indices=range(60), size=(320, 240), picture=noise,
         options={"preset": "ultrafast", "g": "10", "qp": "4", "threads": "1"},
         muxer={"movflags": "faststart"},
     )  # fmt: skip
