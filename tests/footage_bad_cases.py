@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from footage_cases import CASES, damaged, refused, video, written
+from footage_cases import damaged, refused, video, written
 from footage_made import (
     X264,
     burn,
@@ -25,6 +25,7 @@ from footage_made import (
     write_audio,
     write_video,
 )
+from footage_time_cases import CASES
 
 __all__ = ["CASES"]
 
