@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from importlib.util import find_spec
@@ -203,6 +204,15 @@ def test_a_decoder_is_refused_for_what_it_gets_wrong(case: str, decoder: str, wh
         next(decode(path, rate_hz=8, size_px=64, decoder=decoder))
     assert why in caught.value.message
     assert caught.value.message.endswith("use the decoder pyav")
+
+
+def test_decord_never_runs_in_this_process(made: Made):
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    for name in [name for name in sys.modules if name.split(".")[0] == "decord"]:
+        del sys.modules[name]
+    path = made(next(case for case in CASES if case.name == "h264.mp4"))
+    assert next(decode(path, rate_hz=8, size_px=64, decoder="decord", isolation=False))
+    assert "decord" not in sys.modules
 
 
 def test_torchcodec_that_is_not_installed_is_said_plainly(made: Made):
