@@ -34,6 +34,9 @@ from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
 from touchline.pipeline.scan import PacketScan, scan_packets
 from touchline.pipeline.types import UInt8
 
+# Sound may well go on for a while after the last picture.
+WRONG_LENGTH_S = 60
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -92,7 +95,28 @@ NAME: Property = (
     lambda facts: not _is_utf8(facts.footage.path),
 )
 
-EVERYWHERE = (INSIDE_GROUP, DISORDER, DAMAGE, INTERLACED, TURNED, HDR, ALPHA, SEVERAL, HIDDEN, NAME)
+LENGTH: Property = (
+    "headers that declare a length far from the true one",
+    lambda facts: (
+        facts.footage.declared_end_s is not None
+        and bool(facts.scan.times_s)
+        and facts.footage.declared_end_s > 2 * facts.scan.times_s[-1] + WRONG_LENGTH_S
+    ),
+)
+
+EVERYWHERE = (
+    LENGTH,
+    INSIDE_GROUP,
+    DISORDER,
+    DAMAGE,
+    INTERLACED,
+    TURNED,
+    HDR,
+    ALPHA,
+    SEVERAL,
+    HIDDEN,
+    NAME,
+)
 
 
 def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:

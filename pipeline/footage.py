@@ -232,8 +232,8 @@ def _codec(path: Path, container: InputContainer, tracks: list[boxes.VideoTrack]
 
 def _interval_s(stream: VideoStream) -> Fraction:
     rate = stream.guessed_rate or stream.average_rate
-    # DV and some broken headers declare thousands of frames a second.
-    return 1 / rate if rate and rate <= 1000 else Fraction(1, 25)
+    # DV and some broken headers declare thousands of frames a second, or one in months.
+    return 1 / rate if rate and Fraction(1, 3600) <= rate <= 1000 else Fraction(1, 25)
 
 
 def _choice_warnings(

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from footage_cases import damaged, refused, video, written
+from footage_cases import F, damaged, refused, video, warned, written
 from footage_made import (
     X264,
     burn,
@@ -398,3 +398,24 @@ def huge_gif(folder: Path) -> Path:
 
 
 refused("declares_huge_pictures.gif", "65535x65535", huge_gif)
+
+
+def months(folder: Path) -> Path:
+    """An MP4 whose frames stand two days each."""
+    delta = struct.pack(">I", 0x7FFFFFFF)
+    path = with_field("a.mp4", (*TABLE, b"stts"), 12, delta)(folder)
+    path.write_bytes(path.read_bytes().replace(b"edts", b"free"))
+    return path
+
+
+def ages(folder: Path) -> Path:
+    """Matroska that declares thirty thousand years."""
+    path = write_video(folder / "a.mkv")
+    body = path.read_bytes()
+    k = body.index(b"\x44\x89\x88") + 3
+    path.write_bytes(body[:k] + struct.pack(">d", 1e15) + body[k + 8 :])
+    return path
+
+
+warned("declares_months.mp4", "jump ahead", months)
+warned("declares_ages.mkv", "ends early", ages, tolerance_s=F(1, 1000))
