@@ -14,11 +14,14 @@ from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
 from touchline.pipeline.footage import OpenFootage, open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
-from touchline.pipeline.scan import is_even, scan_packets
+from touchline.pipeline.scan import EVEN_WITHIN_S, is_even, scan_packets
 from touchline.pipeline.types import FootageHealth
 
-# Rates that footage really has; a measured one this near is that one.
-RATE_WITHIN = Fraction(1, 1000)
+# Rates that footage really has; a measured one as near as timestamps tell is that one.
+USUAL_RATES = (
+    *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
+    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
+)
 
 
 def probe_footage(
@@ -151,8 +154,12 @@ def _with_rate(health: FootageHealth, times_s: Sequence[Fraction]) -> FootageHea
         return health
     if not is_even(times):
         return replace(health, frame_rate=None, variable_rate=True)
-    measured = (len(times) - 1) / (times[-1] - times[0])
-    declared = Fraction(health.frame_rate) if health.frame_rate else None
-    if declared and abs(measured / declared - 1) <= RATE_WITHIN:
-        measured = declared
-    return replace(health, frame_rate=_ratio(measured.limit_denominator(1001)), variable_rate=False)
+    span_s = times[-1] - times[0]
+    measured = (len(times) - 1) / span_s
+    declared = (Fraction(health.frame_rate),) if health.frame_rate else ()
+    by_nearness = sorted(USUAL_RATES, key=lambda usual: abs(usual - measured))
+    meant = (
+        r for r in (*declared, *by_nearness) if abs(measured / r - 1) <= EVEN_WITHIN_S / span_s
+    )
+    rate = next(meant, measured).limit_denominator(1001)
+    return replace(health, frame_rate=_ratio(rate), variable_rate=False)

@@ -19,7 +19,7 @@ SPARSE = {12: 12 * 3600 // 30, 24: 24 * 3600 // 30}
 FULL = {12: 12 * 3600 * 30_000 // 1001, 24: 24 * 3600 * 30_000 // 1001}
 
 # What the container rounds times to.
-CONTAINERS = {"mp4": F(1, 90_000), "matroska": F(1, 1000), "mpegts": F(1, 90_000)}
+CONTAINERS = {"mp4": F(1, 12_800), "matroska": F(1, 1000), "mpegts": F(1, 90_000)}
 
 
 def long_footage(folder: Path, format: str, *, num_frames: int, step_s: Fraction) -> Path:
