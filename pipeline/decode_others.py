@@ -53,7 +53,7 @@ EDIT_LIST: Property = (
     "an edit list that leaves frames out",
     lambda facts: (
         bool(facts.footage.edits)
-        and (facts.scan.num_hidden > 0 or facts.footage.stream.frames > len(facts.scan.times_s))
+        and (facts.scan.num_hidden > 0 or facts.footage.stream.frames > len(facts.scan))
     ),
 )
 INSIDE_GROUP: Property = (
@@ -99,8 +99,8 @@ LENGTH: Property = (
     "headers that declare a length far from the true one",
     lambda facts: (
         facts.footage.declared_end_s is not None
-        and bool(facts.scan.times_s)
-        and facts.footage.declared_end_s > 2 * facts.scan.times_s[-1] + WRONG_LENGTH_S
+        and len(facts.scan) > 0
+        and facts.footage.declared_end_s > 2 * facts.scan.time_s(-1) + WRONG_LENGTH_S
     ),
 )
 
@@ -165,9 +165,9 @@ def _frames(
             if holds(facts):
                 raise FootageError(path, f"{name} goes wrong on {what}: use the decoder pyav")
         num_frames, picture = _opened(name, opener, path, wanted.threads)
-        if num_frames is not None and num_frames != len(facts.scan.times_s):
-            raise _disagrees(name, path, num_frames, len(facts.scan.times_s))
-        chosen = _chosen(facts.scan.times_s, footage.interval_s, wanted.instants, log)
+        if num_frames is not None and num_frames != len(facts.scan):
+            raise _disagrees(name, path, num_frames, len(facts.scan))
+        chosen = _chosen(facts.scan, footage.interval_s, wanted.instants, log)
         renderer = renderer_of(footage, wanted.size_px)
         stamped = (
             Stamped(
@@ -182,11 +182,12 @@ def _frames(
 
 
 def _chosen(
-    times: Sequence[Fraction], interval_s: Fraction, instants: Instants, log: DecodeLog
+    scan: PacketScan, interval_s: Fraction, instants: Instants, log: DecodeLog
 ) -> Iterator[tuple[int, Fraction, Fraction]]:
     """Number, time and end of every frame that an instant falls on."""
-    for k, time_s in enumerate(times):
-        until_s = times[k + 1] if k + 1 < len(times) else time_s + interval_s
+    for k in range(len(scan)):
+        time_s = scan.time_s(k)
+        until_s = scan.time_s(k + 1) if k + 1 < len(scan) else time_s + interval_s
         if instants.end_s is not None and time_s > instants.end_s + TIMESTAMP_ROUNDING_S:
             return
         log.num_frames += 1
@@ -213,7 +214,7 @@ def _got(name: str, picture: Callable[[int], UInt8], facts: Facts, k: int) -> Vi
     try:
         return VideoFrame.from_ndarray(picture(k), "rgb24")
     except EOFError:
-        raise _disagrees(name, path, k, len(facts.scan.times_s)) from None
+        raise _disagrees(name, path, k, len(facts.scan)) from None
     except Exception as error:
         raise _cannot(name, path, error) from None
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+
+import numpy as np
 
 from touchline.pipeline.address import footage_path
 from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
@@ -15,7 +18,7 @@ from touchline.pipeline.footage import OpenFootage, open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
 from touchline.pipeline.scan import EVEN_WITHIN_S, is_even, scan_packets
-from touchline.pipeline.types import FootageHealth
+from touchline.pipeline.types import Float64, FootageHealth
 
 # Rates that footage really has; a measured one as near as timestamps tell is that one.
 USUAL_RATES = (
@@ -81,18 +84,21 @@ def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     with footage.container:
         health = _declared(footage)
         scan = scan_packets(footage, log)
-    end_s = scan.times_s[-1] + footage.interval_s if scan.times_s else Fraction(0)
-    log.num_frames, log.end_s = len(scan.times_s), float(end_s)
+    end_s = scan.time_s(-1) + footage.interval_s if len(scan) else Fraction(0)
+    log.num_frames, log.end_s = len(scan), float(end_s)
     if scan.num_corrupt:
         log.warn(f"{scan.num_corrupt} packets are marked as damaged")
     if scan.read_error:
         log.warn(f"an unreadable place in the file ({scan.read_error})")
-    return _with_rate(health_after(health, log), scan.times_s)
+    health = health_after(health, log)
+    if len(scan) < 3:
+        return health
+    return _with_rate(health, scan.times_s(), scan.time_s(-1) - scan.time_s(0))
 
 
 def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     health = _headers(path, stream, log)
-    times: list[Fraction] = []
+    times, first_s, last_s = array("d"), Fraction(0), Fraction(0)
     wanted = Wanted(Instants(rate_hz=None), stream=stream)
     for shown in pyav_frames(path, wanted, log):
         if not times and isinstance(shown.picture, AvPicture):
@@ -104,8 +110,11 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
                 dynamic_range=_dynamic_range(frame.color_trc),
                 pixel_format=frame.format.name,
             )
-        times.append(shown.time_s)
-    return _with_rate(health_after(health, log), times)
+            first_s = shown.time_s
+        times.append(float(shown.time_s))
+        last_s = shown.time_s
+    health = health_after(health, log)
+    return health if len(times) < 3 else _with_rate(health, np.array(times), last_s - first_s)
 
 
 # How far a file is read.
@@ -147,15 +156,13 @@ def _dynamic_range(transfer: int) -> str:
     return {PQ: "HDR10", HLG: "HLG"}.get(transfer, "SDR")
 
 
-def _with_rate(health: FootageHealth, times_s: Sequence[Fraction]) -> FootageHealth:
-    """The health with the rate that the times show."""
-    times = tuple(times_s)
-    if len(times) < 3:
+def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> FootageHealth:
+    """The health with the rate that the times show; span_s lies between the first and the last."""
+    if span_s <= 0:
         return health
-    if not is_even(times):
+    if not is_even(times_s):
         return replace(health, frame_rate=None, variable_rate=True)
-    span_s = times[-1] - times[0]
-    measured = (len(times) - 1) / span_s
+    measured = (len(times_s) - 1) / span_s
     declared = (Fraction(health.frame_rate),) if health.frame_rate else ()
     by_nearness = sorted(USUAL_RATES, key=lambda usual: abs(usual - measured))
     meant = (
