@@ -52,8 +52,8 @@ TASKS_PER_WORKER = 500
 # A worker whose shared memory has grown larger is not kept.
 KEEP_BYTES = 256 << 20
 
-# Places for chunks in the shared memory: one read, one on its way, one being written.
-NUM_SLOTS = 3
+# Places for chunks in the shared memory: so far the worker decodes ahead of the caller.
+NUM_SLOTS = 8
 
 # The watchdog looks this often.
 TICK_S = 0.5

@@ -50,7 +50,7 @@ WORKERS_AT_MOST = 4
 INDEXED = ("mov", "matroska")
 
 # A worker fills these while the caller still reads the segments before its own.
-SLOTS_PER_WORKER = 8
+SLOTS_PER_WORKER = 24
 
 
 @dataclass(frozen=True)

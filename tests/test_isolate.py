@@ -134,7 +134,7 @@ def test_the_worker_goes_on_while_the_caller_is_busy():
     chunks = run("pictures", log, chunks=3, size=64)
     next(chunks)
     (worker,) = [one for one in isolate._living if one.busy]
-    # Nobody asks, and still the rest arrives: the places in memory hold three chunks.
+    # Nobody asks, and still the rest arrives: the places in memory hold more than three chunks.
     deadline = time.monotonic() + 20
     while not worker.connection.poll() and time.monotonic() < deadline:
         time.sleep(0.01)
