@@ -57,5 +57,6 @@ def test_a_day_at_a_broken_rate_does_not_drift(format: str, tmp_path: Path):
             assert read_index(pixels) == k % 16
     health = probe_footage(path, depth="packets")
     assert health.actual_frames == num_frames
-    assert health.actual_duration_s == pytest.approx(float(num_frames * NTSC), abs=0.001)
+    # Matroska does not say how long its last frame stands.
+    assert health.actual_duration_s == pytest.approx(float(num_frames * NTSC), abs=0.01)
     assert health.frame_rate == "30000/1001"
