@@ -13,12 +13,16 @@ State: TypeAlias = Any
 """What passes between stages: a tensor, or a tuple of tensors where a network has several paths."""
 
 
+FITS = ("crop", "squash")
+
+
 @dataclass(frozen=True)
 class ClipSpec:
     """The clip a network was trained on; sampling reads it, so that the two cannot drift apart.
 
-    num_frames frames at rate_hz, shorter side scaled to size_px and cropped to a square of it,
-    RGB / 255 minus mean, over std.
+    num_frames frames at rate_hz, shorter side scaled to size_px, RGB / 255 minus mean, over std.
+    fit: how they become square: the middle of the picture (crop), or all of it, its longer side
+    squeezed (squash).
     """
 
     num_frames: int
@@ -26,17 +30,24 @@ class ClipSpec:
     size_px: int
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    fit: str = "crop"
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.size_px < 16 or not 0 < self.rate_hz <= 1000:
             raise ValueError(
                 f"{self} is not a clip: num_frames >= 1, size_px >= 16, 0 < rate_hz <= 1000"
             )
+        if self.fit not in FITS:
+            raise ValueError(f"fit is {self.fit!r}; it must be {' or '.join(FITS)}")
 
     @property
     def duration_s(self) -> float:
         """How long the clip lasts: each frame counts for one sampling period."""
         return self.num_frames / self.rate_hz
+
+    def __str__(self) -> str:
+        whole = ", all of the picture squeezed to a square" if self.fit == "squash" else ""
+        return f"{self.num_frames} frames at {self.rate_hz:g} Hz, {self.size_px} px{whole}"
 
     def with_sampling(
         self,
@@ -44,6 +55,7 @@ class ClipSpec:
         num_frames: int | None = None,
         rate_hz: float | None = None,
         size_px: int | None = None,
+        fit: str | None = None,
     ) -> ClipSpec:
         """The same normalisation with another sampling; None keeps what is there."""
         return replace(
@@ -51,6 +63,7 @@ class ClipSpec:
             num_frames=self.num_frames if num_frames is None else num_frames,
             rate_hz=self.rate_hz if rate_hz is None else rate_hz,
             size_px=self.size_px if size_px is None else size_px,
+            fit=self.fit if fit is None else fit,
         )
 
 

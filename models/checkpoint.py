@@ -122,6 +122,7 @@ def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
         size_px=fields["size_px"],
         mean=tuple(fields["mean"]),
         std=tuple(fields["std"]),
+        fit=fields.get("fit", "crop"),
     )
 
 

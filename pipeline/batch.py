@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from touchline.models.errors import TouchlineError
 from touchline.pipeline.address import changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
 from touchline.pipeline.report import write_report
+from touchline.pipeline.sheet import safe_name
 from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import MatchResult
 from touchline.pipeline.write import check_formats, read_events_json, save_track, write_result
@@ -23,21 +23,18 @@ from touchline.pipeline.write import check_formats, read_events_json, save_track
 EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
 
+# Formats that hold every result, whatever is known of its footage.
+TABLES = ("csv", "json")
+
 
 def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
     """OUT/<stem> of each input; inputs that share a stem get a short hash of their path."""
-    stems = [safe_name(path.stem) for path in paths]
+    stems = [safe_name(path.stem, fallback="footage") for path in paths]
     shared = Counter(stem.casefold() for stem in stems)
     return [
         out / (stem if shared[stem.casefold()] == 1 else f"{stem}-{path_hash(path)}")
         for stem, path in zip(stems, paths, strict=True)
     ]
-
-
-def safe_name(stem: str) -> str:
-    """A file stem that every file system takes and that never leaves its folder."""
-    kept = re.sub(r'[<>:"/\\|?*\x00-\x1f\ud800-\udfff]', "_", stem).strip(" .")
-    return kept[:120] or "footage"
 
 
 def path_hash(path: Path) -> str:
@@ -83,9 +80,11 @@ def detect_all(
             folder.mkdir(parents=True, exist_ok=True)
             if result.track is not None:
                 save_track(folder / SCORES_FILE, result.track)
-            write_result(result, folder, formats=formats)
+            # What can always be written comes first: a format may refuse this footage.
+            write_result(result, folder, formats=[name for name in formats if name in TABLES])
             if report:
                 write_report(result, folder)
+            write_result(result, folder, formats=[name for name in formats if name not in TABLES])
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,7 @@ def padded_cut(event: Event, *, before_s: float, after_s: float, duration_s: flo
     if end_s <= start_s:
         raise ValueError(
             f"event {event.label!r} at {event.start_s:.3f} s lies outside the footage, "
-            f"which is {duration_s:.3f} s long"
+            f"which is {duration_s:.3f} s long: are the events of another file?"
         )
     return Cut(start_s, end_s, (event,))
 
@@ -50,7 +51,7 @@ def plan_reel(
     passed over for the next.
     """
     weights = weights or {}
-    if bad := [label for label, weight in weights.items() if weight < 0]:
+    if bad := [label for label, weight in weights.items() if not 0 <= weight < math.inf]:
         raise ValueError(f"the weight of {bad[0]!r} is {weights[bad[0]]}; it must be 0 or more")
     worth = {e: e.score * weights.get(e.label, 1.0) for e in events}
     ranked = sorted(

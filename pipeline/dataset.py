@@ -15,7 +15,7 @@ from torch import Tensor
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode
-from touchline.pipeline.sample import centre_square
+from touchline.pipeline.sample import centre_square, squared
 from touchline.pipeline.types import Example, Float64, UInt8
 
 SAMPLINGS = ("dense", "uniform")
@@ -164,7 +164,11 @@ def _frames(
         )
     shape = chunks[0].pixels.shape[2:]
     same = [c.pixels for c in chunks if c.pixels.shape[2:] == shape]
-    return np.concatenate(same), float(chunks[0].sample_s[0])
+    pixels = np.concatenate(same)
+    # Random crops may take any part of a wide picture, unless the network sees all of it anyway.
+    if spec.fit == "squash":
+        pixels = squared(pixels, spec)
+    return pixels, float(chunks[0].sample_s[0])
 
 
 def plain_view(

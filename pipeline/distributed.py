@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 T = TypeVar("T")
 
@@ -34,6 +34,14 @@ class World:
         shared = torch.tensor([value], dtype=torch.float64, device=_device())
         distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
         return float(shared)
+
+    def summed(self, tensor: Tensor) -> Tensor:
+        """The sum of what the processes have."""
+        if self.size > 1:
+            shared = tensor.to(_device())
+            distributed.all_reduce(shared)
+            return shared.to(tensor.device)
+        return tensor
 
     def merged(self, mine: dict[int, T]) -> dict[int, T]:
         """The entries of all processes."""

@@ -27,6 +27,7 @@ from touchline.pipeline.optimize import (
     set_learning_rates,
     trained_parameters,
 )
+from touchline.pipeline.settle import folded_layers, settle_batchnorm
 from touchline.pipeline.snapshot import Training, describe_run, read_snapshot, save_snapshot
 from touchline.pipeline.targets import (
     Loss,
@@ -45,6 +46,9 @@ from touchline.pipeline.train_options import (
     TrainOptions,
 )
 from touchline.pipeline.types import BACKGROUND, Example, Float32
+
+SETTLING_STEPS = 16
+"""The batches from which folded BatchNorm layers get their statistics."""
 
 __all__ = ["FineTuneResult", "KeepState", "Progress", "TrainOptions", "fine_tune"]
 
@@ -169,6 +173,9 @@ def _train(
             seed=options.seed,
             chances=chances,
         )
+        if options.batchnorm == "train" and folded_layers(network.backbone):
+            batches = inputs.batches(steps[:SETTLING_STEPS], state.epoch)
+            settle_batchnorm(network, (x for _, parts in batches for x in parts))
         network.train()
         for step, parts in inputs.batches(steps[state.step :], state.epoch):
             done = (state.epoch + state.step / len(steps)) / options.epochs

@@ -12,7 +12,9 @@ same amount, so that they stay as they were in the footage.
 from __future__ import annotations
 
 import heapq
+import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -86,8 +88,10 @@ class RenderOptions:
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
         for name in ("before_s", "after_s", "crossfade_s"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if self.height_px is not None and self.height_px < 2:
+            raise ValueError(f"height_px is {self.height_px}; it must be 2 or more")
         if self.mode == "copy" and (self.titles or self.crossfade_s or self.height_px):
             raise ValueError(
                 "titles, cross-fades and another size cannot be had without encoding: "
@@ -127,6 +131,8 @@ def cut_reel(
 
     ValueError where there is nothing to show.
     """
+    if max_s is not None and not max_s > 0:
+        raise ValueError(f"the longest reel is {max_s} s; it must be above 0")
     options = options or RenderOptions()
     footage = Path(footage)
     events = list(events)
@@ -179,20 +185,22 @@ def cut_clips(
     options = options or RenderOptions()
     footage = Path(footage)
     duration_s = probe_footage(footage).duration_s
-    for k, event in enumerate(in_time_order(events), start=1):
-        cut = padded_cut(
-            event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s
-        )
-        yield render_cuts(
-            footage, [cut], Path(folder) / clip_name(k, event), options=options, clock=clock
-        )
+    # All of them first: an event outside the footage is told before anything is written.
+    cuts = [
+        padded_cut(event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s)
+        for event in in_time_order(events)
+    ]
+    for k, cut in enumerate(cuts, start=1):
+        path = Path(folder) / clip_name(k, cut.events[0])
+        yield render_cuts(footage, [cut], path, options=options, clock=clock)
 
 
 def clip_name(number: int, event: Event) -> str:
     """A file name that sorts by time and that every file system takes."""
     hours, minutes, seconds = timecode(event.start_s).split(":")
     when = f"{hours}h{minutes}m{seconds[:2]}s"
-    return f"{number:03d}-{safe_name(event.label)}-{when}.mp4"
+    words = "-".join(re.findall(r"\w+", event.label))
+    return f"{number:03d}-{safe_name(words, fallback='event')}-{when}.mp4"
 
 
 def render_cuts(
@@ -206,13 +214,20 @@ def render_cuts(
     """The cuts one after the other as one MP4."""
     options = options or RenderOptions()
     with CodedVideo(Path(footage)) as video:
+        _refuse_overwriting(video.path, Path(path))
         if options.mode == "copy":
             film = _copied_film(video, cuts)
         else:
             film = _drawn_film(video, cuts, options, clock)
+        chapters = _chapters(video, film, clock)
         with beside(path) as temporary:
-            _write(temporary, video, film, options)
+            _write(temporary, video, film, options, chapters)
         return _rendered(Path(path), video, film)
+
+
+def _refuse_overwriting(footage: Path, path: Path) -> None:
+    if path.exists() and footage.exists() and path.samefile(footage):
+        raise ValueError(f"{path} is the footage itself: choose another folder with -o")
 
 
 @dataclass(frozen=True)
@@ -305,7 +320,13 @@ def _titles(video: CodedVideo, cut: Cut, span: Span, clock: MatchClock | None) -
             yield Title(starts[k], until_s, one_line(event.label), line)
 
 
-def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -> None:
+def _write(
+    path: Path,
+    video: CodedVideo,
+    film: _Film,
+    options: RenderOptions,
+    chapters: list[Chapter],
+) -> None:
     """Mux pictures and sound, each packet in its turn, so that little waits in memory."""
     with (
         CodedVideo(video.path) as drawn,
@@ -322,7 +343,7 @@ def _write(path: Path, video: CodedVideo, film: _Film, options: RenderOptions) -
             else:
                 pictures = encoded_packets(output, drawing, film.parts, film.encoder)
         sound = sound_packets(output, video, film.placed, copy=options.mode == "copy")
-        output.set_chapters(_chapters(video, film))
+        output.set_chapters(chapters)
         tracks: list[Iterator[Packet[Any]]] = [pictures, sound]
         for packet in heapq.merge(*tracks, key=_decoding_s):
             output.mux(packet)
@@ -332,11 +353,14 @@ def _decoding_s(packet: Packet[Any]) -> float:
     return float((packet.dts or 0) * packet.time_base)
 
 
-def _chapters(video: CodedVideo, film: _Film) -> list[Chapter]:
-    """A chapter per cut, named after its events."""
+def _chapters(video: CodedVideo, film: _Film, clock: MatchClock | None) -> list[Chapter]:
+    """A chapter per cut, named after its events, with the match clock where it is known."""
     chapters: list[Chapter] = []
     for k, (cut, placed) in enumerate(zip(film.cuts, film.placed, strict=True)):
-        names = dict.fromkeys(one_line(event.label) for event in cut.events)
+        names = dict.fromkeys(
+            " ".join(filter(None, (one_line(e.label), clock.text(e.peak_s) if clock else "")))
+            for e in cut.events
+        )
         chapters.append(
             {
                 "id": k,

@@ -1,29 +1,21 @@
-"""The report: one HTML file per match that needs no network, and a page over all of a run.
-
-All that comes from file names and labels is escaped: in HTML by jinja2's autoescape, in the JSON
-that the page's script reads by escaping < > & and '. A content security policy allows this
-page's own script and style and nothing else.
-"""
+"""The report: one HTML file per match that needs no network, and a page over all of a run."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.cuts import Cut
 from touchline.pipeline.encode import SOFTWARE
+from touchline.pipeline.pages import page_html
 from touchline.pipeline.render import RenderOptions, render_cuts
 from touchline.pipeline.sheet import Sheet, in_time_order, one_line, video_reference
 from touchline.pipeline.thumbnails import thumbnails
@@ -39,6 +31,7 @@ PROXY_FILE = "proxy.mp4"
 MAX_THUMBNAIL_BYTES = 3_500_000
 MAX_THUMBNAILS = 300
 MAX_EVENTS = 2000
+MAX_CLASSES = 60
 MAX_CURVE_POINTS = 3000
 
 THUMBNAIL_WIDTH_PX = 224
@@ -47,12 +40,6 @@ PROXY_HEIGHT_PX = 360
 # What browsers play. Others (hevc, say) some of them do.
 PLAYED_CONTAINERS = frozenset({"mov", "mp4", "m4a", "webm", "ogg"})
 PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1", "theora"})
-
-# What each page's script is put together from, in this order.
-SCRIPTS = {
-    "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
-    "index": ("theme",),
-}
 
 # An event counts as found where its peak lies in the label's interval, widened by this.
 TOLERANCE_S = 2.0
@@ -83,28 +70,29 @@ def write_report(
     sheet = result_sheet(result, folder, clock=clock)
     playing = _proxy(sheet) if proxy else _original(sheet)
     data = report_data(sheet, truth, playing)
-    page = _template("report.html.jinja").render(
+    page = page_html(
+        "report",
         title=sheet.title,
         data=data,
         sheet=sheet,
         subtitle=_subtitle(sheet),
         health_rows=_health_rows(sheet),
         model_rows=_flat_rows(result.options.get("model") or {}),
-        option_rows=_flat_rows({k: v for k, v in result.options.items() if k != "model"}),
+        option_rows=_flat_rows(_options(result)),
         measures=dict(truth.measures or {}) if truth else {},
         has_truth=truth is not None,
         events=sheet.accepted,
         timecode=timecode,
-        **_assets("report"),
     )
     return write_atomic(sheet.folder / REPORT_FILE, page)
 
 
 def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> dict[str, Any]:
     """What the page's script works on; plain values, ready for JSON."""
-    kept = _kept(sheet)
     true_events = in_time_order(truth.events) if truth else []
-    labels = sorted({e.label for e, _ in kept} | {e.label for e in true_events} | _classes(sheet))
+    labels = _classes(sheet, true_events)
+    kept = _kept(sheet, labels)
+    true_events = [event for event in true_events if event.label in labels]
     pictures = _pictures(sheet, kept)
     track = sheet.result.track
     return {
@@ -141,16 +129,26 @@ def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> d
     }
 
 
-def _classes(sheet: Sheet) -> set[str]:
+def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
+    """The classes that get a lane, in alphabetical order.
+
+    Where a model knows more than a page can show, those with labels or accepted events, then the
+    surest.
+    """
     track = sheet.result.track
-    return set(track.labels[1:]) if track else set()
+    best = dict.fromkeys(track.labels[1:] if track else (), 0.0)
+    for event, accepted in sheet.candidates:
+        best[event.label] = max(best.get(event.label, 0.0), event.score + accepted)
+    best |= {event.label: 2.0 for event in true_events}
+    return sorted(sorted(best, key=lambda label: -best[label])[:MAX_CLASSES])
 
 
-def _kept(sheet: Sheet) -> list[tuple[Event, bool]]:
-    """All accepted events and the best of the other candidates, in time order."""
-    ranked = sorted(sheet.candidates, key=lambda row: (not row[1], -row[0].score))
+def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
+    """All accepted events and the best of the other candidates of some classes, in time order."""
+    shown = [row for row in sheet.candidates if row[0].label in set(labels)]
+    ranked = sorted(shown, key=lambda row: (not row[1], -row[0].score))
     chosen = set(ranked[:MAX_EVENTS])
-    return [row for row in sheet.candidates if row in chosen]
+    return [row for row in shown if row in chosen]
 
 
 def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | None]:
@@ -280,6 +278,15 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
     ]
 
 
+def _options(result: MatchResult) -> dict[str, Any]:
+    """The options as the page shows them: a threshold that all classes share once."""
+    options = {key: value for key, value in result.options.items() if key != "model"}
+    thresholds = options.get("thresholds")
+    if isinstance(thresholds, Mapping) and len(set(map(str, thresholds.values()))) == 1:
+        options["thresholds"] = next(iter(thresholds.values()))
+    return options
+
+
 def _flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested options as rows of a table: "spec.rate_hz", "8"."""
     rows: list[tuple[str, str]] = []
@@ -311,13 +318,13 @@ def write_index(
         _index_row(result_sheet(result, folder), out, labels)
         for result, folder in zip(results, folders, strict=True)
     ]
-    page = _template("index.html.jinja").render(
+    page = page_html(
+        "index",
         rows=rows,
         labels=[one_line(label) for label in labels],
         num_events=sum(len(result.accepted) for result in results),
         num_failed=sum(result.error is not None for result in results),
         total=timecode(sum(row["duration_s"] for row in rows))[:-4],
-        **_assets("index"),
     )
     return write_atomic(out / INDEX_FILE, page)
 
@@ -350,36 +357,3 @@ def _index_row(sheet: Sheet, out: Path, labels: Sequence[str]) -> dict[str, Any]
         "warnings": [one_line(w) for w in result.health.warnings] if result.health else [],
         "damaged": bool(result.health and result.health.damaged_s),
     }
-
-
-def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_page_file),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    return environment.get_template(name)
-
-
-def _page_file(name: str) -> str:
-    return files("touchline.pipeline").joinpath("page", name).read_text(encoding="utf-8")
-
-
-def _assets(name: str) -> dict[str, str]:
-    """Style and script of a page, and the policy that allows these and no others."""
-    css = _page_file("page.css") + _page_file(f"{name}.css")
-    parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
-    js = f'"use strict";\n(() => {{\n{parts}}})();\n'
-    policy = (
-        "default-src 'none'; img-src data:; media-src 'self' file: blob:; "
-        f"style-src '{_digest(css)}'; script-src '{_digest(js)}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    return {"css": css, "js": js, "policy": policy, "version": version("touchline")}
-
-
-def _digest(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.decode import probe_footage
-from touchline.pipeline.evaluate import EvaluateOptions, evaluate_events
+from touchline.pipeline.evaluate import METRICS, EvaluateOptions, evaluate_events
 from touchline.pipeline.event_sets import EventSet, pair_videos, read_event_set
 from touchline.pipeline.labels import read_labels
 from touchline.pipeline.report import TOLERANCE_S, Truth
@@ -102,7 +102,7 @@ def _truth(truth: EventSet, predictions: EventSet, video: str) -> Truth:
     measures = {}
     if one_truth.events[video]:
         evaluation = evaluate_events(one_truth, one_prediction, EvaluateOptions(resamples=0))
-        measures = {m.name: str(m.headline) for m in evaluation.metrics}
+        measures = {METRICS[m.name].what: str(m.headline) for m in evaluation.metrics}
     return Truth(tuple(truth.events[video]), measures, TOLERANCE_S)
 
 

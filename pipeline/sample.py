@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
+from torch.nn import functional as F
 
 from touchline.models.backbone import ClipSpec
 from touchline.pipeline.types import Clip, Frames, UInt8
@@ -61,7 +63,7 @@ def slide(
 def frames_of(chunks: Iterable[Frames], spec: ClipSpec) -> Iterator[Sampled[UInt8]]:
     """Frames one by one, each (3, S, S) as the network sees them."""
     for chunk in chunks:
-        pixels = centre_square(chunk.pixels, spec.size_px)
+        pixels = squared(chunk.pixels, spec)
         for i in range(len(chunk)):
             start_s = float(chunk.sample_s[i])
             yield Sampled(pixels[i], start_s, start_s + 1 / spec.rate_hz, bool(chunk.damaged[i]))
@@ -83,6 +85,15 @@ def sliding_windows(
             end_s=window[real - 1].end_s,
             damaged=any(w.damaged for w in window),
         )
+
+
+def squared(pixels: UInt8, spec: ClipSpec) -> UInt8:
+    """Decoded frames (N, 3, H, W) -> (N, 3, S, S): the square that the network sees of each."""
+    if spec.fit == "crop":
+        return centre_square(pixels, spec.size_px)
+    size = (spec.size_px, spec.size_px)
+    squeezed = F.interpolate(torch.from_numpy(pixels), size=size, mode="bilinear", antialias=True)
+    return squeezed.numpy()
 
 
 def centre_square(pixels: UInt8, size_px: int) -> UInt8:

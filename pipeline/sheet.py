@@ -17,6 +17,12 @@ from touchline.pipeline.types import Event, MatchResult
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
+# On Windows; surrogates stand for bytes of a name that is not UTF-8.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+# A name has 255 bytes; numbers, times, hashes and suffixes are put around this part.
+MAX_NAME_BYTES = 120
+
 # Windows keeps these for devices, with any extension.
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{k}" for p in ("com", "lpt") for k in range(10)}
 
@@ -124,15 +130,14 @@ def one_line(text: str) -> str:
     return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode()).strip()
 
 
-def safe_name(text: str, *, fallback: str = "event") -> str:
-    """A part of a file name that every file system takes and that names no other folder.
+def safe_name(text: str, *, fallback: str) -> str:
+    """A file name, or a part of one, that every file system takes and that names no other folder.
 
-    Letters and digits of any script stay; all else becomes "-"; at most 80 bytes of UTF-8.
+    What some system forbids becomes "_"; at most 120 bytes of UTF-8; `fallback` where nothing is
+    left.
     """
-    text = unicodedata.normalize("NFC", text)
-    kept = "".join(c if c.isalnum() or c in "._" else "-" for c in text)
-    name = re.sub(r"-+", "-", kept).strip("-._")
-    name = name.encode("utf-8", "ignore")[:80].decode("utf-8", "ignore").strip("-._")
+    kept = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
+    name = kept.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
     if not name:
         return fallback
-    return f"{name}_" if name.split(".")[0].lower() in _RESERVED else name
+    return f"{name}_" if name.split(".")[0].strip().lower() in _RESERVED else name

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from touchline.models.backbone import stage_table
+from touchline.models.backbone import ClipSpec, stage_table
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
 from touchline.models.download import OnProgress
@@ -77,6 +77,7 @@ class TrainJob:
     num_frames: int | None = None
     rate_hz: float | None = None
     size_px: int | None = None
+    fit: str | None = None
     options: TrainOptions = field(default_factory=TrainOptions)
 
 
@@ -129,14 +130,18 @@ def _untrained(
 ) -> tuple[TrainedModel, str | None]:
     """The network with its pretrained trunk and a random classifier, and the weights' SHA-256."""
     torch.manual_seed(job.options.seed)
-    sampling = {"num_frames": job.num_frames, "rate_hz": job.rate_hz, "size_px": job.size_px}
+
+    def sampled(spec: ClipSpec) -> ClipSpec:
+        return spec.with_sampling(
+            num_frames=job.num_frames, rate_hz=job.rate_hz, size_px=job.size_px, fit=job.fit
+        )
+
     if job.weights is None:
-        plain = build_backbone(job.backbone, len(labels)).spec
-        spec = plain.with_sampling(**sampling)  # type: ignore[arg-type]
+        spec = sampled(build_backbone(job.backbone, len(labels)).spec)
         backbone, sha256 = build_backbone(job.backbone, len(labels), spec), None
     else:
         weights = open_weights(job.weights, job.backbone, on_progress=on_download)
-        spec = weights.spec.with_sampling(**sampling)  # type: ignore[arg-type]
+        spec = sampled(weights.spec)
         backbone, sha256 = build_backbone(job.backbone, len(labels), spec), weights.sha256
         weights.load_into(backbone)
     return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label), sha256

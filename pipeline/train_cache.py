@@ -48,7 +48,7 @@ class ClipStore:
         return LabelledClip(example, np.load(path, mmap_mode="r"), int(first), int(last))
 
     def _key(self, example: Example, spec: ClipSpec, max_clip_s: float | None) -> str:
-        sampling = (spec.num_frames, spec.rate_hz, spec.size_px, max_clip_s)
+        sampling = (spec.num_frames, spec.rate_hz, spec.size_px, spec.fit, max_clip_s)
         return _short_digest(self.content(example.path), sampling, example.start_s, example.end_s)
 
     def content(self, path: Path) -> str:

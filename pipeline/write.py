@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,21 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 @dataclass(frozen=True)
 class Writer:
-    """One output format: the name of its file in OUT/<stem>/, what makes its text, what it is."""
+    """One output format: the name of its file in OUT/<stem>/, what makes its text, what it is.
+
+    counts:  whether it counts frames, and so needs their rate.
+    extra:   the optional install whose library it needs.
+    """
 
     file_name: str
     text: Callable[[Sheet], str]
     about: str
+    counts: bool = False
+    extra: str = ""
 
+
+# What each optional install brings, of what is asked for here.
+EXTRAS = {"edit": ("opentimelineio", "otio_fcp_adapter")}
 
 WRITERS = {
     "csv": Writer("events.csv", write_tables.csv_text, "accepted events as a table"),
@@ -76,9 +86,14 @@ WRITERS = {
         "activitynet.json", write_tables.activitynet_text, "ActivityNet 1.3 detections"
     ),
     "labelstudio": Writer(
-        "label_studio.json", write_tables.label_studio_text, "Label Studio pre-annotations"
+        "label_studio.json",
+        write_tables.label_studio_text,
+        "Label Studio pre-annotations",
+        counts=True,
     ),
-    "cvat": Writer("cvat.xml", write_tables.cvat_text, "CVAT for video 1.1 pre-annotations"),
+    "cvat": Writer(
+        "cvat.xml", write_tables.cvat_text, "CVAT for video 1.1 pre-annotations", counts=True
+    ),
     "vtt": Writer("events.vtt", write_chapters.vtt_text, "WebVTT subtitles"),
     "vtt-chapters": Writer(
         "chapters.vtt", write_chapters.vtt_chapters_text, "WebVTT chapters for web players"
@@ -90,11 +105,19 @@ WRITERS = {
     "youtube": Writer(
         "youtube.txt", write_chapters.youtube_text, "chapters for a YouTube description"
     ),
-    "edl": Writer("events.edl", write_edits.edl_text, "CMX 3600 edit list"),
-    "fcpxml": Writer("events.fcpxml", write_edits.fcpxml_text, "Final Cut Pro, DaVinci Resolve"),
-    "otio": Writer("events.otio", write_edits.otio_text, "OpenTimelineIO (extra: edit)"),
+    "edl": Writer("events.edl", write_edits.edl_text, "CMX 3600 edit list", counts=True),
+    "fcpxml": Writer(
+        "events.fcpxml", write_edits.fcpxml_text, "Final Cut Pro, DaVinci Resolve", counts=True
+    ),
+    "otio": Writer(
+        "events.otio", write_edits.otio_text, "OpenTimelineIO", counts=True, extra="edit"
+    ),
     "premiere": Writer(
-        "premiere.xml", write_edits.premiere_text, "Premiere Pro: Final Cut Pro 7 XML (extra: edit)"
+        "premiere.xml",
+        write_edits.premiere_text,
+        "Premiere Pro: Final Cut Pro 7 XML",
+        counts=True,
+        extra="edit",
     ),
     "losslesscut": Writer("events.llc", write_edits.losslesscut_text, "LosslessCut project"),
     "xspf": Writer("events.xspf", write_edits.xspf_text, "VLC playlist"),
@@ -123,10 +146,22 @@ def write_result(
 
 
 def check_formats(names: Iterable[str]) -> None:
-    """ValueError for a name that is no output format."""
+    """ValueError for a name that is no output format, or one whose library is not installed."""
     for name in names:
         if name not in WRITERS:
             raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
+        if not is_installed(name):
+            extra = WRITERS[name].extra
+            raise ValueError(
+                f"the format {name} needs {EXTRAS[extra][0]}: pip install 'touchline[{extra}]', "
+                "or leave the format out"
+            )
+
+
+def is_installed(name: str) -> bool:
+    """Whether the library of an output format is there."""
+    extra = WRITERS[name].extra
+    return not extra or all(find_spec(library) is not None for library in EXTRAS[extra])
 
 
 def events_json(result: MatchResult, folder: str | os.PathLike[str]) -> str:

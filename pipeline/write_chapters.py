@@ -12,6 +12,9 @@ from touchline.pipeline.types import Event
 # A cue must end after it starts, and one of a point event must stay long enough to be read.
 SHORTEST_CUE_S = 2.0
 
+# What players and sites take for markup, where a format has no escapes.
+PLAIN = str.maketrans("<>{}", "‹›()")
+
 # YouTube ignores chapters that are shorter, and lists without one at 0:00 or with fewer than three.
 SHORTEST_YOUTUBE_S = 10
 
@@ -37,7 +40,7 @@ def srt_text(sheet: Sheet) -> str:
     for k, (event, caption) in enumerate(_captions(sheet), start=1):
         end_s = max(event.end_s, event.start_s + SHORTEST_CUE_S)
         # SubRip has no escapes, and players take <...> and {...} for markup.
-        plain = caption.translate(str.maketrans("<>{}", "‹›()"))
+        plain = caption.translate(PLAIN)
         times = f"{_clock(event.start_s, ',')} --> {_clock(end_s, ',')}"
         cues.append(f"{k}\n{times}\n{plain}\n")
     return "\n".join(cues)
@@ -61,7 +64,10 @@ def youtube_text(sheet: Sheet) -> str:
     chapters: list[tuple[int, list[str]]] = [(0, ["Start"])]
     for event in sheet.accepted:
         start = max(0, math.floor(event.start_s))
-        label = one_line(event.label)
+        clock = sheet.clock.text(event.start_s) if sheet.clock else ""
+        # YouTube refuses descriptions with angle brackets.
+        name = one_line(event.label).translate(PLAIN)
+        label = f"{name} ({clock})" if clock else name
         if start - chapters[-1][0] >= SHORTEST_YOUTUBE_S:
             chapters.append((start, [label]))
         elif label not in chapters[-1][1]:

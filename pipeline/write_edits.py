@@ -152,12 +152,8 @@ def premiere_text(sheet: Sheet) -> str:
 
 def _timeline(sheet: Sheet) -> schema.Timeline:
     """The accepted events one after the other, a marker at each peak."""
-    try:
-        from opentimelineio import opentime, schema
-    except ImportError:
-        raise ValueError(
-            "this format needs OpenTimelineIO: pip install 'touchline[edit]'"
-        ) from None
+    from opentimelineio import opentime, schema
+
     rate = sheet.clip_rate
 
     def moment(frame: int) -> opentime.RationalTime:

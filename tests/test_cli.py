@@ -149,6 +149,15 @@ def test_bad_input_is_one_line_that_names_it(run, arguments, message):
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_cannot_be_written_to_is_one_line_that_names_it(run, tmp_path):
+    (tmp_path / "labels.csv").write_text("video,label,start_s,end_s\nm.mp4,goal,1,2\n")
+    (tmp_path / "file").write_text("mine")
+    done = touchline("export", "labels.csv", "--to", "vtt", "-o", "file/out", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: file/out: Not a directory\n"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_list_of_labels_ends_at_the_next_option():
     typed = ["detect", "a.mp4", "--labels", "shot (soccer)", "dunk", "--model", "m", "b.mp4"]
     spread = ["--labels", "shot (soccer)", "--labels", "dunk", "--model", "m", "b.mp4"]

@@ -1,5 +1,7 @@
 """Which events a reel shows, and for how long."""
 
+import math
+
 import pytest
 
 from touchline.pipeline.cuts import Cut, padded_cut, plan_reel
@@ -48,9 +50,10 @@ def test_class_weights_rank_before_scores() -> None:
     assert chosen == [Cut(197.0, 204.0, (CARD,))]
 
 
-def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="weight of 'goal' is -1"):
-        plan(GOAL, weights={"goal": -1})
+def test_a_weight_that_is_no_factor_is_refused() -> None:
+    for weight in (-1, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"weight of 'goal' is {weight}"):
+            plan(GOAL, weights={"goal": weight})
 
 
 def test_an_event_outside_the_footage_is_refused() -> None:

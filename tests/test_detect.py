@@ -6,8 +6,9 @@ import pytest
 from tiny import brightness_model, write_levels
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.batch import detect_all, output_folders, safe_name
+from touchline.pipeline.batch import detect_all, output_folders
 from touchline.pipeline.detect import DetectOptions, detect, thresholds_of
+from touchline.pipeline.sheet import safe_name
 from touchline.pipeline.write import load_track, read_events_json
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
@@ -110,10 +111,22 @@ def test_stems_that_differ_only_in_case_do_not_collide(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stem", "name"), [("..", "footage"), ("a/b", "a_b"), ("q?", "q_"), ("final ", "final")]
+    ("stem", "name"),
+    [
+        ("..", "footage"),
+        ("a/b", "a_b"),
+        ("q?", "q_"),
+        ("Final (1st half) ", "Final (1st half)"),
+        ("NUL", "NUL_"),
+        ("con.tar", "con.tar_"),
+        ("\udcff", "_"),
+        ("進" * 84, "進" * 40),
+    ],
 )
-def test_output_names_never_leave_their_folder(stem, name):
-    assert safe_name(stem) == name
+def test_output_names_are_safe_and_never_leave_their_folder(stem, name, tmp_path):
+    assert safe_name(stem, fallback="footage") == name
+    (tmp_path / name).mkdir()
+    assert output_folders([Path(f"x/{stem}.mp4")], tmp_path)[0].parent == tmp_path
 
 
 def test_skip_done_passes_over_what_is_there_until_something_changes(match, tmp_path):

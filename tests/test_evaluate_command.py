@@ -57,6 +57,16 @@ def test_an_output_folder_is_measured_against_labels(season):
     assert "3 matches" in printed
 
 
+def test_figures_are_printed_as_json_or_not_at_all(season):
+    out, labels = season / "metrics.json", season / "labels.csv"
+    printed = run(season / "half", labels, "-o", out, "--json").stdout
+    assert json.loads(printed) == json.loads(out.read_text())
+    compared = ("--compare", season / "half", season / "good", labels)
+    assert "spotting" in json.loads(run(*compared, "--json").stdout)
+    for quiet in ((season / "half", labels), compared):
+        assert run(*quiet, "--quiet").stdout == ""
+
+
 def test_detections_can_stand_for_labels(season):
     out = season / "metrics.json"
     run(season / "good", season / "good", "-o", out, "--quiet", "--metric", "spotting")

@@ -338,6 +338,22 @@ def test_formats_that_count_frames_ask_for_a_rate_where_none_is_known(
     assert not (tmp_path / "out").exists()
 
 
+def test_what_counts_frames_is_marked_so() -> None:
+    counting = {name for name, writer in WRITERS.items() if writer.counts}
+    assert counting == {"edl", "fcpxml", "otio", "premiere", "cvat", "labelstudio"}
+
+
+def test_a_format_whose_library_is_missing_is_refused_and_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.pipeline.write.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"otio needs opentimelineio: pip install 'touchline\[edit"
+    ):
+        write_result(match(tmp_path), tmp_path / "out", formats=["csv", "otio"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_edl_refuses_rates_that_have_no_timecode(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no timecode at 12\.5"):
         write_result(match(tmp_path), tmp_path, formats=["edl"], rate=parse_rate("12.5"))
@@ -366,9 +382,11 @@ def test_youtube_chapters_start_at_zero_and_are_ten_seconds_apart(tmp_path: Path
 
 def test_the_match_clock_stands_beside_file_time(tmp_path: Path) -> None:
     clock = MatchClock({1: 30.0, 2: 3600.0})
-    formats = ["csv", "json", "soccernet", "vtt", "edl"]
+    formats = ["csv", "json", "soccernet", "vtt", "edl", "youtube", "ffmetadata", "jsonl"]
     paths = write_result(match(tmp_path), tmp_path, formats=formats, clock=clock)
-    table, document, soccernet, vtt, edl = (path.read_text() for path in paths)
+    table, document, soccernet, vtt, edl, youtube, chapters, lines = (
+        path.read_text() for path in paths
+    )
     rows = list(csv.DictReader(table.splitlines()))
     # 65.4321 - 30 = 35 s; 601.5 - 30 = 571 s = 9:31; 3665 - 3600 = 65 s into the second half.
     assert [row["clock"] for row in rows] == ["1H 0:35", "1H 9:31", "2H 46:05"]
@@ -381,6 +399,10 @@ def test_the_match_clock_stands_beside_file_time(tmp_path: Path) -> None:
     assert (last["gameTime"], last["position"], last["half"]) == ("2 - 01:05", "65000", "2")
     assert "goal · 1H 0:35 · 91%" in vtt
     assert "goal · 2H 46:05 · 60%" in edl
+    # 61.2345 - 30 = 31 s; chapters stand at an event's start.
+    assert youtube.splitlines()[1] == "0:01:01 goal (1H 0:31)"
+    assert "title=yellow card · 1H 9:31 · 75%" in chapters
+    assert json.loads(lines.splitlines()[0])["clock"] == "1H 0:35"
     # Written with a clock, read back with it.
     again = read_events_json(paths[1])
     assert result_sheet(again, tmp_path).clock == clock
@@ -417,6 +439,7 @@ def test_names_from_labels_and_files_stay_text_in_every_format(tmp_path: Path, n
         return
     if name == "youtube":
         assert len(written.read_text().splitlines()) == len(HOSTILE)
+        assert not set("<>") & set(written.read_text())
         return
     spans = READERS[name](written, parse_rate("25"), result_sheet(result, tmp_path).start_frame)
     assert len(spans) == len(HOSTILE)

@@ -144,6 +144,31 @@ def test_thousands_of_candidates_and_noisy_pictures_stay_under_five_megabytes(
     assert sum(row["accepted"] for row in kept) == len(result.accepted)  # type: ignore[attr-defined]
 
 
+def test_a_model_of_four_hundred_classes_gets_the_lanes_that_a_page_can_show(
+    tmp_path: Path,
+) -> None:
+    names = [f"class {k:03d} {'x' * 60}" for k in range(400)]
+    probs = np.full((4000, 401), 1 / 401).tolist()
+    events = tuple(
+        Event(name, float(k), k + 1.0, k + 0.5, k / 1000 + 0.01) for k, name in enumerate(names)
+    )
+    sure = Event(names[0], 700.0, 701.0, 700.5, 0.6)
+    result = MatchResult(
+        tmp_path / "gone.mp4",
+        (*events, sure),
+        (sure,),
+        track=track(("background", *names), probs),
+        options={"thresholds": dict.fromkeys(names, 0.5)},
+    )
+    path = write_report(result, tmp_path / "out", truth=Truth([Event(names[1], 1.0, 2.0, 1.5)]))
+    assert path.stat().st_size < 500_000
+    data = Page(path.read_text()).data
+    # One accepted, one labelled, and the 58 surest of the rest: 342 to 399.
+    assert data["labels"] == [*names[:2], *names[342:]]
+    assert data["numLeftOut"] == 340
+    assert re.findall("<th[^>]*>(thresholds[^<]*)</th>", path.read_text()) == ["thresholds"]
+
+
 def test_curves_keep_the_highest_score_of_every_stretch() -> None:
     probs = [[0.2, 0.8], [0.9, 0.1], [1.0, 0.0], [0.0, 1.0]]
     drawn = curves(track(("background", "goal"), probs), ["card", "goal"])

@@ -231,6 +231,27 @@ def test_the_page_is_never_wider_than_the_window(page: Browser) -> None:
     assert page.run("return document.getElementById('scroller').scrollWidth > window.innerWidth")
 
 
+def test_a_zoomed_timeline_follows_the_events(page: Browser) -> None:
+    page.run("for (let k = 0; k < 3; k++) document.getElementById('zoom-in').click()")
+    inside = (
+        "const at = document.getElementById('playhead').getBoundingClientRect().left;"
+        "const box = document.getElementById('scroller').getBoundingClientRect();"
+        "return box.left <= at && at <= box.right"
+    )
+    for key, time_s in (("j", 2.0), ("j", 9.0), ("j", 14.0), ("k", 9.0)):
+        page.press(key)
+        assert at(page, time_s)
+        assert page.run(inside)
+
+
+def test_the_sound_can_be_switched_by_a_key(page: Browser) -> None:
+    muted = "return document.getElementById('video').muted"
+    page.press("s")
+    assert page.run(muted)
+    page.press("s")
+    assert not page.run(muted)
+
+
 def test_all_controls_have_names(page: Browser) -> None:
     nodes = page.cdp("Accessibility.getFullAXTree")["nodes"]
     controls = [
@@ -267,6 +288,13 @@ def test_footage_that_has_moved_is_told_and_can_be_chosen(
     browser.open(page)
     browser.wait("return !document.getElementById('notice').hidden")
     assert "final <&>.mp4 is not at" in text(browser, "#notice")
+    browser.run("document.getElementById('theme').focus()")
+    browser.press("\ue004")
+    outline = "return getComputedStyle(document.getElementById('file-label')).outlineStyle"
+    assert (browser.run("return document.activeElement.id"), browser.run(outline)) == (
+        "file",
+        "solid",
+    )
     # Without the footage the events can still be looked through.
     browser.click(".event", 1)
     assert text(browser, "#time") == "0:00:09.0"

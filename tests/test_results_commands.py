@@ -1,6 +1,8 @@
 """touchline export, highlights and report, as they are called."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -9,6 +11,7 @@ import typer
 from drawn_footage import read_video, write_footage
 from typer.testing import CliRunner, Result
 
+from touchline.models.errors import FootageError, LabelsError
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import WRITERS, write_result
@@ -76,6 +79,24 @@ def test_export_of_events_as_csv_takes_rate_and_footage(events: Path, tmp_path: 
     assert "give --footage or --rate" in str(error)
 
 
+def test_export_of_a_csv_counts_from_the_start_timecode_of_the_footage_given(
+    tmp_path: Path,
+) -> None:
+    rate = Fraction(30000, 1001)
+    tape = write_footage(
+        tmp_path / "tape.mov", seconds=8, rate=rate, metadata={"timecode": "10:00:58;00"}
+    )
+    (tmp_path / "spots.csv").write_text("video,label,start_s,end_s\ngone.mp4,goal,2.002,4.004\n")
+    run = ("export", tmp_path / "spots.csv", "--to", "edl", "-o", tmp_path)
+    touchline(*run, "--footage", tape)
+    text = (tmp_path / "events.edl").read_text()
+    # Frames 60 and 120 after 10:00:58;00; the minute drops numbers 00 and 01.
+    assert "10:01:00;02 10:01:02;02" in text
+    assert "FROM CLIP NAME: tape.mov" in text
+    touchline(*run, "--rate", "29.97ndf")
+    assert "00:00:02:00 00:00:04:00" in (tmp_path / "events.edl").read_text()
+
+
 def test_export_shows_the_match_clock_of_halves_in_several_files(
     footage: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +113,74 @@ def test_export_shows_the_match_clock_of_halves_in_several_files(
     assert "goal · 2H 45:01 · 90%" in second
     error = touchline("export", *rows, "--to", "vtt", "--kickoff", "1=0:01", fails=True).exception
     assert "each kick-off must name its file" in str(error)
+
+
+def test_a_kick_off_of_a_file_that_is_not_there_is_refused(events: Path, tmp_path: Path) -> None:
+    for text, message in (
+        ("1=mathc.mp4@0:01", "names mathc.mp4; the footage is match.mp4"),
+        ("0:01", "must be PERIOD=H:MM:SS"),
+    ):
+        for command in (["export", "--to", "vtt"], ["report"]):
+            error = touchline(*command, events, "--kickoff", text, fails=True).exception
+            assert message in str(error)
+    error = touchline("export", events, "--to", "vtt", "--period-min", 12, fails=True).exception
+    assert "goes with --kickoff" in str(error)
+
+
+def test_export_never_writes_a_table_over_itself_nor_two_into_one(
+    events: Path, tmp_path: Path
+) -> None:
+    touchline("export", events, "--to", "csv")
+    table = events.with_name("events.csv")
+    mine = table.read_text().replace("\n", ",mine\n")
+    table.write_text(mine)
+    error = touchline("export", table, "--to", "vtt,csv", fails=True).exception
+    assert "would be written over itself" in str(error)
+    assert table.read_text() == mine
+    assert not events.with_name("events.vtt").exists()
+    table.write_text(mine + "other.mp4,goal,1,2,1.5,0.9,,,,\n")
+    error = touchline("export", table, "--to", "vtt", fails=True).exception
+    assert "written over each other" in str(error)
+    touchline("export", table, "--to", "vtt", "-o", tmp_path / "apart")
+    assert {p.name for p in (tmp_path / "apart").iterdir()} == {"match", "other"}
+
+
+def test_variable_frame_rate_is_told_with_the_rate_that_frames_are_counted_at(
+    footage: Path, tmp_path: Path
+) -> None:
+    health = replace(probe_footage(footage), frame_rate="274/10", variable_rate=True)
+    (events,) = write_result(
+        MatchResult(footage, EVENTS, EVENTS, health), tmp_path, formats=["json"]
+    )
+    told = " ".join(touchline("export", events, "--to", "vtt,edl", "--quiet").stderr.split())
+    assert "variable frame rate; edl count frames at 29.97 per second" in told
+    for options in (["--to", "vtt"], ["--to", "edl", "--rate", "25"]):
+        assert touchline("export", events, *options).stderr == ""
+
+
+def test_what_was_written_is_told_as_json(events: Path, footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run = ("export", events, "--to", "vtt,srt", "-o", out, "--json")
+    assert json.loads(touchline(*run).stdout) == [f"{out}/events.vtt", f"{out}/events.srt"]
+    assert json.loads(touchline("export", "--json").stdout)["edl"]["file"] == "events.edl"
+    pages = json.loads(touchline("report", events, events, "-o", out, "--json").stdout)
+    assert all(Path(page).is_file() for page in pages)
+    assert pages[-1] == f"{out}/index.html"
+    run = ("highlights", footage, events, "-o", out, "--copy", "--no-clips", "--json")
+    (reel,) = json.loads(touchline(*run, "--kickoff", "1=0:00:02").stdout)
+    assert [e["clock"] for cut in reel["cuts"] for e in cut["events"]] == ["1H 0:01", "1H 0:07"]
+    with av.open(reel["path"]) as container:
+        titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
+    assert titles == ["goal 1H 0:01, card 1H 0:07"]
+
+
+def test_a_reel_is_never_written_over_the_footage(events: Path, footage: Path) -> None:
+    reel = footage.with_name("reel.mp4")
+    reel.write_bytes(footage.read_bytes())
+    run = ("highlights", reel, events, "--no-clips", "--copy", "-o", reel.parent)
+    assert "is the footage itself" in str(touchline(*run, fails=True).exception)
+    assert reel.read_bytes() == footage.read_bytes()
+    assert {p.name for p in reel.parent.iterdir()} == {"reel.mp4", footage.name}
 
 
 def test_highlights_makes_clips_and_a_reel_of_the_accepted_events(
@@ -154,9 +243,19 @@ def test_report_is_made_again_with_labels_and_a_proxy(
     assert page.name in printed
     text = page.read_text()
     assert "Compared with the labels" in text
-    assert "spotting" in text
+    assert "E2E-Spot: mAP at a tolerance" in text
     with av.open(str(events.with_name("proxy.mp4"))) as container:
         assert container.streams.video[0].height <= 360
+
+
+def test_a_report_without_its_footage_says_so(footage: Path, tmp_path: Path) -> None:
+    (events,) = write_result(
+        MatchResult(tmp_path / "moved.mp4", EVENTS, EVENTS), tmp_path / "out", formats=["json"]
+    )
+    told = " ".join(touchline("report", events).stderr.split())
+    assert "moved.mp4: no such file, so no pictures (--footage says where it is)" in told
+    assert touchline("report", events, "--footage", footage).stderr == ""
+    assert "data:image/jpeg" in events.with_name("report.html").read_text()
 
 
 def test_reports_of_several_matches_get_a_page_over_them(footage: Path, tmp_path: Path) -> None:
@@ -170,9 +269,61 @@ def test_reports_of_several_matches_get_a_page_over_them(footage: Path, tmp_path
     assert 'href="./b/report.html"' in text
 
 
-def test_bad_events_are_refused_by_name(tmp_path: Path) -> None:
-    broken = tmp_path / "events.json"
-    broken.write_text("{")
-    for command in (["export", "--to", "vtt"], ["report"]):
-        error = touchline(*command, broken, fails=True).exception
-        assert str(error).startswith(str(broken))
+BAD_EVENTS = {
+    "missing.json": None,
+    "empty.json": b"",
+    "truncated.json": b'{"version": 1, "video": "m.mp4", "events": [{"label": "go',
+    "latin1.json": b'{"version": 1, "video": "m.mp4", "events": [], "note": "\xe4"}',
+    "folder.json": "folder",
+    "clip.mp4": b"\x00\x01\x02",
+    "empty.csv": b"",
+    "latin1.csv": b"video,label,start_s,end_s\nm.mp4,\xe4rger,1,2\n",
+    "column.csv": b"video,lable,start_s,end_s\nm.mp4,goal,1,2\n",
+    "times.csv": b"video,label,start_s,end_s\nm.mp4,goal,5,3\n",
+    "whole.csv": b"video,label\nm.mp4,goal\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_EVENTS)
+def test_bad_events_are_refused_by_name_and_leave_nothing(
+    footage: Path, tmp_path: Path, name: str
+) -> None:
+    bad = tmp_path / name
+    content = BAD_EVENTS[name]
+    if isinstance(content, bytes):
+        bad.write_bytes(content)
+    elif content is not None:
+        bad.mkdir()
+    out = tmp_path / "out"
+    for command in (
+        ["export", bad, "--to", "vtt", "-o", out],
+        ["report", bad, "-o", out],
+        ["highlights", footage, bad, "-o", out],
+    ):
+        error = touchline(*command, fails=True).exception
+        assert isinstance(error, LabelsError), (command, repr(error))
+        assert error.path.startswith(str(bad))
+        assert not out.exists()
+
+
+BAD_FOOTAGE = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"hello", "cut.mp4": 2000}
+
+
+@pytest.mark.parametrize("name", BAD_FOOTAGE)
+def test_bad_footage_is_refused_by_name_and_leaves_nothing(
+    footage: Path, events: Path, tmp_path: Path, name: str
+) -> None:
+    bad = tmp_path / name
+    content = BAD_FOOTAGE[name]
+    if content is not None:
+        bad.write_bytes(content if isinstance(content, bytes) else footage.read_bytes()[:content])
+    out = tmp_path / "show"
+    for command in (
+        ["highlights", bad, events, "-o", out],
+        ["export", events, "--to", "edl", "--footage", bad, "-o", out],
+        ["report", events, "--footage", bad, "-o", out],
+    ):
+        error = touchline(*command, fails=True).exception
+        assert isinstance(error, FootageError), (command, repr(error))
+        assert error.path == str(bad)
+        assert not out.exists()

@@ -9,6 +9,7 @@ from touchline.pipeline.sample import (
     hop_samples,
     slide,
     sliding_windows,
+    squared,
 )
 from touchline.pipeline.types import Frames
 
@@ -84,6 +85,22 @@ def test_the_centre_square_is_the_middle():
     assert centre_square(picture, 2).tolist() == [[8, 9], [14, 15]]
     with pytest.raises(ValueError, match="6x4"):
         centre_square(picture, 5)
+
+
+def test_squashed_frames_hold_all_of_the_picture():
+    wide = np.zeros((2, 3, 16, 32), np.uint8)
+    wide[..., :2], wide[..., -2:] = 210, 112
+    spec = ClipSpec(2, 8.0, 16)
+    assert squared(wide, spec).tolist() == np.zeros((2, 3, 16, 16)).tolist()
+    seen = squared(wide, spec.with_sampling(fit="squash"))
+    assert seen.shape == (2, 3, 16, 16)
+    # Triangular weights 1, 3, 3, 1 of 8; at the border 3, 3, 1 of 7.
+    assert seen[0, 0, 0].tolist() == [180, 26, *[0] * 12, 14, 96]
+
+
+def test_a_fit_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="fit is 'fill'; it must be crop or squash"):
+        ClipSpec(2, 8.0, 16, fit="fill")
 
 
 def test_slide_tells_how_many_items_are_real():

@@ -391,6 +391,12 @@ def test_figures_go_to_tensorboard_where_it_is_there(labels: Path, tmp_path: Pat
     assert [e.value for e in log.Scalars("loss")] == pytest.approx([r["loss"] for r in history])
 
 
+def test_how_pictures_become_square_goes_into_the_model(labels: Path, tmp_path: Path) -> None:
+    for fit in ("crop", "squash"):
+        train(labels, "-o", tmp_path / fit, "--backbone", "tiny", "--fit", fit, *QUICK)
+        assert load_checkpoint(tmp_path / fit / "model.safetensors").spec.fit == fit
+
+
 def test_a_split_never_divides_a_match(labels: Path) -> None:
     _, split, _ = prepare(TrainJob(labels, "tiny", val_share=0.5))
     assert not {e.group for e in split.train} & {e.group for e in split.val}

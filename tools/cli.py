@@ -93,6 +93,12 @@ def main() -> None:
         # The reader went away (`touchline ... | head`): nothing to say, nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # No folder to write to, a full disk: the file and the system's own word for it.
+        if os.environ.get("TOUCHLINE_DEBUG") or error.filename is None:
+            raise
+        console.fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -10,20 +10,27 @@ if TYPE_CHECKING:
     from touchline.pipeline.types import MatchResult
 
 
-def clock_of(
-    result: MatchResult, kickoffs: Sequence[str], *, period_min: float | None, alone: bool
-) -> MatchClock | None:
-    """The clock of one file: from the kick-offs given, else from what the result holds.
+def clocks_of(
+    results: Sequence[MatchResult], kickoffs: Sequence[str], *, period_min: float | None
+) -> list[MatchClock | None]:
+    """The clock of each file: from the kick-offs given, else from what its result holds.
 
-    alone: no other file is in the call; among several every kick-off has to name its file.
+    Among several files every kick-off has to name its file; ValueError for a file not among them.
     """
     from touchline.pipeline.timing import MatchClock, parse_kickoffs
 
     if not kickoffs:
-        return MatchClock.from_options(result.options)
-    if not alone and any("@" not in text for text in kickoffs):
-        raise ValueError(
-            "with several files each kick-off must name its file: "
-            "--kickoff 1=first.mp4@0:02:10 --kickoff 2=second.mp4@0:00:05"
-        )
-    return parse_kickoffs(list(kickoffs), file_name=result.path.name, period_min=period_min)
+        if period_min is not None:
+            raise ValueError("--period-min goes with --kickoff, such as --kickoff 1=0:02:10")
+        return [MatchClock.from_options(result.options) for result in results]
+    names = [result.path.name for result in results]
+    for text in kickoffs:
+        file, at, _ = text.partition("=")[2].rpartition("@")
+        if at and file not in names:
+            raise ValueError(f"kick-off {text!r} names {file}; the footage is {', '.join(names)}")
+        if not at and len(results) > 1:
+            raise ValueError(
+                "with several files each kick-off must name its file: "
+                "--kickoff 1=first.mp4@0:02:10 --kickoff 2=second.mp4@0:00:05"
+            )
+    return [parse_kickoffs(list(kickoffs), file_name=name, period_min=period_min) for name in names]

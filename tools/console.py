@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -35,6 +39,46 @@ def escape(text: str) -> str:
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
     return escape_markup(printable)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout, for programs."""
+    json.dump(document, sys.stdout, indent=1, allow_nan=False)
+    print()
+
+
+def show_written(paths: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
+    """The files that were written: as JSON, one per line, or not at all."""
+    if as_json:
+        print_json([str(path) for path in paths])
+    elif not quiet:
+        for path in paths:
+            out.print(escape(str(path)), soft_wrap=True, highlight=False)
+
+
+class LogLines:
+    """Progress for logs: a line per stretch of time, where no bar can be drawn."""
+
+    EVERY_S = 60.0
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._silent = quiet or err.is_terminal
+        self.begin("")
+
+    def begin(self, what: str) -> None:
+        """`what` begins, of which nothing has been told yet."""
+        self._what = what
+        self._told_s = self._began_s = time.monotonic()
+
+    def tell(self, done: float, total: float) -> None:
+        """How far it is, unless that was told less than EVERY_S ago."""
+        now_s = time.monotonic()
+        if self._silent or total <= 0 or done <= 0 or now_s - self._told_s < self.EVERY_S:
+            return
+        self._told_s = now_s
+        left_s = round((now_s - self._began_s) * (total - done) / done)
+        left = f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d}"
+        err.print(escape(f"{self._what}: {done / total:.0%}, {left} left"), highlight=False)
 
 
 @contextmanager

@@ -111,12 +111,15 @@ def detect_command(
     try:
         with console.progress_bar(quiet=not say) as progress:
             task = progress.add_task("", total=1.0, note="")
+            log = console.LogLines(quiet=not say)
 
             def on_start(path: Path) -> None:
+                log.begin(path.name)
                 progress.reset(task, description=console.escape(path.name[:30]), total=1.0)
 
             def on_time(done_s: float, total_s: float) -> None:
                 progress.update(task, completed=done_s, total=max(total_s, done_s))
+                log.tell(done_s, total_s)
 
             for result in detect_all(
                 footage,
@@ -147,7 +150,7 @@ def detect_command(
     if report:
         write_index(results, out, folders=output_folders(footage, out))
     if json_:
-        _print_json(results)
+        console.print_json(_documents(results))
     elif say:
         console.out.print(f"{len(footage) - failed} of {len(footage)} files done; results in {out}")
     if failed:
@@ -159,13 +162,10 @@ def _clocks(
 ) -> dict[Path, MatchClock]:
     """The match clock of each file that has a kick-off."""
     from touchline.pipeline.types import MatchResult
-    from touchline.tools.clock import clock_of
+    from touchline.tools.clock import clocks_of
 
-    found = {
-        path: clock_of(MatchResult(path), kickoffs, period_min=period_min, alone=len(footage) == 1)
-        for path in footage
-    }
-    return {path: clock for path, clock in found.items() if clock is not None}
+    found = clocks_of([MatchResult(path) for path in footage], kickoffs, period_min=period_min)
+    return {path: c for path, c in zip(footage, found, strict=True) if c is not None}
 
 
 def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
@@ -174,8 +174,7 @@ def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
     spec = trained.spec
     hop = hop_samples(spec, hop_s) / spec.rate_hz
     console.out.print(
-        f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, "
-        f"{spec.num_frames} frames at {spec.rate_hz:g} Hz, {spec.size_px} px",
+        f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, {spec}",
         highlight=False,
     )
 
@@ -239,17 +238,10 @@ def _warn_of(result: MatchResult) -> None:
         )
 
 
-def _print_json(results: list[MatchResult]) -> None:
-    """One JSON document on stdout: what happened to each input."""
+def _documents(results: list[MatchResult]) -> list[dict[str, object]]:
+    """What happened to each input, as events.json has it."""
     import json
-    import sys
 
     from touchline.pipeline.write import events_json
 
-    documents = []
-    for result in results:
-        document = json.loads(events_json(result, Path.cwd()))
-        document["error"] = result.error
-        documents.append(document)
-    json.dump(documents, sys.stdout, indent=1)
-    print()
+    return [json.loads(events_json(r, Path.cwd())) | {"error": r.error} for r in results]

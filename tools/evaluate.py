@@ -80,6 +80,7 @@ def evaluate_command(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Measure predictions against labels, or a checkpoint on labelled clips."""
     from touchline.pipeline.evaluate import EvaluateOptions
@@ -93,17 +94,22 @@ def evaluate_command(
         seed=seed,
         block_s=block,
     )
+    say = not quiet and not json_
     if model is not None or (compare is not None and compare[0].suffix == ".safetensors"):
         checkpoints = [model] if model is not None else list(compare or ())
-        record = _on_clips(checkpoints, paths[0], options, max_clip_s=max_clip, device=device)
+        record = _on_clips(
+            checkpoints, paths[0], options, max_clip_s=max_clip, device=device, say=say
+        )
     elif compare is not None:
-        record = _compare_events(compare, paths[0], options, unlabelled)
+        record = _compare_events(compare, paths[0], options, unlabelled, say=say)
     else:
-        record = _on_events(paths, options, unlabelled=unlabelled, curves=curves, quiet=quiet)
+        record = _on_events(paths, options, unlabelled=unlabelled, curves=curves, say=say)
     if out is not None:
         _write(out, record)
-        if not quiet:
+        if say:
             console.out.print(f"all figures in {console.escape(str(out))}", highlight=False)
+    if json_:
+        console.print_json(record)
 
 
 def _check_arguments(
@@ -129,7 +135,7 @@ def _on_events(
     *,
     unlabelled: str,
     curves: Path | None,
-    quiet: bool,
+    say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.curves import write_curves
     from touchline.pipeline.evaluate import evaluate_events
@@ -137,16 +143,22 @@ def _on_events(
 
     truth, predictions = _read_pair(paths[0], paths[1], unlabelled)
     evaluation = evaluate_events(truth, predictions, options)
-    if not quiet:
+    if say:
         _show_evaluation(evaluation)
     if curves is not None:
         for path in write_curves(evaluation.metrics, curves):
-            console.out.print(f"curves in {console.escape(str(path))}", highlight=False)
+            if say:
+                console.out.print(f"curves in {console.escape(str(path))}", highlight=False)
     return evaluation_record(evaluation)
 
 
 def _compare_events(
-    compare: tuple[Path, Path], labels: Path, options: EvaluateOptions, unlabelled: str
+    compare: tuple[Path, Path],
+    labels: Path,
+    options: EvaluateOptions,
+    unlabelled: str,
+    *,
+    say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.evaluate import compare_events
     from touchline.pipeline.evaluation_json import comparison_record
@@ -154,7 +166,8 @@ def _compare_events(
     truth, first = _read_pair(compare[0], labels, unlabelled)
     _, second = _read_pair(compare[1], labels, unlabelled)
     found = compare_events(truth, first, second, options)
-    _show_differences(found)
+    if say:
+        _show_differences(found)
     return {"compared": [str(path) for path in compare], **comparison_record(found)}
 
 
@@ -190,6 +203,7 @@ def _on_clips(
     *,
     max_clip_s: float | None,
     device: str,
+    say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.evaluate_clips import compare_clips, evaluate_clips
     from touchline.pipeline.evaluation_json import clips_record, comparison_record
@@ -197,10 +211,12 @@ def _on_clips(
     counted = _count_clips(checkpoints, labels, max_clip_s=max_clip_s, device=device)
     if len(counted) == 1:
         evaluation = evaluate_clips(counted[0], resamples=options.resamples, seed=options.seed)
-        _show_clips(evaluation)
+        if say:
+            _show_clips(evaluation)
         return clips_record(evaluation)
     found = compare_clips(*counted, resamples=options.resamples, seed=options.seed)
-    _show_differences(found)
+    if say:
+        _show_differences(found)
     return {"compared": [str(path) for path in checkpoints], **comparison_record(found)}
 
 

@@ -53,20 +53,21 @@ def export_command(
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Write EVENTS as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
     from touchline.pipeline.batch import output_folders
     from touchline.pipeline.results import read_results
     from touchline.pipeline.timing import parse_rate
-    from touchline.pipeline.write import WRITERS, write_result
-    from touchline.tools.clock import clock_of
+    from touchline.pipeline.write import write_result
+    from touchline.tools.clock import clocks_of
 
     if to == "list":
-        _list_formats()
+        _list_formats(as_json=json_)
         return
     if not events:
         raise ValueError("name the events.json files to write in other formats")
-    formats = list(WRITERS) if to == "all" else [name.strip() for name in to.split(",")]
+    formats = _named(to)
     given = None if rate is None else parse_rate(rate)
     rate_hz = None if given is None else float(given.rate)
     found = [
@@ -76,19 +77,67 @@ def export_command(
     ]
     results = [result for _, result in found]
     if one_match:
-        file = _write_halves(results, formats, out)
-        if not quiet:
-            console.out.print(console.escape(str(file)), soft_wrap=True, highlight=False)
-        return
-    folders = [path.parent for path, _ in found]
-    if out is not None:
-        many = len(found) > 1
-        folders = output_folders([r.path for r in results], out) if many else [out]
-    for result, folder in zip(results, folders, strict=True):
-        clock = clock_of(result, kickoff or [], period_min=period_min, alone=len(results) == 1)
-        for file in write_result(result, folder, formats=formats, rate=given, clock=clock):
-            if not quiet:
-                console.out.print(console.escape(str(file)), soft_wrap=True, highlight=False)
+        written = [_write_halves(results, formats, out)]
+    else:
+        folders = [path.parent for path, _ in found]
+        if out is not None:
+            many = len(found) > 1
+            folders = output_folders([r.path for r in results], out) if many else [out]
+        _refuse_overwriting(events, formats, folders)
+        if given is None:
+            _tell_conformed(results, formats)
+        clocks = clocks_of(results, kickoff or [], period_min=period_min)
+        written = []
+        for result, folder, clock in zip(results, folders, clocks, strict=True):
+            written += write_result(result, folder, formats=formats, rate=given, clock=clock)
+    console.show_written(written, quiet=quiet, as_json=json_)
+
+
+def _named(to: str) -> list[str]:
+    """The formats that `--to` names; all: those whose libraries are installed."""
+    from touchline.pipeline.write import WRITERS, is_installed
+
+    if to != "all":
+        return [name.strip() for name in to.split(",")]
+    if missing := [name for name in WRITERS if not is_installed(name)]:
+        console.warn(
+            f"left out for want of a library: {', '.join(missing)} (pip install 'touchline[edit]')"
+        )
+    return [name for name in WRITERS if is_installed(name)]
+
+
+def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
+    """Say at which rate frames are counted where the footage has none of its own."""
+    from touchline.pipeline.timing import rate_of_footage
+    from touchline.pipeline.write import WRITERS
+
+    counting = [name for name in formats if WRITERS[name].counts]
+    for result in results:
+        health = result.health
+        rate = rate_of_footage(health) if health is not None and health.variable_rate else None
+        if counting and rate is not None:
+            console.warn(
+                f"{result.path}: variable frame rate; {', '.join(counting)} count frames at "
+                f"{float(rate.rate):.5g} per second, as editors conform it (--rate for another)"
+            )
+
+
+def _refuse_overwriting(
+    events: Sequence[Path], formats: Sequence[str], folders: Sequence[Path]
+) -> None:
+    """ValueError where a table would be written over itself with fewer columns, or two to one."""
+    from touchline.pipeline.results import is_events_json
+    from touchline.pipeline.write import WRITERS, check_formats
+
+    check_formats(formats)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError("the files would be written over each other; give a folder with -o")
+    given = {path.resolve() for path in events if not is_events_json(path)}
+    for folder in folders:
+        for name in formats:
+            target = folder / WRITERS[name].file_name
+            if target.resolve() in given:
+                raise ValueError(f"{target} would be written over itself; give a folder with -o")
 
 
 def _write_halves(results: Sequence[MatchResult], formats: Sequence[str], out: Path | None) -> Path:
@@ -103,14 +152,19 @@ def _write_halves(results: Sequence[MatchResult], formats: Sequence[str], out: P
     return write_atomic(out / WRITERS["soccernet"].file_name, text)
 
 
-def _list_formats() -> None:
+def _list_formats(*, as_json: bool) -> None:
     from rich.table import Table
 
     from touchline.pipeline.write import WRITERS
 
+    if as_json:
+        rows = {name: {"file": w.file_name, "about": w.about} for name, w in WRITERS.items()}
+        console.print_json(rows)
+        return
     table = Table(box=None)
     for name in ("format", "file", "what it is"):
         table.add_column(name, no_wrap=name != "what it is")
     for name, writer in WRITERS.items():
-        table.add_row(name, writer.file_name, writer.about)
+        extra = f" (extra: {writer.extra})" if writer.extra else ""
+        table.add_row(name, writer.file_name, writer.about + extra)
     console.out.print(table)

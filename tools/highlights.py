@@ -58,7 +58,7 @@ def highlights_command(
     """Cut clips and a reel of EVENTS from MATCH."""
     from touchline.pipeline.render import RenderOptions
     from touchline.pipeline.results import read_results, refuse_empty
-    from touchline.tools.clock import clock_of
+    from touchline.tools.clock import clocks_of
 
     if copy and encode:
         raise ValueError("--copy and --encode exclude each other; without either cuts are exact")
@@ -77,14 +77,14 @@ def highlights_command(
     results = read_results(events, footage=match)
     refuse_empty(events, results)
     (result,) = results
-    clock = clock_of(result, kickoff or [], period_min=period_min, alone=True)
+    (clock,) = clocks_of(results, kickoff or [], period_min=period_min)
     shown = _of_classes(result.accepted, only)
     job = _Job(match, shown, out, options, clock, say=not quiet and not json_)
     made = job.clips() if clips else []
     if reel:
         made.append(job.reel(max_minutes * 60, _weights(weight or [], shown)))
     if json_:
-        _print_json(made)
+        console.print_json(_rows(made, clock))
 
 
 class _Job:
@@ -187,11 +187,8 @@ def _weights(texts: Sequence[str], events: Sequence[Event]) -> dict[str, float]:
     return weights
 
 
-def _print_json(made: Sequence[Rendered]) -> None:
-    import json
-    import sys
-
-    rows: list[dict[str, Any]] = [
+def _rows(made: Sequence[Rendered], clock: MatchClock | None) -> list[dict[str, Any]]:
+    return [
         {
             "path": str(one.path),
             "duration_s": one.duration_s,
@@ -203,14 +200,15 @@ def _print_json(made: Sequence[Rendered]) -> None:
                 {
                     "start_s": cut.start_s,
                     "end_s": cut.end_s,
-                    "events": [
-                        {"label": e.label, "peak_s": e.peak_s, "score": e.score} for e in cut.events
-                    ],
+                    "events": [_event_row(event, clock) for event in cut.events],
                 }
                 for cut in one.cuts
             ],
         }
         for one in made
     ]
-    json.dump(rows, sys.stdout, indent=1)
-    print()
+
+
+def _event_row(event: Event, clock: MatchClock | None) -> dict[str, Any]:
+    row = {"label": event.label, "peak_s": event.peak_s, "score": event.score}
+    return row | ({"clock": clock.text(event.peak_s)} if clock else {})

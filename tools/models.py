@@ -110,7 +110,7 @@ def _show_backbones() -> None:
     for name in BACKBONES:
         keymaps = KEYMAPS.get(name, ())
         spec = keymaps[0].spec if keymaps else build_backbone(name, 1).spec
-        table.add_row(name, _clip(spec), ", ".join(m.source for m in keymaps) or "touchline train")
+        table.add_row(name, str(spec), ", ".join(m.source for m in keymaps) or "touchline train")
     console.out.print(table, highlight=False)
 
 
@@ -148,7 +148,7 @@ def _show_entry(entry: WeightsEntry) -> None:
             "backbone": ", ".join(entry.backbones),
             "trained on": entry.trained_on,
             "published": entry.accuracy,
-            "clip": _clip(entry.spec),
+            "clip": str(entry.spec),
             "normalised": _normalised(entry.spec),
             "classes": entry.classes or "not shipped: for fine-tuning",
             "address": entry.address,
@@ -181,7 +181,7 @@ def _show_checkpoint(path: Path) -> None:
             "checkpoint": str(path),
             "SHA-256": file_digest(path),
             "backbone": model.architecture,
-            "clip": _clip(model.spec),
+            "clip": str(model.spec),
             "normalised": _normalised(model.spec),
             "classes": "independent" if model.multi_label else "exclusive",
             "background": "learnt" if model.has_background else "never seen: probability 0",
@@ -234,10 +234,6 @@ def _facts(facts: dict[str, str]) -> None:
     for name, value in facts.items():
         table.add_row(console.escape(name), console.escape(value))
     console.out.print(table, highlight=False)
-
-
-def _clip(spec: ClipSpec) -> str:
-    return f"{spec.num_frames} frames at {spec.rate_hz:g} Hz, {spec.size_px} px"
 
 
 def _normalised(spec: ClipSpec) -> str:

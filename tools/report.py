@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from touchline.tools import console
+
+if TYPE_CHECKING:
+    from touchline.pipeline.timing import MatchClock
+    from touchline.pipeline.types import MatchResult
 
 
 def report_command(
@@ -40,12 +45,13 @@ def report_command(
         float | None, typer.Option(help="Minutes of a period, for other sports than football.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
     """Make report.html of EVENTS, and index.html over them where they are several."""
     from touchline.pipeline.batch import output_folders
     from touchline.pipeline.report import write_index, write_report
     from touchline.pipeline.results import read_results, read_truth
-    from touchline.tools.clock import clock_of
+    from touchline.tools.clock import clocks_of
 
     found = [(path, result) for path in events for result in read_results(path, footage=footage)]
     results = [result for _, result in found]
@@ -56,15 +62,25 @@ def report_command(
     elif len(set(folders)) < len(folders):
         raise ValueError("the reports would be written over each other; give each a folder with -o")
     truths = [None] * len(results) if labels is None else read_truth(labels, results)
+    clocks = clocks_of(results, kickoff or [], period_min=period_min)
+    results = [_on_clock(r, clock) for r, clock in zip(results, clocks, strict=True)]
+    written = []
     for result, folder, truth in zip(results, folders, truths, strict=True):
+        if not result.path.is_file():
+            console.warn(
+                f"{result.path}: no such file, so no pictures (--footage says where it is)"
+            )
         if labels is not None and truth is None:
             console.warn(f"{result.path}: {labels} has no labels for it")
-        clock = clock_of(result, kickoff or [], period_min=period_min, alone=len(results) == 1)
-        page = write_report(result, folder, truth=truth, clock=clock, proxy=proxy)
-        if not quiet:
-            console.out.print(console.escape(str(page)), soft_wrap=True, highlight=False)
+        written.append(write_report(result, folder, truth=truth, proxy=proxy))
     if len(results) > 1:
         over = out or Path(os.path.commonpath([folder.resolve() for folder in folders]))
-        index = write_index(results, over, folders=folders)
-        if not quiet:
-            console.out.print(console.escape(str(index)), soft_wrap=True, highlight=False)
+        written.append(write_index(results, over, folders=folders))
+    console.show_written(written, quiet=quiet, as_json=json_)
+
+
+def _on_clock(result: MatchResult, clock: MatchClock | None) -> MatchResult:
+    """The result with its match clock among its options, where every page finds it."""
+    if clock is None:
+        return result
+    return replace(result, options=result.options | {"match_clock": clock.as_options()})

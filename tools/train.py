@@ -71,6 +71,13 @@ def train_command(
     size: Annotated[
         int | None, typer.Option(help="Shorter side in pixels.", rich_help_panel=NETWORK)
     ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="crop: the middle square of the picture; squash: all of it, squeezed to a square.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     multi_label: Annotated[
         bool,
         typer.Option(
@@ -270,6 +277,7 @@ def train_command(
         num_frames=num_frames,
         rate_hz=rate,
         size_px=size,
+        fit=fit,
         options=TrainOptions(
             epochs=epochs,
             batch_size=batch_size,

@@ -6,6 +6,7 @@ function seek(seconds) {
   state.time = Math.min(Math.max(0, seconds), data.durationS);
   if (state.playable) video.currentTime = toPlayer(state.time);
   showTime();
+  keepPlayheadInView();
 }
 
 function goTo(event) {
@@ -41,6 +42,11 @@ function togglePlay() {
   if (!state.playable) return;
   if (video.paused) video.play().catch(() => {});
   else video.pause();
+}
+
+function toggleFullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else if (state.playable) video.requestFullscreen?.().catch(() => {});
 }
 
 // While playing only events: from the end of one straight to the next.

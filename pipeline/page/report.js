@@ -53,6 +53,8 @@ const keys = {
   "[": () => nudge(-0.05), "]": () => nudge(0.05),
   "0": () => { state.off.clear(); show(); },
   m: toggleOnly,
+  f: toggleFullScreen,
+  s: () => { video.muted = !video.muted; },
   "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1), "−": () => zoomBy(-1),
   t: () => $("theme").click(),
   "?": () => $("help").showModal(),

@@ -106,6 +106,15 @@ function zoomBy(change) {
   scroller.scrollLeft = middle * scroller.scrollWidth - scroller.clientWidth / 2;
 }
 
+function keepPlayheadInView() {
+  const scroller = $("scroller");
+  const box = scroller.getBoundingClientRect();
+  // On a wide page the names of the classes cover the left of the lanes.
+  const left = box.left + ($("ticks").previousSibling.offsetWidth || 0);
+  const at = $("playhead").getBoundingClientRect().left;
+  if (at < left || at > box.right) scroller.scrollLeft += at - (left + box.right) / 2;
+}
+
 function timeAt(track, clientX) {
   const box = track.getBoundingClientRect();
   return ((clientX - box.left) / box.width) * data.durationS;
