@@ -12,6 +12,7 @@ from pathlib import Path
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
+from touchline.pipeline.address import changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
 from touchline.pipeline.report import write_report
 from touchline.pipeline.sheet import safe_name
@@ -58,8 +59,9 @@ def detect_all(
     """Detect in every file, write OUT/<stem>/, give each result as it is done.
 
     skip_done passes over inputs whose outputs are there already, younger than the footage and made
-    with the same model and options. model_record (path, sha256) goes to events.json. report: a page
-    to look at beside them. clocks: where periods kick off, for the files where it is known.
+    with the same model and options; what lies at an address must say when it was changed.
+    model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
+    where periods kick off, for the files where it is known.
     """
     check_formats(formats)
     scorer = make_scorer(model, options)
@@ -101,7 +103,9 @@ def _finished(
     """What an earlier run left, where footage, model and options are still the same."""
     events = folder / EVENTS_FILE
     try:
-        if events.stat().st_mtime < path.stat().st_mtime:
+        made_s = events.stat().st_mtime
+        changed_s = changed_at(path)
+        if changed_s is None or made_s < changed_s:
             return None
         result = read_events_json(events)
     except (OSError, TouchlineError):

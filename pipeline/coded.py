@@ -24,7 +24,7 @@ from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoded import TIMESTAMP_ROUNDING_S
-from touchline.pipeline.footage import open_footage
+from touchline.pipeline.footage import open_footage, packets_of
 
 # How far back to look, in turn, for a key frame that a seek did not find.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
@@ -103,7 +103,7 @@ class CodedVideo:
         return self.stream.start_time or 0
 
     def _from_key(self) -> Iterator[Packet[VideoStream]]:
-        packets = (p for p in self.container.demux(self.stream) if p.dts is not None)
+        packets = (p for p in packets_of(self.container, self.stream) if p.dts is not None)
         started = False
         for packet in packets:
             started = started or packet.is_keyframe

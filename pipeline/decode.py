@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from touchline.pipeline.address import footage_path
 from touchline.pipeline.decode_others import (
     decord_frames,
     opencv_frames,
@@ -34,13 +35,14 @@ from touchline.pipeline.decoded import (
 )
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.probe import health_after, probe_footage
-from touchline.pipeline.segments import DECODE_TASK, Request, decode_segments
+from touchline.pipeline.segments import DECODE_TASK, Request, decode_segments, workers_for
 from touchline.pipeline.types import Frames, UInt8
 
-__all__ = ["DECODERS", "DecodeLog", "decode", "health_after", "probe_footage"]
+__all__ = ["DECODERS", "DecodeLog", "decode", "health_after", "probe_footage", "workers_for"]
 
 CHUNK_FRAMES = 32
-CHUNK_BYTES = 64 << 20
+# Small chunks cost less on their way from worker to caller than large ones (bench_decode.md).
+CHUNK_BYTES = 3 << 20
 
 
 def decode(
@@ -73,10 +75,11 @@ def decode(
         raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
     if workers < 1 or (workers > 1 and not isolation):
         raise ValueError(f"workers is {workers}; it must be 1, or more with isolation")
+    path = footage_path(path)
     log = DecodeLog() if log is None else log
     isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
     request = Request(
-        path=str(Path(path).absolute()) if isolation else os.fspath(path),
+        path=str(path.absolute() if isolation else path),
         decoder=decoder,
         wanted=Wanted(Instants.of(rate_hz, start_s, end_s), size_px, stream),
     )
@@ -84,12 +87,13 @@ def decode(
         return decode_segments(request, workers=workers, path=path, log=log)
     if not isolation:
         return decode_here(log, request=request)
-    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log)
+    limited = not decoder.endswith("-cuda")
+    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log, limited=limited)
 
 
 def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:
     """`decode` in this process."""
-    shown = DECODERS[request.decoder](Path(request.path), request.wanted, log)
+    shown = DECODERS[request.decoder](footage_path(request.path), request.wanted, log)
     return _chunks(_sample(shown, request.wanted.instants))
 
 
@@ -117,7 +121,7 @@ def _sample(
         if instants.end_s is not None and current.time_s >= instants.end_s + TIMESTAMP_ROUNDING_S:
             return
     if held is not None:
-        until_s = held.time_s + held.duration_s - TIMESTAMP_ROUNDING_S
+        until_s = held.time_s + held.duration_s - min(TIMESTAMP_ROUNDING_S, held.duration_s / 2)
         for instant in instants.between(held.time_s, until_s):
             yield held.picture, float(held.time_s), float(instant), held.damaged
 

@@ -18,7 +18,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.decode_pyav import AvPicture, renderer_of
+from touchline.pipeline.address import Address
+from touchline.pipeline.decode_pyav import NO_FRAME, AvPicture, renderer_of
 from touchline.pipeline.decoded import (
     TIMESTAMP_ROUNDING_S,
     DecodeLog,
@@ -28,10 +29,13 @@ from touchline.pipeline.decoded import (
     Wanted,
     continuous,
 )
-from touchline.pipeline.footage import OpenFootage, open_footage, reason
+from touchline.pipeline.footage import OpenFootage, open_footage, packets_of, reason
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
 from touchline.pipeline.scan import PacketScan, scan_packets
 from touchline.pipeline.types import UInt8
+
+# Sound may well go on for a while after the last picture.
+WRONG_LENGTH_S = 60
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ EDIT_LIST: Property = (
     "an edit list that leaves frames out",
     lambda facts: (
         bool(facts.footage.edits)
-        and (facts.scan.num_hidden > 0 or facts.footage.stream.frames > len(facts.scan.times_s))
+        and (facts.scan.num_hidden > 0 or facts.footage.stream.frames > len(facts.scan))
     ),
 )
 INSIDE_GROUP: Property = (
@@ -91,7 +95,28 @@ NAME: Property = (
     lambda facts: not _is_utf8(facts.footage.path),
 )
 
-EVERYWHERE = (INSIDE_GROUP, DISORDER, DAMAGE, INTERLACED, TURNED, HDR, ALPHA, SEVERAL, HIDDEN, NAME)
+LENGTH: Property = (
+    "headers that declare a length far from the true one",
+    lambda facts: (
+        facts.footage.declared_end_s is not None
+        and len(facts.scan) > 0
+        and facts.footage.declared_end_s > 2 * facts.scan.time_s(-1) + WRONG_LENGTH_S
+    ),
+)
+
+EVERYWHERE = (
+    LENGTH,
+    INSIDE_GROUP,
+    DISORDER,
+    DAMAGE,
+    INTERLACED,
+    TURNED,
+    HDR,
+    ALPHA,
+    SEVERAL,
+    HIDDEN,
+    NAME,
+)
 
 
 def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
@@ -129,6 +154,8 @@ def _frames(
     wanted: Wanted,
     log: DecodeLog,
 ) -> Iterator[Shown]:
+    if isinstance(path, Address):
+        raise FootageError(path, f"{name} reads no addresses: use the decoder pyav")
     footage = open_footage(path, stream=wanted.stream)
     with footage.container:
         for warning in footage.warnings:
@@ -138,9 +165,9 @@ def _frames(
             if holds(facts):
                 raise FootageError(path, f"{name} goes wrong on {what}: use the decoder pyav")
         num_frames, picture = _opened(name, opener, path, wanted.threads)
-        if num_frames is not None and num_frames != len(facts.scan.times_s):
-            raise _disagrees(name, path, num_frames, len(facts.scan.times_s))
-        chosen = _chosen(facts.scan.times_s, footage.interval_s, wanted.instants, log)
+        if num_frames is not None and num_frames != len(facts.scan):
+            raise _disagrees(name, path, num_frames, len(facts.scan))
+        chosen = _chosen(facts.scan, footage.interval_s, wanted.instants, log)
         renderer = renderer_of(footage, wanted.size_px)
         stamped = (
             Stamped(
@@ -155,11 +182,12 @@ def _frames(
 
 
 def _chosen(
-    times: Sequence[Fraction], interval_s: Fraction, instants: Instants, log: DecodeLog
+    scan: PacketScan, interval_s: Fraction, instants: Instants, log: DecodeLog
 ) -> Iterator[tuple[int, Fraction, Fraction]]:
     """Number, time and end of every frame that an instant falls on."""
-    for k, time_s in enumerate(times):
-        until_s = times[k + 1] if k + 1 < len(times) else time_s + interval_s
+    for k in range(len(scan)):
+        time_s = scan.time_s(k)
+        until_s = scan.time_s(k + 1) if k + 1 < len(scan) else time_s + interval_s
         if instants.end_s is not None and time_s > instants.end_s + TIMESTAMP_ROUNDING_S:
             return
         log.num_frames += 1
@@ -186,7 +214,7 @@ def _got(name: str, picture: Callable[[int], UInt8], facts: Facts, k: int) -> Vi
     try:
         return VideoFrame.from_ndarray(picture(k), "rgb24")
     except EOFError:
-        raise _disagrees(name, path, k, len(facts.scan.times_s)) from None
+        raise _disagrees(name, path, k, len(facts.scan)) from None
     except Exception as error:
         raise _cannot(name, path, error) from None
 
@@ -203,11 +231,14 @@ def _first_frame(path: Path, stream: int | None) -> VideoFrame:
     footage = open_footage(path, stream=stream)
     with footage.container:
         try:
-            for frame in footage.container.decode(footage.stream):
+            for packet in packets_of(footage.container, footage.stream):
+                for frame in packet.decode():
+                    return frame
+            for frame in footage.stream.codec_context.decode(None):
                 return frame
         except (av.error.FFmpegError, OSError):
             pass
-    raise FootageError(path, "not one frame could be decoded: is the file complete?")
+    raise FootageError(path, NO_FRAME)
 
 
 def _is_utf8(path: Path) -> bool:

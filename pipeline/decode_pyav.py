@@ -25,7 +25,7 @@ from touchline.pipeline.decoded import (
     Wanted,
     continuous,
 )
-from touchline.pipeline.footage import OpenFootage, open_footage, reason
+from touchline.pipeline.footage import OpenFootage, open_footage, packets_of, reason
 from touchline.pipeline.packets import Planned, plan, role_reader
 from touchline.pipeline.picture import Renderer
 from touchline.pipeline.sniff import MAX_PIXELS
@@ -35,6 +35,8 @@ from touchline.pipeline.types import UInt8
 # How far before the wanted start to seek, one after the other, until the frame shown at the
 # start is among those decoded; None decodes from the file's beginning.
 REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
+
+NO_FRAME = "not one frame could be decoded: is the file complete?"
 
 # Reading goes on behind an unreadable place, but not forever.
 MAX_READ_ERRORS = 64
@@ -99,6 +101,8 @@ def pyav_frames(
             shown = _shown(Pass(footage, wanted, renderer, log, drop_unneeded))
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, first_s)):
+                if first is None and instants.start_s == 0:
+                    raise FootageError(path, NO_FRAME)
                 yield from chain(() if first is None else (first,), shown)
                 _judge(footage, instants, log)
                 return
@@ -135,8 +139,6 @@ def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
 
 
 def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
-    if log.num_frames == 0 and instants.start_s == 0 and instants.end_s is None:
-        raise FootageError(footage.path, "not one frame could be decoded: is the file complete?")
     declared_s = footage.declared_end_s
     if instants.end_s is None and declared_s and declared_s - log.end_s > 1:
         log.warn(f"ends early: at {log.end_s:.3f} s of {float(declared_s):.3f} s declared")
@@ -157,7 +159,9 @@ def _shown(one_pass: Pass) -> Iterator[Shown]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
-    return continuous(_stamped(one_pass), footage.interval_s, log)
+    for shown in continuous(_stamped(one_pass), footage.interval_s, log):
+        log.num_frames += one_pass.wanted.instants.cover(shown.time_s)
+        yield shown
 
 
 class _Reading:
@@ -200,7 +204,6 @@ class _Reading:
         footage = self.one_pass.footage
         planned = self.in_flight.made(frame)
         stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
-        self.one_pass.log.num_frames += self.one_pass.wanted.instants.cover(stamp_s)
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
         ticks = frame.duration or 0
         return Stamped(
@@ -257,14 +260,13 @@ def _planned(one_pass: Pass) -> Iterator[Planned]:
 
 
 def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets, on behind unreadable places; the flush packets left out."""
+    """The stream's packets, on behind unreadable places."""
     errors = 0
     while True:
         try:
-            for packet in footage.container.demux(footage.stream):
+            for packet in packets_of(footage.container, footage.stream):
                 log.num_packets += 1
-                if packet.size:
-                    yield packet
+                yield packet
             return
         except (av.error.FFmpegError, OSError) as error:
             errors += 1
@@ -284,7 +286,6 @@ def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:
         slow = replace(one_pass, footage=again, log=log, frame_threads=False)
         for stamped in _stamped(slow):
             if stamped.stamp_s is not None and stamped.stamp_s > latest:
-                one_pass.log.num_frames += one_pass.wanted.instants.cover(stamped.stamp_s)
                 yield stamped
     finally:
         again.container.close()

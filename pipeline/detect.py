@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.decode import DecodeLog, decode, probe_footage
+from touchline.pipeline.address import Address, footage_path
+from touchline.pipeline.decode import DecodeLog, decode, health_after, probe_footage, workers_for
 from touchline.pipeline.events import (
     EventOptions,
     OperatingPoint,
     find_candidates,
     operating_points,
 )
+from touchline.pipeline.isolate import AVAILABLE
 from touchline.pipeline.sample import hop_samples
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.types import FootageHealth, MatchResult
@@ -29,6 +31,9 @@ class DetectOptions:
     threshold: one threshold for every class; None: the model's calibrated ones, else 0.5.
     point: what else makes an event (joining, lengths); its threshold is the default one.
     floor: candidates below this score are forgotten.
+    stream: the container's index of the video stream; None: the default one, else the largest.
+    isolation, decode_workers: in which processes footage is decoded, which changes no result; None:
+    several for long footage where there are cores for them.
     """
 
     hop_s: float | None = None
@@ -41,6 +46,9 @@ class DetectOptions:
     precision: str = "auto"
     batch_size: int = 8
     mode: str = "auto"
+    stream: int | None = None
+    isolation: bool = AVAILABLE
+    decode_workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
@@ -79,12 +87,19 @@ def detect(
     """
     options = options or DetectOptions()
     scorer = model if isinstance(model, Scorer) else make_scorer(model, options)
-    path = Path(path)
+    path = footage_path(path)
     spec = scorer.model.spec
-    declared = probe_footage(path)
+    declared = probe_footage(path, stream=options.stream, isolation=options.isolation)
     log = DecodeLog()
     frames = decode(
-        path, rate_hz=spec.rate_hz, size_px=spec.size_px, decoder=options.decoder, log=log
+        path,
+        rate_hz=spec.rate_hz,
+        size_px=spec.size_px,
+        decoder=options.decoder,
+        stream=options.stream,
+        isolation=options.isolation,
+        workers=_decode_workers(path, declared, options),
+        log=log,
     )
     track = scorer.score(
         frames,
@@ -107,26 +122,23 @@ def detect(
     )
 
 
+def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions) -> int:
+    if options.decode_workers is not None:
+        return options.decode_workers
+    alone = isinstance(path, Address) or not options.isolation or options.decoder != "pyav"
+    return 1 if alone else workers_for(declared.duration_s)
+
+
 def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
     """What the headers declare, corrected by what decoding found."""
-    warnings = [*declared.warnings, *log.warnings]
-    if declared.duration_s - log.end_s > max(1.0, 0.01 * declared.duration_s):
-        warnings.append(
-            f"the file declares {declared.duration_s:.1f} s but ends at {log.end_s:.1f} s: "
-            "is it cut off?"
-        )
-    return replace(
-        declared,
-        duration_s=round(log.end_s, 6),
-        num_frames=log.num_frames,
-        damaged_s=tuple(log.damaged_s),
-        warnings=tuple(warnings),
-    )
+    health = health_after(declared, log)
+    return replace(health, duration_s=round(log.end_s, 6), num_frames=log.num_frames)
 
 
 def options_record(model: TrainedModel, options: DetectOptions) -> dict[str, Any]:
     """All that shaped the result, for events.json."""
     record = asdict(options)
+    del record["isolation"], record["decode_workers"]
     record["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
     record["thresholds"] = dict(thresholds_of(model, options))
     record["model"] = {

@@ -5,6 +5,8 @@ stream is chosen.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice
@@ -13,11 +15,13 @@ from pathlib import Path
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import boxes, sniff
+from touchline.pipeline.address import BUFFER_BYTES, Address, footage_path, open_bytes
 
 # Demuxers of real footage. Everything that reads other files or makes connections (hls, dash,
 # concat, sdp, image2, ...) is missing on purpose, and so is everything that is only sound or text.
@@ -79,7 +83,7 @@ def open_footage(
     stream is the container's index of the stream, as `touchline probe` lists it; by default the
     one marked as default, then the largest.
     """
-    path = Path(path)
+    path = footage_path(path)
     tracks = _refuse_or_tracks(path)
     container = _open(path, hwaccel)
     try:
@@ -90,12 +94,12 @@ def open_footage(
 
 
 def _refuse_or_tracks(path: Path) -> list[boxes.VideoTrack]:
-    place = sniff.refuse_place(path)
+    place = None if isinstance(path, Address) else sniff.refuse_place(path)
     if place is not None:
         raise FootageError(path, place)
     try:
-        with path.open("rb") as file:
-            size = path.stat().st_size
+        with open_bytes(path) as file:
+            size = file.seek(0, os.SEEK_END)
             content = sniff.refuse_content(file, size)
             if content is not None:
                 raise FootageError(path, content)
@@ -120,7 +124,9 @@ def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     try:
         return av.open(
             # With the protocol written out no name can be taken for an address ("http:x.mp4").
-            f"file:{path}",
+            open_bytes(path) if isinstance(path, Address) else f"file:{path}",
+            "r",
+            buffer_size=BUFFER_BYTES,
             metadata_errors="replace",
             container_options={
                 "protocol_whitelist": "file",
@@ -182,6 +188,15 @@ def _choose(
     )
 
 
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets, those that flush the decoder left out."""
+    # PyAV raises it at the end of a file in which another stream began on the way.
+    with suppress(IndexError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
 def moving_streams(container: InputContainer) -> list[VideoStream]:
     """The video streams that are no cover picture, thumbnails or stills."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
@@ -211,14 +226,14 @@ def _no_video(container: InputContainer) -> str:
 def _codec(path: Path, container: InputContainer, tracks: list[boxes.VideoTrack]) -> str:
     if tracks:
         return tracks[0].fourcc.decode("ascii", "replace")
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         return sniff.codec_name(file.read(sniff.HEAD_BYTES), container.format.name)
 
 
 def _interval_s(stream: VideoStream) -> Fraction:
     rate = stream.guessed_rate or stream.average_rate
-    # DV and some broken headers declare thousands of frames a second.
-    return 1 / rate if rate and rate <= 1000 else Fraction(1, 25)
+    # DV and some broken headers declare thousands of frames a second, or one in months.
+    return 1 / rate if rate and Fraction(1, 3600) <= rate <= 1000 else Fraction(1, 25)
 
 
 def _choice_warnings(
@@ -260,7 +275,7 @@ def _first_stamp_s(path: Path) -> Fraction:
             for packet in islice(container.demux(), FIRST_PACKETS):
                 if packet.pts is not None and packet.size:
                     stamps.append(packet.pts * packet.time_base)
-        except (av.error.FFmpegError, OSError):
+        except (av.error.FFmpegError, OSError, IndexError):
             pass
     return min(stamps, default=Fraction(0))
 

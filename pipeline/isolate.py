@@ -31,7 +31,8 @@ from typing import Any
 
 import numpy as np
 
-from touchline.models.errors import FootageError
+from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.address import Address
 from touchline.pipeline.decoded import DecodeLog
 from touchline.pipeline.types import Frames
 
@@ -51,8 +52,8 @@ TASKS_PER_WORKER = 500
 # A worker whose shared memory has grown larger is not kept.
 KEEP_BYTES = 256 << 20
 
-# Places for chunks in the shared memory: one read, one on its way, one being written.
-NUM_SLOTS = 3
+# Places for chunks in the shared memory: so far the worker decodes ahead of the caller.
+NUM_SLOTS = 8
 
 # The watchdog looks this often.
 TICK_S = 0.5
@@ -87,6 +88,7 @@ class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the 
 class Run:
     """A task under way in a worker; to be closed at its end and before.
 
+    limited False lifts the memory limit: CUDA reserves more address space than any limit leaves.
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
 
@@ -97,16 +99,19 @@ class Run:
         *,
         path: str | os.PathLike[str],
         num_slots: int = NUM_SLOTS,
+        limited: bool = True,
     ) -> None:
         self.path = path
         self.worker = _idle_or_new()
         try:
-            self.worker.start(task, arguments, num_slots)
+            self.worker.start(task, arguments, num_slots, limited=limited)
         except WorkerDied as death:
             raise FootageError(path, str(death)) from None
 
-    def items(self, log: DecodeLog, *, watchdog_s: float = WATCHDOG_S) -> Iterator[Any]:
+    def items(self, log: DecodeLog, *, watchdog_s: float | None = None) -> Iterator[Any]:
         """What the task yields; log is kept up to date."""
+        if watchdog_s is None:
+            watchdog_s = REMOTE_WATCHDOG_S if isinstance(self.path, Address) else WATCHDOG_S
         try:
             yield from self.worker.items(log, watchdog_s)
         except FootageError as error:
@@ -118,6 +123,12 @@ class Run:
             raise FootageError(
                 self.path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
             ) from None
+        except (TouchlineError, ValueError):
+            raise
+        except Exception as error:
+            raise FootageError(
+                self.path, f"decoding it failed ({type(error).__name__}: {error}): is it damaged?"
+            ) from error
 
     def close(self) -> None:
         """Give the worker back, or end it where it does not stop."""
@@ -130,13 +141,15 @@ def run_isolated(
     *,
     path: str | os.PathLike[str],
     log: DecodeLog,
-    watchdog_s: float = WATCHDOG_S,
+    watchdog_s: float | None = None,
+    limited: bool = True,
 ) -> Iterator[Any]:
     """What the generator `module:function` yields, run in a worker; log is kept up to date.
 
+    limited: within the memory limit.
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
-    run = Run(task, arguments, path=path)
+    run = Run(task, arguments, path=path, limited=limited)
     try:
         yield from run.items(log, watchdog_s=watchdog_s)
     finally:
@@ -161,18 +174,18 @@ class Worker:
         fds = far_end.fileno(), self.memory_fd
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "touchline.pipeline.isolate_worker",
-             *map(str, fds), str(memory_limit_bytes())],
+             *map(str, fds)],
             pass_fds=fds, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         far_end.close()
         _living.add(self)
 
-    def start(self, task: str, arguments: dict[str, Any], num_slots: int) -> None:
+    def start(self, task: str, arguments: dict[str, Any], num_slots: int, *, limited: bool) -> None:
         """Let the worker begin a task."""
         self.num_tasks += 1
         self.busy = True
-        self._send(("run", task, arguments, num_slots))
+        self._send(("run", task, arguments, num_slots, memory_limit_bytes() if limited else None))
 
     def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
         """What the task yields; WorkerDied where the process does not live to its end."""

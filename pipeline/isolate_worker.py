@@ -27,9 +27,8 @@ ALIVE_EVERY_S = 1.0
 
 def main() -> None:
     """Serve the caller at the other end of the socket given by its descriptor."""
-    socket_fd, memory_fd, memory_limit = map(int, sys.argv[1:])
+    socket_fd, memory_fd = map(int, sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Server(Connection(socket_fd), memory_fd).serve()
 
@@ -53,7 +52,10 @@ class Server:
             if request[0] == "run":
                 self._run(*request[1:])
 
-    def _run(self, task: str, arguments: dict[str, Any], num_slots: int) -> None:
+    def _run(
+        self, task: str, arguments: dict[str, Any], num_slots: int, memory_limit: int | None
+    ) -> None:
+        _limit_memory(memory_limit)
         self.slots.reset(num_slots)
         log = self.log = DecodeLog()
         error: BaseException | None = None
@@ -160,6 +162,14 @@ class Slots:
         self.slot_bytes = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         os.ftruncate(self.memory_fd, self.slot_bytes * self.num_slots)
         self.mapped = mmap.mmap(self.memory_fd, self.slot_bytes * self.num_slots)
+
+
+def _limit_memory(num_bytes: int | None) -> None:
+    """Let this process take so much, None for as much as there is; may be changed again."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    wanted = most if num_bytes is None else num_bytes
+    within = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(resource.RLIMIT_AS, (within, most))
 
 
 def _portable(error: Exception) -> Exception:

@@ -51,23 +51,31 @@ class Renderer:
         self._scaler = VideoReformatter()
         self._small = VideoReformatter()
         self._fields: _TopField | None = None
+        self._uprights: dict[int, Orientation] = {}
 
     def shape(self, frame: VideoFrame) -> tuple[int, int, int]:
         """(3, H, W) of every picture, given any frame."""
         if self._target is None:
             W, H = self._declared if all(self._declared) else (frame.width, frame.height)
-            self._target = self._output_size(W, H, turned=orientation(frame).exchanged)
+            self._target = self._output_size(W, H, turned=self._upright(frame).exchanged)
         return 3, self._target[1], self._target[0]
 
     def draw(self, frame: VideoFrame, out: UInt8) -> None:
         """Put a decoded frame into (3, H, W) uint8 RGB."""
-        upright = orientation(frame)
+        upright = self._upright(frame)
         _, H, W = self.shape(frame)
         w, h = self._fit(frame, (W, H), turned=upright.exchanged)
         top, left = (H - h) // 2, (W - w) // 2
         if (w, h) != (W, H):
             out[:] = 0
         self._scale(frame, upright.stored(out[:, top : top + h, left : left + w]))
+
+    def _upright(self, frame: VideoFrame) -> Orientation:
+        # Looking at side data ties frame and data into a cycle, so that the frame's memory is not
+        # freed with it: once for each angle is enough.
+        if frame.rotation not in self._uprights:
+            self._uprights[frame.rotation] = orientation(frame)
+        return self._uprights[frame.rotation]
 
     def _output_size(self, W: int, H: int, *, turned: bool) -> tuple[int, int]:
         """Width and height of every picture: upright, square pixels, scaled."""

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
+from touchline.pipeline.address import footage_path
 from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
 from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
 from touchline.pipeline.footage import OpenFootage, open_footage
 from touchline.pipeline.isolate import AVAILABLE, run_isolated
 from touchline.pipeline.picture import HLG, PQ, Orientation, orientation
-from touchline.pipeline.scan import is_even, scan_packets
-from touchline.pipeline.types import FootageHealth
+from touchline.pipeline.scan import EVEN_WITHIN_S, is_even, scan_packets
+from touchline.pipeline.types import Float64, FootageHealth
 
-# Rates that footage really has; a measured one this near is that one.
-RATE_WITHIN = Fraction(1, 1000)
+# Rates that footage really has; a measured one as near as timestamps tell is that one.
+USUAL_RATES = (
+    *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
+    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
+)
 
 
 def probe_footage(
@@ -36,10 +43,11 @@ def probe_footage(
     """
     if depth not in DEPTHS:
         raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
+    path = footage_path(path)
     log = DecodeLog() if log is None else log
     if not isolation:
-        return next(probe_here(log, path=os.fspath(path), depth=depth, stream=stream))
-    arguments = {"path": str(Path(path).absolute()), "depth": depth, "stream": stream}
+        return next(probe_here(log, path=str(path), depth=depth, stream=stream))
+    arguments = {"path": str(path.absolute()), "depth": depth, "stream": stream}
     (health,) = run_isolated("touchline.pipeline.probe:probe_here", arguments, path=path, log=log)
     if not isinstance(health, FootageHealth):
         raise TypeError(f"the worker gave {type(health).__name__}")
@@ -50,7 +58,7 @@ def probe_here(
     log: DecodeLog, *, path: str, depth: str, stream: int | None
 ) -> Iterator[FootageHealth]:
     """`probe_footage` in this process."""
-    yield DEPTHS[depth](Path(path), stream, log)
+    yield DEPTHS[depth](footage_path(path), stream, log)
 
 
 def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
@@ -76,18 +84,21 @@ def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     with footage.container:
         health = _declared(footage)
         scan = scan_packets(footage, log)
-    end_s = scan.times_s[-1] + footage.interval_s if scan.times_s else Fraction(0)
-    log.num_frames, log.end_s = len(scan.times_s), float(end_s)
+    end_s = scan.time_s(-1) + footage.interval_s if len(scan) else Fraction(0)
+    log.num_frames, log.end_s = len(scan), float(end_s)
     if scan.num_corrupt:
         log.warn(f"{scan.num_corrupt} packets are marked as damaged")
     if scan.read_error:
         log.warn(f"an unreadable place in the file ({scan.read_error})")
-    return _with_rate(health_after(health, log), scan.times_s)
+    health = health_after(health, log)
+    if len(scan) < 3:
+        return health
+    return _with_rate(health, scan.times_s(), scan.time_s(-1) - scan.time_s(0))
 
 
 def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     health = _headers(path, stream, log)
-    times: list[Fraction] = []
+    times, first_s, last_s = array("d"), Fraction(0), Fraction(0)
     wanted = Wanted(Instants(rate_hz=None), stream=stream)
     for shown in pyav_frames(path, wanted, log):
         if not times and isinstance(shown.picture, AvPicture):
@@ -99,8 +110,11 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
                 dynamic_range=_dynamic_range(frame.color_trc),
                 pixel_format=frame.format.name,
             )
-        times.append(shown.time_s)
-    return _with_rate(health_after(health, log), times)
+            first_s = shown.time_s
+        times.append(float(shown.time_s))
+        last_s = shown.time_s
+    health = health_after(health, log)
+    return health if len(times) < 3 else _with_rate(health, np.array(times), last_s - first_s)
 
 
 # How far a file is read.
@@ -142,15 +156,17 @@ def _dynamic_range(transfer: int) -> str:
     return {PQ: "HDR10", HLG: "HLG"}.get(transfer, "SDR")
 
 
-def _with_rate(health: FootageHealth, times_s: Sequence[Fraction]) -> FootageHealth:
-    """The health with the rate that the times show."""
-    times = tuple(times_s)
-    if len(times) < 3:
+def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> FootageHealth:
+    """The health with the rate that the times show; span_s lies between the first and the last."""
+    if span_s <= 0:
         return health
-    if not is_even(times):
+    if not is_even(times_s):
         return replace(health, frame_rate=None, variable_rate=True)
-    measured = (len(times) - 1) / (times[-1] - times[0])
-    declared = Fraction(health.frame_rate) if health.frame_rate else None
-    if declared and abs(measured / declared - 1) <= RATE_WITHIN:
-        measured = declared
-    return replace(health, frame_rate=_ratio(measured.limit_denominator(1001)), variable_rate=False)
+    measured = (len(times_s) - 1) / span_s
+    declared = (Fraction(health.frame_rate),) if health.frame_rate else ()
+    by_nearness = sorted(USUAL_RATES, key=lambda usual: abs(usual - measured))
+    meant = (
+        r for r in (*declared, *by_nearness) if abs(measured / r - 1) <= EVEN_WITHIN_S / span_s
+    )
+    rate = next(meant, measured).limit_denominator(1001)
+    return replace(health, frame_rate=_ratio(rate), variable_rate=False)

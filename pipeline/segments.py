@@ -24,7 +24,7 @@ from itertools import pairwise
 import av
 from av.index import IndexEntries
 
-from touchline.models.errors import FootageError
+from touchline.pipeline.address import footage_path
 from touchline.pipeline.decoded import (
     JUMP_AHEAD_S,
     TIMESTAMP_ROUNDING_S,
@@ -32,7 +32,7 @@ from touchline.pipeline.decoded import (
     Instants,
     Wanted,
 )
-from touchline.pipeline.footage import OpenFootage, open_footage
+from touchline.pipeline.footage import OpenFootage, open_footage, packets_of
 from touchline.pipeline.isolate import Run, run_isolated
 from touchline.pipeline.types import Frames
 
@@ -42,11 +42,15 @@ DECODE_TASK = "touchline.pipeline.decode:decode_here"
 # Opening the file again should cost little beside decoding a segment.
 SEGMENT_S = Fraction(10)
 
+# Shorter footage is decoded before more workers have started.
+LONG_FOOTAGE_S = 120.0
+WORKERS_AT_MOST = 4
+
 # Containers that hold an index of their key frames.
 INDEXED = ("mov", "matroska")
 
 # A worker fills these while the caller still reads the segments before its own.
-SLOTS_PER_WORKER = 8
+SLOTS_PER_WORKER = 24
 
 
 @dataclass(frozen=True)
@@ -58,15 +62,31 @@ class Request:
     wanted: Wanted
 
 
+def workers_for(duration_s: float) -> int:
+    """How many workers suit footage of this length here: a decoder alone keeps two cores busy."""
+    if duration_s < LONG_FOOTAGE_S:
+        return 1
+    return max(1, min(WORKERS_AT_MOST, (os.cpu_count() or 1) // 2))
+
+
 def decode_segments(
-    request: Request, *, workers: int, path: str | os.PathLike[str], log: DecodeLog
+    request: Request,
+    *,
+    workers: int,
+    path: str | os.PathLike[str],
+    log: DecodeLog,
+    segment_s: Fraction = SEGMENT_S,
 ) -> Iterator[Frames]:
     """The frames that decoding `request` in one process gives, from several workers.
 
-    Footage without an index of its key frames (transport streams, raw streams) is one segment.
+    Segments last segment_s or longer. Footage without an index of its key frames (transport
+    streams, raw streams) is one segment.
     """
     (bounds,) = run_isolated(
-        "touchline.pipeline.segments:bounds_here", {"request": request}, path=path, log=DecodeLog()
+        "touchline.pipeline.segments:bounds_here",
+        {"request": request, "segment_s": segment_s},
+        path=path,
+        log=DecodeLog(),
     )
     threads = max(1, (os.cpu_count() or 1) // workers)
     parts = deque(
@@ -89,15 +109,15 @@ def decode_segments(
     finally:
         for run in running:
             run.close()
-    if log.num_frames == 0 and request.wanted.instants == Instants(request.wanted.instants.rate_hz):
-        raise FootageError(path, "not one frame could be decoded: is the file complete?")
 
 
-def bounds_here(log: DecodeLog, *, request: Request) -> Iterator[list[Fraction]]:
-    """Where the footage can be cut: at key frames, SEGMENT_S or more apart."""
-    footage = open_footage(request.path, stream=request.wanted.stream)
+def bounds_here(
+    log: DecodeLog, *, request: Request, segment_s: Fraction = SEGMENT_S
+) -> Iterator[list[Fraction]]:
+    """Where the footage can be cut: at key frames, segment_s or more apart."""
+    footage = open_footage(footage_path(request.path), stream=request.wanted.stream)
     with footage.container:
-        first = next((p for p in footage.container.demux(footage.stream) if p.size), None)
+        first = next(packets_of(footage.container, footage.stream), None)
         index = _whole_index(footage)
         indexed = footage.container.format.name.split(",")[0] in INDEXED and len(index) > 1
         if first is None or first.pts is None or not indexed:
@@ -112,7 +132,7 @@ def bounds_here(log: DecodeLog, *, request: Request) -> Iterator[list[Fraction]]
         return
     bounds: list[Fraction] = []
     for key_s in keys:
-        if key_s - (bounds[-1] if bounds else keys[0]) >= SEGMENT_S:
+        if key_s - (bounds[-1] if bounds else keys[0]) >= segment_s:
             bounds.append(key_s)
     yield bounds
 

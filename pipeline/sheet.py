@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
+from touchline.pipeline.address import Address
 from touchline.pipeline.timing import FrameRate, MatchClock
 from touchline.pipeline.types import Event, MatchResult
 
@@ -116,6 +117,8 @@ def in_time_order(events: Iterable[Event]) -> list[Event]:
 
 def video_reference(footage: Path, folder: Path) -> str:
     """The footage's path relative to `folder`, with forward slashes; absolute on another drive."""
+    if isinstance(footage, Address):
+        return str(footage)
     try:
         return Path(os.path.relpath(footage, folder)).as_posix()
     except ValueError:

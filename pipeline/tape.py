@@ -22,7 +22,7 @@ import numpy as np
 from touchline.models.backbone import ClipSpec
 from touchline.pipeline.dataset import LabelledClip
 from touchline.pipeline.events import EventOptions, OperatingPoint, find_candidates, find_events
-from touchline.pipeline.sample import centre_square
+from touchline.pipeline.sample import squared
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
@@ -75,7 +75,7 @@ def cut_together(
 
     def append(pixels: UInt8) -> None:
         nonlocal num_frames
-        pieces.append(centre_square(pixels, spec.size_px))
+        pieces.append(squared(pixels, spec))
         num_frames += len(pixels)
 
     for k in mixed_order([clip.example.label for clip in clips], rng):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from footage_cases import CASES, damaged, refused, video, written
+from footage_cases import F, damaged, refused, video, warned, written
 from footage_made import (
     X264,
     burn,
@@ -25,6 +25,7 @@ from footage_made import (
     write_audio,
     write_video,
 )
+from footage_time_cases import CASES
 
 __all__ = ["CASES"]
 
@@ -163,6 +164,20 @@ def without_frame(frame: int) -> Callable[[Path], Path]:
 
 
 damaged("reference_missing.mkv", "", 80, without_frame(30), (1.2, 1.6))
+
+
+def from_frame(file: str, frame: int) -> Callable[[Path], Path]:
+    """A recording that begins in the middle of a group of pictures."""
+
+    def make(folder: Path) -> Path:
+        source = long_video(folder / f"source{Path(file).suffix}")
+        return remux(source, folder / file, lambda packets: packets[frame:])
+
+    return make
+
+
+damaged("starts_inside_a_group.ts", "", 80, from_frame("a.ts", 5), first=5)
+damaged("starts_inside_a_group.mkv", "", 80, from_frame("a.mkv", 5), first=5)
 
 
 def no_index(folder: Path) -> Path:
@@ -383,3 +398,24 @@ def huge_gif(folder: Path) -> Path:
 
 
 refused("declares_huge_pictures.gif", "65535x65535", huge_gif)
+
+
+def months(folder: Path) -> Path:
+    """An MP4 whose frames stand two days each."""
+    delta = struct.pack(">I", 0x7FFFFFFF)
+    path = with_field("a.mp4", (*TABLE, b"stts"), 12, delta)(folder)
+    path.write_bytes(path.read_bytes().replace(b"edts", b"free"))
+    return path
+
+
+def ages(folder: Path) -> Path:
+    """Matroska that declares thirty thousand years."""
+    path = write_video(folder / "a.mkv")
+    body = path.read_bytes()
+    k = body.index(b"\x44\x89\x88") + 3
+    path.write_bytes(body[:k] + struct.pack(">d", 1e15) + body[k + 8 :])
+    return path
+
+
+warned("declares_months.mp4", "jump ahead", months)
+warned("declares_ages.mkv", "ends early", ages, tolerance_s=F(1, 1000))

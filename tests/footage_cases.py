@@ -7,7 +7,7 @@ A case makes its file in a folder. `frames` are the true numbers and times of al
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,6 @@ from footage_made import (
     X264,
     X264_B,
     burn,
-    with_edits,
     write_video,
 )
 
@@ -73,9 +72,10 @@ def damaged(
     at_least: int,
     make: Callable[[Path], Path],
     blind_s: tuple[float, float] = (0.0, 0.0),
+    first: int = 0,
 ) -> None:
-    """A file of 100 frames of which part is lost."""
-    frames = tuple((k, F(k, 25)) for k in range(100))
+    """A file of 100 frames of which part is lost; the clock starts at frame `first`."""
+    frames = tuple((k, F(k - first, 25)) for k in range(first, 100))
     CASES.append(Case(name, make, "damaged", frames, says=says, at_least=at_least, blind_s=blind_s))
 
 
@@ -155,143 +155,6 @@ warned("raw.h264", "without timestamps", video("a.h264", options=X264_B))
 warned("raw.hevc", "without timestamps", video("a.hevc", codec="libx265"))
 warned("raw.m2v", "without timestamps", video("a.m2v", codec="mpeg2video", options={"bf": "2"}))
 
-# --- time -----------------------------------------------------------------------------------------
-
-
-def at_rate(rate: Fraction, n: int = 25) -> tuple[tuple[int, Fraction], ...]:
-    """Frames of a constant rate."""
-    return tuple((k, k / rate) for k in range(n))
-
-
-for label, rate in {"23.976": F(24000, 1001), "29.97": F(30000, 1001), "59.94": F(60000, 1001),
-                    "50": F(50), "120": F(120), "1": F(1)}.items():  # fmt: skip
-    good(f"rate_{label}.mp4", video("a.mp4", rate=rate), frames=at_rate(rate))
-    good(f"rate_{label}.mkv", video("a.mkv", rate=rate), frames=at_rate(rate), tolerance_s=MS)
-good("rate_29.97.ts", video("a.ts", rate=F(30000, 1001)), frames=at_rate(F(30000, 1001)),
-     tolerance_s=F(1, 90_000))  # fmt: skip
-
-UNEVEN = [F(k * k, 1000) + F(k, 100) for k in range(25)]
-BURSTS = [F(k // 5, 1) + F(k % 5, 50) for k in range(25)]
-
-
-def at(stamps: Sequence[Fraction]) -> tuple[tuple[int, Fraction], ...]:
-    """Frames numbered from 0 at given times."""
-    return tuple(enumerate(stamps))
-
-
-good("vfr.mp4", video("a.mp4", stamps=UNEVEN, time_base=F(1, 90_000), options=X264_B),
-     frames=at(UNEVEN), tolerance_s=F(1, 90_000))  # fmt: skip
-good("vfr.mkv", video("a.mkv", stamps=UNEVEN, time_base=MS, options=X264_B), frames=at(UNEVEN))
-good("vfr.ts", video("a.ts", stamps=UNEVEN, time_base=F(1, 90_000), options=X264_B),
-     frames=at(UNEVEN))  # fmt: skip
-good("vfr.webm", video("a.webm", codec="libvpx-vp9", stamps=BURSTS, time_base=MS),
-     frames=at(BURSTS))  # fmt: skip
-good("vfr.gif", video("a.gif", codec="gif", pix_fmt="rgb8", stamps=BURSTS, time_base=F(1, 100)),
-     frames=at(BURSTS))  # fmt: skip
-
-
-def edited(file: str, edits: Sequence[tuple[int, int]]) -> Callable[[Path], Path]:
-    """A 25-frame MP4 (12800 ticks a second, key frame every 12) with an edit list."""
-    return lambda folder: with_edits(write_video(folder / file), edits)
-
-
-def steady(indices: Sequence[int]) -> tuple[tuple[int, Fraction], ...]:
-    """These frames at 25 a second from 0."""
-    return tuple((index, F(k, 25)) for k, index in enumerate(indices))
-
-
-good("edit_list_cuts_the_start.mp4", edited("a.mp4", [(600, 5120)]), frames=steady(range(10, 25)))
-good("edit_list_cuts_the_end.mp4", edited("a.mp4", [(400, 0)]), frames=steady(range(10)))
-good(
-    "edit_list_joins_two_parts.mp4",
-    edited("a.mp4", [(200, 0), (400, 5120)]),
-    frames=steady([*range(5), *range(10, 20)]),
-)
-good("edit_list_delays.mp4", edited("a.mp4", [(500, -1), (1000, 0)]))
-
-
-def late(start: Fraction) -> list[Fraction]:
-    """Steady stamps from a start on."""
-    return [start + F(k, 25) for k in range(25)]
-
-
-good("far_start.ts", video("a.ts", stamps=late(F(36_000)), time_base=F(1, 90_000)))
-good("far_start.mkv", video("a.mkv", stamps=late(F(3600)), time_base=MS,
-                            muxer={"avoid_negative_ts": "disabled"}))  # fmt: skip
-good("far_start.mp4", video("a.mp4", stamps=late(F(3600)), time_base=MS))
-good("negative_start.mp4", video("a.mp4", stamps=late(F(-1, 5)), time_base=MS, options=X264,
-                                 muxer={"use_editlist": "0"}))  # fmt: skip
-# The 33-bit clock of a transport stream wraps after 26.5 hours: here in the middle of the file.
-WRAP_S = F(2**33, 90_000)
-good("clock_wraps.ts", video("a.ts", stamps=late(WRAP_S - F(1, 2)), time_base=F(1, 90_000),
-                             options=X264_B), tolerance_s=F(1, 90_000))  # fmt: skip
-good("video_after_audio.mp4", video("a.mp4", stamps=late(F(1, 2)), time_base=MS,
-                                    audio_from=F(0)), frames=at(late(F(1, 2))))  # fmt: skip
-good("video_after_audio.mkv", video("a.mkv", stamps=late(F(1, 2)), time_base=MS,
-                                    audio_from=F(0)), frames=at(late(F(1, 2))))  # fmt: skip
-good("video_after_audio.ts", video("a.ts", stamps=late(F(1, 2)), time_base=F(1, 90_000),
-                                   audio_from=F(0)), frames=at(late(F(1, 2))),
-     tolerance_s=MS)  # fmt: skip
-good("video_before_audio.mp4", video("a.mp4", audio_from=F(1, 2)))
-good("video_before_audio.ts", video("a.ts", audio_from=F(1, 2)))
-OPEN_GOP = {**X264_B, "x264-params": "open-gop=1:keyint=8:min-keyint=8:scenecut=0"}
-good("open_gop_h264.mp4", video("a.mp4", options=OPEN_GOP))
-good("open_gop_h264.ts", video("a.ts", options=OPEN_GOP))
-good("open_gop_hevc.mkv", video("a.mkv", codec="libx265", options={
-    "preset": "veryfast",
-    "x265-params": "log-level=none:pools=none:frame-threads=1:open-gop=1:keyint=8:bframes=3"}),
-    tolerance_s=MS)  # fmt: skip
-good("open_gop_mpeg2.ts", video("a.ts", codec="mpeg2video", options={"bf": "2", "g": "6"}))
-
-
-def stamped(file: str, stamps: Sequence[Fraction]) -> Callable[[Path], Path]:
-    """Matroska with any stamps in any order, which no muxer would write."""
-
-    def make(folder: Path) -> Path:
-        # The muxer is told times that grow, and the wanted ones are put in afterwards.
-        growing = [F(k, 25) for k in range(len(stamps))]
-        return restamp(write_video(folder / file), growing, stamps)
-
-    return make
-
-
-def restamp(path: Path, old: Sequence[Fraction], new: Sequence[Fraction]) -> Path:
-    """A one-cluster Matroska file with the 16-bit times of its simple blocks replaced."""
-    body = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        places = [p.pos for p in container.demux(video=0) if p.size]
-    for pos, was, stamp in zip(places, old, new, strict=True):
-        # SimpleBlock: id A3, size, track number 81, int16 time relative to the cluster.
-        k = body.index(b"\x81" + round(was * 1000).to_bytes(2, "big"), pos - 4)
-        body[k + 1 : k + 3] = round(stamp * 1000).to_bytes(2, "big", signed=True)
-    path.write_bytes(body)
-    return path
-
-
-def changed(changes: dict[int, Fraction]) -> list[Fraction]:
-    """Steady stamps with some of them put wrong."""
-    return [changes.get(k, F(k, 25)) for k in range(25)]
-
-
-# A frame stamped like the one before lies between its neighbours: half-way, as nothing is known.
-warned("duplicate_stamp.mkv", "duplicate or backward", stamped("a.mkv", changed({10: F(9, 25)})),
-       frames=at(changed({10: F(10, 25)})))  # fmt: skip
-warned("backward_stamp.mkv", "duplicate or backward", stamped("a.mkv", changed({10: F(5, 25)})),
-       frames=at(changed({10: F(10, 25)})))  # fmt: skip
-warned("stamp_far_ahead.mkv", "runs ahead", stamped("a.mkv", changed({10: F(20)})),
-       frames=at(changed({10: F(10, 25)})))  # fmt: skip
-warned("clock_restarts.mkv", "step back by", stamped(
-    "a.mkv", [F(5) + F(k, 25) if k < 12 else F(k - 12, 25) for k in range(25)]),
-    frames=at([F(k, 25) for k in range(25)]))  # fmt: skip
-GAP = [F(k, 25) if k < 10 else F(k, 25) + 5 for k in range(25)]
-warned("gap.mp4", "gaps without frames", video("a.mp4", stamps=GAP, time_base=MS), frames=at(GAP))
-warned("gap.mkv", "gaps without frames", video("a.mkv", stamps=GAP, time_base=MS), frames=at(GAP))
-warned("gap.ts", "gaps without frames", video("a.ts", stamps=GAP, time_base=F(1, 90_000)),
-       frames=at(GAP))  # fmt: skip
-JUMP = [F(k, 25) if k < 10 else F(k, 25) + 7200 for k in range(25)]
-warned("clock_jumps_ahead.mp4", "jump ahead", video("a.mp4", stamps=JUMP, time_base=MS))
-warned("clock_jumps_ahead.mkv", "jump ahead", video("a.mkv", stamps=JUMP, time_base=MS))
-
 # --- pictures -------------------------------------------------------------------------------------
 
 TALL = (96, 128)
@@ -341,32 +204,39 @@ good("alpha_qtrle.mov", video("a.mov", codec="qtrle", pix_fmt="argb"))
 good("palette.avi", video("a.avi", codec="zmbv", pix_fmt="bgr0"))
 
 
-def resized(folder: Path) -> Path:
-    """One stream whose pictures grow from one frame to the next, as when a broadcast switches."""
-    path = folder / "a.ts"
-    with av.open(str(path), "w") as writing:
-        stream = writing.add_stream("libx264", rate=25, options=X264)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
-        second = av.CodecContext.create("libx264", "w")
-        second.width, second.height, second.pix_fmt, second.options = 256, 192, "yuv420p", X264
-        second.time_base = stream.codec_context.time_base = F(1, 25)
-        for encoder, indices, size in (
-            (stream.codec_context, range(12), (128, 96)),
-            (second, range(12, 25), (256, 192)),
-        ):
-            packets = []
-            for index in indices:
-                frame = av.VideoFrame.from_ndarray(burn(index, size), format="rgb24")
-                frame = frame.reformat(format="yuv420p", threads=1)
-                frame.pts, frame.time_base = index, F(1, 25)
-                packets += encoder.encode(frame)
-            for packet in packets + encoder.encode(None):
-                packet.stream, packet.time_base = stream, F(1, 25)
-                writing.mux(packet)
-    return path
+def switched(size: tuple[int, int], pix_fmt: str) -> Callable[[Path], Path]:
+    """One stream whose pictures become others from frame 12 on, as when a broadcast switches."""
+
+    def make(folder: Path) -> Path:
+        path = folder / "a.ts"
+        with av.open(str(path), "w") as writing:
+            stream = writing.add_stream("libx264", rate=25, options=X264)
+            stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
+            second = av.CodecContext.create("libx264", "w")
+            second.width, second.height = size
+            second.pix_fmt, second.options = pix_fmt, X264
+            second.time_base = stream.codec_context.time_base = F(1, 25)
+            for encoder, indices in (
+                (stream.codec_context, range(12)),
+                (second, range(12, 25)),
+            ):
+                packets = []
+                for index in indices:
+                    picture = burn(index, (encoder.width, encoder.height))
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    frame = frame.reformat(format=encoder.pix_fmt, threads=1)
+                    frame.pts, frame.time_base = index, F(1, 25)
+                    packets += encoder.encode(frame)
+                for packet in packets + encoder.encode(None):
+                    packet.stream, packet.time_base = stream, F(1, 25)
+                    writing.mux(packet)
+        return path
+
+    return make
 
 
-good("changes_size.ts", resized)
+good("changes_size.ts", switched((256, 192), "yuv420p"))
+good("changes_format.ts", switched((128, 96), "yuv444p10le"))
 warned("two_videos.mkv", "0 is used", video("a.mkv", streams=2), tolerance_s=MS)
 warned("two_videos.mp4", "0 is used", video("a.mp4", streams=2))
 warned("second_is_default.mkv", "1 is used", video("a.mkv", streams=2, default_stream=1),

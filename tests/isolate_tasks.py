@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import time
 from collections.abc import Iterator
 
@@ -88,11 +89,22 @@ def hog(log: DecodeLog) -> Iterator[int]:
     yield len(kept)
 
 
+def stumble(log: DecodeLog) -> Iterator[int]:
+    """Fail in a way nobody thought of."""
+    yield 1
+    raise IndexError("beyond")
+
+
 def complain(log: DecodeLog) -> Iterator[int]:
     """Refuse the file."""
     log.warn("something was odd")
     yield 1
     raise FootageError("another name", "not what it should be")
+
+
+def memory_limit(log: DecodeLog) -> Iterator[int]:
+    """What the worker may take, -1 where it is not limited."""
+    yield resource.getrlimit(resource.RLIMIT_AS)[0]
 
 
 def pid(log: DecodeLog) -> Iterator[int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from footage_cases import Case
 from footage_made import read_index
 
 from touchline.models.errors import FootageError
+from touchline.pipeline import isolate
 from touchline.pipeline.decode import DecodeLog, decode
+from touchline.pipeline.decoded import Instants, Wanted
+from touchline.pipeline.segments import Request, decode_segments
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -187,6 +192,8 @@ def test_other_decoders_give_the_same_frames_at_the_same_times_or_are_refused(
         ("duplicate_stamp.mkv", "opencv", "double or backward timestamps"),
         ("name_not_utf8.mp4", "opencv", "a name that is not UTF-8"),
         ("zeros_in_the_middle.ts", "opencv", "unreadable places"),
+        ("starts_inside_a_group.ts", "opencv", "a stream that starts between key frames"),
+        ("starts_inside_a_group.mkv", "decord", "a stream that starts between key frames"),
     ],
 )
 def test_a_decoder_is_refused_for_what_it_gets_wrong(case: str, decoder: str, why: str, made: Made):
@@ -199,6 +206,15 @@ def test_a_decoder_is_refused_for_what_it_gets_wrong(case: str, decoder: str, wh
     assert caught.value.message.endswith("use the decoder pyav")
 
 
+def test_decord_never_runs_in_this_process(made: Made):
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    for name in [name for name in sys.modules if name.split(".")[0] == "decord"]:
+        del sys.modules[name]
+    path = made(next(case for case in CASES if case.name == "h264.mp4"))
+    assert next(decode(path, rate_hz=8, size_px=64, decoder="decord", isolation=False))
+    assert "decord" not in sys.modules
+
+
 def test_torchcodec_that_is_not_installed_is_said_plainly(made: Made):
     if find_spec("torchcodec") is not None:
         pytest.skip("torchcodec is installed")
@@ -206,18 +222,62 @@ def test_torchcodec_that_is_not_installed_is_said_plainly(made: Made):
         next(decode(made(CASES[0]), rate_hz=8, size_px=64, decoder="torchcodec"))
 
 
-def test_a_decoder_on_the_gpu_is_not_silently_another_one(made: Made):
-    chunks = decode(made(CASES[0]), rate_hz=8, size_px=96, decoder="pyav-cuda")
+@pytest.mark.parametrize("decoder", ["pyav-cuda", "torchcodec-cuda"])
+@pytest.mark.parametrize("isolation", [True, False])
+def test_a_decoder_on_the_gpu_is_not_silently_another_one(
+    decoder: str, isolation: bool, made: Made
+):
     if torch.cuda.is_available():
-        assert read_index(next(chunks).pixels[0]) == 0
-        return
-    with pytest.raises(ValueError, match="the decoder pyav-cuda cannot be used here"):
+        pytest.skip("there is a GPU")
+    chunks = decode(made(CASES[0]), rate_hz=8, size_px=96, decoder=decoder, isolation=isolation)
+    with pytest.raises(ValueError, match=f"the decoder {decoder} cannot be used here"):
         next(chunks)
+
+
+ON_GPU = ["h264.mp4", "h264_b_frames.mp4", "hevc.mp4", "vp9.webm", "av1.mp4", "ten_bit_hevc.mp4"]
+
+
+@pytest.mark.gpu
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("decoder", ["pyav-cuda", "torchcodec-cuda"])
+@pytest.mark.parametrize("name", ON_GPU)
+def test_decoders_on_the_gpu_give_the_same_frames_at_the_same_times(
+    name: str, decoder: str, made: Made
+):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    if decoder.startswith("torchcodec"):
+        pytest.importorskip("torchcodec", reason="torchcodec is not installed")
+    case = next(one for one in CASES if one.name == name)
+    numbers, times, marks, _ = every_frame(made(case), decoder=decoder)
+    assert numbers == [number for number, _ in case.frames]
+    for time, (_, true) in zip(times, case.frames, strict=True):
+        assert abs(time - float(true)) <= float(case.tolerance_s) + 1e-9
+    assert not any(marks)
 
 
 def test_an_unknown_decoder_is_refused_with_the_known_ones(tmp_path: Path):
     with pytest.raises(ValueError, match="it must be one of pyav, pyav-cuda, decord, opencv"):
         decode(tmp_path / "a.mp4", rate_hz=8, size_px=64, decoder="vlc")
+
+
+@pytest.mark.skipif(not isolate.AVAILABLE, reason="no worker processes on this system")
+@pytest.mark.parametrize("case", GOOD, ids=str)
+def test_the_number_of_workers_changes_nothing(case: Case, made: Made):
+    path = made(case)
+    request = Request(str(path), "pyav", Wanted(Instants(Fraction(25)), 48))
+    logs = DecodeLog(), DecodeLog()
+    one = list(decode(path, rate_hz=25, size_px=48, log=logs[0]))
+    many = list(
+        decode_segments(request, workers=2, path=path, log=logs[1], segment_s=Fraction(1, 5))
+    )
+    for name in ("pixels", "time_s", "sample_s", "damaged"):
+        whole, parts = (np.concatenate([getattr(c, name) for c in all]) for all in (one, many))
+        assert np.array_equal(whole, parts)
+    assert logs[1].num_frames == logs[0].num_frames
+    assert logs[1].end_s == logs[0].end_s
+    assert logs[1].damaged_s == logs[0].damaged_s
+    assert logs[1].warnings == logs[0].warnings
 
 
 @pytest.mark.parametrize("case", [*GOOD, *DAMAGED], ids=str)

@@ -66,6 +66,16 @@ def test_a_constant_rate_is_an_exact_fraction(name: str, tmp_path: Path):
     assert health.frame_rate == "30000/1001"
 
 
+def test_a_rate_is_told_from_its_neighbour_by_the_timestamps(tmp_path: Path):
+    # 30 is declared, and over 4 s its frames would come 4 ms earlier.
+    stamps = [F(k * 1001, 30_000) for k in range(120)]
+    path = write_video(
+        tmp_path / "a.mkv", indices=range(120), rate=30, stamps=stamps, time_base=F(1, 1000)
+    )
+    assert probe_footage(path).frame_rate == "30/1"
+    assert probe_footage(path, depth="packets").frame_rate == "30000/1001"
+
+
 def test_the_raw_start_is_kept(tmp_path: Path):
     health = probe_footage(made("far_start.ts", tmp_path), depth="packets")
     # The muxer adds its delay of 1.4 s.
@@ -163,6 +173,9 @@ def test_the_json_holds_a_report_for_every_file_and_the_exit_code_tells(tmp_path
 def test_a_quick_look_does_not_claim_to_have_looked_for_damage(tmp_path: Path):
     result = probe("--quick", write_video(tmp_path / "a.mp4"))
     assert "not looked for" in result.output
+    (report,) = json.loads(probe("--quick", "--json", tmp_path / "a.mp4").output)
+    assert report["decoded"] is False
+    assert report["actual_frames"] == 25
 
 
 def test_a_name_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path):

@@ -8,11 +8,13 @@ from typing import Annotated
 import typer
 
 from touchline.tools import console
+from touchline.tools.bench_decode import bench_decode_command
 from touchline.tools.bench_reel import bench_reel_command
 from touchline.tools.bench_transfer import bench_cache_command, bench_transfer_command
 
 bench_app = typer.Typer(help="Measure speed and transfer.", no_args_is_help=True)
 bench_app.command("cache")(bench_cache_command)
+bench_app.command("decode")(bench_decode_command)
 bench_app.command("transfer")(bench_transfer_command)
 bench_app.command("reel")(bench_reel_command)
 

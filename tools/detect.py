@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from touchline.pipeline.address import footage_path
 from touchline.tools import console
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ EVENTS = "From scores to events"
 
 
 def detect_command(
-    footage: Annotated[list[Path], typer.Argument(help="Footage files.", show_default=False)],
+    footage: Annotated[
+        list[Path],
+        typer.Argument(help="Footage files or addresses.", parser=footage_path, metavar="FOOTAGE"),
+    ],
     model: Annotated[
         str, typer.Option(help="A checkpoint, or the name of weights with published classes.")
     ],
@@ -107,7 +111,19 @@ def detect_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
     batch_size: Annotated[int, typer.Option(help="Windows per batch.")] = 8,
-    decoder: Annotated[str, typer.Option(help="How footage is read.")] = "pyav",
+    decoder: Annotated[
+        str, typer.Option(help="pyav, pyav-cuda, decord, opencv, torchcodec or torchcodec-cuda.")
+    ] = "pyav",
+    stream: Annotated[
+        int | None, typer.Option(help="The video stream, by its index in the file.")
+    ] = None,
+    decode_workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that decode one file (default: by cores and length)."),
+    ] = None,
+    isolation: Annotated[
+        bool, typer.Option(help="Decode in processes of their own (--no-isolation for debuggers).")
+    ] = True,
     skip_done: Annotated[
         bool, typer.Option("--skip-done", help="Pass over inputs finished earlier.")
     ] = False,
@@ -120,6 +136,7 @@ def detect_command(
     from touchline.pipeline.batch import detect_all, output_folders
     from touchline.pipeline.detect import DetectOptions
     from touchline.pipeline.events import EventOptions, OperatingPoint
+    from touchline.pipeline.isolate import AVAILABLE
     from touchline.pipeline.report import write_index
 
     options = DetectOptions(
@@ -140,6 +157,9 @@ def detect_command(
         batch_size=batch_size,
         decoder=decoder,
         mode=mode,
+        stream=stream,
+        isolation=isolation and AVAILABLE,
+        decode_workers=decode_workers,
     )
     clocks = _clocks(footage, kickoff or [], period_min)
     trained = load_model(model, labels=labels or ())
@@ -185,6 +205,7 @@ def detect_command(
                     console.fail(f"{result.path}: {result.error}")
                 elif say:
                     _show(result)
+                _warn_of(result)
     except KeyboardInterrupt:
         console.fail(
             f"interrupted after {len(results)} of {len(footage)} files (results in {out}): "
@@ -267,6 +288,13 @@ def _show(result: MatchResult) -> None:
         f"{len(result.accepted)} events; {below} candidates below the threshold\n",
         highlight=False,
     )
+
+
+def _warn_of(result: MatchResult) -> None:
+    """What the file's health holds against the result, on stderr."""
+    from touchline.pipeline.write import timecode
+
+    health = result.health
     for warning in health.warnings if health else ():
         console.warn(f"{result.path}: {warning}")
     for start_s, end_s in health.damaged_s[:3] if health else ():

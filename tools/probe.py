@@ -7,18 +7,20 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from touchline.models.errors import TouchlineError
+from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.pipeline.types import FootageHealth
 
 
 def probe_command(
-    files: Annotated[list[str], typer.Argument(help="Footage files or addresses.")],
+    files: Annotated[
+        list[str], typer.Argument(help="Footage files or addresses (https://, s3://, gs://).")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Read all packets but decode nothing: no damage.")
@@ -36,11 +38,10 @@ def probe_command(
     """
     from touchline.pipeline.probe import probe_footage
 
-    console = Console()
     reports: list[dict[str, Any]] = []
     for file in files:
         try:
-            with console.status(f"reading {file}"):
+            with console.err.status(f"reading {console.escape(file)}"):
                 health = probe_footage(
                     file,
                     depth="packets" if quick else "frames",
@@ -50,12 +51,13 @@ def probe_command(
         except TouchlineError as error:
             reports.append({"path": file, "verdict": "refused", "error": error.message})
             if not as_json:
-                console.print(Text(f"{file}: refused: {error.message}", "red"), soft_wrap=True)
+                console.fail(f"{file}: {error.message}")
             continue
-        reports.append({"path": file, "verdict": health.verdict, **asdict(health)})
+        looked = {"path": file, "verdict": health.verdict, "decoded": not quick}
+        reports.append({**looked, **asdict(health)})
         if not as_json:
-            console.print(Text(file, "bold"), soft_wrap=True)
-            console.print(health_table(health, decoded=not quick))
+            console.out.print(Text(file, "bold"), soft_wrap=True)
+            console.out.print(health_table(health, decoded=not quick))
     if as_json:
         typer.echo(json.dumps(reports, indent=2))
     if any(report["verdict"] == "refused" for report in reports):
@@ -65,8 +67,8 @@ def probe_command(
 def health_table(health: FootageHealth, *, decoded: bool) -> Table:
     """One file's health, a line for each fact; decoded: whether damage was looked for."""
     colour = {"ok": "green", "warnings": "yellow", "damaged": "red"}[health.verdict]
-    table = Table(show_header=False)
-    table.add_column(style="bold", no_wrap=True)
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
     table.add_column()
     for name, fact in _facts(health, decoded=decoded):
         table.add_row(name, Text(fact))
