@@ -86,27 +86,29 @@ def _refuse_unknown(what: str, given: Sequence[object], known: Sequence[object])
 def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
     from rich.table import Table
 
-    table = Table(box=None, title="last epoch, pooled over folds: mean (range over seeds)")
-    table.add_column("arm")
-    names = ["clips each", "seeds", "accuracy", "balanced", "best epoch's", "s a fold", "CPU s"]
+    table = Table(box=None, title="last epoch, pooled over folds, mean of the seeds")
+    names = ["arm", "clips", "seeds", "accuracy", "range", "balanced", "best", "s", "CPU s"]
     if without:
-        names.insert(4, f"without {', '.join(without)}")
+        names.insert(6, f"no {', '.join(without)}")
     for name in names:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
         cells = [
+            row.arm,
             "all" if row.per_class is None else str(row.per_class),
             str(len(row.seeds)),
-            str(row.accuracy),
-            str(row.balanced_accuracy),
-            str(row.best_accuracy),
+            f"{row.accuracy.mean:.3f}",
+            f"{row.accuracy.low:.3f}-{row.accuracy.high:.3f}" if len(row.seeds) > 1 else "",
+            f"{row.balanced_accuracy.mean:.3f}",
+            f"{row.best_accuracy.mean:.3f}",
             f"{row.seconds:.0f}",
             f"{row.cpu_seconds:.0f}",
         ]
-        if without:
-            cells.insert(4, str(row.accuracy_without))
-        table.add_row(row.arm, *cells)
+        if row.accuracy_without is not None:
+            cells.insert(6, f"{row.accuracy_without.mean:.3f}")
+        table.add_row(*cells)
     console.out.print(table)
+    console.out.print("best: of the best epoch, which peeks at the answers; s: of one fold's run")
 
 
 def bench_cache_command(
