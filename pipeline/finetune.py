@@ -175,7 +175,9 @@ def _train(
         )
         if options.batchnorm == "train" and folded_layers(network.backbone):
             batches = inputs.batches(steps[:SETTLING_STEPS], state.epoch)
-            settle_batchnorm(network, (x for _, parts in batches for x in parts))
+            settled = settle_batchnorm(network, (x for _, parts in batches for x in parts))
+            state.average.adopt(network.backbone, settled)
+            state.guard.keep()
         network.train()
         for step, parts in inputs.batches(steps[state.step :], state.epoch):
             done = (state.epoch + state.step / len(steps)) / options.epochs

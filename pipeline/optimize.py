@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -124,6 +124,14 @@ class Average:
             else:
                 self.state[key].copy_(value)
 
+    @torch.no_grad()
+    def adopt(self, backbone: Backbone, layers: Sequence[str]) -> None:
+        """Take over what these layers hold now: what they held before does not blend with it."""
+        now = backbone.state_dict()
+        for key, value in self.state.items():
+            if key.rpartition(".")[0] in layers:
+                value.copy_(now[key])
+
     def restore(self, state: dict[str, Tensor], *, steps: int) -> None:
         """Go on from an earlier average."""
         self.steps = steps
@@ -174,11 +182,15 @@ class Guard:
     def diverged(self) -> bool:
         return self.in_a_row > self._max_skipped
 
+    def keep(self) -> None:
+        """The statistics as they are now are the good ones."""
+        for good, buffer in zip(self._good, self._buffers, strict=True):
+            good.copy_(buffer)
+
     def allows(self, gradient_norm: Tensor) -> bool:
         """Whether to take the step; if not, what the forward pass did to statistics is undone."""
         if bool(torch.isfinite(gradient_norm)):
-            for good, buffer in zip(self._good, self._buffers, strict=True):
-                good.copy_(buffer)
+            self.keep()
             self.in_a_row = 0
             return True
         with torch.no_grad():

@@ -22,14 +22,17 @@ from touchline.pipeline.distributed import current_world
 MIN_VARIANCE = 1e-3
 
 
-def folded_layers(backbone: Backbone) -> list[_BatchNorm]:
-    """The layers of trained stages that were folded: no statistics, yet biases that were learnt."""
-    return [
-        layer
-        for name in backbone.stage_names[backbone.num_frozen :]
-        for layer in backbone.stages[name].modules()
+def folded_layers(backbone: Backbone) -> dict[str, _BatchNorm]:
+    """The layers of trained stages that were folded, by name in the backbone.
+
+    They are those without statistics, yet with biases that were learnt.
+    """
+    return {
+        f"stages.{stage}.{name}": layer
+        for stage in backbone.stage_names[backbone.num_frozen :]
+        for name, layer in backbone.stages[stage].named_modules()
         if isinstance(layer, _BatchNorm) and _is_folded(layer)
-    ]
+    }
 
 
 def _is_folded(layer: _BatchNorm) -> bool:
@@ -41,21 +44,22 @@ def _is_folded(layer: _BatchNorm) -> bool:
 
 
 @torch.no_grad()
-def settle_batchnorm(network: CutNetwork, batches: Iterable[Tensor]) -> int:
-    """Give folded layers the mean and variance of what `batches` send through them; how many.
+def settle_batchnorm(network: CutNetwork, batches: Iterable[Tensor]) -> list[str]:
+    """Give folded layers the mean and variance of what `batches` send through them; their names.
 
     Weight and bias make up for it, so that the network computes in evaluation what it did before.
     batches: what `CutNetwork.carry` gives; in several processes each one's own.
     """
-    layers = folded_layers(network.backbone)
+    found = folded_layers(network.backbone)
+    layers = list(found.values())
     if not layers:
-        return 0
+        return []
     sums = {layer: torch.zeros(3, layer.num_features, dtype=torch.float64) for layer in layers}
 
     def add(into: Tensor, x: Tensor) -> None:
-        x = x.transpose(0, 1).flatten(1).double()  # (C, N T H W)
-        count = torch.full((len(x),), float(x.shape[1]), dtype=torch.float64)
-        into += torch.stack([count, x.sum(dim=1).cpu(), (x * x).sum(dim=1).cpu()])
+        x = x.transpose(0, 1).flatten(1).float()  # (C, N T H W); not every device has float64
+        means = torch.stack([torch.ones_like(x[:, 0]), x.mean(dim=1), (x * x).mean(dim=1)])
+        into += x.shape[1] * means.cpu().double()
 
     hooks = [
         layer.register_forward_pre_hook(lambda _, args, into=sums[layer]: add(into, args[0]))
@@ -71,7 +75,7 @@ def settle_batchnorm(network: CutNetwork, batches: Iterable[Tensor]) -> int:
         count, total, squares = current_world().summed(own)
         mean = total / count
         _restate(layer, mean, (squares / count - mean**2).clamp_min(MIN_VARIANCE))
-    return len(layers)
+    return list(found)
 
 
 def _restate(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
