@@ -9,6 +9,7 @@ import typer
 
 from touchline.pipeline.address import footage_path
 from touchline.tools import console
+from touchline.tools.clock_options import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
@@ -98,13 +99,8 @@ def detect_command(
     report: Annotated[
         bool, typer.Option(help="A page to look at for each match, and one over all.")
     ] = True,
-    kickoff: Annotated[
-        list[str] | None,
-        typer.Option(help="PERIOD=H:MM:SS of the file, or PERIOD=FILE@H:MM:SS; once per period."),
-    ] = None,
-    period_min: Annotated[
-        float | None, typer.Option(help="Minutes of a period, for other sports than football.")
-    ] = None,
+    kickoff: Kickoff = None,
+    period_min: PeriodMin = None,
     mode: Annotated[
         str, typer.Option(help="windows: each one whole. shared: the trunk once (faster).")
     ] = "auto",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.tools import console
+from touchline.tools.clock_options import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +39,8 @@ def export_command(
         str | None,
         typer.Option(help="Frames per second to count in: 25, 29.97, 29.97ndf, 30000/1001."),
     ] = None,
-    kickoff: Annotated[
-        list[str] | None,
-        typer.Option(help="PERIOD=H:MM:SS of the file, or PERIOD=FILE@H:MM:SS; once per period."),
-    ] = None,
-    period_min: Annotated[
-        float | None, typer.Option(help="Minutes of a period, for other sports than football.")
-    ] = None,
+    kickoff: Kickoff = None,
+    period_min: PeriodMin = None,
     one_match: Annotated[
         bool,
         typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from touchline.tools import console
+from touchline.tools.clock_options import PeriodMin
 
 if TYPE_CHECKING:
     from touchline.pipeline.render import Rendered, RenderOptions
@@ -49,9 +50,7 @@ def highlights_command(
     kickoff: Annotated[
         list[str] | None, typer.Option(help="PERIOD=H:MM:SS of the file; once per period.")
     ] = None,
-    period_min: Annotated[
-        float | None, typer.Option(help="Minutes of a period, for other sports than football.")
-    ] = None,
+    period_min: PeriodMin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
 ) -> None:

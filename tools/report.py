@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.tools import console
+from touchline.tools.clock_options import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from touchline.pipeline.timing import MatchClock
@@ -37,13 +38,8 @@ def report_command(
     proxy: Annotated[
         bool, typer.Option("--proxy", help="Make a small copy of the footage that browsers play.")
     ] = False,
-    kickoff: Annotated[
-        list[str] | None,
-        typer.Option(help="PERIOD=H:MM:SS of the file, or PERIOD=FILE@H:MM:SS; once per period."),
-    ] = None,
-    period_min: Annotated[
-        float | None, typer.Option(help="Minutes of a period, for other sports than football.")
-    ] = None,
+    kickoff: Kickoff = None,
+    period_min: PeriodMin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
 ) -> None:
