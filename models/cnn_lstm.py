@@ -17,20 +17,24 @@ IMAGENET = ClipSpec(num_frames=16, rate_hz=8.0, size_px=224)
 
 
 class LSTMHead(nn.Module):
-    """Features (B, D, T) -> logits (B, K): LSTM over time, mean of its states, dropout, linear.
+    """Features (B, D, T) -> logits (B, K): an LSTM over time, dropout, linear.
 
-    The mean over states rather than the last one: an event may lie anywhere in the window.
+    The linear layer sees the mean of the LSTM's states, not the last one: an event may lie anywhere
+    in the window. It sees the mean of the features, too: from few clips what the pictures show is
+    learnt sooner than their order.
     """
 
     def __init__(self, width: int, hidden: int, num_classes: int, dropout: float) -> None:
         super().__init__()
         self.lstm = nn.LSTM(width, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(hidden, num_classes)
+        self.linear = nn.Linear(hidden + width, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        states, _ = self.lstm(features.transpose(1, 2))  # (B, T, hidden)
-        logits: Tensor = self.linear(self.dropout(states.mean(dim=1)))
+        features = features.transpose(1, 2)
+        states, _ = self.lstm(features)  # (B, T, hidden)
+        seen = torch.cat([states, features], dim=2).mean(dim=1)
+        logits: Tensor = self.linear(self.dropout(seen))
         return logits
 
 
@@ -52,13 +56,15 @@ class CNNLSTM(Backbone):
         spec: ClipSpec,
         num_classes: int,
         *,
-        hidden: int = 256,
+        hidden: int = 64,
         dropout: float = 0.5,
     ) -> None:
         super().__init__(spec)
         self.stages = nn.ModuleDict(stages)
         init_conv_weights(self.stages)
         self.head = LSTMHead(width, hidden, num_classes, dropout)
+        # With weights and frames alike in layout, a training step saves a fifth on the CPU.
+        self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def enter(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B * T, 3, H, W)."""
@@ -71,12 +77,12 @@ class CNNLSTM(Backbone):
 
 
 def cnn_lstm(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """MobileNetV2 1.0 per frame + LSTM(256)."""
+    """MobileNetV2 1.0 per frame + LSTM(64)."""
     stages, width = mobilenet_v2_stages()
     return CNNLSTM(stages, width, spec or IMAGENET, num_classes)
 
 
 def cnn_lstm_r50(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """ResNet-50 per frame + LSTM(256)."""
+    """ResNet-50 per frame + LSTM(64)."""
     stages, width = resnet50_stages()
     return CNNLSTM(stages, width, spec or IMAGENET, num_classes)

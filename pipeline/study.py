@@ -36,8 +36,8 @@ class Study:
 
     arms: the ways of training, by name. folds: the validation groups of each. seeds: every arm is
     trained on every fold under each. clips_per_class: besides all clips, so few of every class,
-    with the arms in `curve_arms` and the first seed. without: classes that further figures leave
-    out.
+    with the arms in `curve_arms` and the first seed, and with as many steps. without: classes that
+    further figures leave out.
     """
 
     name: str
@@ -156,6 +156,7 @@ def run_cell(
     train: Sequence[Example] = split.train
     if cell.per_class is not None:
         train = few_of_each(train, cell.per_class, seed=cell.seed)
+        job = replace(job, options=longer(job.options, len(split.train) / len(train)))
     epochs: list[dict[str, Any]] = []
     cpu_began_s = time.process_time()
 
@@ -207,6 +208,12 @@ def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[E
         order = np.argsort(turns, kind="stable")[:count]
         kept += [mine[i] for i in order]
     return kept
+
+
+def longer(options: TrainOptions, times: float) -> TrainOptions:
+    """The same training over `times` as many epochs: few clips get as many steps as all of them."""
+    unfreeze = tuple((round(epoch * times), stages) for epoch, stages in options.unfreeze)
+    return replace(options, epochs=round(options.epochs * times), unfreeze=unfreeze)
 
 
 def read_cells(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:

@@ -23,9 +23,9 @@ class Case:
 
 CASES = {
     # No classifier: torchvision's 3,504,872 less 1,281,000, and 25,557,032 less 2,049,000, plus
-    # the LSTM's 4 x 256 x (D + 256 + 2) and the linear layer's 257 per class.
-    "cnn_lstm": Case(3, 32, (1280, 3), (400, 3.90)),
-    "cnn_lstm_r50": Case(3, 32, (2048, 3), (400, 25.97)),
+    # the LSTM's 4 x 64 x (D + 64 + 2) and the linear layer's D + 64 + 1 per class.
+    "cnn_lstm": Case(3, 32, (1280, 3), (400, 3.11)),
+    "cnn_lstm_r50": Case(3, 32, (2048, 3), (400, 24.89)),
     # Köpüklü et al. 2019, table 2, with the 600 classes of Kinetics-600.
     "mobilenet3d": Case(8, 32, (1280, 1), (600, 3.12)),
     # OpenMMLab's model zoo, with the 101 classes of UCF-101.

@@ -11,7 +11,7 @@ from train_material import tiny_backbone, write_clips
 from touchline.models import catalog
 from touchline.models.errors import LabelsError
 from touchline.pipeline import study as study_module
-from touchline.pipeline.study import few_of_each, read_study, study_cells
+from touchline.pipeline.study import few_of_each, longer, read_study, study_cells
 from touchline.pipeline.study_figures import (
     Spread,
     accuracy,
@@ -19,6 +19,7 @@ from touchline.pipeline.study_figures import (
     arm_figures,
     balanced_accuracy,
 )
+from touchline.pipeline.train_options import TrainOptions
 from touchline.pipeline.types import Example
 from touchline.tools import cli
 
@@ -115,14 +116,17 @@ def test_a_study_is_run_once_and_in_pieces(
     assert set(rows) == {("scratch", None), ("frozen", None), ("gradual", None), ("frozen", 1)}
     assert rows["frozen", None]["seeds"] == [0, 1]
     assert rows["frozen", 1]["seeds"] == [0]
-    assert all(row["clips"] == 8 and row["epochs"] == 2 for row in rows.values())
+    # With half of the clips an epoch has half of the steps, and there are twice as many.
+    assert {row["epochs"] for key, row in rows.items() if key[1] is None} == {2}
+    assert rows["frozen", 1]["epochs"] == 4
+    assert all(row["clips"] == 8 for row in rows.values())
     assert all(row["accuracy_without"] is not None for row in rows.values())
     assert (out / "colours.png").stat().st_size > 10_000
 
     cell = json.loads((out / "cells" / "frozen-fold0-seed0-1-per-class.json").read_text())
     assert cell["train_clips"] == 2
     assert cell["truth"] == ["blue", "red", "blue", "red"]
-    assert [len(row["answers"]) for row in cell["epochs"]] == [4, 4]
+    assert [len(row["answers"]) for row in cell["epochs"]] == [4, 4, 4, 4]
 
     monkeypatch.setattr(study_module, "run_cell", None)  # would fail
     run(study_file, "-o", out, "-q")
@@ -147,6 +151,11 @@ def test_few_clips_come_from_as_many_matches_as_possible() -> None:
         assert len(few) == 6
     assert len(few_of_each(examples, 100, seed=0)) == 24
     assert few_of_each(examples, 2, seed=0) != few_of_each(examples, 2, seed=1)
+
+
+def test_longer_training_frees_stages_at_the_same_share_of_it() -> None:
+    options = longer(TrainOptions(freeze=3, unfreeze=((6, 2), (12, 1)), epochs=24), 2.5)
+    assert (options.epochs, options.unfreeze) == (60, ((15, 2), (30, 1)))
 
 
 def cell(fold: int, truth: str, *epochs: tuple[float, str], seed: int = 0) -> dict[str, object]:
