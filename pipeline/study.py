@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.augment import Augmentation
 from touchline.pipeline.finetune import fine_tune
 from touchline.pipeline.train import TrainJob, prepare
 from touchline.pipeline.train_options import Progress, TrainOptions
@@ -94,7 +95,7 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
     """A table of the file as a job; ValueError for an unknown name."""
     values = dict(values)
     labels = values.pop("labels")
-    unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES)
+    unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES - {"min_area"})
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
     if values.get("weights") == "none":
@@ -103,6 +104,8 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
         values["weights"] = str(folder / values["weights"])
     if "unfreeze" in values:
         values["unfreeze"] = tuple((int(epoch), stage) for epoch, stage in values["unfreeze"])
+    if "min_area" in values:
+        values["augmentation"] = Augmentation(values.pop("min_area"))
     if "freeze" in values:
         values["freeze"] = str(values["freeze"])
     options = TrainOptions(**{k: v for k, v in values.items() if k in OPTION_NAMES})

@@ -11,6 +11,7 @@ from train_material import tiny_backbone, write_clips
 from touchline.models import catalog
 from touchline.models.errors import LabelsError
 from touchline.pipeline import study as study_module
+from touchline.pipeline.augment import Augmentation
 from touchline.pipeline.study import few_of_each, longer, read_study, study_cells
 from touchline.pipeline.study_figures import (
     Spread,
@@ -35,6 +36,7 @@ without = ["red"]
 
 [train]
 backbone = "tiny"
+min_area = 0.8
 epochs = 2
 cached_views = 1
 
@@ -70,6 +72,7 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
     assert study.arms["frozen"].freeze == "trunk"
     assert study.arms["gradual"].unfreeze == ((1, "third"),)
     assert {arm.options.epochs for arm in study.arms.values()} == {2}
+    assert {arm.options.augmentation for arm in study.arms.values()} == {Augmentation(0.8)}
     cells = [(c.seed, c.fold, c.arm, c.per_class) for c in study_cells(study)]
     assert len(cells) == 2 * 2 * 3 + 2
     assert cells[:4] == [
@@ -89,6 +92,7 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
         ('["frozen"]', '["thawed"]', "curve_arms names 'thawed', which is no arm"),
         ("epochs = 2", "epochs = ", "not a study"),
         ("epochs = 2", "epochs = 0", "epochs is 0"),
+        ("min_area = 0.8", "min_area = 8", "min_area is 8; it must be in"),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(

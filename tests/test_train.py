@@ -75,7 +75,8 @@ def test_labels_become_a_run_folder(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    train(labels, "-o", out, "--backbone", "tiny", "--val-groups", "match_3", *QUICK[:-1])
+    crops = ["--min-area", 0.9]
+    train(labels, "-o", out, "--backbone", "tiny", "--val-groups", "match_3", *crops, *QUICK[:-1])
     shown = capsys.readouterr()
     assert "starting from random weights: nothing was pretrained" in shown.out
     assert "train: 12 clips of 3 groups" in shown.out
@@ -99,6 +100,7 @@ def test_labels_become_a_run_folder(
     assert figures["per_class"]["red"]["clips"] == 2
     assert [row["stage"] for row in metrics["stages"]] == ["first", "second", "third", "head"]
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
+    assert metrics["job"]["options"]["augmentation"]["min_area"] == 0.9
     assert model.record["figures"] == figures
     assert {p.name for p in out.iterdir()} == {
         "confusion.png",
@@ -212,7 +214,7 @@ def test_a_run_starts_from_weights_and_freezes_them(labels: Path, tmp_path: Path
     torch.manual_seed(5)
     image_net = catalog.build_backbone("cnn_lstm", 2)
     state = {
-        "features." + key.split(".", 2)[2]: value
+        "features." + key.split(".", 2)[2]: value.contiguous()
         for key, value in image_net.state_dict().items()
         if key.startswith("stages.")
     }
@@ -254,6 +256,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--unfreeze-at", "1:third"], "each must leave fewer"),
         (["labels.csv", "--hard-negatives", "other.safetensors"], "not a Touchline checkpoint"),
         (["labels.csv", "--balance", "weigths"], "balance is 'weigths'"),
+        (["labels.csv", "--min-area", "0"], "min_area is 0.0; it must be in (0, 1]"),
         (["labels.csv", "--backbone", "tinny"], "did you mean 'tiny'?"),
         (["labels.csv", "--size", "8"], "size_px >= 16"),
         (["bad_clip.csv"], "text.mp4: a text file, not a video"),

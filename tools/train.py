@@ -122,6 +122,14 @@ def train_command(
         bool,
         typer.Option(help="Vary clips by crops, flips and colours.", rich_help_panel=CLIPS),
     ] = True,
+    min_area: Annotated[
+        float,
+        typer.Option(
+            help="Random crops show at least this share of the square; near 1 where what counts "
+            "fills the picture.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = 0.5,
     val_views: Annotated[
         int, typer.Option(help="Windows per validation clip.", rich_help_panel=CLIPS)
     ] = 3,
@@ -295,7 +303,7 @@ def train_command(
             ema=ema,
             patience=patience,
             max_seconds=max_seconds,
-            augmentation=Augmentation() if augment else None,
+            augmentation=Augmentation(min_area) if augment else None,
             sampling=sampling,
             cached_views=cached_views,
             val_views=val_views,
