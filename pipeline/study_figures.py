@@ -16,6 +16,9 @@ from touchline.pipeline.write import write_atomic
 
 Run = Mapping[str, Any]
 
+CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
+"""The figure of an epoch that tells when it ended, by the clock's name."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -151,8 +154,8 @@ def write_study(study: Study, runs: Sequence[Run], out: Path, *, machine: str) -
     return rows
 
 
-def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "seconds") -> Path:
-    """OUT/<study>.png: accuracy over the seconds of a fold's training, and over clips per class."""
+def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wall") -> Path:
+    """OUT/<study>.png: accuracy over the seconds of a fold's run, and over clips per class."""
     canvas, (left, right) = new_canvas(2)
     colours = {arm: f"C{k}" for k, arm in enumerate(study.arms)}
     full = [run for run in runs if run["per_class"] is None]
@@ -161,9 +164,11 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "se
         for seed in study.seeds:
             mine = [r for r in full if r["arm"] == arm and r["seed"] == seed]
             if len(mine) == len(study.folds):
-                left.plot(*accuracy_over_time(mine, clock), color=colour, alpha=0.7, label=label)
+                times = accuracy_over_time(mine, CLOCKS[clock])
+                left.plot(*times, color=colour, alpha=0.7, label=label)
                 label = None
-    left.set(xlabel="seconds of training per fold", ylabel="accuracy", xscale="log", ylim=(0, 1))
+    seconds = "seconds" if clock == "wall" else "processor seconds"
+    left.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy", xscale="log", ylim=(0, 1))
     if left.lines:
         left.legend(fontsize="small")
     rows = arm_figures(study, runs)

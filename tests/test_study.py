@@ -112,7 +112,7 @@ def test_a_study_is_run_once_and_in_pieces(
     out = tmp_path / "out"
     run(study_file, "-o", out, "--arm", "frozen", "--seed", 0)
     assert "4 of 14 runs are done" in capsys.readouterr().out
-    run(study_file, "-o", out, "-q")
+    run(study_file, "-o", out, "-q", "--clock", "cpu")
     shown = capsys.readouterr().out
     assert "14 of 14 runs are done" in shown
     figures = json.loads((out / "colours.json").read_text())
@@ -139,6 +139,11 @@ def test_a_study_is_run_once_and_in_pieces(
 def test_an_arm_that_is_not_there_is_refused(study_file: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no arm 'forzen'; it has scratch, frozen, gradual"):
         run(study_file, "-o", tmp_path / "out", "--arm", "forzen")
+
+
+def test_a_clock_that_is_not_there_is_refused(study_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--clock is 'sun'; it must be one of wall, cpu"):
+        run(study_file, "-o", tmp_path / "out", "--clock", "sun")
 
 
 def test_few_clips_come_from_as_many_matches_as_possible() -> None:

@@ -27,6 +27,10 @@ def bench_transfer_command(
     ] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of the CPU (default: all).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    clock: Annotated[
+        str,
+        typer.Option(help="Seconds of the picture: wall, or cpu, to which other work adds less."),
+    ] = "wall",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train every arm of STUDY on every fold and seed; runs already in OUT are kept.
@@ -37,12 +41,14 @@ def bench_transfer_command(
 
     from touchline.pipeline.bench import machine
     from touchline.pipeline.study import read_cells, read_study, run_cells, study_cells
-    from touchline.pipeline.study_figures import plot_study, write_study
+    from touchline.pipeline.study_figures import CLOCKS, plot_study, write_study
     from touchline.pipeline.training_plots import can_plot
 
     if threads is not None:
         torch.set_num_threads(threads)
     plan = read_study(study)
+    if clock not in CLOCKS:
+        raise ValueError(f"--clock is {clock!r}; it must be one of {', '.join(CLOCKS)}")
     _refuse_unknown("arm", arm or (), list(plan.arms))
     _refuse_unknown("fold", fold or (), list(range(len(plan.folds))))
     _refuse_unknown("seed", seed or (), list(plan.seeds))
@@ -66,7 +72,7 @@ def bench_transfer_command(
     runs = read_cells(out, cells)
     rows = write_study(plan, runs, out, machine=machine())
     if can_plot():
-        plot_study(plan, runs, out)
+        plot_study(plan, runs, out, clock=clock)
     _show(rows, without=plan.without)
     console.out.print(
         f"{len(runs)} of {len(cells)} runs are done; figures in {console.escape(str(out))}; "
