@@ -193,7 +193,8 @@ def _train(
             if state.guard.diverged:
                 break
             after_step()
-        after_epoch(*_finish_epoch(network, model, inputs, material.val_targets, state, clock))
+        val_targets = material.val_targets
+        after_epoch(*_finish_epoch(network, model, inputs, val_targets, state, options, clock))
         stopped = _reason_to_stop(state, options, clock)
     return stopped
 
@@ -307,21 +308,25 @@ def _finish_epoch(
     inputs: Inputs,
     val_targets: Float32,
     state: Training,
+    options: TrainOptions,
     clock: Clock,
 ) -> tuple[dict[str, float], Float32]:
-    """Validate and offer the epoch as the best one; its row of the history, and its scores."""
-    row = {"epoch": state.epoch + 1.0, "seconds": clock.elapsed_s()}
+    """Validate where due, offer the epoch as the best one; its row of the history, its scores."""
+    epoch = state.epoch + 1
+    row = {"epoch": float(epoch), "seconds": clock.elapsed_s()}
     if state.losses:
         row["loss"] = float(np.mean(state.losses))
+    last = epoch >= options.epochs or state.guard.diverged or clock.spent() >= 1
+    due = last or epoch % options.validate_every == 0
     with state.average.applied(network.backbone):
-        probs = _probs(network, model, inputs, len(val_targets))
+        probs = _probs(network, model, inputs, len(val_targets) if due else 0)
         if len(probs):
             figures = val_figures(probs, val_targets, multi_label=model.multi_label)
             rank = (figures.pop("val_score"), -figures["val_loss"])
-            state.best.offer(network.backbone, rank, state.epoch + 1)
+            state.best.offer(network.backbone, rank, epoch)
             row |= figures
     state.history.append(row)
-    state.epoch, state.step, state.losses = state.epoch + 1, 0, []
+    state.epoch, state.step, state.losses = epoch, 0, []
     return row, probs
 
 

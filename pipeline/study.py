@@ -164,13 +164,14 @@ def run_cell(
     cpu_began_s = time.process_time()
 
     def on_epoch(row: dict[str, float], val_probs: Float32) -> None:
-        epochs.append(
-            row
-            | {
-                "cpu_seconds": time.process_time() - cpu_began_s,
-                "answers": [model.labels[k] for k in val_probs.argmax(axis=1)],
-            }
-        )
+        if len(val_probs):
+            epochs.append(
+                row
+                | {
+                    "cpu_seconds": time.process_time() - cpu_began_s,
+                    "answers": [model.labels[k] for k in val_probs.argmax(axis=1)],
+                }
+            )
 
     result = fine_tune(
         model,
@@ -214,9 +215,13 @@ def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[E
 
 
 def longer(options: TrainOptions, times: float) -> TrainOptions:
-    """The same training over `times` as many epochs: few clips get as many steps as all of them."""
+    """The same training over `times` as many epochs: few clips get as many steps as all of them.
+
+    It is validated no more often than before.
+    """
     unfreeze = tuple((round(epoch * times), stages) for epoch, stages in options.unfreeze)
-    return replace(options, epochs=round(options.epochs * times), unfreeze=unfreeze)
+    epochs, every = round(options.epochs * times), round(options.validate_every * times)
+    return replace(options, epochs=epochs, unfreeze=unfreeze, validate_every=max(1, every))
 
 
 def read_cells(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:

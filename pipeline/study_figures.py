@@ -34,9 +34,8 @@ class ArmFigures:
     """One way of training on so many clips of each class (None: all).
 
     Pooled over folds at the last epoch: accuracy, balanced accuracy, and the accuracy without the
-    classes that the study leaves out. best_accuracy: of the best epoch common to all folds, which
-    peeks at the answers. seconds, cpu_seconds: of a fold's whole run, mean. folds_done: of how many
-    folds there are runs under every seed counted.
+    classes that the study leaves out. best_accuracy: of the best validation common to all folds,
+    which peeks at the answers. seconds, cpu_seconds, epochs: of a fold's whole run, mean.
     """
 
     arm: str
@@ -88,12 +87,12 @@ def _arm(
         best_accuracy=_spread(max(accuracy(t, a) for a in answers) for t, answers in pooled),
         seconds=float(np.mean([run["seconds"] for run in every])),
         cpu_seconds=float(np.mean([run["epochs"][-1]["cpu_seconds"] for run in every])),
-        epochs=float(np.mean([len(run["epochs"]) for run in every])),
+        epochs=float(np.mean([run["epochs"][-1]["epoch"] for run in every])),
     )
 
 
 def pooled_answers(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """The truth of all folds, and what was answered after each epoch that all of them have."""
+    """The truth of all folds, and what was answered at each validation that all of them have."""
     truth = [label for run in runs for label in run["truth"]]
     length = min(len(run["epochs"]) for run in runs)
     # Counted from the end, so that the last epochs of all folds stand together.

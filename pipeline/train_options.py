@@ -45,6 +45,7 @@ class TrainOptions:
     cached_views: with frozen stages, so many augmented views of each clip are carried through
         them once and reused; 0 carries fresh views through every epoch.
     val_views: windows per validation clip, probabilities averaged.
+    validate_every: epochs from one validation to the next; the last epoch is always validated.
     """
 
     freeze: int = 0
@@ -71,13 +72,14 @@ class TrainOptions:
     sampling: str = "dense"
     cached_views: int = 4
     val_views: int = 3
+    validate_every: int = 1
     max_clip_s: float | None = None
     max_bad: int = 0
     precision: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "val_views"):
+        for name in ("epochs", "batch_size", "accumulate", "val_views", "validate_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name, choices in (
@@ -121,7 +123,7 @@ class Progress:
 
 
 OnEpoch: TypeAlias = Callable[[dict[str, float], Float32], None]
-"""Called with an epoch's row of the history and its validation scores (N, K)."""
+"""Called with an epoch's row of the history and its validation scores (N, K), if it has any."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,27 @@ def parts(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
     return [e for e in examples if e not in val], val
 
 
+def test_validation_comes_every_few_epochs_and_last_and_changes_nothing(
+    examples: list[Example],
+) -> None:
+    losses, sizes = [], []
+    for every in (1, 2):
+        seen: list[int] = []
+        result = fine_tune(
+            tiny_model(),
+            *parts(examples),
+            replace(QUICK, epochs=5, validate_every=every),
+            on_epoch=lambda row, probs, seen=seen: seen.append(len(probs)),  # type: ignore[misc]
+        )
+        sizes.append(seen)
+        validated = [row["epoch"] for row in result.history if "val_accuracy" in row]
+        assert validated == ([1, 2, 3, 4, 5] if every == 1 else [2, 4, 5])
+        assert result.best_epoch in validated
+        losses.append([row["loss"] for row in result.history])
+    assert sizes == [[3, 3, 3, 3, 3], [0, 3, 0, 3, 3]]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.parametrize("stages", [0, 1, 2, 3])
 @pytest.mark.parametrize("cached_views", [0, 2])
 def test_frozen_stages_do_not_move_and_the_others_do(

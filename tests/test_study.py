@@ -130,7 +130,7 @@ def test_a_study_is_run_once_and_in_pieces(
     cell = json.loads((out / "cells" / "frozen-fold0-seed0-1-per-class.json").read_text())
     assert cell["train_clips"] == 2
     assert cell["truth"] == ["blue", "red", "blue", "red"]
-    assert [len(row["answers"]) for row in cell["epochs"]] == [4, 4, 4, 4]
+    assert [(row["epoch"], len(row["answers"])) for row in cell["epochs"]] == [(2, 4), (4, 4)]
 
     monkeypatch.setattr(study_module, "run_cell", None)  # would fail
     run(study_file, "-o", out, "-q")
@@ -165,10 +165,16 @@ def test_few_clips_come_from_as_many_matches_as_possible() -> None:
 def test_longer_training_frees_stages_at_the_same_share_of_it() -> None:
     options = longer(TrainOptions(freeze=3, unfreeze=((6, 2), (12, 1)), epochs=24), 2.5)
     assert (options.epochs, options.unfreeze) == (60, ((15, 2), (30, 1)))
+    # As often as before in all, or every epoch.
+    assert options.validate_every == 2
+    assert longer(TrainOptions(), 1.0).validate_every == 1
 
 
 def cell(fold: int, truth: str, *epochs: tuple[float, str], seed: int = 0) -> dict[str, object]:
-    rows = [{"seconds": s, "cpu_seconds": 2 * s, "answers": list(a)} for s, a in epochs]
+    rows = [
+        {"epoch": k + 1.0, "seconds": s, "cpu_seconds": 2 * s, "answers": list(a)}
+        for k, (s, a) in enumerate(epochs)
+    ]
     return {
         "arm": "scratch",
         "fold": fold,

@@ -133,6 +133,10 @@ def train_command(
     val_views: Annotated[
         int, typer.Option(help="Windows per validation clip.", rich_help_panel=CLIPS)
     ] = 3,
+    validate_every: Annotated[
+        int,
+        typer.Option(help="Epochs from one validation to the next.", rich_help_panel=CLIPS),
+    ] = 1,
     background: Annotated[
         list[Path] | None,
         typer.Option(
@@ -307,6 +311,7 @@ def train_command(
             sampling=sampling,
             cached_views=cached_views,
             val_views=val_views,
+            validate_every=validate_every,
             max_clip_s=max_clip,
             max_bad=max_bad,
             precision=precision,
