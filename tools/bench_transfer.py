@@ -92,7 +92,10 @@ def _refuse_unknown(what: str, given: Sequence[object], known: Sequence[object])
 def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
     from rich.table import Table
 
-    table = Table(box=None, title="last epoch, pooled over folds, mean of the seeds")
+    # One space between columns, so that all of them fit into 80.
+    table = Table(
+        box=None, padding=(0, 1, 0, 0), title="last epoch, pooled over folds, mean of the seeds"
+    )
     names = ["arm", "clips", "seeds", "accuracy", "range", "balanced", "best", "s", "CPU s"]
     if without:
         names.insert(6, f"no {', '.join(without)}")
