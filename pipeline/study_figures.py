@@ -167,7 +167,8 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
                 left.plot(*times, color=colour, alpha=0.7, label=label)
                 label = None
     seconds = "seconds" if clock == "wall" else "processor seconds"
-    left.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy", xscale="log", ylim=(0, 1))
+    left.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
+    left.set(title="one line a seed", xscale="log", ylim=(0, 1))
     if left.lines:
         left.legend(fontsize="small")
     rows = arm_figures(study, runs)
@@ -178,7 +179,8 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
         names = ["all" if r.per_class is None else str(r.per_class) for r in points]
         means = [r.accuracy.mean for r in points]
         right.plot(names, means, marker="o", color=colours[arm], label=arm)
-    right.set(xlabel="clips per class", ylabel="accuracy", ylim=(0, 1))
+    right.set(xlabel="clips per class, as many steps", ylabel="accuracy on held-out groups")
+    right.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
     if right.lines:
         right.legend(fontsize="small")
     return save_canvas(canvas, out / f"{study.name}.png")
