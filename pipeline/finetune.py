@@ -339,7 +339,8 @@ def _reason_to_stop(state: Training, options: TrainOptions, clock: Clock) -> str
     if state.epoch >= options.epochs:
         return "epochs"
     stale = state.epoch - state.best.epoch
-    if options.patience is not None and state.best.state and stale >= options.patience:
+    validated = "val_loss" in state.history[-1]
+    if options.patience is not None and validated and stale >= options.patience:
         return "patience"
     return ""
 

@@ -95,7 +95,7 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
     """A table of the file as a job; ValueError for an unknown name."""
     values = dict(values)
     labels = values.pop("labels")
-    unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES - {"min_area"})
+    unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES)
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
     if values.get("weights") == "none":
@@ -104,8 +104,8 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
         values["weights"] = str(folder / values["weights"])
     if "unfreeze" in values:
         values["unfreeze"] = tuple((int(epoch), stage) for epoch, stage in values["unfreeze"])
-    if "min_area" in values:
-        values["augmentation"] = Augmentation(values.pop("min_area"))
+    if "augmentation" in values:
+        values["augmentation"] = Augmentation(**values["augmentation"])
     if "freeze" in values:
         values["freeze"] = str(values["freeze"])
     options = TrainOptions(**{k: v for k, v in values.items() if k in OPTION_NAMES})

@@ -155,32 +155,41 @@ def write_study(study: Study, runs: Sequence[Run], out: Path, *, machine: str) -
 
 def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wall") -> Path:
     """OUT/<study>.png: accuracy over the seconds of a fold's run, and over clips per class."""
-    canvas, (left, right) = new_canvas(2)
+    rows = arm_figures(study, runs)
+    few = any(row.per_class is not None for row in rows)
+    canvas, panels = new_canvas(2 if few else 1)
     colours = {arm: f"C{k}" for k, arm in enumerate(study.arms)}
     full = [run for run in runs if run["per_class"] is None]
+    over_time = panels[0]
     for arm, colour in colours.items():
         label: str | None = arm
         for seed in study.seeds:
             mine = [r for r in full if r["arm"] == arm and r["seed"] == seed]
             if len(mine) == len(study.folds):
                 times = accuracy_over_time(mine, CLOCKS[clock])
-                left.plot(*times, color=colour, alpha=0.7, label=label)
+                over_time.plot(*times, color=colour, alpha=0.7, label=label)
                 label = None
     seconds = "seconds" if clock == "wall" else "processor seconds"
-    left.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
-    left.set(title="one line a seed", xscale="log", ylim=(0, 1))
-    if left.lines:
-        left.legend(fontsize="small")
-    rows = arm_figures(study, runs)
+    over_time.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
+    over_time.set(title="one line a seed", xscale="log", ylim=(0, 1))
+    if over_time.lines:
+        over_time.legend(fontsize="small")
+    if few:
+        _plot_few(study, rows, panels[1], colours)
+    return save_canvas(canvas, out / f"{study.name}.png")
+
+
+def _plot_few(
+    study: Study, rows: Sequence[ArmFigures], panel: Any, colours: Mapping[str, str]
+) -> None:
+    """Accuracy over clips per class, all of them last."""
     for arm in study.curve_arms:
         own = [row for row in rows if row.arm == arm]
         points = [r for r in own if r.per_class is not None]
         points += [r for r in own if r.per_class is None]
         names = ["all" if r.per_class is None else str(r.per_class) for r in points]
         means = [r.accuracy.mean for r in points]
-        right.plot(names, means, marker="o", color=colours[arm], label=arm)
-    right.set(xlabel="clips per class, as many steps", ylabel="accuracy on held-out groups")
-    right.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
-    if right.lines:
-        right.legend(fontsize="small")
-    return save_canvas(canvas, out / f"{study.name}.png")
+        panel.plot(names, means, marker="o", color=colours[arm], label=arm)
+    panel.set(xlabel="clips per class, as many steps", ylabel="accuracy on held-out groups")
+    panel.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
+    panel.legend(fontsize="small")

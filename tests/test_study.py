@@ -36,7 +36,7 @@ without = ["red"]
 
 [train]
 backbone = "tiny"
-min_area = 0.8
+augmentation = { min_area = 0.8 }
 epochs = 2
 cached_views = 1
 
@@ -93,6 +93,8 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
         ("epochs = 2", "epochs = ", "not a study"),
         ("epochs = 2", "epochs = 0", "epochs is 0"),
         ("min_area = 0.8", "min_area = 8", "min_area is 8; it must be in"),
+        ("min_area = 0.8", "min_aera = 0.8", "not a study: .*'min_aera'"),
+        ("{ min_area = 0.8 }", "0.8", "not a study"),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(

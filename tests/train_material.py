@@ -106,3 +106,9 @@ def made_examples(folder: Path, labels: Sequence[str], count: int) -> list[Examp
                 write_footage(path, coloured(label, 4, seed=100 * len(label) + k))
             examples.append(Example(path, label, f"match_{k}", source=f"labels.csv {path.stem}"))
     return examples
+
+
+def parts(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """The last group of each class for validation."""
+    val = [e for e in examples if e.group == "match_3"]
+    return [e for e in examples if e not in val], val
