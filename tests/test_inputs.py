@@ -172,7 +172,8 @@ def test_a_cached_clip_is_the_decoded_one_until_its_file_changes(tmp_path: Path)
 def test_features_that_would_not_fit_are_refused_before_they_are_made(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # 1 KiB of memory; 12 views of 8 x 4 floats are 1.5 KiB.
+    made = make_inputs(examples, 3)
+    # 1 KiB of memory, once the clips are decoded; 12 views of 8 x 4 floats are 1.5 KiB.
     monkeypatch.setattr("os.sysconf", lambda name: 32)
     with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
-        make_inputs(examples, 3)
+        made.fill()
