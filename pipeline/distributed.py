@@ -43,6 +43,14 @@ class World:
             return shared.to(tensor.device)
         return tensor
 
+    def agreed(self, mine: T) -> T:
+        """What the first process says, for all."""
+        if self.size == 1:
+            return mine
+        said = [mine]
+        distributed.broadcast_object_list(said)
+        return said[0]
+
     def merged(self, mine: dict[int, T]) -> dict[int, T]:
         """The entries of all processes."""
         if self.size == 1:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.inference import pick_device, pick_dtype
 from touchline.pipeline.augment import mix_up
 from touchline.pipeline.cut import CutNetwork
 from touchline.pipeline.dataset import LabelledClip, load_clips
@@ -25,6 +26,7 @@ from touchline.pipeline.optimize import (
     carry_over,
     make_optimizer,
     set_learning_rates,
+    share_statistics,
     trained_parameters,
 )
 from touchline.pipeline.settle import folded_layers, settle_batchnorm
@@ -84,6 +86,9 @@ def fine_tune(
 
     cache: a folder of decoded clips and frozen features that later runs share.
     """
+    # `auto` is settled here, once: a run that is gone on with must not choose again.
+    dtype = current_world().agreed(pick_dtype(options.precision, pick_device(device)))
+    options = replace(options, precision="bf16" if dtype == torch.bfloat16 else "float32")
     run = describe_run(model, (*train, *val), asdict(options))
     saved = None
     if keep is not None and keep.resume and keep.path.exists():
@@ -124,10 +129,18 @@ def fine_tune(
         network, model, material, inputs, state, options, clock, after_step, after_epoch
     )
     _take_best(network, state)
+    val_probs = _probs(network, model, inputs, len(material.val_clips))
+    if not np.isfinite(val_probs).all():
+        if keep is not None and current_world().is_first:
+            keep.path.unlink(missing_ok=True)
+        raise ValueError(
+            "training diverged before any epoch was worth keeping: lower --lr, "
+            "or take --precision float32"
+        )
     return FineTuneResult(
         model=replace(model, backbone=network.backbone.cpu().eval()),
         history=state.history,
-        val_probs=_probs(network, model, inputs, len(material.val_clips)),
+        val_probs=val_probs,
         val_truth=_truth(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,
         seconds=clock.elapsed_s(),
@@ -160,6 +173,11 @@ def _train(
     )
     chances = draw_chances(targets) if options.balance == "sampling" else None
     inputs.fill()
+    if clock.spent() >= 1 and state.epoch == state.step == 0:
+        raise ValueError(
+            f"reading clips and frozen features took all of the {options.max_seconds:g} s, so "
+            "nothing was trained: raise --max-seconds"
+        )
     stopped = ""
     while not stopped:
         if options.frozen_at(state.epoch) != network.backbone.num_frozen:
@@ -180,9 +198,11 @@ def _train(
             state.guard.keep()
         network.train()
         for step, parts in inputs.batches(steps[state.step :], state.epoch):
+            spent = clock.spent()
+            if spent >= 1 and state.step:
+                break
             done = (state.epoch + state.step / len(steps)) / options.epochs
-            done = max(done, clock.spent())
-            set_learning_rates(state.optimizer, done=done, warmup=options.warmup)
+            set_learning_rates(state.optimizer, done=max(done, spent), warmup=options.warmup)
             value = _gradient(network, loss, targets, step, parts, state, options)
             norm = nn.utils.clip_grad_norm_(trained_parameters(network.backbone), options.clip_grad)
             if state.guard.allows(norm):
@@ -193,9 +213,13 @@ def _train(
             if state.guard.diverged:
                 break
             after_step()
-        val_targets = material.val_targets
-        after_epoch(*_finish_epoch(network, model, inputs, val_targets, state, options, clock))
         stopped = _reason_to_stop(state, options, clock)
+        row, probs = _finish_epoch(
+            network, model, inputs, material.val_targets, state, options, clock, last=bool(stopped)
+        )
+        after_epoch(row, probs)
+        if not stopped and "val_loss" in row:
+            stopped = _reason_after_validation(state, options, clock)
     return stopped
 
 
@@ -310,39 +334,47 @@ def _finish_epoch(
     state: Training,
     options: TrainOptions,
     clock: Clock,
+    *,
+    last: bool,
 ) -> tuple[dict[str, float], Float32]:
     """Validate where due, offer the epoch as the best one; its row of the history, its scores."""
     epoch = state.epoch + 1
     row = {"epoch": float(epoch), "seconds": clock.elapsed_s()}
     if state.losses:
         row["loss"] = float(np.mean(state.losses))
-    last = epoch >= options.epochs or state.guard.diverged or clock.spent() >= 1
-    due = last or epoch % options.validate_every == 0
-    with state.average.applied(network.backbone):
-        probs = _probs(network, model, inputs, len(val_targets) if due else 0)
-        if len(probs):
-            figures = val_figures(probs, val_targets, multi_label=model.multi_label)
-            rank = (figures.pop("val_score"), -figures["val_loss"])
-            state.best.offer(network.backbone, rank, epoch)
-            row |= figures
+    share_statistics(network.backbone, state.average)
+    state.guard.keep()
+    probs = np.zeros((0, len(model.labels)), np.float32)
+    if last or epoch % options.validate_every == 0:
+        with state.average.applied(network.backbone):
+            probs = _probs(network, model, inputs, len(val_targets))
+            # A network that has diverged may say nothing that is a number.
+            if len(probs) and current_world().agreed(bool(np.isfinite(probs).all())):
+                figures = val_figures(probs, val_targets, multi_label=model.multi_label)
+                figures = current_world().agreed(figures)
+                rank = (figures.pop("val_score"), -figures["val_loss"])
+                state.best.offer(network.backbone, rank, epoch)
+                row |= figures
     state.history.append(row)
     state.epoch, state.step, state.losses = epoch, 0, []
     return row, probs
 
 
 def _reason_to_stop(state: Training, options: TrainOptions, clock: Clock) -> str:
-    """Why training ends here; empty where it does not."""
+    """Why training ends with the epoch whose steps are done; empty where it does not."""
     if state.guard.diverged:
         return "diverged"
     if clock.spent() >= 1:
         return "budget"
-    if state.epoch >= options.epochs:
-        return "epochs"
+    return "epochs" if state.epoch + 1 >= options.epochs else ""
+
+
+def _reason_after_validation(state: Training, options: TrainOptions, clock: Clock) -> str:
+    """Why training ends now that the epoch is validated; empty where it does not."""
+    if clock.spent() >= 1:
+        return "budget"
     stale = state.epoch - state.best.epoch
-    validated = "val_loss" in state.history[-1]
-    if options.patience is not None and validated and stale >= options.patience:
-        return "patience"
-    return ""
+    return "patience" if options.patience is not None and stale >= options.patience else ""
 
 
 def _take_best(network: CutNetwork, state: Training) -> None:

@@ -152,6 +152,22 @@ class Average:
             backbone.load_state_dict(own)
 
 
+@torch.no_grad()
+def share_statistics(backbone: Backbone, average: Average) -> None:
+    """Make the first process's statistics those of all, in the network and in its average.
+
+    Parameters agree by averaged gradients; BatchNorm follows each process's own batches.
+    """
+    world = current_world()
+    if world.size == 1:
+        return
+    own = dict(backbone.named_buffers())
+    for buffers in (own, {k: v for k, v in average.state.items() if k in own}):
+        shared = world.agreed({k: v.cpu() for k, v in buffers.items()})
+        for key, value in buffers.items():
+            value.copy_(shared[key])
+
+
 class Best:
     """The state of the best epoch so far."""
 

@@ -82,7 +82,9 @@ class Snapshot:
                 if state := self.part(f"optimizer.{names[p]}"):
                     # The count of steps stays where AdamW keeps it, on the CPU.
                     training.optimizer.state[p] = {
-                        k: v if k == "step" else v.to(p.device) for k, v in state.items()
+                        # Elsewhere in the layout of its parameter, as AdamW made it.
+                        k: v if k == "step" else torch.empty_like(p).copy_(v)
+                        for k, v in state.items()
                     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -39,7 +40,7 @@ class TrainOptions:
     ema: decay of the average of the weights that is validated and kept; 0 keeps the weights.
     patience: so many epochs without a better one end training.
     max_seconds: wall-clock budget, decoding and feature extraction counted in; the schedule
-        follows whichever of epochs and budget runs out first.
+        follows whichever of epochs and budget runs out first, in the middle of an epoch too.
     max_skipped: more steps in a row whose gradient is not finite end training.
     sampling: windows of consecutive frames (dense), or frames spread over the clip (uniform).
     cached_views: with frozen stages, so many augmented views of each clip are carried through
@@ -91,6 +92,8 @@ class TrainOptions:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}"
                 )
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ValueError(f"max_seconds is {self.max_seconds}; it must be more than 0, finite")
         frozen = [self.freeze, *(stages for _, stages in sorted(self.unfreeze))]
         if any(later >= earlier for earlier, later in pairwise(frozen)):
             raise ValueError(

@@ -1,6 +1,7 @@
 """Train the tiny network as one of the processes that torchrun started; not a test itself.
 
-python distributed_worker.py OUT CLIPS BATCH_SIZE: leaves OUT/<rank>.pt, the weights it ended with.
+python distributed_worker.py OUT CLIPS BATCH_SIZE BATCHNORM: leaves OUT/<rank>.pt, the weights it
+ended with.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from touchline.pipeline.distributed import process_group
 from touchline.pipeline.finetune import TrainOptions, fine_tune
 
 
-def main(out: Path, clips: Path, batch_size: int) -> None:
+def main(out: Path, clips: Path, batch_size: int, batchnorm: str) -> None:
     torch.set_num_threads(1)
     examples = made_examples(clips, ("blue", "red", "background"), 4)
     val = [e for e in examples if e.group == "match_3"]
@@ -28,7 +29,8 @@ def main(out: Path, clips: Path, batch_size: int) -> None:
     options = TrainOptions(
         freeze=2,
         unfreeze=((2, 1),),
-        batchnorm="keep",
+        batchnorm=batchnorm,
+        ema=0.5 if batchnorm == "train" else 0.0,
         epochs=4,
         batch_size=batch_size,
         accumulate=2,
@@ -52,4 +54,4 @@ def main(out: Path, clips: Path, batch_size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

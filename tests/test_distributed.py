@@ -34,8 +34,8 @@ def test_two_processes_end_with_the_weights_of_one_with_twice_the_batch(tmp_path
     made_examples(tmp_path, ("blue", "red", "background"), 4)
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    call(sys.executable, worker, tmp_path / "one", tmp_path, 4)
-    call(*TORCHRUN, worker, tmp_path / "two", tmp_path, 2)
+    call(sys.executable, worker, tmp_path / "one", tmp_path, 4, "keep")
+    call(*TORCHRUN, worker, tmp_path / "two", tmp_path, 2, "keep")
     alone = torch.load(tmp_path / "one" / "0.pt")
     first, second = (torch.load(tmp_path / "two" / f"{rank}.pt") for rank in range(2))
     for key, value in first["state"].items():
@@ -45,6 +45,17 @@ def test_two_processes_end_with_the_weights_of_one_with_twice_the_batch(tmp_path
     # Each process tells its share of the loss.
     mean_loss = (first["loss"] + second["loss"]) / 2
     torch.testing.assert_close(mean_loss, alone["loss"], rtol=1e-4, atol=1e-6)
+
+
+def test_processes_whose_batches_differ_agree_on_statistics_and_on_the_best_epoch(
+    tmp_path: Path,
+) -> None:
+    worker = HERE / "distributed_worker.py"
+    made_examples(tmp_path, ("blue", "red", "background"), 4)
+    call(*TORCHRUN, worker, tmp_path, tmp_path, 2, "train")
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert [k for k, v in first["state"].items() if not torch.equal(v, second["state"][k])] == []
+    assert torch.equal(first["probs"], second["probs"])
 
 
 def test_the_command_trains_under_torchrun_and_talks_once(tmp_path: Path) -> None:

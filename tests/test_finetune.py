@@ -17,11 +17,12 @@ from train_material import TinyBackbone, TinyHead, made_examples, parts, tiny_mo
 from touchline.models.backbone import Backbone
 from touchline.models.errors import FootageError
 from touchline.pipeline.finetune import (
+    KeepState,
     Progress,
     TrainOptions,
     fine_tune,
 )
-from touchline.pipeline.optimize import make_optimizer
+from touchline.pipeline.optimize import Clock, Guard, make_optimizer
 from touchline.pipeline.score_clips import ClipOptions, clip_probs, score_clips
 from touchline.pipeline.types import Example
 
@@ -116,6 +117,31 @@ def test_a_budget_ends_training_and_its_schedule(
     result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=500, max_seconds=3.0))
     assert 1 <= len(result.history) < 20
     assert result.history[-1]["seconds"] >= 2.5
+
+
+def test_a_budget_ends_training_within_an_epoch_too(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = 0
+
+    def late(self: Clock) -> float:
+        return 1.0 if taken >= 2 else 0.0
+
+    def count(self: Guard, norm: torch.Tensor) -> bool:
+        nonlocal taken
+        taken += 1
+        return True
+
+    monkeypatch.setattr(Clock, "spent", late)
+    monkeypatch.setattr(Guard, "allows", count)
+    result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=5))
+    assert (result.stopped, taken, len(result.history)) == ("budget", 2, 1)
+    assert "val_loss" in result.history[0]
+
+
+def test_a_budget_gone_before_the_first_step_trains_nothing(examples: list[Example]) -> None:
+    with pytest.raises(ValueError, match=r"all of the 1e-06 s, so nothing was trained"):
+        fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=1e-6))
 
 
 def test_the_same_seed_gives_the_same_model(examples: list[Example]) -> None:
@@ -243,8 +269,28 @@ def test_too_many_of_them_end_training_with_the_last_good_epoch(
     assert np.isfinite(result.val_probs).all()
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
-    """Make what the third stage gives infinite in these steps, counted from 0."""
+def test_what_gives_no_numbers_is_never_the_best_epoch(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    poison(monkeypatch, set(range(6, 1000)), weights=True)
+    options = replace(QUICK, epochs=50, max_skipped=4)
+    result = fine_tune(tiny_model(), *parts(examples), options)
+    assert result.stopped == "diverged"
+    assert result.best_epoch <= 2
+    assert np.isfinite([value for row in result.history for value in row.values()]).all()
+    monkeypatch.undo()
+    poison(monkeypatch, set(range(1000)), weights=True)
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0)
+    with pytest.raises(ValueError, match="diverged before any epoch was worth keeping"):
+        fine_tune(tiny_model(), *parts(examples), options, keep=keep)
+    assert not keep.path.exists()
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], *, weights: bool = False) -> None:
+    """Make what the third stage gives infinite in these steps, counted from 0.
+
+    weights: and a weight with it, so that nothing is a number any more in validation either.
+    """
     taken = 0
     forward = TinyHead.forward
 
@@ -253,7 +299,11 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         if not self.training:
             return forward(self, features)
         taken += 1
-        return forward(self, features * torch.inf if taken - 1 in steps else features)
+        if taken - 1 not in steps:
+            return forward(self, features)
+        if weights:
+            self.linear.bias.data.fill_(torch.nan)
+        return forward(self, features * torch.inf)
 
     monkeypatch.setattr(TinyHead, "forward", poisoned)
 
@@ -296,6 +346,8 @@ def test_statistics_of_trained_stages_follow_the_batches_or_stay(
         ({"sampling": "sparse"}, "sampling is 'sparse'; it must be one of dense, uniform"),
         ({"balance": "weight"}, "balance is 'weight'"),
         ({"ema": 1.0}, "ema is 1.0"),
+        ({"max_seconds": 0.0}, "max_seconds is 0.0"),
+        ({"max_seconds": math.inf}, "max_seconds is inf"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(

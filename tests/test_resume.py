@@ -12,6 +12,8 @@ import pytest
 import torch
 from train_material import made_examples, tiny_model
 
+from touchline.models.catalog import build_backbone
+from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import CheckpointError
 from touchline.pipeline import finetune
 from touchline.pipeline.finetune import FineTuneResult, KeepState, TrainOptions, fine_tune
@@ -92,6 +94,30 @@ def test_a_killed_run_ends_with_the_same_weights_bit_for_bit(
     timeless = [{k: v for k, v in row.items() if k != "seconds"} for row in whole.history]
     assert [{k: v for k, v in row.items() if k != "seconds"} for row in resumed.history] == timeless
     np.testing.assert_array_equal(resumed.val_probs, whole.val_probs)
+
+
+def test_a_real_network_goes_on_bit_for_bit_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its weights lie channels last in memory, and so must what the optimizer keeps of them.
+    examples = made_examples(tmp_path, ("blue", "red"), 3)
+    options = TrainOptions(epochs=2, batch_size=2, accumulate=2, val_views=1)
+
+    def train(keep: KeepState | None) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        spec = build_backbone("cnn_lstm", 3).spec.with_sampling(num_frames=2, size_px=32)
+        backbone = build_backbone("cnn_lstm", 3, spec)
+        model = TrainedModel(backbone, "cnn_lstm", ("background", "blue", "red"))
+        return fine_tune(model, examples, [], options, keep=keep).model.backbone.state_dict()
+
+    whole = train(None)
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0, resume=True)
+    die_after(monkeypatch, 2)
+    with pytest.raises(KilledError):
+        train(keep)
+    monkeypatch.undo()
+    resumed = train(keep)
+    assert [k for k in whole if not torch.equal(whole[k], resumed[k])] == []
 
 
 def test_the_run_before_the_kill_is_not_repeated(
