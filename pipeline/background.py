@@ -100,9 +100,10 @@ def hardest(
     if len(candidates) > MAX_CANDIDATES:
         kept = np.random.default_rng(seed).permutation(len(candidates))[:MAX_CANDIDATES]
         candidates = [candidates[i] for i in sorted(kept)]
-    probs = clip_probs(
-        earlier, score_clips(earlier, candidates, ClipOptions(views=1, device=device))
-    )
+    # Stretches that cannot be read are no candidates; reading the random ones tells of them.
+    options = ClipOptions(views=1, max_bad=len(candidates), device=device)
+    scores = score_clips(earlier, candidates, options)
+    candidates, probs = list(scores.examples), clip_probs(earlier, scores)
     wanted = round(HARD_SHARE * len(random))
     hard = [candidates[i] for i in np.argsort(-probs[:, 1:].max(axis=1), kind="stable")[:wanted]]
     rest = [example for example in random if example not in hard]

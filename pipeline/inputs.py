@@ -35,7 +35,8 @@ class ViewPlan:
     """Which views there are of a clip.
 
     cached: so many random views of each are carried through the frozen stages and reused; 0 makes
-    fresh ones in every epoch. val: windows per validation clip.
+    fresh ones in every epoch. val: windows per validation clip. max_clip_s: how much of each clip
+    was loaded.
     """
 
     augmentation: Augmentation | None
@@ -43,6 +44,7 @@ class ViewPlan:
     cached: int
     val: int
     seed: int
+    max_clip_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,9 @@ class _View:
     def name(self, plan: ViewPlan) -> tuple[object, ...]:
         """What the view depends on beside the footage and the network."""
         clip, example = self.clip, self.clip.example
-        frames = (example.start_s, example.end_s, clip.first, clip.last, len(clip.pixels))
+        # A label cut shorter moves the window around it, with as many frames as before.
+        label = (example.start_s, example.end_s, plan.max_clip_s)
+        frames = (*label, clip.first, clip.last, len(clip.pixels))
         if not self.random:
             return ("plain", plan.sampling, self.number, plan.val, frames)
         drawn = (plan.augmentation, plan.seed, self.number, example.path.name, example.label)

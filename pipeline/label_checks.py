@@ -16,6 +16,9 @@ from touchline.pipeline.types import Example
 # Containers and players disagree about a file's last frame by this much.
 END_TOLERANCE_S = 0.1
 
+# Labels side by side may share so much by the rounding of their sums.
+ROUNDING_S = 1e-6
+
 # Lengths closer than this say the same of a clip.
 SAME_LENGTH_S = 0.1
 
@@ -90,7 +93,7 @@ def _overlaps(examples: Sequence[Example]) -> Iterator[str]:
     for spans in by_path.values():
         running: list[tuple[float, float, Example]] = []
         for start_s, end_s, example in sorted(spans, key=lambda span: span[:2]):
-            running = [span for span in running if span[1] > start_s]
+            running = [span for span in running if span[1] > start_s + ROUNDING_S]
             for other_start_s, other_end_s, other in running:
                 same = (start_s, end_s) == (other_start_s, other_end_s)
                 if same and example.label == other.label:

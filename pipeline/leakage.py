@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Hashable, Mapping, Sequence
+import os
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode, probe_footage
+from touchline.pipeline.distributed import current_world
 from touchline.pipeline.labels import Split
 from touchline.pipeline.types import Example, UInt8
 
@@ -84,18 +86,40 @@ def example_hashes(example: Example, *, num_frames: int = 5) -> list[int]:
     return [difference_hash(frame) for chunk in frames for frame in chunk.pixels]
 
 
-def find_leaks(split: Split) -> list[str]:
+def hash_all(
+    examples: Sequence[Example], *, on_clip: Callable[[int], None] = lambda done: None
+) -> tuple[dict[Example, list[int]], list[str]]:
+    """The hashes of every example that can be read, and what is wrong with each of the others.
+
+    Of several processes each one reads its share, and all get all.
+    """
+    world = current_world()
+    mine = range(world.rank, len(examples), world.size)
+    found: dict[int, list[int]] = {}
+    errors: dict[int, str] = {}
+
+    def attempt(number: int) -> None:
+        try:
+            found[number] = example_hashes(examples[number])
+        except FootageError as error:
+            errors[number] = str(error)
+
+    # Threads suffice: decoding leaves the interpreter's lock.
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        for done, _ in enumerate(pool.map(attempt, mine), start=1):
+            on_clip(done * world.size)
+    found, errors = world.merged(found), world.merged(errors)
+    return {examples[i]: found[i] for i in sorted(found)}, [errors[i] for i in sorted(errors)]
+
+
+def find_leaks(split: Split, *, on_clip: Callable[[int], None] = lambda done: None) -> list[str]:
     """Clips of training that show almost the same as one of validation, one sentence for each.
 
     Footage that cannot be read is passed over here: reading it to train reports it.
     """
-    hashes: dict[Example, list[int]] = {}
-    sides: dict[Example, str] = {}
-    for side, examples in (("training", split.train), ("validation", split.val)):
-        for example in examples:
-            with contextlib.suppress(FootageError):
-                hashes[example] = example_hashes(example)
-                sides[example] = side
+    hashes, _ = hash_all([*split.train, *split.val], on_clip=on_clip)
+    in_val = set(split.val)
+    sides = {example: "validation" if example in in_val else "training" for example in hashes}
     return [
         f"{pair.first.source} in training and {pair.second.source} in validation show almost the "
         f"same ({pair.distance_bits:g} of 64 bits differ): if they are of one match, put them into "
@@ -123,12 +147,17 @@ def near_duplicates(
         return []
     frames = np.concatenate([telling[name] for name in names])  # (M,)
     starts = np.cumsum([0, *(len(telling[name]) for name in names[:-1])])  # (N,)
-    one_way = np.stack([_distances(telling[name], frames, starts) for name in names])  # (N, N)
-    both_ways = np.maximum(one_way, one_way.T)
+    _, group_of = np.unique([groups[name] for name in names], return_inverse=True)
+    # Clips of one match may all look alike: only pairs that cross groups are held in memory.
+    one_way: dict[tuple[int, int], float] = {}
+    for i, name in enumerate(names):
+        to_others = _distances(telling[name], frames, starts)  # (N,)
+        near = (to_others <= max_distance_bits) & (group_of != group_of[i])
+        one_way |= {(i, int(j)): float(to_others[j]) for j in np.flatnonzero(near)}
     found = [
-        NearDuplicate(names[i], names[j], float(both_ways[i, j]))
-        for i, j in np.argwhere(np.triu(both_ways <= max_distance_bits, k=1))
-        if groups[names[i]] != groups[names[j]]
+        NearDuplicate(names[i], names[j], max(there, one_way[j, i]))
+        for (i, j), there in one_way.items()
+        if i < j and (j, i) in one_way
     ]
     return sorted(found, key=lambda pair: pair.distance_bits)
 

@@ -187,8 +187,16 @@ def name_background(examples: Sequence[Example], label: str) -> list[Example]:
     return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
 
 
-def label_warnings(split: Split, *, max_clip_s: float | None) -> list[str]:
-    """What looks wrong with the labels, and clips that show the same on both sides of the split."""
+def label_warnings(
+    split: Split,
+    *,
+    max_clip_s: float | None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> list[str]:
+    """Clips that show the same on both sides of the split, and what looks wrong with the labels.
+
+    Processes that torchrun started share the work, so each must call this.
+    """
     examples = [*split.train, *split.val]
     durations: dict[Path, float] = {}
     for example in examples:
@@ -199,7 +207,11 @@ def label_warnings(split: Split, *, max_clip_s: float | None) -> list[str]:
         # No more than this is used of a clip, so no more of its length can be learnt.
         whole = {example.path for example in examples if example.start_s is None}
         durations |= {p: min(s, max_clip_s) for p, s in durations.items() if p in whole}
-    return find_problems(examples, durations) + find_leaks(split)
+
+    def on_clip(done: int) -> None:
+        on_progress(Progress("comparing clips", done, len(examples)))
+
+    return find_leaks(split, on_clip=on_clip) + find_problems(examples, durations)
 
 
 def run_training(

@@ -112,6 +112,7 @@ class TrainOptions:
             cached=self.cached_views,
             val=self.val_views,
             seed=self.seed,
+            max_clip_s=self.max_clip_s,
         )
 
 

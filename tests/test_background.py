@@ -13,6 +13,7 @@ from train_material import grey_ramp, tiny_model, write_footage
 from touchline.pipeline import background
 from touchline.pipeline.background import BackgroundPlan, hardest, with_background
 from touchline.pipeline.labels import Split
+from touchline.pipeline.score_clips import ClipOptions, ClipScores
 from touchline.pipeline.types import Example
 
 
@@ -24,11 +25,13 @@ def stretch(start_s: float) -> Example:
 def model_sees_events_late(monkeypatch: pytest.MonkeyPatch) -> None:
     """An earlier model for which an event is the likelier, the later the stretch."""
 
-    def scores(model: Any, examples: list[Example], options: Any) -> list[Example]:
-        return examples
+    def scores(model: Any, examples: list[Example], options: ClipOptions) -> ClipScores:
+        read = tuple(e for e in examples if e.path.name != "damaged.mp4")
+        assert len(examples) - len(read) <= options.max_bad
+        return ClipScores(read, np.zeros((len(read), 1, 3), np.float32), np.zeros(len(read), int))
 
-    def probs(model: Any, examples: list[Example]) -> np.ndarray:
-        event = np.array([e.start_s or 0.0 for e in examples]) / 100
+    def probs(model: Any, scored: ClipScores) -> np.ndarray:
+        event = np.array([e.start_s or 0.0 for e in scored.examples]) / 100
         return np.stack([1 - event, event / 4, 3 * event / 4], axis=1)
 
     monkeypatch.setattr(background, "score_clips", scores)
@@ -41,6 +44,8 @@ def test_half_of_the_negatives_are_the_hardest_and_half_stay() -> None:
     random = [every[k] for k in (1, 18, 5, 7)]
     chosen = hardest(random, every, tiny_model())
     assert [e.start_s for e in chosen] == [19, 18, 1, 5]
+    damaged = [replace(stretch(99.0), path=Path("damaged.mp4"))]
+    assert hardest(random, damaged + every, tiny_model()) == chosen
 
 
 @pytest.mark.usefixtures("model_sees_events_late")

@@ -20,6 +20,7 @@ from touchline.pipeline.dataset import load_clip, load_clips
 from touchline.pipeline.distributed import World
 from touchline.pipeline.inputs import Inputs, ViewPlan, plan_epoch
 from touchline.pipeline.train_cache import ClipStore, trunk_digest
+from touchline.pipeline.train_options import TrainOptions
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -142,6 +143,26 @@ def test_features_of_another_trunk_cut_or_seed_are_not_taken_from_the_cache(
     second.load_state_dict(first.state_dict())
     assert trunk_digest(first, 3, torch.float32) == trunk_digest(second, 3, torch.float32)
     assert trunk_digest(first, 3, torch.float32) != trunk_digest(first, 3, torch.bfloat16)
+
+
+def test_features_of_a_label_cut_shorter_are_not_those_of_the_whole_label(tmp_path: Path) -> None:
+    path = tmp_path / "ramp.mkv"
+    write_footage(path, grey_ramp(12))
+    example = Example(path, "red", "match", 1.0, 1.75)
+
+    def features(max_clip_s: float | None, cache: Path | None) -> torch.Tensor:
+        torch.manual_seed(0)
+        network = CutNetwork(tiny_backbone(2), freeze=3)
+        clip = load_clip(example, SPEC, max_clip_s=max_clip_s)
+        plan = TrainOptions(max_clip_s=max_clip_s).views()
+        made = Inputs(network, [clip], [clip], plan, cache=cache)
+        made.fill()
+        return next(made.val_batches())
+
+    whole = features(None, tmp_path / "cache")
+    cut = features(0.25, tmp_path / "cache")
+    assert torch.equal(cut, features(0.25, None))
+    assert not torch.equal(cut, whole)
 
 
 def test_a_cached_clip_is_the_decoded_one_until_its_file_changes(tmp_path: Path) -> None:

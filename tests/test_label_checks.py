@@ -14,6 +14,7 @@ from touchline.pipeline.labels import Split, read_labels, split_by_group
 from touchline.pipeline.leakage import difference_hash, example_hashes, find_leaks, near_duplicates
 from touchline.pipeline.negatives import (
     background_examples,
+    eventless_examples,
     unlabelled_spans,
 )
 from touchline.pipeline.types import Example
@@ -52,6 +53,12 @@ def test_a_file_with_two_whole_file_classes_overlaps_itself() -> None:
     (problem,) = find_problems([clip("goal", "a.mp4"), clip("card", "a.mp4")], {})
     assert "'card' overlaps 'goal'" in problem
     assert "over the whole file" in problem
+
+
+def test_windows_side_by_side_overlap_by_no_rounding() -> None:
+    tiles = eventless_examples(Path("warmup.mp4"), 600.0, window_s=2.56)
+    assert any((a.end_s or 0.0) > (b.start_s or 0.0) for a, b in pairwise(tiles))
+    assert find_problems(tiles, {}) == []
 
 
 def test_points_at_one_instant_do_not_overlap() -> None:

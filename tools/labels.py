@@ -93,18 +93,13 @@ def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list
 
 
 def _look_alikes(examples: Sequence[Example]) -> list[str]:
-    from touchline.models.errors import FootageError
-    from touchline.pipeline.leakage import example_hashes, near_duplicates
+    from touchline.pipeline.leakage import hash_all, near_duplicates
 
-    hashes, unreadable = {}, []
     with console.progress_bar(quiet=False) as progress:
         task = progress.add_task("looking for look-alikes", total=len(examples), note="")
-        for example in examples:
-            try:
-                hashes[example] = example_hashes(example)
-            except FootageError as error:
-                unreadable.append(str(error))
-            progress.advance(task)
+        hashes, unreadable = hash_all(
+            examples, on_clip=lambda done: progress.update(task, completed=done)
+        )
     return unreadable + [
         f"{pair.first.source} and {pair.second.source} show almost the same "
         f"({pair.distance_bits:g} of 64 bits differ) in the groups {pair.first.group!r} and "

@@ -336,7 +336,7 @@ class Places:
 def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     """Everything once the job is known; of several processes only the first one talks."""
     from touchline.pipeline.distributed import process_group
-    from touchline.pipeline.train import prepare, run_training
+    from touchline.pipeline.train import SNAPSHOT_FILE, label_warnings, prepare, run_training
     from touchline.pipeline.training_plots import can_plot
 
     with process_group(places.device) as (world, device):
@@ -346,8 +346,12 @@ def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
             model, split, job = prepare(job, device=device, on_download=on_download)
         if not quiet:
             introduce(model.backbone, split, job.weights)
+        with bars(quiet=quiet) as on_progress:
+            problems = label_warnings(
+                split, max_clip_s=job.options.max_clip_s, on_progress=on_progress
+            )
         if talks:
-            warn_before(split, job)
+            warn_before(split, job, problems)
         with (
             bars(quiet=quiet) as on_progress,
             tensorboard_log(places.out, wanted=places.tensorboard and talks) as on_epoch,
@@ -365,7 +369,7 @@ def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     on_epoch=on_epoch,
                 )
             except KeyboardInterrupt:
-                if talks:
+                if talks and (places.out / SNAPSHOT_FILE).exists():
                     console.warn("the same command with --resume goes on from the last minute")
                 raise
         if talks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,10 +80,9 @@ def warn_after(result: FineTuneResult) -> None:
         )
 
 
-def warn_before(split: Split, job: TrainJob) -> None:
-    """What the user should know before the training."""
+def warn_before(split: Split, job: TrainJob, problems: Sequence[str]) -> None:
+    """What the user should know before the training; problems: those of `label_warnings`."""
     from touchline.pipeline.label_checks import names_a_side
-    from touchline.pipeline.train import label_warnings
 
     if not split.val:
         console.warn("no validation groups: the last epoch is kept and nothing is measured")
@@ -96,11 +95,11 @@ def warn_before(split: Split, job: TrainJob) -> None:
         )
     if sides := sorted({e.label for e in split.train if names_a_side(e.label)}):
         console.warn(f"clips are not mirrored: {', '.join(sides)} name a side")
-    problems = label_warnings(split, max_clip_s=job.options.max_clip_s)
     for problem in problems[:SHOWN]:
         console.warn(problem)
     if len(problems) > SHOWN:
-        console.warn(f"and {len(problems) - SHOWN} more: touchline labels {job.labels} lists them")
+        command = f"touchline labels {job.labels} --look-alikes --all"
+        console.warn(f"and {len(problems) - SHOWN} more: {command} lists them")
 
 
 def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
