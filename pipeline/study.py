@@ -11,7 +11,7 @@ import json
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
     """A table of the file as a job; ValueError for an unknown name."""
     values = dict(values)
     labels = values.pop("labels")
+    if values.get("multi_label"):
+        raise ValueError("it compares accuracies, and with multi_label there is none")
     unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES)
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
@@ -102,6 +104,10 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
         values["weights"] = None
     elif "weights" in values and (folder / values["weights"]).exists():
         values["weights"] = str(folder / values["weights"])
+    if "background" in values:
+        values["background"] = tuple(folder / path for path in values["background"])
+    if "hard_negatives" in values:
+        values["hard_negatives"] = folder / values["hard_negatives"]
     if "unfreeze" in values:
         values["unfreeze"] = tuple((int(epoch), stage) for epoch, stage in values["unfreeze"])
     if "augmentation" in values:
@@ -138,8 +144,11 @@ def run_cells(
     for number, cell in enumerate(cells):
         path = out / CELLS_FOLDER / cell.file_name
         on_cell(cell, number, len(cells))
-        if not path.exists():
+        if path.exists():
+            _read_cell(path, study, cell)
+        else:
             result = run_cell(study, cell, device=device, on_progress=on_progress)
+            result["trained"] = how_trained(study, cell)
             write_atomic(path, json.dumps(result, indent=1) + "\n")
 
 
@@ -224,7 +233,35 @@ def longer(options: TrainOptions, times: float) -> TrainOptions:
     return replace(options, epochs=epochs, unfreeze=unfreeze, validate_every=max(1, every))
 
 
-def read_cells(out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """What the cells that are done have left, in order."""
-    paths = [out / CELLS_FOLDER / cell.file_name for cell in cells]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
+def how_trained(study: Study, cell: Cell) -> dict[str, Any]:
+    """What a cell's result depends on, as the study says it; of paths the names. JSON values."""
+    job = asdict(study.arms[cell.arm])
+    options = job.pop("options")
+    if job["weights"] is not None:
+        job["weights"] = Path(job["weights"]).name
+    record = {"study": study.name} | options | job | {"val_groups": study.folds[cell.fold]}
+    plain: dict[str, Any] = json.loads(json.dumps(record, default=lambda path: path.name))
+    return plain
+
+
+def read_cells(study: Study, out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
+    """What the cells that are done have left, in order; see `_read_cell`."""
+    paths = [(out / CELLS_FOLDER / cell.file_name, cell) for cell in cells]
+    return [_read_cell(path, study, cell) for path, cell in paths if path.exists()]
+
+
+def _read_cell(path: Path, study: Study, cell: Cell) -> dict[str, Any]:
+    """What a cell has left; ValueError where it was trained otherwise than the study says now."""
+    try:
+        result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        theirs = result["trained"]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a run of a study ({error}): delete it") from None
+    ours = how_trained(study, cell)
+    for key in {**theirs, **ours}:
+        if theirs.get(key) != ours.get(key):
+            raise ValueError(
+                f"{path} was trained with another {key} ({theirs.get(key)!r}, now "
+                f"{ours.get(key)!r}): delete it, or give another folder with --out"
+            )
+    return result

@@ -66,6 +66,8 @@ def run(*arguments: object) -> None:
 
 
 def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
+    footage = 'lr = 0.01\nbackground = ["warmup.mp4"]\nhard_negatives = "earlier.safetensors"'
+    study_file.write_text(TEXT.replace("lr = 0.01", footage))
     study = read_study(study_file)
     assert study.folds == (("match_0", "match_1"), ("match_2", "match_3"))
     assert study.arms["scratch"].options.lr == 0.01
@@ -73,6 +75,8 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
     assert study.arms["gradual"].unfreeze == ((1, "third"),)
     assert {arm.options.epochs for arm in study.arms.values()} == {2}
     assert {arm.options.augmentation for arm in study.arms.values()} == {Augmentation(0.8)}
+    assert study.arms["scratch"].background == (study_file.parent / "warmup.mp4",)
+    assert study.arms["scratch"].hard_negatives == study_file.parent / "earlier.safetensors"
     cells = [(c.seed, c.fold, c.arm, c.per_class) for c in study_cells(study)]
     assert len(cells) == 2 * 2 * 3 + 2
     assert cells[:4] == [
@@ -87,6 +91,7 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
+        ("lr = 0.01", "multi_label = true", "with multi_label there is none"),
         ("lr = 0.01", "learning_rate = 0.01", "there is no option 'learning_rate'"),
         ("folds =", "fold =", "it has no 'folds'"),
         ('["frozen"]', '["thawed"]', "curve_arms names 'thawed', which is no arm"),
@@ -136,6 +141,19 @@ def test_a_study_is_run_once_and_in_pieces(
 
     monkeypatch.setattr(study_module, "run_cell", None)  # would fail
     run(study_file, "-o", out, "-q")
+
+    # The folder is of this study as it was, and of no other.
+    study_file.write_text(TEXT.replace("epochs = 2", "epochs = 3"))
+    changed = r"scratch-fold0-seed0.json was trained with another epochs \(2, now 3\)"
+    for only in ([], ["--report"]):
+        with pytest.raises(ValueError, match=changed):
+            run(study_file, "-o", out, "-q", *only)
+    other = study_file.rename(study_file.with_name("others.toml"))
+    with pytest.raises(ValueError, match=r"another study \('colours', now 'others'\)"):
+        run(other, "-o", out, "-q")
+    (out / "cells" / "scratch-fold0-seed0.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"scratch-fold0-seed0.json is not a run of a study"):
+        run(other, "-o", out, "-q")
 
 
 def test_an_arm_that_is_not_there_is_refused(study_file: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def bench_transfer_command(
                     console.out.print(f"{done + 1} of {total}: {name}", highlight=False)
 
             run_cells(plan, wanted, out, device=device, on_cell=on_cell, on_progress=on_progress)
-    runs = read_cells(out, cells)
+    runs = read_cells(plan, out, cells)
     rows = write_study(plan, runs, out, machine=machine())
     if can_plot():
         plot_study(plan, runs, out, clock=clock)
@@ -138,6 +138,8 @@ def bench_cache_command(
     from touchline.pipeline.train import TrainJob
     from touchline.pipeline.train_options import TrainOptions
 
+    if views < 1:
+        raise ValueError(f"--views is {views}; it must be at least 1")
     job = TrainJob(
         labels=labels,
         backbone=backbone,
