@@ -66,15 +66,31 @@ class CutNetwork:
         """Freeze the first `stages` stages and move the cut there."""
         backbone = self.backbone
         backbone.freeze(stages)
-        # Between the stages of a network of several paths stands more than one tensor.
-        whole_trunk = stages == len(backbone.stages)
-        self.cut = stages if backbone.single_path or whole_trunk else 0
+        self.cut = self._cut_at(stages)
         # BatchNorm of frozen stages is folded: the same function, about twice as fast.
         self._frozen = fast_copy(backbone, self.device, self.dtype) if self.cut else backbone
         part = TrainedPart(backbone, self.cut, self.dtype)
         ids = [self.device.index] if self.device.type == "cuda" else None
         several = current_world().size > 1
         self._part = DistributedDataParallel(part, device_ids=ids) if several else part
+
+    def _cut_at(self, stages: int) -> int:
+        # Between the stages of a network of several paths stands more than one tensor.
+        whole_trunk = stages == len(self.backbone.stages)
+        return stages if self.backbone.single_path or whole_trunk else 0
+
+    @torch.no_grad()
+    def carried_bytes(self, view: Tensor, stages: int) -> int:
+        """How much `carry` gives for a view (T, 3, S, S) uint8 with so many stages frozen."""
+        cut, backbone = self._cut_at(stages), self.backbone
+        if cut == 0:
+            return view.numel()
+        self.eval()
+        pixels = normalise(view[None].to(self.device).transpose(1, 2), backbone.spec)
+        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=cut)
+        if cut == len(backbone.stages):
+            return 4 * backbone.leave(x, 1).numel()
+        return self.dtype.itemsize * x.numel()
 
     def train(self) -> None:
         """Training mode for what is trained; frozen stages stay as they are."""

@@ -137,6 +137,8 @@ def fine_tune(
             "training diverged before any epoch was worth keeping: lower --lr, "
             "or take --precision float32"
         )
+    best_epoch = state.best.epoch or state.epoch
+    network.backbone.freeze(options.frozen_at(best_epoch - 1))
     return FineTuneResult(
         model=replace(model, backbone=network.backbone.cpu().eval()),
         history=state.history,
@@ -144,7 +146,7 @@ def fine_tune(
         val_truth=_truth(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,
         seconds=clock.elapsed_s(),
-        best_epoch=state.best.epoch or state.epoch,
+        best_epoch=best_epoch,
         stopped=stopped,
         skipped_steps=state.guard.skipped,
     )
@@ -172,6 +174,8 @@ def _train(
         focal_gamma=options.focal_gamma,
     )
     chances = draw_chances(targets) if options.balance == "sampling" else None
+    # All at once, lest a run fail when it has learnt for hours.
+    inputs.check_memory({options.frozen_at(epoch) for epoch in range(state.epoch, options.epochs)})
     inputs.fill()
     if clock.spent() >= 1 and state.epoch == state.step == 0:
         raise ValueError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,6 +136,14 @@ class Inputs:
         if plain:
             self._val = torch.stack(carried[len(random) :])
 
+    def check_memory(self, freezes: Iterable[int]) -> None:
+        """ValueError where what is to be kept with so many stages frozen is too much to hold."""
+        view = self._make(_View(self._clips[0], 0, random=False))
+        num_views = self.num_banked * len(self._clips) + self._plan.val * len(self._val_clips)
+        for stages in freezes:
+            if stages:
+                _refuse_too_large(self._network.carried_bytes(view, stages) * num_views, num_views)
+
     def batches(self, steps: Sequence[Step], epoch: int) -> Iterator[tuple[Step, list[Tensor]]]:
         """Every step with its inputs, one per micro-batch; fresh views are made one step ahead."""
         numbers = np.random.default_rng([VIEWS, self._plan.seed, epoch]).integers(
@@ -200,7 +208,6 @@ class Inputs:
                 if store is not None:
                     store.write(names, known)
             mine[i] = known
-            _refuse_too_large(known, len(views))
         merged = world.merged(mine)
         return [row for i in batches for row in merged[i]]
 
@@ -225,12 +232,13 @@ class _View:
         return ("random", plan.sampling, *drawn, frames)
 
 
-def _refuse_too_large(batch: Tensor, num_views: int) -> None:
-    """ValueError where features like these of all views would not fit into half the memory."""
+def _refuse_too_large(num_bytes: int, num_views: int) -> None:
+    """ValueError where features of so many bytes would take more than half of the memory."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    needed = batch[0].numel() * batch.element_size() * num_views
+    # Every process holds them, and twice while they are put together.
+    needed = 2 * num_bytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if needed > memory / 2:
         raise ValueError(
             f"features of {num_views} views at the end of the frozen stages would take "

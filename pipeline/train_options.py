@@ -101,6 +101,12 @@ class TrainOptions:
                 "on; each must leave fewer"
             )
 
+        if self.unfreeze and max(epoch for epoch, _ in self.unfreeze) >= self.epochs:
+            raise ValueError(
+                f"unfreeze frees a stage after {max(epoch for epoch, _ in self.unfreeze)} epochs, "
+                f"which never comes in {self.epochs}"
+            )
+
     def frozen_at(self, epoch: int) -> int:
         """How many stages are frozen in the epoch of this number, from 0."""
         return min([self.freeze, *(stages for at, stages in self.unfreeze if at <= epoch)])

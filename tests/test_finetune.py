@@ -205,24 +205,33 @@ def moved(after: Backbone, before: dict[str, torch.Tensor]) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(
-    ("epochs", "expected"), [(1, []), (2, ["third"]), (3, ["second", "third"])]
-)
-def test_stages_move_from_the_epoch_on_in_which_they_are_freed(
-    examples: list[Example], epochs: int, expected: list[str]
-) -> None:
+def test_stages_move_from_the_epoch_on_in_which_they_are_freed(examples: list[Example]) -> None:
     model = tiny_model()
     before = copy.deepcopy(model.backbone.stages.state_dict())
-    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (2, 1)), epochs=epochs)
-    after = fine_tune(model, examples, [], options).model.backbone
-    assert moved(after, before) == expected
-    assert after.num_frozen == 4 - epochs
+    seen = []
+    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (2, 1)), epochs=3)
+    fine_tune(
+        model,
+        examples,
+        [],
+        options,
+        on_epoch=lambda row, probs: seen.append(
+            (moved(model.backbone, before), model.backbone.num_frozen)
+        ),
+    )
+    assert seen == [([], 3), (["third"], 2), (["second", "third"], 1)]
 
 
 @pytest.mark.parametrize("unfreeze", [((1, 3),), ((1, 1), (2, 2)), ((1, 1), (2, 1))])
 def test_unfreezing_must_free_something(unfreeze: tuple[tuple[int, int], ...]) -> None:
     with pytest.raises(ValueError, match="each must leave fewer"):
         replace(QUICK, freeze=3, unfreeze=unfreeze)
+
+
+def test_unfreezing_must_come_before_the_end() -> None:
+    assert replace(QUICK, freeze=3, unfreeze=((2, 2),)).frozen_at(2) == 2
+    with pytest.raises(ValueError, match="after 3 epochs, which never comes in 3"):
+        replace(QUICK, freeze=3, unfreeze=((3, 2),))
 
 
 def test_accumulated_batches_are_one_large_batch(

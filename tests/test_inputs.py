@@ -16,7 +16,7 @@ from touchline.pipeline import inputs as inputs_module
 from touchline.pipeline import train_cache
 from touchline.pipeline.augment import Augmentation
 from touchline.pipeline.cut import CutNetwork
-from touchline.pipeline.dataset import load_clip, load_clips
+from touchline.pipeline.dataset import load_clip, load_clips, plain_view
 from touchline.pipeline.distributed import World
 from touchline.pipeline.inputs import Inputs, ViewPlan, plan_epoch
 from touchline.pipeline.train_cache import ClipStore, trunk_digest
@@ -194,7 +194,21 @@ def test_features_that_would_not_fit_are_refused_before_they_are_made(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_inputs(examples, 3)
-    # 1 KiB of memory, once the clips are decoded; 12 views of 8 x 4 floats are 1.5 KiB.
-    monkeypatch.setattr("os.sysconf", lambda name: 32)
+    # 12 views of 8 x 4 floats are 1.5 KiB, which may take an eighth of the memory; those at the
+    # earlier cut are twice as large.
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 8, "SC_PAGE_SIZE": 768}.get)
+    made.check_memory([3, 0])
     with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
-        made.fill()
+        made.check_memory([3, 1])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
+        made.check_memory([3])
+
+
+@pytest.mark.parametrize("freeze", [1, 2, 3])
+def test_what_a_view_will_take_is_known_beforehand(examples: list[Example], freeze: int) -> None:
+    network = CutNetwork(tiny_backbone(2), freeze=freeze, precision="float32")
+    view = plain_view(load_clips(examples[:1], SPEC).clips[0], SPEC, 0, 1)
+    carried = network.carry([view])
+    known = CutNetwork(tiny_backbone(2), freeze=0, precision="float32").carried_bytes(view, freeze)
+    assert known == carried.numel() * carried.element_size()

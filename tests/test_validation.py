@@ -63,11 +63,13 @@ def test_the_epoch_of_the_best_validation_is_kept(
         }
 
     monkeypatch.setattr(finetune, "val_figures", judged)
-    kept = fine_tune(model, *parts(examples), replace(QUICK, epochs=4)).model.backbone
+    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (3, 0)), epochs=4)
+    kept = fine_tune(model, *parts(examples), options).model.backbone
     # Epochs 2 and 3 tie; 3 has the lower loss.
     head = kept.head.linear.weight  # type: ignore[union-attr]
     assert torch.equal(head, weights[2])
     assert not torch.equal(head, weights[3])
+    assert kept.num_frozen == 2  # as in epoch 3
 
 
 def test_without_validation_the_last_epoch_is_kept(examples: list[Example]) -> None:
