@@ -13,6 +13,7 @@ from touchline.pipeline.label_source import (
     FOOTAGE_SUFFIXES,
     LabelSource,
     LabelTarget,
+    files_below,
     make_example,
     nearest,
     parse_number,
@@ -186,13 +187,7 @@ def read_class_folders(source: LabelSource) -> list[Example]:
 
 
 def _class_folder(source: LabelSource, folder: Path) -> Iterator[Example]:
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in FOOTAGE_SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
-    ]
+    files = sorted(f for f in files_below(folder) if f.suffix.lower() in FOOTAGE_SUFFIXES)
     if not files:
         raise LabelsError(
             source.path, f"{folder.name}: no footage in this class; fill it or remove it"

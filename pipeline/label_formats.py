@@ -22,7 +22,7 @@ from touchline.pipeline.label_json import (
     write_label_studio,
     write_soccernet,
 )
-from touchline.pipeline.label_source import LabelSource, LabelTarget
+from touchline.pipeline.label_source import LabelSource, LabelTarget, files_below
 from touchline.pipeline.label_xml import (
     is_cvat,
     is_elan,
@@ -77,14 +77,15 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_soccernet,
         read=read_soccernet,
         write=write_soccernet,
-        loses="the length of events: intervals become instants, times are kept to 1 ms",
+        loses="scores, and the length of events: intervals become instants, times are kept to 1 ms",
     ),
     LabelFormat(
         name="soccernet-folder",
         what="a folder of SoccerNet matches, each with its Labels-v2.json",
         suffix="",
         recognises=lambda source: (
-            source.kind == "folder" and next(source.path.rglob(SOCCERNET_FILE), None) is not None
+            source.kind == "folder"
+            and any(path.name == SOCCERNET_FILE for path in files_below(source.path))
         ),
         read=read_soccernet_tree,
         write=None,
@@ -104,7 +105,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_activitynet,
         read=read_activitynet,
         write=write_activitynet,
-        loses="whether an event is visible",
+        loses="whether an event is visible, peaks and scores",
     ),
     LabelFormat(
         name="cvat",
@@ -115,7 +116,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         write=write_cvat,
         one_video=True,
         needs_rate=True,
-        loses="groups and visibility; times are kept to one frame, points last one",
+        loses="groups, visibility, peaks and scores; times are kept to one frame, points last one",
     ),
     LabelFormat(
         name="label-studio",
@@ -125,7 +126,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         read=read_label_studio,
         write=write_label_studio,
         needs_rate=True,
-        loses="visibility; times are kept to one frame, points last one",
+        loses="visibility, peaks and scores; times are kept to one frame, points last one",
     ),
     LabelFormat(
         name="elan",
@@ -135,7 +136,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         read=read_elan,
         write=write_elan,
         one_video=True,
-        loses="groups and visibility; times are kept to 1 ms, points last that long",
+        loses="groups, visibility, peaks and scores; times are kept to 1 ms, points last that long",
     ),
 )
 

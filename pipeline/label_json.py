@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -12,9 +13,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from touchline.models.errors import LabelsError
 from touchline.pipeline.label_source import (
     FOOTAGE_SUFFIXES,
+    HOW_TO_GIVE_A_RATE,
     JsonValue,
     LabelSource,
     LabelTarget,
+    files_below,
     footage_in,
     make_example,
     relative_name,
@@ -24,7 +27,9 @@ from touchline.pipeline.types import Example
 SOCCERNET_FILE = "Labels-v2.json"
 HALF_FILE = re.compile(r"^(?P<half>\d+)(_\w+)?\.(mkv|mp4)$")
 # 224p first: it is what the networks see, and decodes faster.
-HALF_SUFFIXES = ("_224p.mkv", "_720p.mkv", "_HQ.mkv", ".mkv", "_224p.mp4", "_720p.mp4", ".mp4")
+HALF_SUFFIXES = tuple(
+    name + ending for ending in (".mkv", ".mp4") for name in ("_224p", "_720p", "_HQ", "")
+)
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
@@ -74,7 +79,7 @@ def read_soccernet(source: LabelSource) -> list[Example]:
 def read_soccernet_tree(source: LabelSource) -> list[Example]:
     """Every match below a SoccerNet folder, each from its own Labels-v2.json."""
     examples = []
-    for path in sorted(source.path.rglob(SOCCERNET_FILE)):
+    for path in sorted(f for f in files_below(source.path) if f.name == SOCCERNET_FILE):
         match = LabelSource(path, source.footage_folder / path.parent.relative_to(source.path))
         if not is_soccernet(match):
             raise LabelsError(path, "no list 'annotations': this is no SoccerNet label file")
@@ -119,12 +124,19 @@ def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
     if len(groups) > 1:
         raise ValueError(f"SoccerNet holds one match per file; these are {', '.join(groups)}")
     rows = []
+    halves: dict[str, Path] = {}
     for example in examples:
         named = HALF_FILE.match(example.path.name)
         if named is None:
             raise ValueError(
                 f"SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv; "
                 f"{example.path.name} is not named so"
+            )
+        half = halves.setdefault(named["half"], example.path)
+        if example.path != half or half.parent != examples[0].path.parent:
+            raise ValueError(
+                "SoccerNet holds one file per half, all in one folder; "
+                f"these are {examples[0].path}, {half} and {example.path}"
             )
         ms = round(example.event().peak_s * 1000)
         minutes, seconds = divmod(ms // 1000, 60)
@@ -153,9 +165,10 @@ def read_activitynet(source: LabelSource) -> list[Example]:
     """
     ground_truth = source.json.has("database")
     examples = []
+    listed: dict[Path, dict[str, list[str]]] = {}
     for name, entry in source.json["database" if ground_truth else "results"].members():
         rows = entry["annotations"] if ground_truth else entry
-        video = _named_footage(source, name, entry)
+        video = _named_footage(source, name, entry, listed)
         group = entry["group"].text() if entry.has("group") else name
         for row in rows.elements():
             start_s, end_s = _segment(row["segment"])
@@ -181,20 +194,26 @@ def _segment(segment: JsonValue) -> tuple[float, float]:
     return times[0], times[1]
 
 
-def _named_footage(source: LabelSource, name: str, entry: JsonValue) -> str:
-    """The footage of a video given by name alone; the name itself where there is none."""
+def _named_footage(
+    source: LabelSource, name: str, entry: JsonValue, listed: dict[Path, dict[str, list[str]]]
+) -> str:
+    """The footage of a video given by name alone; the name itself where there is none.
+
+    listed: the footage of folders that were looked into, by its name without the ending.
+    """
     if entry.has("file"):
         return entry["file"].text()
     wanted = source.footage_folder / name
     if "\0" in name or not wanted.parent.is_dir() or wanted.is_file():
         return name
+    if wanted.parent not in listed:
+        by_stem = listed[wanted.parent] = defaultdict(list)
+        for path in wanted.parent.iterdir():
+            if path.suffix.lower() in FOOTAGE_SUFFIXES:
+                by_stem[path.stem].append(path.name)
     # ActivityNet's own files are named v_<name>.
-    found = sorted(
-        path.name
-        for path in wanted.parent.iterdir()
-        if path.suffix.lower() in FOOTAGE_SUFFIXES
-        and path.stem in (wanted.name, f"v_{wanted.name}")
-    )
+    here = listed[wanted.parent]
+    found = sorted(here.get(wanted.name, []) + here.get(f"v_{wanted.name}", []))
     if len(found) > 1:
         raise entry.error(f"{' and '.join(found)} could both be this video; keep one of them there")
     return (Path(name).parent / found[0]).as_posix() if found else name
@@ -242,7 +261,11 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
     video = _task_footage(source, task["data"])
     group = task["data"]["group"].text() if task["data"].has("group") else ""
     for region in _accepted_regions(task):
+        if region.has("type") and region["type"].value == "relation":
+            continue  # between two regions; it has no time of its own
         value = region["value"]
+        if value.has("ranges") and not value.has("timelinelabels"):
+            raise value.error("a stretch of time without a label; give it one, or delete it")
         if not value.has("timelinelabels"):
             continue
         rate_hz = _declared_rate(source, task["data"])
@@ -250,7 +273,10 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
             first = span["start"].number()
             if first < 1:
                 raise span["start"].error(f"{first:g}; Label Studio counts frames from 1")
-            for label in value["timelinelabels"].elements():
+            labels = value["timelinelabels"].elements()
+            if not labels:
+                raise value.error("a stretch of time without a label; give it one, or delete it")
+            for label in labels:
                 yield make_example(
                     source,
                     span.where,
@@ -285,8 +311,8 @@ def _declared_rate(source: LabelSource, task: JsonValue) -> float:
         return source.rate_hz
     if not task.has("fps"):
         raise task.error(
-            "ranges are in frames, and the export does not say how many make a second: give the "
-            "rate of the project's <Video> tag (its frameRate, 24 unless set) as rate_hz"
+            "ranges are in frames, and the export does not say how many make a second, but the "
+            f"project's <Video> tag does (its frameRate, 24 unless set): {HOW_TO_GIVE_A_RATE}"
         )
     rate_hz = task["fps"].number()
     if rate_hz <= 0:
@@ -303,7 +329,9 @@ def _task_footage(source: LabelSource, task: JsonValue) -> str:
     if "d" in (query := parse_qs(parts.query)):  # /data/local-files/?d=folder/match.mp4
         return footage_in(source, query["d"][0])
     if parts.path.startswith("/data/upload/"):
-        return UPLOAD_PREFIX.sub("", unquote(Path(parts.path).name))
+        name = unquote(Path(parts.path).name)
+        there = (source.footage_folder / name).exists()
+        return name if there else UPLOAD_PREFIX.sub("", name)
     return footage_in(source, unquote(parts.path).lstrip("/") if parts.scheme else url.text())
 
 
@@ -327,7 +355,7 @@ def _region(example: Example, target: LabelTarget) -> dict[str, object]:
     last = max(first, target.frame(event.end_s))
     return {
         "type": "timelinelabels",
-        "from_name": "videoLabels",
+        "from_name": "timeline",
         "to_name": "video",
         "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [event.label]},
     }

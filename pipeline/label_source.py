@@ -9,7 +9,7 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
@@ -19,8 +19,16 @@ from touchline.models.errors import LabelsError
 from touchline.pipeline.types import Example
 
 FOOTAGE_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
-    | {".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
+    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
+    | {".264", ".265", ".h264", ".h265", ".hevc", ".wtv", ".y4m"}
+)
+
+
+HOW_TO_GIVE_A_RATE = (
+    "give it as rate_hz to read_labels, or once with touchline labels FILE --rate-hz RATE "
+    "--convert csv"
 )
 
 
@@ -85,11 +93,13 @@ class LabelSource:
 class LabelTarget:
     """Where labels are written: the folder of the file, which footage is named relative to.
 
-    rate_hz: frames per second, for formats that count frames.
+    rate_hz: frames per second, for formats that count frames. first_frames_s: when the first frame
+    of footage is shown, where that is not 0.
     """
 
     folder: Path
     rate_hz: float | None = None
+    first_frames_s: Mapping[Path, float] | None = None
 
     def frame(self, time_s: float) -> int:
         """The frame nearest to a time, counted from 0."""
@@ -98,14 +108,20 @@ class LabelTarget:
         return round(time_s * self.rate_hz)
 
 
+class _TwiceNamed(dict[str, object]):
+    """An object of which json would keep the last of two equal keys, and lose labels so."""
+
+    twice = ""
+
+
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    # json keeps the last of two equal keys, which would lose labels without a word.
     members = dict(pairs)
-    if len(members) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object; keep one")
-    return members
+    if len(members) == len(pairs):
+        return members
+    keys = [key for key, _ in pairs]
+    marked = _TwiceNamed(members)
+    marked.twice = next(key for key in keys if keys.count(key) > 1)
+    return marked
 
 
 @dataclass(frozen=True)
@@ -132,6 +148,8 @@ class JsonValue:
 
     def members(self) -> list[tuple[str, JsonValue]]:
         """Key and value of each member of an object."""
+        if isinstance(self.value, _TwiceNamed):
+            raise self.error(f"the key {self.value.twice!r} stands twice; keep one")
         if not isinstance(self.value, dict):
             raise self.error(f"{_brief(self.value)} where an object {{...}} must be")
         return [(k, JsonValue(self.file, f"{self.where}.{k}", v)) for k, v in self.value.items()]
@@ -300,6 +318,19 @@ def footage_in(source: LabelSource, name: str) -> str:
         return name
     last = PureWindowsPath(name).name  # knows both kinds of slash
     return last if (source.footage_folder / last).exists() else name
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and its subfolders, linked ones too, sorted; nothing hidden."""
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(here)
+        if real in seen:  # a link that leads back to where it lies
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
 
 
 def relative_name(footage: Path, folder: Path) -> str:

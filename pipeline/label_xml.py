@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree as ET
 
 from touchline.pipeline.label_source import (
+    HOW_TO_GIVE_A_RATE,
     LabelSource,
     LabelTarget,
     XmlElement,
@@ -29,8 +30,8 @@ def is_cvat(source: LabelSource) -> bool:
 def read_cvat(source: LabelSource) -> list[Example]:
     """CVAT for video 1.1: a track is an interval, from its first shape until `outside="1"`.
 
-    A track that comes back is several. Frames count from 0 in the video itself; their rate is
-    `rate_hz`, else that of the footage.
+    A track that comes back is several. Frames count from 0 in the video itself, whose first frame
+    may be shown after the sound began; their rate is `rate_hz`, else that of the footage.
     """
     root = source.xml
     if root.all("image"):
@@ -45,7 +46,7 @@ def read_cvat(source: LabelSource) -> list[Example]:
     if not tracks:
         return []
     video = _cvat_footage(source)
-    rate_hz = float(source.rate_hz or footage_rate(source.footage_folder / video, root))
+    first_s, rate_hz = _frame_clock(source, video)
     step = _frame_step(root)
     return [
         make_example(
@@ -53,8 +54,8 @@ def read_cvat(source: LabelSource) -> list[Example]:
             track.where,
             video=video,
             label=track["label"],
-            start_s=first / rate_hz,
-            end_s=end / rate_hz,
+            start_s=first_s + first / rate_hz,
+            end_s=first_s + end / rate_hz,
         )
         for track in tracks
         for first, end in _stretches(track, step=step)
@@ -72,23 +73,28 @@ def _cvat_footage(source: LabelSource) -> str:
     return footage_in(source, name)
 
 
-def footage_rate(path: Path, place: XmlElement) -> Fraction:
-    """Frames per second of footage whose frames are equally long."""
+def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
+    """When frame 0 is shown, and frames per second; without footage frame 0 is at 0 s."""
     from touchline.models.errors import FootageError
     from touchline.pipeline.decode import probe_footage
 
+    path = source.footage_folder / video
     try:
         health = probe_footage(path)
     except FootageError as error:
-        raise place.error(
+        if source.rate_hz is not None:
+            return 0.0, source.rate_hz
+        raise source.xml.error(
             f"times are in frames, and their rate cannot be read from the footage ({error}); "
-            "give it as rate_hz"
+            + HOW_TO_GIVE_A_RATE
         ) from None
+    if source.rate_hz is not None:
+        return health.first_frame_s, source.rate_hz
     if health.frame_rate is None or health.variable_rate:
-        raise place.error(
-            f"times are in frames, and {path} has no constant rate; give it as rate_hz"
+        raise source.xml.error(
+            f"times are in frames, and {path} has no constant rate; {HOW_TO_GIVE_A_RATE}"
         )
-    return Fraction(health.frame_rate)
+    return health.first_frame_s, float(Fraction(health.frame_rate))
 
 
 def _frame_step(root: XmlElement) -> int:
@@ -129,8 +135,9 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     ET.SubElement(meta, "source").text = _only_footage(examples, target.folder)
     for number, example in enumerate(examples):
         event = example.event()
-        first = target.frame(event.start_s)
-        end = max(first + 1, target.frame(event.end_s))
+        first_s = (target.first_frames_s or {}).get(example.path, 0.0)
+        first = target.frame(max(0.0, event.start_s - first_s))
+        end = max(first + 1, target.frame(event.end_s - first_s))
         track = ET.SubElement(root, "track", id=str(number), label=event.label, source="manual")
         for frame, outside in ((first, "0"), (end, "1")):
             box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}

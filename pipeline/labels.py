@@ -6,6 +6,7 @@ group that stood on both sides of a split would let a model score by recognising
 
 from __future__ import annotations
 
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +23,9 @@ from touchline.pipeline.types import BACKGROUND, Example
 
 NUM_STARTS = 16
 """Random starts of the search for a split; more find a slightly better one, slower."""
+
+MANY_GROUPS = 1000
+"""From so many on the first start is as good as the best, and the search would take minutes."""
 
 
 def read_labels(
@@ -55,11 +59,13 @@ def label_texts(
     *,
     format_name: str,
     rate_hz: float | None = None,
+    first_frames_s: Mapping[Path, float] | None = None,
 ) -> dict[Path, str]:
     """The examples as label files of another format: what to write where.
 
-    One file, `path`; or, for a format of one video per file and several videos, one per video in
-    the folder `path`. ValueError names what the format cannot hold.
+    One file, `path`; or, for a format of one video per file and several videos, or a folder that
+    is there, one per video in the folder `path`. first_frames_s: when the first frame of footage
+    is shown, where that is not 0. ValueError names what the format cannot hold.
     """
     form = BY_NAME.get(format_name)
     if form is None or form.write is None:
@@ -68,15 +74,17 @@ def label_texts(
         if form.needs_times and example.start_s is None:
             raise ValueError(f"{example.source}: no times, and {form.name} cannot do without")
     videos = sorted({example.path for example in examples})
-    if not form.one_video or len(videos) < 2:
-        return {path: form.write(examples, LabelTarget(path.parent, rate_hz))}
+    if (not form.one_video or len(videos) < 2) and not path.is_dir():
+        return {path: form.write(examples, LabelTarget(path.parent, rate_hz, first_frames_s))}
+    if not form.one_video:
+        raise ValueError(f"{path} is a folder; name the file to write in it")
     texts = {}
     for video in videos:
         file = path / f"{video.stem}{form.suffix}"
         if file in texts:
             raise ValueError(f"two videos are called {video.stem}; write them apart")
         mine = [example for example in examples if example.path == video]
-        texts[file] = form.write(mine, LabelTarget(path, rate_hz))
+        texts[file] = form.write(mine, LabelTarget(path, rate_hz, first_frames_s))
     return texts
 
 
@@ -113,7 +121,7 @@ class Split:
     """Examples to train on, to validate on, and kept out of both; whole groups only.
 
     ValueError where two parts share a group or a footage file, or where validation has a class
-    that training lacks.
+    that training lacks; events out of the picture count for neither.
     """
 
     train: tuple[Example, ...]
@@ -129,13 +137,13 @@ class Split:
                 _refuse_both(
                     f"group {example.group!r}", group_part.setdefault(example.group, part), part
                 )
-                _refuse_both(
-                    f"footage {example.path}", path_part.setdefault(example.path, part), part
-                )
+                first = path_part.setdefault(_real(example.path), part)
+                _refuse_both(f"footage {example.path}", first, part)
         if not self.train:
             raise ValueError("the split leaves nothing to train on; validate on fewer groups")
-        if absent := sorted(_labels(self.val) - _labels(self.train)):
-            groups = sorted({e.group for e in self.val if e.label == absent[0]})
+        val, train = visible_examples(self.val), visible_examples(self.train)
+        if absent := sorted(_labels(val) - _labels(train)):
+            groups = sorted({e.group for e in val if e.label == absent[0]})
             raise ValueError(
                 f"training has no example of class {absent[0]!r}: all of them are in the "
                 f"validation groups {', '.join(groups)}; leave one of these to training"
@@ -144,7 +152,13 @@ class Split:
     @property
     def not_validated(self) -> tuple[str, ...]:
         """Classes of training that validation lacks; their figures cannot be measured."""
-        return tuple(sorted(_labels(self.train) - _labels(self.val)))
+        train, val = visible_examples(self.train), visible_examples(self.val)
+        return tuple(sorted(_labels(train) - _labels(val)))
+
+
+def visible_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
+    """Those that can be seen: all that is trained and validated on."""
+    return tuple(example for example in examples if example.visible)
 
 
 def _refuse_both(what: str, first: str, second: str) -> None:
@@ -153,6 +167,12 @@ def _refuse_both(what: str, first: str, second: str) -> None:
             f"the split divides {what} between {first} and {second}: "
             "all examples of a match must stand on one side"
         )
+
+
+@functools.lru_cache(maxsize=100_000)
+def _real(path: Path) -> Path:
+    """One name for a file, however labels call it."""
+    return path.resolve()
 
 
 def _labels(examples: Iterable[Example]) -> set[str]:
@@ -221,10 +241,11 @@ def choose_val_groups(
             if bundles
             else "there are no examples to split"
         )
-    names = sorted(_labels(examples))
+    seen = visible_examples(examples)
+    names = sorted(_labels(seen))
     counts = np.zeros((len(bundles), len(names)))  # (G, K)
     row = {group: g for g, bundle in enumerate(bundles) for group in bundle}
-    for (group, label), n in Counter((e.group, e.label) for e in examples).items():
+    for (group, label), n in Counter((e.group, e.label) for e in seen).items():
         counts[row[group], names.index(label)] += n
     chosen = _search(counts, val_share=val_share, seed=seed)
     if not chosen.any():
@@ -242,7 +263,7 @@ def _bound_groups(examples: Sequence[Example]) -> list[tuple[str, ...]]:
     for example in examples:
         mine, other = (
             bundle_of[example.group],
-            bundle_of[first_of.setdefault(example.path, example.group)],
+            bundle_of[first_of.setdefault(_real(example.path), example.group)],
         )
         if mine is not other:
             mine |= other
@@ -257,7 +278,7 @@ def _search(
     """The rows of counts (G, K) that cost least as validation, (G,) bool."""
     rng = np.random.default_rng(seed)
     best, best_cost = np.zeros(len(counts), dtype=np.bool_), np.inf
-    for _ in range(NUM_STARTS):
+    for _ in range(NUM_STARTS if len(counts) < MANY_GROUPS else 1):
         chosen = rng.random(len(counts)) < val_share
         cost = float(_cost(chosen @ counts, counts, val_share=val_share))
         while True:

@@ -74,6 +74,12 @@ def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
 
 
 def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    health = _declarations(path, stream)
+    # What was recorded as a live stream does not say how long it is.
+    return health if health.duration_s > 0 else _packets(path, stream, DecodeLog())
+
+
+def _declarations(path: Path, stream: int | None) -> FootageHealth:
     footage = open_footage(path, stream=stream)
     with footage.container:
         return _declared(footage)
@@ -90,14 +96,14 @@ def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
         log.warn(f"{scan.num_corrupt} packets are marked as damaged")
     if scan.read_error:
         log.warn(f"an unreadable place in the file ({scan.read_error})")
-    health = health_after(health, log)
+    health = _timed(health_after(health, log))
     if len(scan) < 3:
         return health
     return _with_rate(health, scan.times_s(), scan.time_s(-1) - scan.time_s(0))
 
 
 def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
-    health = _headers(path, stream, log)
+    health = _declarations(path, stream)
     times, first_s, last_s = array("d"), Fraction(0), Fraction(0)
     wanted = Wanted(Instants(rate_hz=None), stream=stream)
     for shown in pyav_frames(path, wanted, log):
@@ -113,8 +119,15 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
             first_s = shown.time_s
         times.append(float(shown.time_s))
         last_s = shown.time_s
-    health = health_after(health, log)
+    health = _timed(health_after(health, log))
     return health if len(times) < 3 else _with_rate(health, np.array(times), last_s - first_s)
+
+
+def _timed(health: FootageHealth) -> FootageHealth:
+    """The health with the length that was found where none is declared."""
+    if health.duration_s > 0 or health.actual_duration_s is None:
+        return health
+    return replace(health, duration_s=health.actual_duration_s)
 
 
 # How far a file is read.
@@ -137,6 +150,7 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         ),
         duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
         start_s=float(footage.origin_s),
+        first_frame_s=_first_frame_s(footage),
         start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
         num_frames=stream.frames,
         warnings=footage.warnings,
@@ -146,6 +160,13 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         interlaced=interlaced,
         dynamic_range=_dynamic_range(context.color_trc),
     )
+
+
+def _first_frame_s(footage: OpenFootage) -> float:
+    stream = footage.stream
+    if stream.start_time is None or stream.time_base is None:
+        return 0.0
+    return max(0.0, float(stream.start_time * stream.time_base - footage.origin_s))
 
 
 def _ratio(ratio: Fraction) -> str:

@@ -25,7 +25,13 @@ from touchline.pipeline.distributed import current_world
 from touchline.pipeline.finetune import fine_tune
 from touchline.pipeline.label_checks import find_problems, names_a_side
 from touchline.pipeline.label_source import nearest
-from touchline.pipeline.labels import Split, class_names, read_labels, split_by_group
+from touchline.pipeline.labels import (
+    Split,
+    class_names,
+    read_labels,
+    split_by_group,
+    visible_examples,
+)
 from touchline.pipeline.leakage import find_leaks
 from touchline.pipeline.targets import average_precision, mean_average_precision
 from touchline.pipeline.train_options import (
@@ -98,7 +104,8 @@ def prepare(
         exclude_groups=job.exclude_groups,
         seed=job.options.seed,
     )
-    model, weights_sha256 = _untrained(job, class_names(split.train + split.val), on_download)
+    classes = class_names(visible_examples(split.train + split.val))
+    model, weights_sha256 = _untrained(job, classes, on_download)
     plan = BackgroundPlan(
         footage=job.background,
         ratio=job.background_ratio,
@@ -109,8 +116,8 @@ def prepare(
     split = with_background(split, plan, window_s=model.spec.duration_s, device=device)
     split = replace(
         split,
-        train=tuple(e for e in split.train if e.visible),
-        val=tuple(e for e in split.val if e.visible),
+        train=visible_examples(split.train),
+        val=visible_examples(split.val),
     )
     names = model.backbone.stage_names
     options = replace(

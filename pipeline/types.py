@@ -161,9 +161,11 @@ class FootageHealth:
 
     frame_rate: frames per second as an exact fraction "25/1", None where it is not constant or
     not declared. start_s: the container's raw start, which every reported time is relative to.
-    duration_s, num_frames: as declared; actual_duration_s, actual_frames: as decoded, None where
-    the file was not read to its end. damaged_s: spans with damaged or missing pictures. gaps_s:
-    spans without frames, in which the frame before stands. stream_index: the video stream used.
+    first_frame_s: when the first frame is shown, as declared; more than 0 where sound comes first.
+    duration_s, num_frames: as declared, the duration as found where none is declared;
+    actual_duration_s, actual_frames: as decoded, None where the file was not read to its end.
+    damaged_s: spans with damaged or missing pictures. gaps_s: spans without frames, in which the
+    frame before stands. stream_index: the video stream used.
     """
 
     container: str
@@ -187,6 +189,7 @@ class FootageHealth:
     turned: bool = False
     interlaced: bool = False
     dynamic_range: str = "SDR"
+    first_frame_s: float = 0.0
 
     @property
     def verdict(self) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from footage_made import write_video
 from label_samples import ACTIVITYNET, CVAT, ELAN, LABEL_STUDIO, SAMPLES, SOCCERNET, save, touch
 
 from touchline.models.errors import LabelsError
@@ -150,6 +152,48 @@ def test_soccernet_predictions_keep_their_confidence(tmp_path: Path) -> None:
     assert (read.start_s, read.score) == (31.5, 0.25)
 
 
+def test_soccernet_is_not_written_for_two_files_of_one_half(tmp_path: Path) -> None:
+    def goals(*names: str) -> list[Example]:
+        return [Example(tmp_path / name, "goal", "match", 1.0, 1.0) for name in names]
+
+    for names in (("1_224p.mkv", "1_HQ.mkv"), ("a/1_HQ.mkv", "b/2_HQ.mkv")):
+        with pytest.raises(ValueError, match="one file per half, all in one folder"):
+            label_texts(goals(*names), tmp_path / "out.json", format_name="soccernet")
+    touch(tmp_path, "1_HQ.mp4", "2_HQ.mp4")
+    out = tmp_path / "Labels-v2.json"
+    texts = label_texts(goals("1_HQ.mp4", "2_HQ.mp4"), out, format_name="soccernet")
+    read = read_labels(save(tmp_path, texts[out], out.name))
+    assert [e.path.name for e in read] == ["1_HQ.mp4", "2_HQ.mp4"]
+
+
+def test_a_relation_of_label_studio_is_no_stretch_of_time(tmp_path: Path) -> None:
+    relation = '{"type": "relation", "from_id": "a", "to_id": "b", "direction": "right"},'
+    text = LABEL_STUDIO.replace('"result": [', '"result": [' + relation)
+    assert len(read_labels(save(tmp_path, text))) == 2
+
+
+def test_footage_whose_own_name_looks_like_an_upload_keeps_it(tmp_path: Path) -> None:
+    path = save(tmp_path, LABEL_STUDIO)
+    assert read_labels(path)[0].path.name == "match.mp4"
+    touch(tmp_path, "0a1b2c3d-match.mp4")
+    assert read_labels(path)[0].path.name == "0a1b2c3d-match.mp4"
+
+
+def test_linked_folders_are_read_and_hidden_ones_are_not(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/m1/a.mp4", "clips/goal/b.vob", "clips/goal/.trash/c.mp4")
+    (tmp_path / "clips/goal/match_B").symlink_to(tmp_path / "elsewhere/m1")
+    (tmp_path / "clips/goal/match_B/loop").symlink_to(tmp_path / "clips/goal")
+    read = read_labels(tmp_path / "clips")
+    assert [(e.path.name, e.label) for e in read] == [("b.vob", "goal"), ("a.mp4", "goal")]
+    assert "match_B" in {e.group for e in read}
+
+    for folder in ("soccer/A", "soccer/.trash/A", "elsewhere/B"):
+        save(tmp_path, SOCCERNET, f"{folder}/Labels-v2.json")
+    (tmp_path / "soccer/B").symlink_to(tmp_path / "elsewhere/B")
+    one = read_labels(tmp_path / "soccer/A/Labels-v2.json")
+    assert len(read_labels(tmp_path / "soccer")) == 2 * len(one)
+
+
 def test_a_folder_of_soccernet_matches_is_read_as_one(tmp_path: Path) -> None:
     for match in ("A", "B"):
         save(tmp_path, SOCCERNET.replace("A 1 - 0 B", match), f"league/{match}/Labels-v2.json")
@@ -234,6 +278,26 @@ def test_cvat_takes_the_rate_from_the_footage(tmp_path: Path) -> None:
     assert (goal.start_s, goal.end_s) == (1.0, 3.0)
 
 
+@pytest.mark.parametrize("rate_hz", [None, 25.0])
+def test_cvat_counts_from_the_first_picture_though_sound_begins_before(
+    tmp_path: Path, rate_hz: float | None
+) -> None:
+    half = Fraction(1, 2)
+    stamps = [half + Fraction(k, 25) for k in range(80)]
+    write_video(
+        tmp_path / "match.mp4", indices=range(80), stamps=stamps, time_base=Fraction(1, 1000),
+        audio_from=Fraction(0),
+    )  # fmt: skip
+    goal, card = read_labels(save(tmp_path, CVAT), rate_hz=rate_hz)
+    assert goal.start_s == pytest.approx(0.5 + 50 / 25, abs=1e-3)
+    first_frames_s = {goal.path: 0.5}
+    texts = label_texts(
+        [goal, card], tmp_path / "out.xml", format_name="cvat", rate_hz=25,
+        first_frames_s=first_frames_s,
+    )  # fmt: skip
+    assert '<box frame="50"' in texts[tmp_path / "out.xml"]
+
+
 def test_cvat_without_rate_and_footage_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match=r"no such file.*give it as rate_hz"):
         read_labels(save(tmp_path, CVAT))
@@ -295,6 +359,13 @@ def test_one_video_per_file_formats_write_a_file_for_each(tmp_path: Path) -> Non
         for path, text in texts.items():
             read = read_labels(save(tmp_path, text, f"{name}/{path.name}"), rate_hz=25)
             assert {e.path for e in read} == {tmp_path / f"{path.stem}.mp4"}
+
+
+def test_a_folder_that_is_there_takes_the_file_of_one_video_too(tmp_path: Path) -> None:
+    goal = Example(tmp_path / "a.mp4", "goal", "a", 1.0, 2.0)
+    assert set(label_texts([goal], tmp_path, format_name="elan")) == {tmp_path / "a.eaf"}
+    with pytest.raises(ValueError, match="is a folder; name the file"):
+        label_texts([goal], tmp_path, format_name="csv")
 
 
 def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:

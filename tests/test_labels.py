@@ -1,6 +1,7 @@
 """Our CSV, the classes of examples, and splits that keep groups whole."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,9 @@ def write(folder: Path, text: str | bytes, name: str = "labels.csv") -> Path:
     return path
 
 
-def example(label: str, group: str, *, path: str = "") -> Example:
+def example(label: str, group: object, *, path: str = "") -> Example:
     return Example(
-        Path(path or f"{group}_{label}.mp4"), label, group, 0.0, 1.0, "labels.csv line 2"
+        Path(path or f"{group}_{label}.mp4"), label, str(group), 0.0, 1.0, "labels.csv line 2"
     )
 
 
@@ -178,6 +179,28 @@ def test_a_class_of_one_group_stays_in_training_and_is_named() -> None:
     split = split_by_group(examples_of({"a": {"goal": 5, "card": 5}, "b": {"goal": 5}}))
     assert {e.group for e in split.val} == {"b"}
     assert split.not_validated == ("card",)
+
+
+def test_events_out_of_the_picture_count_on_neither_side() -> None:
+    examples = examples_of({"a": {"goal": 5, "red": 1}, "b": {"goal": 5}, "c": {"goal": 5}})
+    hidden = [replace(example("red", group, path=f"{group}.mp4"), visible=False) for group in "bc"]
+    for seed in range(5):
+        split = split_by_group(examples + hidden, seed=seed)
+        assert "red" in {e.label for e in split.train if e.visible}
+        assert split.not_validated == ("red",)
+
+
+def test_one_file_under_two_names_stands_on_one_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    near, far = (example("goal", name, path=str(name)) for name in ("m.mp4", tmp_path / "m.mp4"))
+    with pytest.raises(ValueError, match=r"divides footage .*m\.mp4 between training and valid"):
+        Split(train=(near,), val=(far,))
+    others = examples_of({"a": {"goal": 1}, "b": {"goal": 1}})
+    for seed in range(5):
+        split = split_by_group([near, far, *others], seed=seed, val_share=0.5)
+        assert (near in split.val) == (far in split.val)
 
 
 def test_named_groups_validate() -> None:

@@ -6,9 +6,11 @@ import json
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 import typer
 from footage_bad_cases import CASES, long_video
+from footage_cases import Case
 from footage_made import write_video
 from typer.testing import CliRunner
 
@@ -35,6 +37,20 @@ def test_an_ordinary_file_is_what_it_declares(isolation: bool, tmp_path: Path):
     assert (health.duration_s, health.actual_duration_s) == (1.0, 1.0)
     assert (health.damaged_s, health.gaps_s, health.warnings) == ((), (), ())
     assert health.verdict == "ok"
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.outcome == "ok" and c.frames], ids=str)
+def test_the_first_frame_is_shown_when_it_is_declared(case: Case, tmp_path: Path):
+    health = probe_footage(case.make(tmp_path), isolation=False)
+    assert health.first_frame_s == pytest.approx(float(case.frames[0][1]), abs=2e-3)
+
+
+def test_a_recording_that_does_not_say_its_length_is_read_for_it(tmp_path: Path):
+    path = write_video(tmp_path / "live.mkv", indices=range(50), muxer={"live": "1"})
+    with av.open(str(path)) as container:
+        assert container.duration is None
+    for depth in ("headers", "packets", "frames"):
+        assert probe_footage(path, depth=depth).duration_s == pytest.approx(2.0, abs=1e-3)
 
 
 def test_headers_alone_say_nothing_of_what_is_in_the_file(tmp_path: Path):

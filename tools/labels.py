@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -63,7 +64,8 @@ def labels_command(
     _show_classes(examples, durations)
     _show_groups(examples, rows)
     # Sources name the label file; said once above, it need not be said on every line.
-    _show_problems([problem.replace(f"{labels} ", "") for problem in problems], rows)
+    source = re.compile(rf"(^|\(| and | as ){re.escape(str(labels))} ")
+    _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
         _convert(examples, convert, out, rate_hz=rate_hz, healths=healths)
 
@@ -74,17 +76,16 @@ def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list
     from touchline.pipeline.decode import probe_footage
 
     paths = sorted({example.path for example in examples})
+    present = [path for path in paths if path.exists()]
     healths: dict[Path, FootageHealth] = {}
     problems = []
-    missing = [path for path in paths if not path.exists()]
-    if missing:
+    if len(present) < len(paths):
+        missing = next(path for path in paths if not path.exists())
         problems.append(
-            f"{len(missing)} of {len(paths)} footage files are not there, {missing[0]} the first: "
-            "give their folder with --footage"
+            f"{len(paths) - len(present)} of {len(paths)} footage files are not there, {missing} "
+            "the first: give their folder with --footage"
         )
-    for path in paths:
-        if path in missing:
-            continue
+    for path in present:
         try:
             healths[path] = probe_footage(path)
         except FootageError as error:
@@ -213,7 +214,10 @@ def _convert(
         examples = with_times(examples, {path: h.duration_s for path, h in healths.items()})
     if form is not None and form.needs_rate and rate_hz is None:
         rate_hz = _common_rate(healths)
-    texts = label_texts(examples, out, format_name=format_name, rate_hz=rate_hz)
+    first_frames_s = {path: h.first_frame_s for path, h in healths.items()}
+    texts = label_texts(
+        examples, out, format_name=format_name, rate_hz=rate_hz, first_frames_s=first_frames_s
+    )
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
