@@ -85,10 +85,13 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "record": json.dumps(dict(model.record)),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + f".part{os.getpid()}")
     try:
         save_file(tensors, part, metadata=metadata)
         part.replace(path)
+    except SafetensorError as error:
+        raise CheckpointError(path, f"cannot be written ({error})") from None
     finally:
         part.unlink(missing_ok=True)
 

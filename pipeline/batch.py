@@ -14,11 +14,17 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.address import changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
-from touchline.pipeline.report import write_report
-from touchline.pipeline.sheet import safe_name
+from touchline.pipeline.report import REPORT_FILE, write_report
+from touchline.pipeline.sheet import safe_name, video_reference
 from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import MatchResult
-from touchline.pipeline.write import check_formats, read_events_json, save_track, write_result
+from touchline.pipeline.write import (
+    WRITERS,
+    check_formats,
+    read_events_json,
+    save_track,
+    write_result,
+)
 
 EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
@@ -58,26 +64,32 @@ def detect_all(
 ) -> Iterator[MatchResult]:
     """Detect in every file, write OUT/<stem>/, give each result as it is done.
 
-    skip_done passes over inputs whose outputs are there already, younger than the footage and made
-    with the same model and options; what lies at an address must say when it was changed.
+    skip_done passes over inputs whose outputs are all there already, younger than the footage and
+    made with the same model and options; what lies at an address must say when it was changed.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
     where periods kick off, for the files where it is known.
     """
     check_formats(formats)
+    outputs = [EVENTS_FILE, SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
+    outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
     for path, folder in zip(paths, output_folders(paths, out), strict=True):
         clock = (clocks or {}).get(path)
         more: dict[str, object] = {} if clock is None else {"match_clock": clock.as_options()}
-        done = _finished(path, folder, model, options, model_record, more) if skip_done else None
-        if done is not None:
-            yield done
-            continue
+        if skip_done and all((folder / name).is_file() for name in outputs):
+            done = _finished(path, folder, model, options, model_record, more)
+            if done is not None:
+                yield done
+                continue
         on_start(path)
         try:
             result = detect(path, scorer, options, on_time=on_time)
             record = dict(result.options["model"]) | (model_record or {})
             result = replace(result, options=result.options | {"model": record} | more)
             folder.mkdir(parents=True, exist_ok=True)
+            # Of an earlier run nothing may stay beside what is new, should this one be cut short.
+            for name in outputs:
+                (folder / name).unlink(missing_ok=True)
             if result.track is not None:
                 save_track(folder / SCORES_FILE, result.track)
             # What can always be written comes first: a format may refuse this footage.
@@ -100,7 +112,7 @@ def _finished(
     model_record: dict[str, object] | None,
     more: dict[str, object],
 ) -> MatchResult | None:
-    """What an earlier run left, where footage, model and options are still the same."""
+    """What an earlier run left, where it is of this footage, model and options, and younger."""
     events = folder / EVENTS_FILE
     try:
         made_s = events.stat().st_mtime
@@ -110,6 +122,8 @@ def _finished(
         result = read_events_json(events)
     except (OSError, TouchlineError):
         return None
+    if result.path != Path(os.path.normpath(folder / video_reference(path, folder))):
+        return None  # another match's footage of the same name
     wanted = options_record(model, options) | more
     wanted["model"] |= model_record or {}
     same = json.loads(json.dumps(wanted)) == result.options

@@ -23,7 +23,7 @@ from touchline.pipeline.decode import decode
 from touchline.pipeline.events import EventOptions
 from touchline.pipeline.sample import centre_square
 from touchline.pipeline.score import Scorer
-from touchline.pipeline.score_clips import ClipScores, recorded_groups
+from touchline.pipeline.score_clips import ClipScores, recorded_groups, trained_groups
 from touchline.pipeline.tape import Tape, event_cuts, score_tape
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
@@ -131,8 +131,8 @@ def calibration_examples(
 
 def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
     """ValueError where one of these groups was trained on."""
-    parts = recorded_groups(model)
-    if seen := sorted(set(groups) & set(parts.get("train", ()))):
+    if seen := trained_groups(model, groups):
+        parts = recorded_groups(model)
         val = ", ".join(parts.get("val", ())) or "none"
         raise ValueError(
             f"the model was trained on {', '.join(seen[:8])}: operating points from matches it "

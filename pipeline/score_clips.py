@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +13,10 @@ import torch
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.dataset import LoadedClips, load_clips, plain_view
-from touchline.pipeline.labels import check_labels
+from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
+from touchline.pipeline.labels import check_labels, visible_examples
 from touchline.pipeline.score import Scorer, batched
+from touchline.pipeline.targets import one_per_interval
 from touchline.pipeline.types import Example, Float32
 
 
@@ -120,15 +124,55 @@ def unseen_examples(
 
     ValueError where none remains: figures on training matches would say nothing.
     """
-    trained = set(recorded_groups(model).get("train", ()))
-    left_out = sorted({example.group for example in examples} & trained)
-    unseen = [example for example in examples if example.group not in trained]
+    left_out = trained_groups(model, {example.group for example in examples})
+    unseen = [example for example in examples if example.group not in left_out]
     if examples and not unseen:
         raise ValueError(
             f"the model was trained on every group of these labels ({', '.join(left_out[:8])}); "
             "give labels of other matches"
         )
     return unseen, left_out
+
+
+def to_be_seen(model: TrainedModel, examples: Sequence[Example]) -> tuple[list[Example], int]:
+    """The examples that can be seen, and how many others there are.
+
+    ValueError where several labels of a stretch are true together: each would count as an error of
+    the others.
+    """
+    seen = list(visible_examples(examples))
+    if model.multi_label and len(one_per_interval(seen)) < len(seen):
+        raise ValueError(
+            "several labels are true of the same clip, which figures of one class per clip cannot "
+            "hold: leave only one of them for each clip"
+        )
+    return seen, len(examples) - len(seen)
+
+
+def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
+    """Those of these groups that the model was trained on, sorted.
+
+    A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
+    """
+    trained = recorded_groups(model).get("train", ())
+    by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for group in trained:
+        by_end[_stem(group)[-1]].append(_stem(group))
+    return sorted(g for g in set(groups) if g in trained or _has_same_end(_stem(g), by_end))
+
+
+def _stem(group: str) -> tuple[str, ...]:
+    """The parts of a group's name, without the ending that a file's name has."""
+    path = PurePosixPath(group)
+    name = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
+    return (*path.parts[:-1], name)
+
+
+def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str, ...]]]) -> bool:
+    return any(
+        all(a == b for a, b in zip(reversed(parts), reversed(other), strict=False))
+        for other in known.get(parts[-1], ())
+    )
 
 
 def recorded_groups(model: TrainedModel) -> Mapping[str, Sequence[str]]:

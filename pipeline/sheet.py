@@ -67,6 +67,8 @@ class Sheet:
     def video_url(self) -> str:
         """The footage as a relative URL; absolute on another drive."""
         reference = self.video
+        if isinstance(self.result.path, Address):
+            return reference
         if Path(reference).is_absolute():
             return Path(reference).as_uri()
         url = quote(os.fsencode(reference))

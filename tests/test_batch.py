@@ -2,13 +2,77 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import brightness_model, write_levels
 
+from touchline.pipeline import batch
 from touchline.pipeline.batch import detect_all
 from touchline.pipeline.detect import DetectOptions
+from touchline.pipeline.types import Event
 from touchline.pipeline.write import WRITERS
+
+
+def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
+    model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
+    for name in "AB":
+        (tmp_path / name).mkdir()
+    first = write_levels(tmp_path / "A" / "half.mp4", [20] * 48 + [235] * 32)
+    second = write_levels(tmp_path / "B" / "half.mp4", [235] * 40 + [20] * 40)
+    out = tmp_path / "out"
+    started: list[Path] = []
+
+    def run(path: Path, **more: Any) -> list[Event]:
+        (result,) = detect_all(
+            [path], model, out, options, skip_done=True, on_start=started.append, **more
+        )
+        return list(result.candidates)
+
+    of_first = run(first, report=True)
+    assert run(first, report=True) == of_first
+    assert started == [first]
+    # Both are half.mp4, and the second one is older than what was found in the first.
+    of_second = run(second)
+    assert of_second != of_first
+    assert started == [first, second]
+    assert run(second) == of_second
+    assert len(started) == 2
+    # What is asked for besides is made, and so is what is missing.
+    for more in ({"report": True}, {"report": True, "formats": ["csv", "json", "vtt"]}):
+        run(second, **more)
+        run(second, **more)
+    assert len(started) == 4
+    (out / "half" / "report.html").unlink()
+    run(second, report=True)
+    assert len(started) == 5
+
+
+def test_a_run_cut_short_leaves_nothing_of_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options = DetectOptions(hop_s=0.25, device="cpu")
+    list(detect_all([match], brightness_model(), tmp_path, options, report=True))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "write_report", interrupted)
+    other = replace(options, hop_s=0.5)
+    with pytest.raises(KeyboardInterrupt):
+        list(detect_all([match], brightness_model(), tmp_path, other, report=True))
+    assert not (tmp_path / "match" / "report.html").exists()
+    monkeypatch.undo()
+    started: list[Path] = []
+    list(
+        detect_all(
+            [match], brightness_model(), tmp_path, other, report=True, skip_done=True,
+            on_start=started.append,
+        )
+    )  # fmt: skip
+    assert started == [match]
+    assert (tmp_path / "match" / "report.html").exists()
 
 
 def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(

@@ -22,7 +22,12 @@ from touchline.pipeline.calibrate import (
     refuse_trained,
 )
 from touchline.pipeline.events import EventOptions
-from touchline.pipeline.score_clips import ClipScores, unseen_examples
+from touchline.pipeline.score_clips import (
+    ClipScores,
+    to_be_seen,
+    trained_groups,
+    unseen_examples,
+)
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
     Target,
@@ -232,6 +237,28 @@ def test_evaluation_leaves_out_groups_that_were_trained_on(model):
         unseen_examples(model, examples("A"))
 
 
+def test_a_file_that_was_trained_on_is_known_wherever_its_labels_lay(model):
+    names = ["clips/m1.mp4", "final", "A/1.mkv"]
+    trained = replace(model, record={"groups": {"train": names}})
+    seen = ["data/clips/m1.mp4", "m1.mp4", "clips/m1", "m1", "final", "1.mkv"]
+    for name in seen:
+        assert trained_groups(trained, [name]) == [name], name
+    assert trained_groups(trained, ["B/1.mkv", "other/m1.mp4", "m2.mp4", "a final"]) == []
+    with pytest.raises(ValueError, match="trained on m1"):
+        refuse_trained(trained, ["m1"])  # eventless footage m1.mp4
+
+
+def test_only_what_can_be_seen_and_is_one_class_calibrates(model):
+    goal, card = (Example("a.mp4", label, "B", 1.0, 2.0) for label in ("goal", "card"))
+    hidden = replace(card, visible=False)
+    assert to_be_seen(model, [goal, hidden]) == ([goal], 1)
+    assert to_be_seen(model, [goal, card]) == ([goal, card], 0)
+    several = replace(model, multi_label=True)
+    assert to_be_seen(several, [goal, hidden]) == ([goal], 1)
+    with pytest.raises(ValueError, match="several labels are true of the same clip"):
+        to_be_seen(several, [goal, card])
+
+
 def make_footage(path, *, shade, seconds=2):
     """Footage at 8 Hz of one shade."""
     with av.open(str(path), "w") as container:
@@ -286,6 +313,19 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
     for name in ("reliability.png", "thresholds.png"):
         assert (season / "curves" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_makes_the_folder_it_writes_to_and_leaves_hidden_events_out(season):
+    rows = (season / "labels.csv").read_text().splitlines()
+    hidden = [f"{row},{str(not row.startswith('3.mp4')).lower()}" for row in rows[1:]]
+    (season / "seen.csv").write_text("\n".join([rows[0] + ",visible", *hidden]) + "\n")
+    model, out = season / "model.safetensors", season / "new" / "calibrated.safetensors"
+    result = run(calibrate_command, model, season / "seen.csv", "--groups", "B,C", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "left out: 1 events that are not in the picture" in " ".join(result.stderr.split())
+    assert load_checkpoint(out).record["calibration"]["clips"] == 5
+    refused = run(calibrate_command, model, season / "seen.csv", "--groups", "B", "--views", 0)
+    assert refused.exit_code == 2
 
 
 def test_the_command_says_what_clips_cannot_tell(season):

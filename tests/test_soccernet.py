@@ -162,6 +162,30 @@ def test_two_files_of_one_match_become_one_results_file(tmp_path):
     assert [(row["half"], row["position"]) for row in rows] == [("1", "60000"), ("2", "90500")]
 
 
+def test_two_files_of_one_match_count_from_their_kick_offs(tmp_path):
+    files = []
+    for half, at_s in (("first", 100.0), ("second", 95.5)):
+        result = MatchResult(tmp_path / f"{half}.mkv", (spot(at_s, 0.75),))
+        write_result(result, tmp_path / "out" / half, formats=["json"])
+        files.append(tmp_path / "out" / half / "events.json")
+
+    def positions(*kickoffs):
+        export_command(
+            files, to="soccernet", out=tmp_path / "sent", one_match=True, quiet=True,
+            kickoff=list(kickoffs),
+        )  # fmt: skip
+        document = json.loads((tmp_path / "sent" / "results_spotting.json").read_text())
+        return [(row["half"], row["position"]) for row in document["predictions"]]
+
+    given = ("1=first.mkv@0:00:40", "2=second.mkv@0:00:05")
+    assert positions(*given) == [("1", "60000"), ("2", "90500")]
+    assert positions(given[1]) == [("1", "100000"), ("2", "90500")]
+    with pytest.raises(ValueError, match=r"first\.mkv is half 1 here, and has no kick-off"):
+        positions("2=first.mkv@0:00:40")
+    with pytest.raises(ValueError, match=r"names third\.mkv"):
+        positions("1=third.mkv@0:00:40")
+
+
 def test_one_file_with_two_kick_offs_and_two_files_give_the_same_results(tmp_path):
     """Footage of a whole match, the second half from 3,000 s on, against the two halves' files."""
     whole = (spot(70.0, 0.9), spot(3090.5, 0.8))

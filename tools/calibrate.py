@@ -57,12 +57,14 @@ def calibrate_command(
     spots: Annotated[
         bool, typer.Option("--spots", help="Events are to be found as by detect --spots.")
     ] = False,
-    views: Annotated[int, typer.Option(help="Windows per clip.")] = 3,
+    views: Annotated[int, typer.Option(min=1, help="Windows per clip.")] = 3,
     max_clip: Annotated[
         float | None,
         typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
     ] = None,
-    max_bad: Annotated[int, typer.Option(help="So many unreadable clips may be skipped.")] = 0,
+    max_bad: Annotated[
+        int, typer.Option(min=0, help="So many unreadable clips may be skipped.")
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
     arithmetic: Annotated[
         str, typer.Option(help="auto, float32 or bf16 (detect calls it --precision).")
@@ -74,7 +76,7 @@ def calibrate_command(
     from touchline.pipeline.calibrate import calibration_examples, evidence_record
     from touchline.pipeline.calibration_curves import write_reliability, write_thresholds
     from touchline.pipeline.labels import read_labels
-    from touchline.pipeline.score_clips import ClipOptions, recorded_max_clip_s
+    from touchline.pipeline.score_clips import ClipOptions, recorded_max_clip_s, to_be_seen
 
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
@@ -88,7 +90,10 @@ def calibrate_command(
         precision=arithmetic,
     )
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
-    examples = calibration_examples(trained, read_labels(labels), names)
+    seen, hidden = to_be_seen(trained, read_labels(labels))
+    if hidden:
+        console.warn(f"left out: {hidden} events that are not in the picture")
+    examples = calibration_examples(trained, seen, names)
     scores, calibration = _calibrate(
         trained,
         examples,

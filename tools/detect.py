@@ -243,7 +243,7 @@ def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
 def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
     """What the user must know before believing the events."""
     notices = []
-    if trained.thresholds is None and threshold is None:
+    if not trained.thresholds and threshold is None:
         notices.append(
             "this model is not calibrated: every class uses threshold 0.5 "
             "(touchline calibrate sets them by evidence, --threshold by hand)"

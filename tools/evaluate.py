@@ -237,12 +237,16 @@ def _count_clips(
         clip_probs,
         recorded_max_clip_s,
         score_clips,
+        to_be_seen,
         unseen_examples,
     )
 
     models = [load_checkpoint(path) for path in checkpoints]
     examples = read_labels(labels)
     for model in models:
+        examples, hidden = to_be_seen(model, examples)
+        if hidden:
+            console.warn(f"left out: {hidden} events that are not in the picture")
         examples, left_out = unseen_examples(model, examples)
         if left_out:
             console.warn(

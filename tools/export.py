@@ -13,7 +13,8 @@ from touchline.tools.clock_options import Kickoff, PeriodMin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from touchline.pipeline.types import MatchResult
+    from touchline.pipeline.timing import MatchClock
+    from touchline.pipeline.types import Event, MatchResult
 
 
 def export_command(
@@ -73,7 +74,8 @@ def export_command(
     ]
     results = [result for _, result in found]
     if one_match:
-        written = [_write_halves(results, formats, out)]
+        clocks = clocks_of(results, kickoff or [], period_min=period_min)
+        written = [_write_halves(results, clocks, formats, out)]
     else:
         folders = [path.parent for path, _ in found]
         if out is not None:
@@ -136,14 +138,27 @@ def _refuse_overwriting(
                 raise ValueError(f"{target} would be written over itself; give a folder with -o")
 
 
-def _write_halves(results: Sequence[MatchResult], formats: Sequence[str], out: Path | None) -> Path:
-    """OUT/results_spotting.json: the files are the halves in order, each on its own clock."""
-    from touchline.pipeline.soccernet import results_spotting
+def _write_halves(
+    results: Sequence[MatchResult],
+    clocks: Sequence[MatchClock | None],
+    formats: Sequence[str],
+    out: Path | None,
+) -> Path:
+    """OUT/results_spotting.json: the files are the halves in order.
+
+    Times count from a half's kick-off where it is known, else from the start of its file.
+    """
+    from touchline.pipeline.soccernet import on_half_clock, results_spotting
     from touchline.pipeline.write import WRITERS, write_atomic
 
     if list(formats) != ["soccernet"] or out is None:
         raise ValueError("--one-match goes with --to soccernet and --out FOLDER, nothing else")
-    halves = {half: result.candidates for half, result in enumerate(results, start=1)}
+    halves: dict[int, Sequence[Event]] = {}
+    for half, (result, clock) in enumerate(zip(results, clocks, strict=True), start=1):
+        if clock is not None and half not in clock.kickoff_s:
+            raise ValueError(f"{result.path} is half {half} here, and has no kick-off of that half")
+        kickoff_s = 0.0 if clock is None else clock.kickoff_s[half]
+        halves[half] = [on_half_clock(event, kickoff_s) for event in result.candidates]
     text = results_spotting(halves, match=results[0].path.parent.name)
     return write_atomic(out / WRITERS["soccernet"].file_name, text)
 
