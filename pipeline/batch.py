@@ -88,7 +88,7 @@ def detect_all(
             result = replace(result, options=result.options | {"model": record} | more)
             folder.mkdir(parents=True, exist_ok=True)
             # Of an earlier run nothing may stay beside what is new, should this one be cut short.
-            for name in outputs:
+            for name in {*outputs, REPORT_FILE}:
                 (folder / name).unlink(missing_ok=True)
             if result.track is not None:
                 save_track(folder / SCORES_FILE, result.track)

@@ -27,6 +27,11 @@ def padded_cut(event: Event, *, before_s: float, after_s: float, duration_s: flo
     """The event with time around it, inside the footage; ValueError where it lies outside."""
     start_s = max(0.0, event.start_s - before_s)
     end_s = min(duration_s, event.end_s + after_s)
+    if start_s == end_s < duration_s:
+        raise ValueError(
+            f"event {event.label!r} at {event.start_s:.3f} s is an instant, and without time "
+            "around it nothing is left to show: give --before or --after"
+        )
     if end_s <= start_s:
         raise ValueError(
             f"event {event.label!r} at {event.start_s:.3f} s lies outside the footage, "

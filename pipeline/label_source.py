@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from xml.parsers import expat
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Example, FootageHealth
 
 FOOTAGE_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
@@ -93,13 +93,12 @@ class LabelSource:
 class LabelTarget:
     """Where labels are written: the folder of the file, which footage is named relative to.
 
-    rate_hz: frames per second, for formats that count frames. first_frames_s: when the first frame
-    of footage is shown, where that is not 0.
+    rate_hz: frames per second, for formats that count frames. healths: what is known of footage.
     """
 
     folder: Path
     rate_hz: float | None = None
-    first_frames_s: Mapping[Path, float] | None = None
+    healths: Mapping[Path, FootageHealth] = field(default_factory=dict)
 
     def frame(self, time_s: float) -> int:
         """The frame nearest to a time, counted from 0."""

@@ -135,15 +135,27 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     ET.SubElement(meta, "source").text = _only_footage(examples, target.folder)
     for number, example in enumerate(examples):
         event = example.event()
-        first_s = (target.first_frames_s or {}).get(example.path, 0.0)
+        health = target.healths.get(example.path)
+        first_s = 0.0 if health is None else health.first_frame_s
         first = target.frame(max(0.0, event.start_s - first_s))
         end = max(first + 1, target.frame(event.end_s - first_s))
+        last = None if health is None else target.frame(health.duration_s - first_s) - 1
         track = ET.SubElement(root, "track", id=str(number), label=event.label, source="manual")
-        for frame, outside in ((first, "0"), (end, "1")):
+        for frame, outside in track_shapes(first, end, last):
             box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}
             corner = {"xtl": "0", "ytl": "0", "xbr": "16", "ybr": "16", "z_order": "0"}
             ET.SubElement(track, "box", box | corner)
     return _dump(root)
+
+
+def track_shapes(first: int, end: int, last: int | None) -> list[tuple[int, str]]:
+    """The frames of a track with `outside`; none lies beyond the footage's `last` frame.
+
+    CVAT refuses shapes behind it, so what goes on to the end is not closed but shown there.
+    """
+    if last is None or end <= last:
+        return [(first, "0"), (end, "1")]
+    return [(first, "0"), (last, "0")] if first < last else [(first, "0")]
 
 
 def is_elan(source: LabelSource) -> bool:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from touchline.models.errors import LabelsError
 from touchline.pipeline.label_formats import BY_NAME, WRITABLE, recognise
 from touchline.pipeline.label_source import LabelSource, LabelTarget, nearest
-from touchline.pipeline.types import BACKGROUND, Example
+from touchline.pipeline.types import BACKGROUND, Example, FootageHealth
 
 NUM_STARTS = 16
 """Random starts of the search for a split; more find a slightly better one, slower."""
@@ -59,13 +59,13 @@ def label_texts(
     *,
     format_name: str,
     rate_hz: float | None = None,
-    first_frames_s: Mapping[Path, float] | None = None,
+    healths: Mapping[Path, FootageHealth] | None = None,
 ) -> dict[Path, str]:
     """The examples as label files of another format: what to write where.
 
     One file, `path`; or, for a format of one video per file and several videos, or a folder that
-    is there, one per video in the folder `path`. first_frames_s: when the first frame of footage
-    is shown, where that is not 0. ValueError names what the format cannot hold.
+    is there, one per video in the folder `path`. healths: what is known of the footage, for
+    formats that count its frames. ValueError names what the format cannot hold.
     """
     form = BY_NAME.get(format_name)
     if form is None or form.write is None:
@@ -75,7 +75,7 @@ def label_texts(
             raise ValueError(f"{example.source}: no times, and {form.name} cannot do without")
     videos = sorted({example.path for example in examples})
     if (not form.one_video or len(videos) < 2) and not path.is_dir():
-        return {path: form.write(examples, LabelTarget(path.parent, rate_hz, first_frames_s))}
+        return {path: form.write(examples, LabelTarget(path.parent, rate_hz, healths or {}))}
     if not form.one_video:
         raise ValueError(f"{path} is a folder; name the file to write in it")
     texts = {}
@@ -84,7 +84,7 @@ def label_texts(
         if file in texts:
             raise ValueError(f"two videos are called {video.stem}; write them apart")
         mine = [example for example in examples if example.path == video]
-        texts[file] = form.write(mine, LabelTarget(path, rate_hz, first_frames_s))
+        texts[file] = form.write(mine, LabelTarget(path, rate_hz, healths or {}))
     return texts
 
 

@@ -263,17 +263,18 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
     if health is None:
         return []
     rate = f"{health.frame_rate or 'not declared'}{', variable' if health.variable_rate else ''}"
+    unread = health.actual_frames is None
     damaged = ", ".join(f"{timecode(a)} to {timecode(b)}" for a, b in health.damaged_s[:50])
     return [
         ("File", one_line(sheet.video)),
         ("Container and codec", f"{health.container}, {health.codec}"),
         ("Picture", f"{health.width} × {health.height}"),
         ("Frame rate", rate),
-        ("Frames decoded", str(health.num_frames)),
+        ("Frames decoded", "none" if unread else str(health.actual_frames)),
         ("Length", f"{timecode(health.duration_s)} ({health.duration_s:.3f} s)"),
         ("Start in the container", f"{health.start_s:.6g} s"),
         ("Start timecode", health.start_timecode or "none"),
-        ("Damaged", damaged or "nothing found"),
+        ("Damaged", damaged or ("not looked for" if unread else "nothing found")),
         *(("Warning", one_line(warning)) for warning in health.warnings),
     ]
 

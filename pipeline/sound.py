@@ -56,12 +56,14 @@ AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88
 
 
 def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
-    """The file and its first audio stream; None where it has none."""
+    """The file and its first audio stream that can be decoded; None where it has none."""
     container = open_footage(path).container
-    if not container.streams.audio:
+    # A stream whose codec nothing here decodes has no context.
+    audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
+    if audio is None:
         container.close()
         return None
-    return container, container.streams.audio[0]
+    return container, audio
 
 
 def sound_format(stream: AudioStream) -> SoundFormat:

@@ -88,7 +88,6 @@ def fcpxml_text(sheet: Sheet) -> str:
         "asset",
         id="r2",
         name=sheet.title,
-        src=source,
         start=_fcp_time(rate.seconds(sheet.start_frame)),
         duration=_fcp_time(rate.seconds(max(1, rate.frame(sheet.duration_s)))),
         hasVideo="1",
@@ -191,7 +190,8 @@ def losslesscut_text(sheet: Sheet) -> str:
         "cutSegments": [
             {
                 "start": round(event.start_s, 6),
-                "end": round(event.end_s, 6),
+                # An instant has no length, and LosslessCut drops what has none.
+                "end": round(event.end_s if event.end_s > event.start_s else event.start_s + 1, 6),
                 "name": sheet.caption(event),
             }
             for event in sheet.accepted

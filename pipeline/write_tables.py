@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from touchline.pipeline.label_xml import track_shapes
 from touchline.pipeline.sheet import Sheet, one_line
 from touchline.pipeline.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.timing import timecode
@@ -166,7 +167,8 @@ def label_studio_text(sheet: Sheet) -> str:
 def cvat_text(sheet: Sheet) -> str:
     """CVAT for video 1.1: each accepted event a track, a box over the whole picture.
 
-    The track begins at the event's first frame and is marked outside at the frame after its last.
+    The track begins at the event's first frame and is marked outside at the frame after its last,
+    where the footage has one.
     """
     health = sheet.result.health
     if health is None:
@@ -184,11 +186,15 @@ def cvat_text(sheet: Sheet) -> str:
     for name in sorted({event.label for event in sheet.accepted}):
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = one_line(name)
+    skipped = sheet.clip_rate.frame(health.first_frame_s)
+    last = sheet.clip_rate.frame(health.duration_s) - skipped - 1
     for k, event in enumerate(sheet.accepted):
         track = ElementTree.SubElement(
             root, "track", id=str(k), label=one_line(event.label), source="auto"
         )
-        for frame, outside in zip(sheet.frames(event), ("0", "1"), strict=True):
+        # CVAT counts from the first picture, before which there may be sound.
+        first, end = (max(0, frame - skipped) for frame in sheet.frames(event))
+        for frame, outside in track_shapes(first, max(first + 1, end), last):
             ElementTree.SubElement(
                 track,
                 "box",

@@ -300,6 +300,33 @@ def test_fcpxml_times_are_whole_frames_of_the_rate(tmp_path: Path) -> None:
     assert next(root.iter("marker")).attrib["start"] == "18305287/5000s"
 
 
+def test_fcpxml_names_the_file_where_its_version_has_it(tmp_path: Path) -> None:
+    (path,) = write_result(match(tmp_path), tmp_path, formats=["fcpxml"])
+    asset = next(ElementTree.parse(path).getroot().iter("asset"))
+    assert "src" not in asset.attrib  # from 1.9 on in media-rep alone
+    (media,) = asset.iter("media-rep")
+    assert media.attrib["src"].endswith("/matches/final.mp4")
+
+
+def test_cvat_counts_from_the_first_picture_and_shows_nothing_behind_the_last(
+    tmp_path: Path,
+) -> None:
+    health = FootageHealth("ts", "h264", 640, 360, "25/1", False, 4.0, 0.0, first_frame_s=0.8)
+    events = (Event("goal", 1.8, 2.8, 2.0, 0.9), Event("goal", 3.0, 4.0, 3.5, 0.9))
+    result = match(tmp_path, health=health, candidates=events, accepted=events)
+    (path,) = write_result(result, tmp_path, formats=["cvat"])
+    boxes = [(b.get("frame"), b.get("outside")) for b in ElementTree.parse(path).iter("box")]
+    assert boxes == [("25", "0"), ("50", "1"), ("55", "0"), ("79", "0")]
+
+
+def test_an_instant_has_a_length_in_losslesscut(tmp_path: Path) -> None:
+    events = (Event("goal", 2.0, 2.0, 2.0, 0.9),)
+    result = match(tmp_path, candidates=events, accepted=events)
+    (path,) = write_result(result, tmp_path, formats=["losslesscut"])
+    (segment,) = json.loads(path.read_text())["cutSegments"]
+    assert (segment["start"], segment["end"]) == (2.0, 3.0)
+
+
 def test_opentimelineio_opens_the_fcpxml(tmp_path: Path) -> None:
     otio = pytest.importorskip("opentimelineio")
     (path,) = write_result(match(tmp_path), tmp_path, formats=["fcpxml"])

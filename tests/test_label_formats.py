@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -16,6 +17,7 @@ from footage_made import write_video
 from label_samples import ACTIVITYNET, CVAT, ELAN, LABEL_STUDIO, SAMPLES, SOCCERNET, save, touch
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.label_formats import BY_NAME, FORMATS, WRITABLE, recognise
 from touchline.pipeline.label_source import LabelSource
 from touchline.pipeline.labels import label_texts, read_labels, with_times
@@ -288,14 +290,20 @@ def test_cvat_counts_from_the_first_picture_though_sound_begins_before(
         tmp_path / "match.mp4", indices=range(80), stamps=stamps, time_base=Fraction(1, 1000),
         audio_from=Fraction(0),
     )  # fmt: skip
-    goal, card = read_labels(save(tmp_path, CVAT), rate_hz=rate_hz)
+    goal, _ = read_labels(save(tmp_path, CVAT), rate_hz=rate_hz)
     assert goal.start_s == pytest.approx(0.5 + 50 / 25, abs=1e-3)
-    first_frames_s = {goal.path: 0.5}
+    to_the_end = replace(goal, label="rest", end_s=3.7)
+    healths = {goal.path: probe_footage(goal.path)}
     texts = label_texts(
-        [goal, card], tmp_path / "out.xml", format_name="cvat", rate_hz=25,
-        first_frames_s=first_frames_s,
-    )  # fmt: skip
-    assert '<box frame="50"' in texts[tmp_path / "out.xml"]
+        [goal, to_the_end], tmp_path / "out.xml", format_name="cvat", rate_hz=25, healths=healths
+    )
+    text = texts[tmp_path / "out.xml"]
+    # Of the 80 frames the last is number 79, and CVAT refuses shapes behind it.
+    assert re.findall(r'frame="(\d+)" outside="(\d)"', text) == [
+        ("50", "0"), ("79", "0"), ("50", "0"), ("79", "0")
+    ]  # fmt: skip
+    again = read_labels(save(tmp_path, text), rate_hz=rate_hz)
+    assert [e.end_s for e in again] == pytest.approx([3.7, 3.7], abs=1e-3)
 
 
 def test_cvat_without_rate_and_footage_says_what_to_do(tmp_path: Path) -> None:

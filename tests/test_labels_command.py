@@ -89,7 +89,8 @@ def test_labels_are_converted_to_every_format(
     assert times == [
         ("a.mp4", 0.5, 1.0),
         ("a.mp4", 1.0, 1.5),
-        ("b.mp4", 0.5, 9.5),
+        # CVAT refuses frames that the footage has not.
+        ("b.mp4", 0.5, 2.0 if name == "cvat" else 9.5),
         ("c.mp4", *whole),
     ]
 

@@ -107,6 +107,14 @@ def test_missing_footage_costs_the_pictures_and_not_the_report(tmp_path: Path) -
     assert row["start"] == 2.0
 
 
+def test_what_was_not_looked_for_is_not_said_to_be_sound(footage: Path, tmp_path: Path) -> None:
+    for depth, told in (("headers", "not looked for"), ("frames", "nothing found")):
+        result = MatchResult(footage, health=probe_footage(footage, depth=depth))
+        text = write_report(result, tmp_path / depth).read_text()
+        assert told in text
+        assert "Frames decoded" in text
+
+
 def test_footage_is_named_relative_to_the_page(footage: Path, tmp_path: Path) -> None:
     odd = tmp_path / "in put" / "100% #1?.mp4"
     odd.parent.mkdir()

@@ -163,7 +163,11 @@ def test_what_was_written_is_told_as_json(events: Path, footage: Path, tmp_path:
     run = ("export", events, "--to", "vtt,srt", "-o", out, "--json")
     assert json.loads(touchline(*run).stdout) == [f"{out}/events.vtt", f"{out}/events.srt"]
     assert json.loads(touchline("export", "--json").stdout)["edl"]["file"] == "events.edl"
-    pages = json.loads(touchline("report", events, events, "-o", out, "--json").stdout)
+    twice = touchline("report", events, events, "-o", out, fails=True).exception
+    assert "would be written over each other" in str(twice)
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(json.loads(events.read_text()) | {"video": "other.mp4"}))
+    pages = json.loads(touchline("report", events, other, "-o", out, "--json").stdout)
     assert all(Path(page).is_file() for page in pages)
     assert pages[-1] == f"{out}/index.html"
     run = ("highlights", footage, events, "-o", out, "--copy", "--no-clips", "--json")
@@ -211,6 +215,7 @@ def test_highlights_takes_classes_and_weights(footage: Path, events: Path, tmp_p
         (["--only", "gaol"], "no event is a 'gaol'"),
         (["--weight", "goal"], "must be CLASS=FACTOR"),
         (["--weight", "gaol=2"], "no event is a 'gaol'"),
+        (["--max-minutes", "0"], "--max-minutes is 0; it must be more than 0"),
         (["--titles"], "leave out --copy"),
         (["--encode"], "exclude each other"),
         (["--no-reel"], "leave nothing to make"),

@@ -78,10 +78,13 @@ def highlights_command(
     (result,) = results
     (clock,) = clocks_of(results, kickoff or [], period_min=period_min)
     shown = _of_classes(result.accepted, only)
+    weights = _weights(weight or [], shown)
+    if max_minutes <= 0:
+        raise ValueError(f"--max-minutes is {max_minutes:g}; it must be more than 0")
     job = _Job(match, shown, out, options, clock, say=not quiet and not json_)
     made = job.clips() if clips else []
     if reel:
-        made.append(job.reel(max_minutes * 60, _weights(weight or [], shown)))
+        made.append(job.reel(max_minutes * 60, weights))
     if json_:
         console.print_json(_rows(made, clock))
 

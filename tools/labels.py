@@ -214,10 +214,7 @@ def _convert(
         examples = with_times(examples, {path: h.duration_s for path, h in healths.items()})
     if form is not None and form.needs_rate and rate_hz is None:
         rate_hz = _common_rate(healths)
-    first_frames_s = {path: h.first_frame_s for path, h in healths.items()}
-    texts = label_texts(
-        examples, out, format_name=format_name, rate_hz=rate_hz, first_frames_s=first_frames_s
-    )
+    texts = label_texts(examples, out, format_name=format_name, rate_hz=rate_hz, healths=healths)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)

@@ -55,8 +55,10 @@ def report_command(
     if out is not None:
         many = len(found) > 1
         folders = output_folders([r.path for r in results], out) if many else [out]
-    elif len(set(folders)) < len(folders):
-        raise ValueError("the reports would be written over each other; give each a folder with -o")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(
+            "the reports would be written over each other: leave -o out, or report each by itself"
+        )
     truths = [None] * len(results) if labels is None else read_truth(labels, results)
     clocks = clocks_of(results, kickoff or [], period_min=period_min)
     results = [_on_clock(r, clock) for r, clock in zip(results, clocks, strict=True)]
