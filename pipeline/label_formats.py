@@ -116,8 +116,8 @@ FORMATS: tuple[LabelFormat, ...] = (
         write=write_cvat,
         one_video=True,
         needs_rate=True,
-        loses="groups, visibility, peaks, scores, and what lies behind the footage's end; times are "
-        "kept to one frame, points last one",
+        loses="groups, visibility, peaks, scores, and what lies behind the footage's end; "
+        "times are kept to one frame, points last one",
     ),
     LabelFormat(
         name="label-studio",

@@ -14,7 +14,7 @@ from touchline.pipeline.evaluate import METRICS, EvaluateOptions, evaluate_event
 from touchline.pipeline.event_sets import EventSet, pair_videos, read_event_set
 from touchline.pipeline.labels import read_labels
 from touchline.pipeline.report import TOLERANCE_S, Truth
-from touchline.pipeline.types import BACKGROUND, Event, MatchResult
+from touchline.pipeline.types import BACKGROUND, Event, FootageHealth, MatchResult
 from touchline.pipeline.write import load_track, read_events_json
 
 SCORES_FILE = "scores.npz"
@@ -41,8 +41,15 @@ def read_results(
                 f"{path} holds events of {len(results)} videos; --footage fits one of them only"
             )
         given = Path(footage)
-        return [replace(results[0], path=given, health=probe_footage(given))]
+        health, recorded = probe_footage(given), results[0].health
+        # What decoding found stays known of the same footage in another place.
+        same = recorded is not None and _look(recorded) == _look(health)
+        return [replace(results[0], path=given, health=recorded if same else health)]
     return [_probed(result) for result in results]
+
+
+def _look(health: FootageHealth) -> tuple[object, ...]:
+    return (health.codec, health.width, health.height, health.frame_rate, round(health.duration_s))
 
 
 def is_events_json(path: Path) -> bool:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from touchline.models.errors import FootageError, LabelsError
 from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.types import Event, MatchResult
-from touchline.pipeline.write import WRITERS, write_result
+from touchline.pipeline.write import WRITERS, read_events_json, write_result
 from touchline.tools.export import export_command
 from touchline.tools.highlights import highlights_command
 from touchline.tools.report import report_command
@@ -176,6 +176,19 @@ def test_what_was_written_is_told_as_json(events: Path, footage: Path, tmp_path:
     with av.open(reel["path"]) as container:
         titles = [chapter["metadata"]["title"] for chapter in container.chapters()]
     assert titles == ["goal 1H 0:01, card 1H 0:07"]
+
+
+def test_moved_footage_keeps_what_was_found_in_it(footage: Path, tmp_path: Path) -> None:
+    health = replace(probe_footage(footage), damaged_s=((1.0, 2.0),), actual_frames=500)
+    result = MatchResult(tmp_path / "gone.mp4", EVENTS, EVENTS, health)
+    (events,) = write_result(result, tmp_path, formats=["json"])
+    touchline("export", events, "--to", "json", "--footage", footage)
+    assert read_events_json(events).health == health
+    other = write_footage(tmp_path / "other.mp4", seconds=3)
+    touchline("export", events, "--to", "json", "--footage", other)
+    found = read_events_json(events).health
+    assert found is not None
+    assert found.damaged_s == ()
 
 
 def test_a_reel_is_never_written_over_the_footage(events: Path, footage: Path) -> None:
