@@ -1,5 +1,6 @@
 """What a run of detection leaves to look at: reports, the match clock, other formats."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,25 @@ def test_the_command_s_options_decide_what_becomes_an_event(
     assert all(
         a.score > b.score for a, b in zip([first, second], found("--smooth", "1"), strict=True)
     )
+
+
+def test_low_may_be_as_high_as_calibrated_thresholds(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lengths(thresholds: dict[str, float] | None, low: str) -> list[float]:
+        model = replace(brightness_model(), thresholds=thresholds)
+        monkeypatch.setattr("touchline.models.load.load_model", lambda *_, **__: model)
+        arguments = [str(match), "--model", "m", "-o", str(tmp_path), "--no-report", "--hop"]
+        result = CliRunner().invoke(app, [*arguments, "0.25", "-q", "--low", low])
+        if thresholds is None:
+            assert "low is 0.6; it must be in (0, 0.5]" in str(result.exception)
+            return []
+        assert result.exit_code == 0, result.output
+        events = read_events_json(tmp_path / "match" / "events.json").accepted
+        return [event.end_s - event.start_s for event in events]
+
+    calibrated = {"bright": 0.8}
+    at_06, at_02 = lengths(calibrated, "0.6"), lengths(calibrated, "0.2")
+    assert len(at_06) == len(at_02) == 2
+    assert all(a < b for a, b in zip(at_06, at_02, strict=True))
+    assert lengths(None, "0.6") == []

@@ -135,11 +135,12 @@ def detect_command(
     from touchline.pipeline.isolate import AVAILABLE
     from touchline.pipeline.report import write_index
 
+    trained = load_model(model, labels=labels or ())
     options = DetectOptions(
         hop_s=hop,
         threshold=threshold,
         point=OperatingPoint(
-            threshold=0.5 if threshold is None else threshold,
+            threshold=_default_threshold(trained, threshold, low),
             low=low,
             join_s=join,
             min_length_s=min_length,
@@ -158,7 +159,6 @@ def detect_command(
         decode_workers=decode_workers,
     )
     clocks = _clocks(footage, kickoff or [], period_min)
-    trained = load_model(model, labels=labels or ())
     record: dict[str, object] = {"path": model}
     if Path(model).is_file():
         record["sha256"] = file_digest(Path(model))
@@ -216,6 +216,14 @@ def detect_command(
         console.out.print(f"{len(footage) - failed} of {len(footage)} files done; results in {out}")
     if failed:
         raise typer.Exit(1)
+
+
+def _default_threshold(trained: TrainedModel, threshold: float | None, low: float | None) -> float:
+    """The threshold of classes without one of their own, where --low may be as high as this."""
+    if threshold is not None:
+        return threshold
+    calibrated = set(trained.labels[1:]) <= set(trained.thresholds or ())
+    return max(0.5, low or 0.0) if calibrated else 0.5
 
 
 def _clocks(
