@@ -75,7 +75,8 @@ def picture_of(video: CodedVideo, span: Span, *, height_px: int | None = None) -
     turns = round(frame.rotation / 90) % 4
     context = video.stream.codec_context
     W, H = frame.width, frame.height
-    aspect = Fraction(context.sample_aspect_ratio or 1) or Fraction(1)
+    # What the container declares goes before what the codec does.
+    aspect = Fraction(video.stream.sample_aspect_ratio or 1) or Fraction(1)
     if turns % 2:
         W, H, aspect = H, W, 1 / aspect
     if height_px is not None:

@@ -144,6 +144,8 @@ def why_not_spliced(video: CodedVideo, picture: Picture, *, scaled: bool) -> str
         picture.height,
     ):
         return f"the footage is {context.pix_fmt}, {context.width}x{context.height}"
+    if (video.stream.sample_aspect_ratio or 1) != (context.sample_aspect_ratio or 1):
+        return "the container alone declares the shape of its pixels"
     if not parameter_sets(context.extradata or b"")[0]:
         return "the footage declares no parameter sets"
     return ""
@@ -164,6 +166,8 @@ def copied_packets(
         ) from None
     if video.stream.codec_context.name == "hevc":
         stream.codec_context.codec_tag = HEVC_TAG
+    if video.stream.sample_aspect_ratio:
+        stream.codec_context.sample_aspect_ratio = video.stream.sample_aspect_ratio
     return _timed(stream, video, parts, None)
 
 
