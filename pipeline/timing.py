@@ -163,16 +163,17 @@ def rate_of_footage(health: FootageHealth) -> FrameRate | None:
     """The rate an editor would give the footage; None where the file declares none.
 
     Variable rate is conformed to the first standard rate that is not below the average, so that
-    no frame is lost. Its start timecode says whether numbers are dropped.
+    no frame is lost; so is what lost a few of its frames, up to one in a hundred. Its start
+    timecode says whether numbers are dropped.
     """
     if health.frame_rate is None:
         return None
     declared = Fraction(health.frame_rate)
-    if health.variable_rate:
-        slower = declared * Fraction(999, 1000)
-        rate = next((r for r in STANDARD_RATES if r >= slower), STANDARD_RATES[-1])
-    else:
-        rate = nearest_standard(declared)
+    rate = nearest_standard(declared)
+    slower = declared * Fraction(999, 1000)
+    faster = next((r for r in STANDARD_RATES if r >= slower), STANDARD_RATES[-1])
+    if health.variable_rate or abs(faster / declared - 1) <= Fraction(1, 100):
+        rate = faster
     drops = rate.denominator == 1001 and rate.numerator % 30000 == 0
     if health.start_timecode is not None:
         drops = drops and ";" in health.start_timecode

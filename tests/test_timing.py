@@ -143,6 +143,9 @@ def test_what_is_not_a_rate_is_refused(text: str) -> None:
         ("2743/100", True, None, DF30),
         ("1201/50", True, None, FrameRate(Fraction(24))),
         ("25/2", False, None, FrameRate(Fraction(25, 2))),
+        # One frame in 200 of 30 a second is lost: no editor counts at 29.9.
+        ("17910/599", False, None, DF30),
+        ("4975/200", False, None, FrameRate(Fraction(25))),
         (None, True, None, None),
     ],
 )

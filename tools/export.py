@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -112,10 +113,15 @@ def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> N
     counting = [name for name in formats if WRITERS[name].counts]
     for result in results:
         health = result.health
-        rate = rate_of_footage(health) if health is not None and health.variable_rate else None
-        if counting and rate is not None:
+        if health is None or health.frame_rate is None or not counting:
+            continue
+        rate, declared = rate_of_footage(health), Fraction(health.frame_rate)
+        if rate is None:
+            continue
+        if health.variable_rate or abs(rate.rate / declared - 1) > Fraction(1, 1000):
+            what = "variable frame rate" if health.variable_rate else f"{float(declared):.5g} fps"
             console.warn(
-                f"{result.path}: variable frame rate; {', '.join(counting)} count frames at "
+                f"{result.path}: {what}; {', '.join(counting)} count frames at "
                 f"{float(rate.rate):.5g} per second, as editors conform it (--rate for another)"
             )
 
