@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -18,7 +18,7 @@ from touchline.pipeline.label_source import (
     make_example,
     relative_name,
 )
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Example, FootageHealth
 
 FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
 
@@ -136,24 +136,31 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     for number, example in enumerate(examples):
         event = example.event()
         health = target.healths.get(example.path)
-        first_s = 0.0 if health is None else health.first_frame_s
-        first = target.frame(max(0.0, event.start_s - first_s))
-        end = max(first + 1, target.frame(event.end_s - first_s))
-        last = None if health is None else target.frame(health.duration_s - first_s) - 1
+        first, end = target.frame(event.start_s), target.frame(event.end_s)
         track = ET.SubElement(root, "track", id=str(number), label=event.label, source="manual")
-        for frame, outside in track_shapes(first, end, last):
+        for frame, outside in track_shapes(first, end, health, target.frame):
             box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}
             corner = {"xtl": "0", "ytl": "0", "xbr": "16", "ybr": "16", "z_order": "0"}
             ET.SubElement(track, "box", box | corner)
     return _dump(root)
 
 
-def track_shapes(first: int, end: int, last: int | None) -> list[tuple[int, str]]:
-    """The frames of a track with `outside`; none lies beyond the footage's `last` frame.
+def track_shapes(
+    first: int, end: int, health: FootageHealth | None, frame: Callable[[float], int]
+) -> list[tuple[int, str]]:
+    """The frames of a track with `outside`, from `first` to the one before `end`.
 
-    CVAT refuses shapes behind it, so what goes on to the end is not closed but shown there.
+    Both are counted from the footage's start by `frame`, CVAT counts from the first picture, before
+    which there may be sound. It refuses shapes behind the last picture, so what goes on to the end
+    is not closed but shown there.
     """
-    if last is None or end <= last:
+    skipped = 0 if health is None else frame(health.first_frame_s)
+    first = max(0, first - skipped)
+    end = max(first + 1, end - skipped)
+    if health is None or health.duration_s <= 0:
+        return [(first, "0"), (end, "1")]
+    last = frame(health.duration_s) - skipped - 1
+    if end <= last:
         return [(first, "0"), (end, "1")]
     return [(first, "0"), (last, "0")] if first < last else [(first, "0")]
 

@@ -6,7 +6,6 @@ group that stood on both sides of a split would let a model score by recognising
 
 from __future__ import annotations
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,12 +131,13 @@ class Split:
         parts = {"training": self.train, "validation": self.val, "excluded": self.excluded}
         group_part: dict[str, str] = {}
         path_part: dict[Path, str] = {}
+        real = _real_paths([*self.train, *self.val, *self.excluded])
         for part, examples in parts.items():
             for example in examples:
                 _refuse_both(
                     f"group {example.group!r}", group_part.setdefault(example.group, part), part
                 )
-                first = path_part.setdefault(_real(example.path), part)
+                first = path_part.setdefault(real[example.path], part)
                 _refuse_both(f"footage {example.path}", first, part)
         if not self.train:
             raise ValueError("the split leaves nothing to train on; validate on fewer groups")
@@ -169,10 +169,9 @@ def _refuse_both(what: str, first: str, second: str) -> None:
         )
 
 
-@functools.lru_cache(maxsize=100_000)
-def _real(path: Path) -> Path:
-    """One name for a file, however labels call it."""
-    return path.resolve()
+def _real_paths(examples: Iterable[Example]) -> dict[Path, Path]:
+    """Footage to one name for each file, however labels call it."""
+    return {path: path.resolve() for path in {example.path for example in examples}}
 
 
 def _labels(examples: Iterable[Example]) -> set[str]:
@@ -260,10 +259,11 @@ def _bound_groups(examples: Sequence[Example]) -> list[tuple[str, ...]]:
     """Groups, those that share a file together; sorted."""
     bundle_of = {example.group: {example.group} for example in examples}
     first_of: dict[Path, str] = {}
+    real = _real_paths(examples)
     for example in examples:
         mine, other = (
             bundle_of[example.group],
-            bundle_of[first_of.setdefault(_real(example.path), example.group)],
+            bundle_of[first_of.setdefault(real[example.path], example.group)],
         )
         if mine is not other:
             mine |= other

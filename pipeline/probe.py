@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.address import footage_path
+from touchline.pipeline.address import Address, footage_path
 from touchline.pipeline.decode_pyav import AvPicture, pyav_frames
 from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
 from touchline.pipeline.footage import OpenFootage, open_footage
@@ -75,8 +75,11 @@ def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
 
 def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     health = _declarations(path, stream)
-    # What was recorded as a live stream does not say how long it is.
-    return health if health.duration_s > 0 else _packets(path, stream, DecodeLog())
+    if health.duration_s > 0 or isinstance(path, Address):
+        return health
+    # What was recorded as a live stream does not say how long it is; at an address it stays so,
+    # for all of it would have to be fetched.
+    return _packets(path, stream, DecodeLog())
 
 
 def _declarations(path: Path, stream: int | None) -> FootageHealth:

@@ -36,7 +36,7 @@ from touchline.pipeline.encode import (
     picture_of,
 )
 from touchline.pipeline.sheet import in_time_order, one_line, safe_name
-from touchline.pipeline.sound import sound_packets
+from touchline.pipeline.sound import is_silenced, sound_packets
 from touchline.pipeline.splice import (
     Part,
     copied_packets,
@@ -105,7 +105,7 @@ class Rendered:
 
     cuts:        what it shows, on the frames that were really cut at.
     num_frames:  of all frames, `num_encoded` were encoded and the rest copied.
-    note:        why more was encoded than had to be; empty where nothing was.
+    note:        why more was encoded than had to be, and what was left out; empty where neither.
     """
 
     path: Path
@@ -382,6 +382,9 @@ def _rendered(path: Path, video: CodedVideo, film: _Film) -> Rendered:
         )
         for cut, placed in zip(film.cuts, film.placed, strict=True)
     )
+    notes = [film.note] if film.note else []
+    if is_silenced(video.container):
+        notes.append("no sound: nothing here decodes it")
     return Rendered(
         path=path,
         cuts=tuple(cuts),
@@ -389,5 +392,5 @@ def _rendered(path: Path, video: CodedVideo, film: _Film) -> Rendered:
         num_frames=sum(part.num_frames for part in film.parts),
         num_encoded=sum(part.num_frames for part in film.parts if part.rows is None),
         encoder=film.encoder,
-        note=film.note,
+        note="; ".join(notes),
     )

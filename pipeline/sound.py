@@ -66,6 +66,12 @@ def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
     return container, audio
 
 
+def is_silenced(container: InputContainer) -> bool:
+    """Whether there is sound that nothing here decodes, so that it is left out."""
+    audio = container.streams.audio
+    return bool(audio) and all(stream.codec_context is None for stream in audio)
+
+
 def sound_format(stream: AudioStream) -> SoundFormat:
     rate = stream.codec_context.sample_rate
     layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"

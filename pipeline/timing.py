@@ -170,10 +170,10 @@ def rate_of_footage(health: FootageHealth) -> FrameRate | None:
         return None
     declared = Fraction(health.frame_rate)
     rate = nearest_standard(declared)
-    slower = declared * Fraction(999, 1000)
-    faster = next((r for r in STANDARD_RATES if r >= slower), STANDARD_RATES[-1])
-    if health.variable_rate or abs(faster / declared - 1) <= Fraction(1, 100):
-        rate = faster
+    if rate not in STANDARD_RATES:
+        faster = next((r for r in STANDARD_RATES if r >= declared), STANDARD_RATES[-1])
+        if health.variable_rate or abs(faster / declared - 1) <= Fraction(1, 100):
+            rate = faster
     drops = rate.denominator == 1001 and rate.numerator % 30000 == 0
     if health.start_timecode is not None:
         drops = drops and ";" in health.start_timecode

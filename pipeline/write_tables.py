@@ -186,15 +186,12 @@ def cvat_text(sheet: Sheet) -> str:
     for name in sorted({event.label for event in sheet.accepted}):
         label = ElementTree.SubElement(labels, "label")
         ElementTree.SubElement(label, "name").text = one_line(name)
-    skipped = sheet.clip_rate.frame(health.first_frame_s)
-    last = sheet.clip_rate.frame(health.duration_s) - skipped - 1
     for k, event in enumerate(sheet.accepted):
         track = ElementTree.SubElement(
             root, "track", id=str(k), label=one_line(event.label), source="auto"
         )
-        # CVAT counts from the first picture, before which there may be sound.
-        first, end = (max(0, frame - skipped) for frame in sheet.frames(event))
-        for frame, outside in track_shapes(first, max(first + 1, end), last):
+        shapes = track_shapes(*sheet.frames(event), health, sheet.clip_rate.frame)
+        for frame, outside in shapes:
             ElementTree.SubElement(
                 track,
                 "box",

@@ -8,12 +8,14 @@ import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import pytest
 
+from touchline.pipeline.address import footage_path
 from touchline.pipeline.labels import read_labels
 from touchline.pipeline.timing import FrameRate, MatchClock, parse_rate
 from touchline.pipeline.types import Event, FootageHealth, MatchResult
@@ -317,6 +319,19 @@ def test_cvat_counts_from_the_first_picture_and_shows_nothing_behind_the_last(
     (path,) = write_result(result, tmp_path, formats=["cvat"])
     boxes = [(b.get("frame"), b.get("outside")) for b in ElementTree.parse(path).iter("box")]
     assert boxes == [("25", "0"), ("50", "1"), ("55", "0"), ("79", "0")]
+    # How long the footage is may not be known.
+    result = replace(result, health=replace(health, duration_s=0.0))
+    (path,) = write_result(result, tmp_path, formats=["cvat"])
+    boxes = [(b.get("frame"), b.get("outside")) for b in ElementTree.parse(path).iter("box")]
+    assert boxes == [("25", "0"), ("50", "1"), ("55", "0"), ("80", "1")]
+
+
+def test_a_playlist_names_footage_at_an_address_as_it_was_given(tmp_path: Path) -> None:
+    address = "https://host/cup%20final/match.mp4?token=1"
+    result = match(tmp_path, path=footage_path(address))
+    (path,) = write_result(result, tmp_path, formats=["xspf"])
+    locations = [e.text for e in ElementTree.parse(path).iter("{http://xspf.org/ns/0/}location")]
+    assert set(locations) == {address}
 
 
 def test_an_instant_has_a_length_in_losslesscut(tmp_path: Path) -> None:

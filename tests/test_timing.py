@@ -147,6 +147,11 @@ def test_what_is_not_a_rate_is_refused(text: str) -> None:
         ("17910/599", False, None, DF30),
         ("4975/200", False, None, FrameRate(Fraction(25))),
         (None, True, None, None),
+        *(
+            (f"{rate}/1", variable, None, FrameRate(Fraction(rate)))
+            for rate in (24, 25, 30, 48, 50, 60, 120)
+            for variable in (False, True)
+        ),
     ],
 )
 def test_the_rate_an_editor_gives_footage(

@@ -157,12 +157,10 @@ class _Job:
 def _how(made: Sequence[Rendered]) -> str:
     frames = sum(one.num_frames for one in made)
     encoded = sum(one.num_encoded for one in made)
-    if not encoded:
-        return "copied"
     notes = dict.fromkeys(one.note for one in made if one.note)
     by = ", ".join(dict.fromkeys(one.encoder for one in made))
-    share = f"{encoded / max(1, frames):.0%} of the frames encoded by {by}"
-    return f"{share} ({'; '.join(notes)})" if notes else share
+    how = f"{encoded / max(1, frames):.0%} of the frames encoded by {by}" if encoded else "copied"
+    return f"{how} ({'; '.join(notes)})" if notes else how
 
 
 def _of_classes(events: Sequence[Event], only: list[str] | None) -> list[Event]:
