@@ -171,7 +171,7 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
                 label = None
     seconds = "seconds" if clock == "wall" else "processor seconds"
     over_time.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
-    over_time.set(title="one line a seed", xscale="log", ylim=(0, 1))
+    over_time.set(title="folds pooled, one line a seed", xscale="log", ylim=(0, 1))
     if over_time.lines:
         over_time.legend(fontsize="small")
     if few:
@@ -190,6 +190,6 @@ def _plot_few(
         names = ["all" if r.per_class is None else str(r.per_class) for r in points]
         means = [r.accuracy.mean for r in points]
         panel.plot(names, means, marker="o", color=colours[arm], label=arm)
-    panel.set(xlabel="clips per class, as many steps", ylabel="accuracy on held-out groups")
+    panel.set(xlabel="clips per class (as many steps as with all)", ylabel="accuracy on held-out groups")
     panel.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
     panel.legend(fontsize="small")
