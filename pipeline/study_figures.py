@@ -190,6 +190,7 @@ def _plot_few(
         names = ["all" if r.per_class is None else str(r.per_class) for r in points]
         means = [r.accuracy.mean for r in points]
         panel.plot(names, means, marker="o", color=colours[arm], label=arm)
-    panel.set(xlabel="clips per class (as many steps as with all)", ylabel="accuracy on held-out groups")
+    panel.set(xlabel="clips per class (as many steps as with all)")
+    panel.set(ylabel="accuracy on held-out groups")
     panel.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
     panel.legend(fontsize="small")
