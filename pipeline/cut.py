@@ -81,10 +81,10 @@ class CutNetwork:
 
     @torch.no_grad()
     def carried_bytes(self, view: Tensor, stages: int) -> int:
-        """How much `carry` gives for a view (T, 3, S, S) uint8 with so many stages frozen."""
+        """How much is kept of a view (T, 3, S, S) uint8 with so many stages frozen; 0: nothing."""
         cut, backbone = self._cut_at(stages), self.backbone
         if cut == 0:
-            return view.numel()
+            return 0
         self.eval()
         pixels = normalise(view[None].to(self.device).transpose(1, 2), backbone.spec)
         x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=cut)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,41 +17,63 @@ from torch import Tensor
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import decode
+from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.sample import centre_square, squared
-from touchline.pipeline.types import Example, Float64, UInt8
+from touchline.pipeline.types import Example, Float64, Frames, UInt8
 
 SAMPLINGS = ("dense", "uniform")
 """dense: frames at the network's rate. uniform: as many frames spread over the whole example."""
+
+CLIPS_SHARE = 0.75
+"""Of the memory: more decoded clips are refused, before the system ends the process."""
 
 
 @dataclass(frozen=True)
 class LabelledClip:
     """The decoded frames of one example and where windows may start in them.
 
-    pixels: (N, 3, H, W) uint8 RGB at the network's rate, shorter side its size.
-    first, last: the earliest and latest window start, as frame index; outside the frames the
-    nearest one repeats, so first may be negative.
+    held: the frames, or the .npy file that holds them. first, last: the earliest and latest window
+    start, as frame index; outside the frames the nearest one repeats, so first may be negative.
+    begin, end: the frames of the example itself, without surroundings; of an instant the window
+    about it.
     """
 
     example: Example
-    pixels: UInt8
+    held: UInt8 | Path
     first: int
     last: int
+    begin: int
+    end: int
+
+    @property
+    def pixels(self) -> UInt8:
+        """(N, 3, H, W) uint8 RGB at the network's rate, shorter side its size."""
+        if isinstance(self.held, Path):
+            # Mapped anew each time: a file kept open for every clip would be too many.
+            mapped: UInt8 = np.load(self.held, mmap_mode="r")
+            return mapped
+        return self.held
+
+    @property
+    def num_bytes(self) -> int:
+        """The memory that the frames take."""
+        return 0 if isinstance(self.held, Path) else self.held.nbytes
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> UInt8:
         """(len(index), 3, H, W): frames by index; edge frames repeat."""
-        return np.take(self.pixels, index.clip(0, len(self.pixels) - 1), axis=0)
+        pixels = self.pixels
+        return np.take(pixels, index.clip(0, len(pixels) - 1), axis=0)
 
     def window(self, start: int, num_frames: int) -> UInt8:
         """(num_frames, 3, H, W) from frame `start` on."""
         return self.take(np.arange(start, start + num_frames))
 
     def spread(self, num_frames: int, places: Float64) -> UInt8:
-        """(num_frames, 3, H, W): one frame of each of num_frames equal parts of the clip.
+        """(num_frames, 3, H, W): one frame of each of num_frames equal parts of the example.
 
         places (num_frames,) in [0, 1) say where in its part each frame lies (Wang et al. 2016).
         """
-        edges = np.linspace(self.first, self.last + num_frames, num_frames + 1)
+        edges = np.linspace(self.begin, self.end, num_frames + 1)
         return self.take(np.floor(edges[:-1] + places * np.diff(edges)).astype(np.int64))
 
     def even_starts(self, views: int) -> list[int]:
@@ -75,6 +99,34 @@ class LoadClip(Protocol):
     ) -> LabelledClip: ...
 
 
+def each_clip(
+    examples: Sequence[Example],
+    spec: ClipSpec,
+    *,
+    max_clip_s: float | None = None,
+    load: LoadClip | None = None,
+) -> Iterator[LabelledClip | FootageError]:
+    """Every example decoded, in order, a few ahead of what is taken; see `load_clips`."""
+    load = load or load_clip
+
+    def attempt(example: Example) -> LabelledClip | FootageError:
+        try:
+            return load(example, spec, max_clip_s=max_clip_s)
+        except FootageError as error:
+            return error
+
+    # Threads suffice: decoding and scaling leave the interpreter's lock.
+    num_workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(max_workers=num_workers) as pool:
+        waiting: deque[Future[LabelledClip | FootageError]] = deque()
+        for example in examples:
+            waiting.append(pool.submit(attempt, example))
+            if len(waiting) > 2 * num_workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
 def load_clips(
     examples: Sequence[Example],
     spec: ClipSpec,
@@ -86,32 +138,45 @@ def load_clips(
 ) -> LoadedClips:
     """Decode every example, in order; more than `max_bad` unreadable ones is a FootageError.
 
+    Processes that torchrun started must all call this, and get the same clips. Clips that take more
+    than CLIPS_SHARE of the memory are a ValueError.
+
     max_clip_s uses at most the first so many seconds of an example, so that a model cannot learn
     a class by its clips' length. load stands in for `load_clip`, such as one that keeps a cache.
     """
-    load = load or load_clip
+    room_bytes = CLIPS_SHARE * memory_per_process()
+    clips: dict[int, LabelledClip] = {}
+    bad: dict[int, FootageError] = {}
+    num_bytes = 0
+    for i, loaded in enumerate(each_clip(examples, spec, max_clip_s=max_clip_s, load=load)):
+        if isinstance(loaded, FootageError):
+            bad[i] = loaded
+        else:
+            clips[i] = loaded
+            num_bytes += loaded.num_bytes
+        if num_bytes > room_bytes:
+            raise ValueError(
+                f"{i + 1} of {len(examples)} examples take {num_bytes / 2**30:.1f} GiB of memory "
+                "once decoded: train with --cache FOLDER, which keeps them on disk, give fewer, "
+                "or use less of each (--max-clip)"
+            )
+        if on_clip is not None:
+            on_clip()
+    # What one process cannot read none of them trains on: their batches must be the same.
+    bad = current_world().merged(bad)
+    problems = [bad[i] for i in sorted(bad)]
+    refuse_unreadable(problems, len(examples), max_bad)
+    return LoadedClips([clips[i] for i in clips if i not in bad], [str(e) for e in problems])
 
-    def attempt(example: Example) -> LabelledClip | FootageError:
-        try:
-            return load(example, spec, max_clip_s=max_clip_s)
-        except FootageError as error:
-            return error
-        finally:
-            if on_clip is not None:
-                on_clip()
 
-    # Threads suffice: decoding and scaling leave the interpreter's lock.
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        loaded = list(pool.map(attempt, examples))
-    bad = [e for e in loaded if isinstance(e, FootageError)]
+def refuse_unreadable(bad: Sequence[FootageError], num_examples: int, max_bad: int) -> None:
+    """FootageError where more than `max_bad` examples cannot be read."""
     if len(bad) > max_bad:
         raise FootageError(
             bad[0].path,
-            f"{bad[0].message} ({len(bad)} of {len(examples)} examples cannot be read; "
+            f"{bad[0].message} ({len(bad)} of {num_examples} examples cannot be read; "
             f"at most {max_bad} may: mend them, or raise --max-bad)",
         )
-    clips = [c for c in loaded if isinstance(c, LabelledClip)]
-    return LoadedClips(clips, [str(e) for e in bad])
 
 
 def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = None) -> LabelledClip:
@@ -126,10 +191,11 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
         pixels, _ = _frames(example, spec, 0.0, max_clip_s)
         spare = len(pixels) - T
         first, last = (0, spare) if spare >= 0 else (spare // 2, spare // 2)
-        return LabelledClip(example, pixels, first, last)
+        return LabelledClip(example, pixels, first, last, 0, len(pixels))
     start_s, end_s = example.start_s, example.end_s
     if max_clip_s is not None:
         end_s = min(end_s, start_s + max_clip_s)
+    label_s = (start_s, end_s)
     jitter = 0
     if end_s - start_s < spec.duration_s:
         middle_s = (start_s + end_s) / 2
@@ -139,7 +205,11 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
     pixels, first_s = _frames(example, spec, max(0.0, start_s - margin_s), end_s + margin_s)
     first = round((start_s - margin_s - first_s) * spec.rate_hz)
     wanted = max(T, round((end_s - start_s) * spec.rate_hz))
-    return LabelledClip(example, pixels, first, first + 2 * jitter + wanted - T)
+    last = first + 2 * jitter + wanted - T
+    begin, end = (round((time_s - first_s) * spec.rate_hz) for time_s in label_s)
+    if begin == end:
+        begin, end = first + jitter, first + jitter + T
+    return LabelledClip(example, pixels, first, last, begin, end)
 
 
 def _frames(
@@ -149,15 +219,19 @@ def _frames(
 
     Decoding begins at the key frame before start_s, wherever in the footage that is.
     """
-    chunks = list(
-        decode(
-            example.path,
-            rate_hz=spec.rate_hz,
-            size_px=spec.size_px,
-            start_s=start_s,
-            end_s=end_s,
-        )
-    )
+    chunks: list[Frames] = []
+    room_bytes = CLIPS_SHARE * memory_per_process()
+    for chunk in decode(
+        example.path, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, end_s=end_s
+    ):
+        chunks.append(chunk)
+        room_bytes -= 2 * chunk.pixels.nbytes  # twice while they are put together
+        if room_bytes < 0:
+            raise FootageError(
+                example.path,
+                f"too long to be held as one example: {chunk.sample_s[-1] - start_s:.0f} s of it "
+                "take all the memory; label times in it, or use less of each (--max-clip)",
+            )
     if not chunks:
         raise FootageError(
             example.path, f"{example.source or 'the label'} begins at {start_s:.3f} s, past the end"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,14 @@ class World:
         parts: list[dict[int, T]] = [{} for _ in range(self.size)]
         distributed.all_gather_object(parts, mine)
         return {key: value for part in parts for key, value in part.items()}
+
+
+def memory_per_process() -> float:
+    """Bytes of physical memory for each process on this machine; inf where the system hides it."""
+    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return math.inf
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def current_world() -> World:

@@ -18,7 +18,7 @@ from torch import Tensor
 from touchline.pipeline.augment import Augmentation, augmented_view, view_rng
 from touchline.pipeline.cut import CutNetwork
 from touchline.pipeline.dataset import LabelledClip, plain_view
-from touchline.pipeline.distributed import current_world
+from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.train_cache import FeatureStore
 from touchline.pipeline.types import Float64
 
@@ -225,7 +225,7 @@ class _View:
         clip, example = self.clip, self.clip.example
         # A label cut shorter moves the window around it, with as many frames as before.
         label = (example.start_s, example.end_s, plan.max_clip_s)
-        frames = (*label, clip.first, clip.last, len(clip.pixels))
+        frames = (*label, clip.first, clip.last, clip.begin, clip.end, len(clip.pixels))
         if not self.random:
             return ("plain", plan.sampling, self.number, plan.val, frames)
         drawn = (plan.augmentation, plan.seed, self.number, example.path.name, example.label)
@@ -234,16 +234,13 @@ class _View:
 
 def _refuse_too_large(num_bytes: int, num_views: int) -> None:
     """ValueError where features of so many bytes would take more than half of the memory."""
-    if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    # Every process holds them, and twice while they are put together.
-    needed = 2 * num_bytes * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    memory = memory_per_process()
+    needed = 2 * num_bytes  # twice while they are put together
     if needed > memory / 2:
         raise ValueError(
             f"features of {num_views} views at the end of the frozen stages would take "
             f"{needed / 2**30:.1f} GiB of {memory / 2**30:.1f}: keep fewer views "
-            "(--cached-views), none (0), or freeze more stages"
+            "(--cached-views, 0 for none; --val-views), or freeze more stages"
         )
 
 

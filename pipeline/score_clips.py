@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.dataset import LoadedClips, load_clips, plain_view
+from touchline.models.errors import FootageError
+from touchline.pipeline.dataset import (
+    LabelledClip,
+    LoadedClips,
+    each_clip,
+    load_clips,
+    plain_view,
+    refuse_unreadable,
+)
 from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
 from touchline.pipeline.labels import check_labels, visible_examples
 from touchline.pipeline.score import Scorer, batched
@@ -61,8 +70,24 @@ def score_clips(
     *,
     on_clip: Callable[[], None] = lambda: None,
 ) -> ClipScores:
-    """The logits of labelled clips; LabelsError for a class the model does not have."""
-    return score_loaded(model, load_for(model, examples, options, on_clip=on_clip), options)
+    """The logits of labelled clips; LabelsError for a class the model does not have.
+
+    Clips are let go once they are scored, so any number of them can be.
+    """
+    check_labels(examples, model.labels)
+    bad: list[FootageError] = []
+
+    def readable() -> Iterator[LabelledClip]:
+        for clip in each_clip(examples, model.spec, max_clip_s=options.max_clip_s):
+            if isinstance(clip, FootageError):
+                bad.append(clip)
+            else:
+                yield clip
+            on_clip()
+
+    kept, logits = _logits(model, readable(), options)
+    refuse_unreadable(bad, len(examples), options.max_bad)
+    return _scores(model, kept, logits, [str(error) for error in bad])
 
 
 def load_for(
@@ -85,28 +110,39 @@ def load_for(
 
 def score_loaded(model: TrainedModel, loaded: LoadedClips, options: ClipOptions) -> ClipScores:
     """The logits of clips that are in memory already."""
+    return _scores(model, *_logits(model, loaded.clips, options), loaded.problems)
+
+
+def _logits(
+    model: TrainedModel, clips: Iterable[LabelledClip], options: ClipOptions
+) -> tuple[list[Example], Float32]:
+    """The N clips there are, and the logits of their views (N, V, K)."""
     scorer = Scorer(
         model, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
-    views = (
-        plain_view(clip, model.spec, view, options.views)
-        for clip in loaded.clips
-        for view in range(options.views)
-    )
+    kept: list[Example] = []
+
+    def views() -> Iterator[Tensor]:
+        for clip in clips:
+            kept.append(clip.example)
+            for view in range(options.views):
+                yield plain_view(clip, model.spec, view, options.views)
+
     parts = [
         scorer.logits(torch.stack(batch).numpy()).cpu().numpy()
-        for batch in batched(views, options.batch_size)
+        for batch in batched(views(), options.batch_size)
     ]
     K = len(model.labels)
     logits = np.concatenate(parts) if parts else np.zeros((0, K), np.float32)
+    return kept, logits.reshape(len(kept), options.views, K)
+
+
+def _scores(
+    model: TrainedModel, kept: Sequence[Example], logits: Float32, problems: Sequence[str]
+) -> ClipScores:
     column = {label: k for k, label in enumerate(model.labels)}
-    kept = tuple(clip.example for clip in loaded.clips)
-    return ClipScores(
-        examples=kept,
-        logits=logits.reshape(len(kept), options.views, K),
-        truth=np.array([column[example.label] for example in kept], dtype=np.int64),
-        problems=tuple(loaded.problems),
-    )
+    truth = np.array([column[example.label] for example in kept], dtype=np.int64)
+    return ClipScores(tuple(kept), logits, truth, tuple(problems))
 
 
 def clip_probs(model: TrainedModel, scores: ClipScores) -> Float32:
@@ -150,11 +186,12 @@ def to_be_seen(model: TrainedModel, examples: Sequence[Example]) -> tuple[list[E
 
 
 def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
-    """Those of these groups that the model was trained on, sorted.
+    """Those of these groups that the model, or weights it began with, were trained on, sorted.
 
     A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
     """
-    trained = recorded_groups(model).get("train", ())
+    recorded = recorded_groups(model)
+    trained = {*recorded.get("train", ()), *recorded.get("earlier", ())}
     by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in trained:
         by_end[_stem(group)[-1]].append(_stem(group))
@@ -176,7 +213,10 @@ def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str
 
 
 def recorded_groups(model: TrainedModel) -> Mapping[str, Sequence[str]]:
-    """The groups of each part of the split the model comes from; empty where nobody wrote them."""
+    """The groups of each part of the split the model comes from; empty where nobody wrote them.
+
+    `earlier` are those that the weights it began with were trained on.
+    """
     groups = model.record.get("groups", {})
     return groups if isinstance(groups, Mapping) else {}
 

@@ -24,6 +24,9 @@ from touchline.pipeline.dataset import LabelledClip, load_clip
 from touchline.pipeline.types import Example
 from touchline.pipeline.write import beside, write_atomic
 
+CLIP_FORMAT = 2
+"""Part of each name: files of another format are not taken for ours."""
+
 
 class ClipStore:
     """Decoded clips in a folder, named after the footage's content and the sampling."""
@@ -36,19 +39,18 @@ class ClipStore:
     def load(
         self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
     ) -> LabelledClip:
-        """As `load_clip`; the pixels are mapped, so that they need no memory of their own."""
+        """As `load_clip`; the frames stay in their file, so that they need no memory."""
         path = self._folder / f"{self._key(example, spec, max_clip_s)}.npy"
         starts = path.with_suffix(".txt")
         if not path.exists():
             clip = load_clip(example, spec, max_clip_s=max_clip_s)
-            write_atomic(starts, f"{clip.first} {clip.last}")
+            write_atomic(starts, f"{clip.first} {clip.last} {clip.begin} {clip.end}")
             with beside(path) as part:
                 np.save(part, clip.pixels)
-        first, last = starts.read_text(encoding="utf-8").split()
-        return LabelledClip(example, np.load(path, mmap_mode="r"), int(first), int(last))
+        return LabelledClip(example, path, *map(int, starts.read_text(encoding="utf-8").split()))
 
     def _key(self, example: Example, spec: ClipSpec, max_clip_s: float | None) -> str:
-        sampling = (spec.num_frames, spec.rate_hz, spec.size_px, spec.fit, max_clip_s)
+        sampling = (CLIP_FORMAT, spec.num_frames, spec.rate_hz, spec.size_px, spec.fit, max_clip_s)
         return _short_digest(self.content(example.path), sampling, example.start_s, example.end_s)
 
     def content(self, path: Path) -> str:
@@ -57,7 +59,10 @@ class ClipStore:
             raise FootageError(path, "no such file")
         with self._lock:
             if path not in self._digests:
-                self._digests[path] = file_digest(path)
+                try:
+                    self._digests[path] = file_digest(path)
+                except OSError as error:
+                    raise FootageError(path, f"cannot be read: {error.strerror}") from None
             return self._digests[path]
 
 

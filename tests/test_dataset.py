@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from train_material import SPEC, grey_ramp, write_footage
 
+from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
 from touchline.pipeline.augment import (
     Augmentation,
@@ -17,7 +19,13 @@ from touchline.pipeline.augment import (
     mix_up,
     view_rng,
 )
-from touchline.pipeline.dataset import LabelledClip, load_clip, load_clips, plain_view
+from touchline.pipeline.dataset import (
+    LabelledClip,
+    each_clip,
+    load_clip,
+    load_clips,
+    plain_view,
+)
 from touchline.pipeline.types import Example
 
 
@@ -88,6 +96,56 @@ def test_uniform_sampling_spreads_frames_over_the_whole_example(ramp: Path) -> N
     plain = Augmentation(1.0, flip=False, brightness=0.0, contrast=0.0, saturation=0.0)
     random = augmented_view(clip, SPEC, plain, rng, sampling="uniform")[:, 0, 0, 0].tolist()
     assert [grey // 30 for grey in random] == [0, 1, 2, 3]
+
+
+def test_uniform_sampling_shows_a_short_example_alone(tmp_path: Path, ramp: Path) -> None:
+    spec = SPEC.with_sampling(num_frames=8)
+    write_footage(tmp_path / "short.mkv", grey_ramp(4))
+    shown = {
+        "a file of 4 frames": example(tmp_path / "short.mkv"),
+        "a label of 4 frames": example(ramp, 1.0, 2.0),
+        "an instant, so the 8 frames about it": example(ramp, 1.5, 1.5),
+    }
+    greys = {
+        name: [int(f[0, 0, 0]) for f in load_clip(e, spec).spread(8, np.full(8, 0.5))]
+        for name, e in shown.items()
+    }
+    assert list(greys.values()) == [
+        [0, 0, 10, 10, 20, 20, 30, 30],
+        [40, 40, 50, 50, 60, 60, 70, 70],
+        [20, 30, 40, 50, 60, 70, 80, 90],
+    ]
+
+
+def test_clips_are_decoded_only_a_few_ahead_of_what_is_taken(ramp: Path) -> None:
+    begun = []
+
+    def load(example: Example, spec: ClipSpec, *, max_clip_s: float | None = None) -> LabelledClip:
+        begun.append(example)
+        return load_clip(example, spec, max_clip_s=max_clip_s)
+
+    most_ahead = 2 * (os.cpu_count() or 1) + 1
+    examples = [example(ramp, k / 400, 1.0) for k in range(most_ahead + 5)]
+    clips = each_clip(examples, SPEC, load=load)
+    assert next(clips).example == examples[0]
+    assert len(begun) <= most_ahead
+    assert [clip.example for clip in clips] == examples[1:]
+
+
+def test_clips_that_would_not_fit_into_memory_are_refused(
+    ramp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [example(ramp, 0.0, 1.0)] * 3  # 4 frames and one of jitter: 3 KiB each and more
+    num_bytes = load_clips(examples, SPEC).clips[0].num_bytes
+    room = "touchline.pipeline.dataset.memory_per_process"
+    monkeypatch.setattr(room, lambda: 4.0 * num_bytes)
+    assert len(load_clips(examples, SPEC).clips) == 3
+    monkeypatch.setattr(room, lambda: 3.9 * num_bytes)
+    with pytest.raises(ValueError, match=r"3 of 3 examples take .* --cache FOLDER"):
+        load_clips(examples, SPEC)
+    monkeypatch.setattr(room, lambda: 2.6 * num_bytes)
+    with pytest.raises(FootageError, match=r"ramp\.mkv: too long to be held as one example"):
+        load_clips(examples[:1], SPEC)
 
 
 def test_no_more_of_a_clip_is_used_than_asked(ramp: Path) -> None:

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from train_material import SPEC, grey_ramp, made_examples, tiny_backbone, write_footage
+from train_material import (
+    SPEC,
+    TinyBackbone,
+    grey_ramp,
+    made_examples,
+    tiny_backbone,
+    write_footage,
+)
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import inputs as inputs_module
@@ -190,6 +197,36 @@ def test_a_cached_clip_is_the_decoded_one_until_its_file_changes(tmp_path: Path)
         ClipStore(tmp_path).load(example, SPEC)
 
 
+def open_files() -> int:
+    return len(list(Path("/dev/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/dev/fd").exists(), reason="no list of open files here")
+def test_a_cached_clip_keeps_no_file_open(tmp_path: Path) -> None:
+    write_footage(tmp_path / "ramp.mkv", grey_ramp(12))
+    store = ClipStore(tmp_path)
+    example = Example(tmp_path / "ramp.mkv", "goal", "match", 0.0, 0.5)
+    store.load(example, SPEC)
+    before = open_files()
+    clips = [store.load(example, SPEC) for _ in range(20)]
+    views = [plain_view(clip, SPEC, 0, 1) for clip in clips]
+    assert open_files() == before
+    assert all(torch.equal(view, views[0]) for view in views)
+    assert sum(clip.num_bytes for clip in clips) == 0
+
+
+def test_a_clip_whose_file_cannot_be_read_is_a_footage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a.mkv").write_bytes(b"")
+    monkeypatch.setattr("touchline.pipeline.train_cache.file_digest", refuse)
+    with pytest.raises(FootageError, match=r"a\.mkv: cannot be read: Permission denied"):
+        ClipStore(tmp_path).load(Example(tmp_path / "a.mkv", "goal", "match"), SPEC)
+
+
 def test_features_that_would_not_fit_are_refused_before_they_are_made(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +240,16 @@ def test_features_that_would_not_fit_are_refused_before_they_are_made(
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
         made.check_memory([3])
+
+
+def test_nothing_is_kept_between_the_stages_of_a_network_of_several_paths(
+    examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TinyBackbone, "single_path", False)
+    network = CutNetwork(tiny_backbone(2), freeze=2, precision="float32")
+    view = plain_view(load_clips(examples[:1], SPEC).clips[0], SPEC, 0, 1)
+    assert [network.carried_bytes(view, stages) for stages in range(4)][:3] == [0, 0, 0]
+    assert network.carried_bytes(view, 3) > 0
 
 
 @pytest.mark.parametrize("freeze", [1, 2, 3])

@@ -22,7 +22,9 @@ def clip(label, shade, *, num_frames, first=0, last=None, times=(None, None)):
     """A clip of one shade; windows start at `first` to `last`."""
     pixels = np.full((num_frames, 3, 16, 20), shade, dtype=np.uint8)
     last = num_frames - 4 if last is None else last
-    return LabelledClip(Example(Path("x.mp4"), label, "m", *times), pixels, first, last)
+    return LabelledClip(
+        Example(Path("x.mp4"), label, "m", *times), pixels, first, last, 0, num_frames
+    )
 
 
 def test_events_lie_where_their_clips_are_shown():
