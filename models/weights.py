@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -36,6 +38,7 @@ class PretrainedWeights:
     state:   our parameter names -> tensors; the published classifier under its own name.
     dropped: keys of the file that were left out on purpose.
     flat:    kernels are 2-D and are inflated on loading.
+    record:  of a model that was trained here, how; else empty.
     """
 
     path: Path
@@ -46,6 +49,7 @@ class PretrainedWeights:
     state: Mapping[str, Tensor]
     dropped: tuple[str, ...]
     flat: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
 
     def load_into(self, backbone: Backbone, *, classifier: bool = False) -> None:
         """Copy into a backbone, trunk and whatever of the head was published.
@@ -169,9 +173,12 @@ def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> Pretraine
         )
     try:
         spec = metadata_spec(file.metadata)
+        record = json.loads(file.metadata["record"])
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(file.path, f"a damaged Touchline checkpoint ({error})") from None
-    return PretrainedWeights(file.path, sha256, "Touchline", backbone, spec, file.tensors, ())
+    return PretrainedWeights(
+        file.path, sha256, "Touchline", backbone, spec, file.tensors, (), record=record
+    )
 
 
 def _rename(

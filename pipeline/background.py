@@ -13,6 +13,7 @@ import numpy as np
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import FootageError
 from touchline.pipeline.decode import probe_footage
+from touchline.pipeline.distributed import current_world
 from touchline.pipeline.labels import Split
 from touchline.pipeline.negatives import background_examples, eventless_examples
 from touchline.pipeline.score_clips import ClipOptions, clip_probs, score_clips
@@ -54,7 +55,9 @@ def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, devi
     unlabelled = _unlabelled(split.train, plan, window_s)
     if plan.earlier is not None:
         every = _unlabelled(split.train, replace(plan, ratio=np.inf), window_s)
-        unlabelled = hardest(unlabelled, every, plan.earlier, device=device, seed=plan.seed)
+        mined = hardest(unlabelled, every, plan.earlier, device=device, seed=plan.seed)
+        # Scores may round otherwise in another process, and all must train on the same.
+        unlabelled = current_world().agreed(mined)
     train = (*split.train, *unlabelled, *eventless)
     # Validation can measure background only where training teaches it.
     taught = any(example.label == BACKGROUND for example in train)

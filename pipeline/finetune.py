@@ -77,6 +77,7 @@ def fine_tune(
     keep: KeepState | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_epoch: OnEpoch = lambda row, val_probs: None,
+    already_s: float = 0.0,
 ) -> FineTuneResult:
     """Adapt `model` (its backbone is trained in place) to the examples' classes.
 
@@ -85,16 +86,17 @@ def fine_tune(
     process that torchrun started calls this alike and gets the same model.
 
     cache: a folder of decoded clips and frozen features that later runs share.
+    already_s: seconds of the budget that went before.
     """
-    # `auto` is settled here, once: a run that is gone on with must not choose again.
-    dtype = current_world().agreed(pick_dtype(options.precision, pick_device(device)))
-    options = replace(options, precision="bf16" if dtype == torch.bfloat16 else "float32")
     run = describe_run(model, (*train, *val), asdict(options))
     saved = None
     if keep is not None and keep.resume and keep.path.exists():
         saved = read_snapshot(keep.path, run=run)
         model.backbone.load_state_dict(saved.part("network"))
-    clock = Clock(options.max_seconds, elapsed_s=saved.elapsed_s if saved else 0.0)
+    # `auto` is settled once: neither another process nor a run that goes on may choose otherwise.
+    precision = saved.precision if saved else _settled(options.precision, device)
+    options = replace(options, precision=precision)
+    clock = Clock(options.max_seconds, elapsed_s=already_s + (saved.elapsed_s if saved else 0.0))
     model = replace(model, has_background=any(e.label == BACKGROUND for e in train))
     material = _load(model, train, val, options, cache, on_progress)
     network = CutNetwork(
@@ -119,7 +121,9 @@ def fine_tune(
 
     def after_step() -> None:
         if keep is not None and current_world().is_first and clock.due(keep.every_s):
-            save_snapshot(keep.path, state, elapsed_s=clock.elapsed_s(), run=run)
+            save_snapshot(
+                keep.path, state, precision=precision, elapsed_s=clock.elapsed_s(), run=run
+            )
 
     def after_epoch(row: dict[str, float], val_probs: Float32) -> None:
         on_epoch(row, val_probs)
@@ -152,6 +156,12 @@ def fine_tune(
     )
 
 
+def _settled(precision: str, device: str) -> str:
+    """bf16 or float32, alike in all processes."""
+    dtype = current_world().agreed(pick_dtype(precision, pick_device(device)))
+    return "bf16" if dtype == torch.bfloat16 else "float32"
+
+
 def _train(
     network: CutNetwork,
     model: TrainedModel,
@@ -179,8 +189,8 @@ def _train(
     inputs.fill()
     if clock.spent() >= 1 and state.epoch == state.step == 0:
         raise ValueError(
-            f"reading clips and frozen features took all of the {options.max_seconds:g} s, so "
-            "nothing was trained: raise --max-seconds"
+            f"what comes before the first step (reading clips, frozen features) took all of the "
+            f"{options.max_seconds:g} s, so nothing was trained: raise --max-seconds"
         )
     stopped = ""
     while not stopped:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import BACKGROUND, Example
 
 # Containers and players disagree about a file's last frame by this much.
 END_TOLERANCE_S = 0.1
@@ -36,6 +37,7 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
     beyond the footage, duplicates, overlaps, and clips whose length gives their class away.
     """
     return [
+        *_almost_background(examples),
         *_alike_classes(examples),
         *_beyond_footage(examples, durations),
         *_duplicates(examples),
@@ -44,11 +46,25 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
     ]
 
 
+def _almost_background(examples: Sequence[Example]) -> Iterator[str]:
+    for label in sorted({example.label for example in examples} - {BACKGROUND}):
+        if _plain(label) == BACKGROUND:
+            where = next(e.source for e in examples if e.label == label)
+            yield (
+                f"{where}: the class {label!r} counts as an event; if nothing happens there, train "
+                f"with --background-label {shlex.quote(label)}"
+            )
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\W_]+", "", label).casefold()
+
+
 def _alike_classes(examples: Sequence[Example]) -> Iterator[str]:
     counts = Counter(example.label for example in examples)
     for first, second in combinations(sorted(counts), 2):
         rare, common = sorted((first, second), key=lambda label: (counts[label], label))
-        plain = [re.sub(r"[\W_]+", "", label).casefold() for label in (rare, common)]
+        plain = [_plain(label) for label in (rare, common)]
         misspelt = (
             counts[rare] <= 2
             and counts[common] >= 5 * counts[rare]

@@ -22,7 +22,7 @@ from touchline.pipeline.optimize import Average, Best, Guard
 from touchline.pipeline.types import Example
 from touchline.pipeline.write import beside
 
-FORMAT = "touchline-snapshot-1"
+FORMAT = "touchline-snapshot-2"
 
 
 @dataclass
@@ -53,6 +53,11 @@ class Snapshot:
     @property
     def epoch(self) -> int:
         return int(self.facts["epoch"])
+
+    @property
+    def precision(self) -> str:
+        """What `auto` came to where the run began."""
+        return str(self.facts["precision"])
 
     @property
     def elapsed_s(self) -> float:
@@ -89,7 +94,12 @@ class Snapshot:
 
 
 def save_snapshot(
-    path: Path, training: Training, *, elapsed_s: float, run: Mapping[str, Any]
+    path: Path,
+    training: Training,
+    *,
+    precision: str,
+    elapsed_s: float,
+    run: Mapping[str, Any],
 ) -> None:
     """Write the state of a run, whole or not at all; `run` says which run it is."""
     names: dict[Tensor, str] = {p: name for name, p in training.backbone.named_parameters()}
@@ -99,6 +109,7 @@ def save_snapshot(
         "step": training.step,
         "losses": training.losses,
         "history": training.history,
+        "precision": precision,
         "elapsed_s": elapsed_s,
         "average_steps": training.average.steps,
         "best_rank": training.best.rank,

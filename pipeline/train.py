@@ -33,6 +33,7 @@ from touchline.pipeline.labels import (
     visible_examples,
 )
 from touchline.pipeline.leakage import find_leaks
+from touchline.pipeline.score_clips import recorded_groups, trained_groups
 from touchline.pipeline.targets import average_precision, mean_average_precision
 from touchline.pipeline.train_options import (
     FineTuneResult,
@@ -105,7 +106,7 @@ def prepare(
         seed=job.options.seed,
     )
     classes = class_names(visible_examples(split.train + split.val))
-    model, weights_sha256 = _untrained(job, classes, on_download)
+    model = _untrained(job, classes, on_download)
     plan = BackgroundPlan(
         footage=job.background,
         ratio=job.background_ratio,
@@ -119,6 +120,11 @@ def prepare(
         train=visible_examples(split.train),
         val=visible_examples(split.val),
     )
+    if len({example.label for example in split.train}) == 1:
+        raise ValueError(
+            f"every training example is {split.train[0].label!r}, so there is nothing to tell it "
+            "from: add eventless footage (--background), or other classes"
+        )
     names = model.backbone.stage_names
     options = replace(
         job.options,
@@ -128,14 +134,16 @@ def prepare(
     if options.augmentation and any(names_a_side(label) for label in model.labels):
         options = replace(options, augmentation=replace(options.augmentation, flip=False))
     model.backbone.freeze(options.freeze)
-    model = replace(model, record={"weights_sha256": weights_sha256})
     return model, split, replace(job, options=options)
 
 
 def _untrained(
     job: TrainJob, labels: tuple[str, ...], on_download: OnProgress | None
-) -> tuple[TrainedModel, str | None]:
-    """The network with its pretrained trunk and a random classifier, and the weights' SHA-256."""
+) -> TrainedModel:
+    """The network with its pretrained trunk and a random classifier.
+
+    Its record holds the SHA-256 of the weights, and the groups that these were trained on.
+    """
     torch.manual_seed(job.options.seed)
 
     def sampled(spec: ClipSpec) -> ClipSpec:
@@ -145,13 +153,22 @@ def _untrained(
 
     if job.weights is None:
         spec = sampled(build_backbone(job.backbone, len(labels)).spec)
-        backbone, sha256 = build_backbone(job.backbone, len(labels), spec), None
+        backbone = build_backbone(job.backbone, len(labels), spec)
+        record: dict[str, Any] = {}
     else:
         weights = open_weights(job.weights, job.backbone, on_progress=on_download)
         spec = sampled(weights.spec)
-        backbone, sha256 = build_backbone(job.backbone, len(labels), spec), weights.sha256
+        backbone = build_backbone(job.backbone, len(labels), spec)
         weights.load_into(backbone)
-    return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label), sha256
+        groups = weights.record.get("groups", {})
+        earlier = sorted({*groups.get("train", ()), *groups.get("earlier", ())})
+        record = {"weights_sha256": weights.sha256, "groups": {"earlier": earlier}}
+    return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label, record=record)
+
+
+def too_hopeful(model: TrainedModel, split: Split) -> list[str]:
+    """The validation groups that the weights were trained on already."""
+    return trained_groups(model, {example.group for example in split.val})
 
 
 def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool) -> int:
@@ -232,11 +249,12 @@ def run_training(
     resume: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_epoch: OnEpoch = lambda row, val_probs: None,
+    already_s: float = 0.0,
 ) -> tuple[FineTuneResult, dict[str, Any]]:
     """Train, then write the model, its metrics and pictures into OUT; the result and the metrics.
 
     While it trains OUT holds a snapshot, from which `resume` goes on; ValueError where there is one
-    and `resume` is not asked for. cache: see `fine_tune`. Without matplotlib there are no pictures.
+    and `resume` is not asked for. cache, already_s: see `fine_tune`. Pictures need matplotlib.
     """
     keep = KeepState(out / SNAPSHOT_FILE, resume=resume)
     if keep.path.exists() and not resume:
@@ -253,6 +271,7 @@ def run_training(
         keep=keep,
         on_progress=on_progress,
         on_epoch=on_epoch,
+        already_s=already_s,
     )
     metrics = metrics_record(result, split, job)
     if current_world().is_first:
@@ -281,14 +300,13 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         "hard_negatives": None if job.hard_negatives is None else str(job.hard_negatives),
         "weights_sha256": result.model.record.get("weights_sha256"),
     }
-    groups = {
-        part: sorted({e.group for e in getattr(split, part)})
-        for part in ("train", "val", "excluded")
-    }
+    parts = ("train", "val", "excluded")
+    groups = {part: sorted({e.group for e in getattr(split, part)}) for part in parts}
+    groups["earlier"] = list(recorded_groups(result.model).get("earlier", ()))
     return {
         "job": job_record,
         "groups": groups,
-        "examples": {part: len(getattr(split, part)) for part in groups},
+        "examples": {part: len(getattr(split, part)) for part in parts},
         "classes": list(result.model.labels),
         "figures": clip_figures(result),
         "history": result.history,

@@ -21,6 +21,32 @@ from touchline.pipeline.types import Float32
 
 BATCHNORMS = ("train", "keep")
 
+LIMITS: dict[tuple[float, float], tuple[str, ...]] = {
+    (1, math.inf): (
+        "epochs",
+        "batch_size",
+        "accumulate",
+        "val_views",
+        "validate_every",
+        "patience",
+    ),
+    (0, math.inf): (
+        "trunk_lr_scale",
+        "stage_lr_decay",
+        "weight_decay",
+        "focal_gamma",
+        "mixup",
+        "max_skipped",
+        "cached_views",
+        "max_bad",
+        "seed",
+    ),
+    (0, 1): ("warmup", "label_smoothing", "ema"),
+}
+"""From the first number up to below the second."""
+
+POSITIVE = ("lr", "clip_grad", "max_clip_s", "max_seconds")
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -80,9 +106,16 @@ class TrainOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "val_views", "validate_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for (least, below), names in LIMITS.items():
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not least <= value < below:
+                    upper = "finite" if below == math.inf else f"below {below:g}"
+                    raise ValueError(f"{name} is {value}; it must be at least {least:g}, {upper}")
+        for name in POSITIVE:
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value}; it must be more than 0, finite")
         for name, choices in (
             ("sampling", SAMPLINGS),
             ("balance", BALANCES),
@@ -92,15 +125,12 @@ class TrainOptions:
                 raise ValueError(
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(choices)}"
                 )
-        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
-            raise ValueError(f"max_seconds is {self.max_seconds}; it must be more than 0, finite")
         frozen = [self.freeze, *(stages for _, stages in sorted(self.unfreeze))]
         if any(later >= earlier for earlier, later in pairwise(frozen)):
             raise ValueError(
                 f"unfreeze leaves {frozen[1:]} stages frozen one after the other, from {frozen[0]} "
                 "on; each must leave fewer"
             )
-
         if self.unfreeze and max(epoch for epoch, _ in self.unfreeze) >= self.epochs:
             raise ValueError(
                 f"unfreeze frees a stage after {max(epoch for epoch, _ in self.unfreeze)} epochs, "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_points_at_one_instant_do_not_overlap() -> None:
 def test_classes_spelt_alike_are_found(rare: str, found: bool) -> None:
     examples = [event(2 * i, 2 * i + 1, "goal kick") for i in range(6)] + [event(50, 51, rare)]
     assert any("spelt almost as 'goal kick'" in p for p in find_problems(examples, {})) == found
+
+
+@pytest.mark.parametrize("label", ["Background", "back_ground", "BACKGROUND"])
+def test_a_class_spelt_almost_as_background_is_found(label: str) -> None:
+    examples = [event(2 * i, 2 * i + 1, "goal kick") for i in range(6)] + [event(50, 51, label)]
+    (problem,) = find_problems(examples, {})
+    assert f"--background-label {label}" in problem
+    examples = [replace(e, label="background") if e.label == label else e for e in examples]
+    assert find_problems(examples, {}) == []
 
 
 def test_two_frequent_classes_may_have_like_names() -> None:

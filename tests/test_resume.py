@@ -134,6 +134,22 @@ def test_the_run_before_the_kill_is_not_repeated(
     assert len(left) == 1
 
 
+def test_a_run_goes_on_in_the_precision_that_was_chosen_where_it_began(
+    train: Callable[..., FineTuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(None, replace(OPTIONS, precision="bf16"))
+    keep = KeepState(tmp_path / "snapshot.safetensors", every_s=0.0, resume=True)
+    die_after(monkeypatch, 3)
+    monkeypatch.setattr(finetune, "pick_dtype", lambda *_: torch.bfloat16)
+    with pytest.raises(KilledError):
+        train(keep)
+    monkeypatch.undo()
+    monkeypatch.setattr(finetune, "pick_dtype", lambda *_: torch.float32)
+    resumed = train(keep)
+    expected, got = whole.model.backbone.state_dict(), resumed.model.backbone.state_dict()
+    assert [k for k in expected if not torch.equal(expected[k], got[k])] == []
+
+
 def test_a_run_is_not_gone_on_with_under_other_options(
     train: Callable[..., FineTuneResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

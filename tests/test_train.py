@@ -92,6 +92,7 @@ def test_labels_become_a_run_folder(
         "train": ["match_0", "match_1", "match_2"],
         "val": ["match_3"],
         "excluded": [],
+        "earlier": [],
     }
     figures = metrics["figures"]
     matrix = np.array(figures["confusion_matrix"])
@@ -174,7 +175,7 @@ def test_the_same_clip_on_both_sides_is_warned_about(tmp_path: Path) -> None:
     }
     for name, block, group in (("a", 0, "A"), ("b", 1, "A"), ("c", 0, "B"), ("d", 2, "B")):
         write_footage(tmp_path / f"{name}.mkv", [blocks[block]] * 4)
-        rows.append(f"{name}.mkv,goal,,,{group}")
+        rows.append(f"{name}.mkv,{'card' if name == 'b' else 'goal'},,,{group}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     _, split, _ = prepare(TrainJob(tmp_path / "labels.csv", "tiny", val_groups=("B",)))
     (warning,) = label_warnings(split, max_clip_s=None)
@@ -261,6 +262,8 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--size", "8"], "size_px >= 16"),
         (["bad_clip.csv"], "text.mp4: a text file, not a video"),
         (["one_match.csv"], "all 16 examples are of one match"),
+        (["one_class.csv"], "every training example is 'red', so there is nothing to tell it from"),
+        (["labels.csv", "--max-clip", "0"], "max_clip_s is 0.0; it must be more than 0"),
         (["labels.csv", "--backbone", "cnn_lstm", "--weights", "gone.pt"], "no such weights file"),
         (
             ["labels.csv", "--backbone", "cnn_lstm", "--weights", "other.safetensors"],
@@ -285,6 +288,7 @@ def test_a_bad_input_is_one_line_that_names_it(
         "backwards.csv": "video,label,start_s,end_s\nred_0_0.mkv,red,2,1\n",
         "bad_clip.csv": labels.read_text() + "text.mp4,red,,,match_0\n",
         "one_match.csv": re.sub("match_.", "A", labels.read_text()),
+        "one_class.csv": re.sub("blue_.*\n", "", labels.read_text()),
         "text.mp4": "no video",
         "text.safetensors": "no weights",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -174,7 +175,8 @@ def train_command(
         int, typer.Option(help="At most so many passes over the clips.", rich_help_panel=LEARNING)
     ] = 40,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Wall-clock budget.", rich_help_panel=LEARNING)
+        float | None,
+        typer.Option(help="Wall-clock budget of all of it.", rich_help_panel=LEARNING),
     ] = None,
     patience: Annotated[
         int | None,
@@ -336,9 +338,16 @@ class Places:
 def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     """Everything once the job is known; of several processes only the first one talks."""
     from touchline.pipeline.distributed import process_group
-    from touchline.pipeline.train import SNAPSHOT_FILE, label_warnings, prepare, run_training
+    from touchline.pipeline.train import (
+        SNAPSHOT_FILE,
+        label_warnings,
+        prepare,
+        run_training,
+        too_hopeful,
+    )
     from touchline.pipeline.training_plots import can_plot
 
+    began = time.monotonic()
     with process_group(places.device) as (world, device):
         talks = world.is_first
         quiet = quiet or not talks
@@ -351,7 +360,7 @@ def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                 split, max_clip_s=job.options.max_clip_s, on_progress=on_progress
             )
         if talks:
-            warn_before(split, job, problems)
+            warn_before(split, job, problems, too_hopeful(model, split))
         with (
             bars(quiet=quiet) as on_progress,
             tensorboard_log(places.out, wanted=places.tensorboard and talks) as on_epoch,
@@ -367,6 +376,7 @@ def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     resume=places.resume,
                     on_progress=on_progress,
                     on_epoch=on_epoch,
+                    already_s=time.monotonic() - began,
                 )
             except KeyboardInterrupt:
                 if talks and (places.out / SNAPSHOT_FILE).exists():

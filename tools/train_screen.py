@@ -80,14 +80,24 @@ def warn_after(result: FineTuneResult) -> None:
         )
 
 
-def warn_before(split: Split, job: TrainJob, problems: Sequence[str]) -> None:
-    """What the user should know before the training; problems: those of `label_warnings`."""
+def warn_before(
+    split: Split, job: TrainJob, problems: Sequence[str], hopeful: Sequence[str]
+) -> None:
+    """What the user should know before the training.
+
+    problems: those of `label_warnings`. hopeful: the groups of `too_hopeful`.
+    """
     from touchline.pipeline.label_checks import names_a_side
 
     if not split.val:
         console.warn("no validation groups: the last epoch is kept and nothing is measured")
     elif split.not_validated:
         console.warn(f"validation has no example of {', '.join(split.not_validated)}")
+    if hopeful:
+        console.warn(
+            f"the weights were trained on {', '.join(hopeful[:SHOWN])}: validation on that is too "
+            "hopeful (--val-groups chooses others)"
+        )
     if not any(e.label == "background" for e in split.train):
         console.warn(
             "no negatives: the model will not know what eventless footage looks like, so its "

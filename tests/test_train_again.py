@@ -1,0 +1,82 @@
+"""Training that begins with what an earlier run left, and what it hands on to the next."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from train_material import tiny_backbone, write_clips
+
+from touchline.models import catalog
+from touchline.models.checkpoint import load_checkpoint
+from touchline.pipeline import train as train_module
+from touchline.pipeline.calibrate import refuse_trained
+from touchline.pipeline.labels import read_labels
+from touchline.pipeline.score_clips import unseen_examples
+from touchline.tools import cli
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+QUICK = ["--backbone", "tiny", "--epochs", "1", "--batch-size", "4", "-q"]
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", tiny_backbone)
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    return write_clips(tmp_path, ("blue", "red"))
+
+
+def train(labels: Path, out: Path, *arguments: object) -> Path:
+    """The model that the command leaves in OUT."""
+    given = [*map(str, arguments), *QUICK]
+    cli.app(["train", str(labels), "-o", str(out), *given], standalone_mode=False)
+    return out / "model.safetensors"
+
+
+def test_what_weights_were_trained_on_is_remembered_from_run_to_run(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = train(labels, tmp_path / "1", "--val-groups", "match_3")
+    only_1 = ["--exclude-groups", "match_2,match_3"]
+    second = train(labels, tmp_path / "2", "--weights", first, "--val-groups", "match_0", *only_1)
+    shown = capsys.readouterr().err
+    assert "weights were trained on match_0: validation on that is too hopeful" in shown
+    third = train(labels, tmp_path / "3", "--weights", second, "--val-groups", "match_3")
+    assert "too hopeful" not in capsys.readouterr().err
+
+    for out in ("2", "3"):
+        groups = json.loads((tmp_path / out / "metrics.json").read_text())["groups"]
+        assert groups["earlier"] == ["match_0", "match_1", "match_2"]
+    for path in (second, third):
+        model = load_checkpoint(path)
+        unseen, left_out = unseen_examples(model, read_labels(labels))
+        assert {example.group for example in unseen} == {"match_3"}
+        assert left_out == ["match_0", "match_1", "match_2"]
+        with pytest.raises(ValueError, match="the model was trained on match_0"):
+            refuse_trained(model, ["match_0"])
+
+
+def test_the_budget_counts_what_goes_before_training(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def compare(*_: object, **__: object) -> list[str]:
+        time.sleep(0.2)
+        return []
+
+    def run_training(*_: object, already_s: float, **__: object) -> None:
+        told.append(already_s)
+        raise InterruptedError
+
+    monkeypatch.setattr(train_module, "label_warnings", compare)
+    monkeypatch.setattr(train_module, "run_training", run_training)
+    with pytest.raises(InterruptedError):
+        train(labels, tmp_path / "run")
+    assert told[0] >= 0.2
