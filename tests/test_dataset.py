@@ -26,6 +26,7 @@ from touchline.pipeline.dataset import (
     load_clips,
     plain_view,
 )
+from touchline.pipeline.distributed import World
 from touchline.pipeline.types import Example
 
 
@@ -130,6 +131,22 @@ def test_clips_are_decoded_only_a_few_ahead_of_what_is_taken(ramp: Path) -> None
     assert next(clips).example == examples[0]
     assert len(begun) <= most_ahead
     assert [clip.example for clip in clips] == examples[1:]
+
+
+def test_what_another_process_cannot_read_is_left_out_here_too(
+    ramp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TwoProcesses(World):
+        def merged(self, mine: dict[int, object]) -> dict[int, object]:
+            return {1: FootageError("share/b.mkv", "a stale handle"), **mine}
+
+    monkeypatch.setattr("touchline.pipeline.dataset.current_world", TwoProcesses)
+    examples = [example(ramp, k / 4, 1.0) for k in range(3)]
+    loaded = load_clips(examples, SPEC, max_bad=1)
+    assert [clip.example for clip in loaded.clips] == [examples[0], examples[2]]
+    assert loaded.problems == ["share/b.mkv: a stale handle"]
+    with pytest.raises(FootageError, match="1 of 3 examples cannot be read"):
+        load_clips(examples, SPEC)
 
 
 def test_clips_that_would_not_fit_into_memory_are_refused(

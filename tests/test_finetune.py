@@ -142,6 +142,8 @@ def test_a_budget_ends_training_within_an_epoch_too(
 def test_a_budget_gone_before_the_first_step_trains_nothing(examples: list[Example]) -> None:
     with pytest.raises(ValueError, match=r"all of the 1e-06 s, so nothing was trained"):
         fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=1e-6))
+    with pytest.raises(ValueError, match=r"all of the 900 s, so nothing was trained"):
+        fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=900), already_s=901.0)
 
 
 def test_the_same_seed_gives_the_same_model(examples: list[Example]) -> None:
