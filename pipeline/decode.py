@@ -64,8 +64,9 @@ def decode(
     stored); the picture is upright, with square pixels, in standard range. stream is the
     container's index of the video stream to use. With isolation the decoder runs in a process of
     its own, so that what crashes or hangs it costs this file alone; with several workers segments
-    of the file are decoded at once, and the frames are the same. FootageError where the file
-    cannot be read.
+    of the file are decoded at once, and the frames are the same. (Beside damage good frames are
+    marked as damaged too, how many depends on the frames decoded at once: on workers and cores.)
+    FootageError where the file cannot be read.
     """
     if decoder not in DECODERS:
         raise ValueError(f"decoder is {decoder!r}; it must be one of {', '.join(DECODERS)}")

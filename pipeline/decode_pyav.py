@@ -186,7 +186,7 @@ class _Reading:
         except MemoryError:
             raise
         except (av.error.FFmpegError, OSError, ValueError):
-            self.damage.failed(planned.seq)
+            self.damage.failed()
             return []
 
     def drained(self) -> list[VideoFrame]:
@@ -196,7 +196,7 @@ class _Reading:
         except EOFError:
             return []
         except (av.error.FFmpegError, OSError, ValueError):
-            self.damage.failed(self.damage.newest)
+            self.damage.failed()
             return []
 
     def stamped(self, frame: VideoFrame) -> Stamped:

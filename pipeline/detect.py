@@ -32,8 +32,10 @@ class DetectOptions:
     point: what else makes an event (joining, lengths); its threshold is the default one.
     floor: candidates below this score are forgotten.
     stream: the container's index of the video stream; None: the default one, else the largest.
-    isolation, decode_workers: in which processes footage is decoded, which changes no result; None:
-    several for long footage where there are cores for them.
+    isolation, decode_workers: in which processes footage is decoded; None: several for long footage
+    where there are cores for them. Neither changes the result of sound footage. Damage is marked in
+    any case; how many good pictures beside it are marked with it depends on how many frames are
+    decoded at once, and so on decode_workers and on the cores of the machine.
     """
 
     hop_s: float | None = None

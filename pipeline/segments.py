@@ -8,7 +8,8 @@ order, and each worker that is done begins the next segment nobody has:
     workers         A              B                A
 
 Every segment is decoded from the key frame at or before its start, and its samples are those of the
-whole footage that fall into it, so that cutting changes nothing.
+whole footage that fall into it, so that cutting changes nothing. (Except beside damage: how many
+good frames are marked with the damaged ones depends on how many frames are decoded at once.)
 """
 
 from __future__ import annotations

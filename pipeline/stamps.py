@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from fractions import Fraction
 
 from av.codec import Capabilities
@@ -88,8 +88,9 @@ class Damage:
         packet    0K  1   2   3   4   5K  6        K: key frame; decoding 2 fails
         damaged           x   x   x
 
-    With several frames decoded at once it is not known which of the last packets failed: all of
-    them count as damaged, and only a key frame behind all of them ends the damage.
+    With several frames decoded at once it is not known which of the last packets sent failed: all
+    of them count as damaged, and only a key frame behind all of them ends the damage. Packets left
+    out have numbers too, so that the last ones sent are remembered.
     """
 
     def __init__(self, stream: VideoStream, *, frame_threads: bool) -> None:
@@ -99,22 +100,18 @@ class Damage:
         self.first: int | None = None
         self.last = -1
         self.loss = False
-        self.newest = -1
+        self.recent: deque[int] = deque(maxlen=IN_FLIGHT_AT_MOST)
 
     def sent(self, seq: int, *, is_corrupt: bool) -> None:
         """Note a packet given to the decoder, and whether its container calls it corrupt."""
-        self.newest = seq
+        self.recent.append(seq)
         if is_corrupt:
             self._spread(seq, seq)
 
-    def failed(self, seq: int) -> None:
-        """Decoding failed when packet seq was given."""
-        self._spread(seq - self._delay(), seq)
+    def failed(self) -> None:
+        """Decoding failed when the newest packet was given, or after it at the end."""
+        self._spread(self._sent_before(self._delay()), self.newest)
         self.loss = True
-
-    def failed_at_end(self) -> None:
-        """Decoding failed when the decoder gave out its last frames."""
-        self.failed(self.newest)
 
     def reaches(self, frame: VideoFrame, seq: int) -> bool:
         """Whether a frame made from packet seq is damaged."""
@@ -134,9 +131,19 @@ class Damage:
         return loss
 
     @property
+    def newest(self) -> int:
+        """The number of the last packet given to the decoder; -1 before the first."""
+        return self.recent[-1] if self.recent else -1
+
+    @property
     def at_once_since(self) -> int:
         """The first of the packets whose decoding is under way; past the newest where none is."""
-        return self.newest - self._delay() + 1
+        delay = self._delay()
+        return self._sent_before(delay - 1) if delay else self.newest + 1
+
+    def _sent_before(self, count: int) -> int:
+        """The number of the packet sent so many before the newest, else of the first sent."""
+        return self.recent[-min(count + 1, len(self.recent))] if self.recent else -1
 
     def _spread(self, first: int, last: int) -> None:
         self.first = first if self.first is None else min(self.first, first)

@@ -1,0 +1,81 @@
+"""Which frames count as damaged beside a spoilt packet, however many are decoded at once."""
+
+from __future__ import annotations
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from footage_made import burn, overwrite, packet_places, write_video
+
+from touchline.pipeline.decode import _chunks, _sample
+from touchline.pipeline.decode_pyav import pyav_frames
+from touchline.pipeline.decoded import DecodeLog, Instants, Wanted
+
+pytestmark = pytest.mark.timeout(60)
+
+# A key frame every 4 s; half the frames are B frames that no other refers to.
+GROUPS = {
+    "preset": "veryfast",
+    "g": "100",
+    "keyint_min": "100",
+    "sc_threshold": "0",
+    "bf": "2",
+    "threads": "1",
+}
+NOISE = np.random.default_rng(0).integers(0, 60, (96, 128, 3)).astype(np.uint8)
+
+
+def moving(index: int) -> np.ndarray:
+    """A picture in which everything moves, so that no packet is tiny."""
+    still = np.roll(burn(index) * 0.8 + NOISE, index, axis=1)
+    return still.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 s at 25 frames a second."""
+    return write_video(
+        tmp_path_factory.mktemp("damage") / "whole.mp4",
+        indices=range(300),
+        options=GROUPS,
+        picture=moving,
+    )
+
+
+def spoilt(whole: Path, folder: Path, packet: int) -> Path:
+    """The same file with one packet, in decode order, overwritten with junk."""
+    path = Path(shutil.copy(whole, folder / "spoilt.mp4"))
+    pos, size, _ = packet_places(whole)[packet]
+    return overwrite(path, pos + 4, np.random.default_rng(packet).bytes(size - 4))
+
+
+def sampled(
+    path: Path, rate_hz: Fraction, *, threads: int, drop: bool = True
+) -> tuple[np.ndarray, np.ndarray, DecodeLog]:
+    """Every sample's picture and whether it counts as damaged."""
+    wanted, log = Wanted(Instants(rate_hz), 32, threads=threads), DecodeLog()
+    shown = pyav_frames(path, wanted, log, drop_unneeded=drop)
+    chunks = list(_chunks(_sample(shown, wanted.instants)))
+    pixels = np.concatenate([chunk.pixels for chunk in chunks])
+    return pixels, np.concatenate([chunk.damaged for chunk in chunks]), log
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4, 16])
+@pytest.mark.parametrize("drop", [True, False])
+def test_no_wrong_sample_goes_unmarked_however_many_frames_are_decoded_at_once(
+    threads: int, drop: bool, whole: Path, tmp_path: Path
+):
+    wrong_in_all = 0
+    for rate in (Fraction(8), Fraction(3)):
+        right, _, _ = sampled(whole, rate, threads=1, drop=False)
+        for packet in (110, 150, 188, 260):
+            path = spoilt(whole, tmp_path, packet)
+            pixels, damaged, _ = sampled(path, rate, threads=threads, drop=drop)
+            difference = np.abs(pixels.astype(int) - right[: len(pixels)])
+            wrong = difference.max(axis=(1, 2, 3)) > 12
+            assert np.flatnonzero(wrong & ~damaged).tolist() == [], (rate, packet)
+            wrong_in_all += int(wrong.sum())
+    assert wrong_in_all > 5
