@@ -174,6 +174,19 @@ class _Reading:
         self.stamps = Stamps(footage)
         self.damage = Damage(footage.stream, frame_threads=one_pass.frame_threads)
         self.latest_s = Fraction(-1)
+        self.left_out: list[tuple[Fraction, int]] = []
+
+    def leave_out(self, planned: Planned) -> None:
+        """Count a packet that is not decoded as having gone by."""
+        packet, log = planned.packet, self.one_pass.log
+        # What an edit list hides is no frame of the footage.
+        if packet.is_discard or packet.pts is None:
+            return
+        time_s = self.one_pass.footage.seconds(packet.pts)
+        counted = self.one_pass.wanted.instants.cover(time_s)
+        log.num_frames += counted
+        log.num_skipped += counted
+        self.left_out.append((time_s, planned.seq))
 
     def decoded(self, planned: Planned) -> list[VideoFrame]:
         """The frames that come out when a packet goes in."""
@@ -205,6 +218,8 @@ class _Reading:
         planned = self.in_flight.made(frame)
         stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
+        # Asked before the frame, which may be the key frame that ends the damage.
+        left_out_s = self._left_out_before(self.latest_s)
         ticks = frame.duration or 0
         return Stamped(
             picture=AvPicture(frame, self.one_pass.renderer),
@@ -215,22 +230,23 @@ class _Reading:
             ),
             after_loss=self.damage.after_loss(),
             until_s=None if planned is None else planned.until_s,
+            left_out_s=left_out_s,
         )
+
+    def _left_out_before(self, time_s: Fraction) -> tuple[Fraction, ...]:
+        """When the frames are shown that were left out before a time and are not damaged."""
+        before = sorted(frame for frame in self.left_out if frame[0] < time_s)
+        self.left_out = [frame for frame in self.left_out if frame[0] >= time_s]
+        return tuple(shown_s for shown_s, seq in before if self.damage.spares(seq))
 
 
 def _stamped(one_pass: Pass) -> Iterator[Stamped]:
     """Decoded frames with their raw times; damage is noted and never ends the pass."""
-    log = one_pass.log
     _configure(one_pass)
     reading = _Reading(one_pass)
     for planned in _planned(one_pass):
         if planned.skip:
-            # What an edit list hides is no frame of the footage.
-            pts = planned.packet.pts
-            if not planned.packet.is_discard and pts is not None:
-                counted = one_pass.wanted.instants.cover(one_pass.footage.seconds(pts))
-                log.num_frames += counted
-                log.num_skipped += counted
+            reading.leave_out(planned)
             continue
         for frame in reading.decoded(planned):
             yield reading.stamped(frame)

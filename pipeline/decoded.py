@@ -90,6 +90,7 @@ class Stamped:
     duration_s: how long the file says the frame is shown.
     until_s:    when the next frame is shown, where that is known although it is not decoded.
     after_loss: at least one frame between the one before and this one is lost.
+    left_out_s: when the frames between are shown that are whole and were not asked for.
     """
 
     picture: Picture
@@ -98,6 +99,7 @@ class Stamped:
     damaged: bool = False
     after_loss: bool = False
     until_s: Fraction | None = None
+    left_out_s: tuple[Fraction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,16 +238,24 @@ class _Clock:
         if self.previous_s is None:
             return None
         hole_from_s = self.previous_s + self.interval_s
-        beside_damage = frame.after_loss or frame.damaged or self.previous_damaged
-        if beside_damage and time_s > hole_from_s + self.interval_s / 2:
-            self.log.damage(hole_from_s, time_s)
-            return hole_from_s
+        if frame.after_loss or frame.damaged or self.previous_damaged:
+            lost_from_s = self._past(hole_from_s, frame.left_out_s)
+            if time_s > lost_from_s + self.interval_s / 2:
+                self.log.damage(lost_from_s, time_s)
+                return lost_from_s
         until_s = time_s if self.until_s is None else self.until_s
         if until_s - self.previous_s > max(GAP_S, 4 * self.interval_s):
             self.log.gap(hole_from_s, until_s)
             self.log.warn("gaps without frames: the frame before stands, marked as damaged")
             return hole_from_s
         return None
+
+    def _past(self, since_s: Fraction, left_out_s: tuple[Fraction, ...]) -> Fraction:
+        """When the last of the frames stops being shown that follow on each other since a time."""
+        for time_s in left_out_s:
+            if time_s <= since_s + self.interval_s / 2:
+                since_s = max(since_s, time_s + self.interval_s)
+        return since_s
 
     def _time(self, stamp: Fraction | None, following: Fraction | None) -> Fraction:
         previous = self.previous_s

@@ -125,6 +125,10 @@ class Damage:
             return False
         return seq >= self.first
 
+    def spares(self, seq: int) -> bool:
+        """Whether packet seq, which was left out, lies before all damage known so far."""
+        return self.first is None or seq < self.first
+
     def after_loss(self) -> bool:
         """Whether a packet gave no frame since this was last asked."""
         loss, self.loss = self.loss, False

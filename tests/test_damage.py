@@ -79,3 +79,22 @@ def test_no_wrong_sample_goes_unmarked_however_many_frames_are_decoded_at_once(
             assert np.flatnonzero(wrong & ~damaged).tolist() == [], (rate, packet)
             wrong_in_all += int(wrong.sum())
     assert wrong_in_all > 5
+
+
+@pytest.mark.parametrize("rate", [Fraction(1, 2), Fraction(1), Fraction(8)])
+def test_good_frames_left_out_before_damage_are_not_reported_as_damaged(
+    rate: Fraction, whole: Path, tmp_path: Path
+):
+    # The key frame at 4 s is good. What is left out before it is another group's, and good too.
+    _, _, log = sampled(spoilt(whole, tmp_path, 102), rate, threads=1)
+    assert log.damaged_s == [pytest.approx((4.04, 8.0))]
+
+
+def test_frames_left_out_behind_damage_count_as_damaged(whole: Path, tmp_path: Path):
+    # Of 3 1/3 Hz the last sample before the key frame at 8 s is at 7.8 s: all after it is left out.
+    _, damaged, log = sampled(spoilt(whole, tmp_path, 150), Fraction(10, 3), threads=1)
+    assert log.num_skipped > 0
+    ((start_s, end_s),) = log.damaged_s
+    assert 5.9 <= start_s <= 6.04
+    assert end_s == pytest.approx(8.0)
+    assert not damaged[:18].any()
