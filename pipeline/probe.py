@@ -79,7 +79,7 @@ def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
         return health
     # What was recorded as a live stream does not say how long it is; at an address it stays so,
     # for all of it would have to be fetched.
-    return _packets(path, stream, DecodeLog())
+    return _packets(path, stream, log)
 
 
 def _declarations(path: Path, stream: int | None) -> FootageHealth:

@@ -15,6 +15,7 @@ from footage_made import write_video
 from typer.testing import CliRunner
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.decoded import DecodeLog
 from touchline.pipeline.probe import probe_footage
 from touchline.tools.probe import probe_command
 
@@ -51,6 +52,15 @@ def test_a_recording_that_does_not_say_its_length_is_read_for_it(tmp_path: Path)
         assert container.duration is None
     for depth in ("headers", "packets", "frames"):
         assert probe_footage(path, depth=depth).duration_s == pytest.approx(2.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("isolation", [True, False])
+def test_reading_a_recording_for_its_length_is_progress(isolation: bool, tmp_path: Path):
+    # What is counted in this log is what keeps the worker from being taken for a hanging one.
+    path = write_video(tmp_path / "live.mkv", indices=range(50), muxer={"live": "1"})
+    log = DecodeLog()
+    probe_footage(path, isolation=isolation, log=log)
+    assert log.num_packets == 50
 
 
 def test_headers_alone_say_nothing_of_what_is_in_the_file(tmp_path: Path):
