@@ -48,11 +48,14 @@ class CodedFrame:
 
 
 class CodedVideo:
-    """An open file's video stream, for reading packets by time; close it (`with`)."""
+    """An open file's video stream, for reading packets by time; close it (`with`).
 
-    def __init__(self, path: Path) -> None:
+    stream is the container's index of it; None: the default one, else the largest.
+    """
+
+    def __init__(self, path: Path, *, stream: int | None = None) -> None:
         self.path = path
-        footage = open_footage(path)
+        footage = open_footage(path, stream=stream)
         self.container: InputContainer = footage.container
         self.stream: VideoStream = footage.stream
         self.stream.thread_type = "AUTO"

@@ -73,6 +73,8 @@ class RenderOptions:
     encoder:           "auto" takes the machine's own where it works; "libx264" or another name.
     font:              a .ttf or .otf for titles in scripts that the built-in one lacks.
     height_px:         a smaller picture; None as in the footage.
+    stream:            the container's index of the video stream; None: the default one, else the
+                       largest.
     """
 
     before_s: float = 5.0
@@ -83,6 +85,7 @@ class RenderOptions:
     encoder: str = "auto"
     font: Path | None = None
     height_px: int | None = None
+    stream: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -136,9 +139,9 @@ def cut_reel(
     options = options or RenderOptions()
     footage = Path(footage)
     events = list(events)
-    duration_s = probe_footage(footage).duration_s
+    duration_s = probe_footage(footage, stream=options.stream).duration_s
     room_s = max_s
-    with CodedVideo(footage) as video:
+    with CodedVideo(footage, stream=options.stream) as video:
         while True:
             planned = plan_reel(
                 events,
@@ -184,7 +187,7 @@ def cut_clips(
     """One MP4 per event, written as they are asked for: 001-goal-0h12m34s.mp4, in time order."""
     options = options or RenderOptions()
     footage = Path(footage)
-    duration_s = probe_footage(footage).duration_s
+    duration_s = probe_footage(footage, stream=options.stream).duration_s
     # All of them first: an event outside the footage is told before anything is written.
     cuts = [
         padded_cut(event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s)
@@ -213,7 +216,7 @@ def render_cuts(
 ) -> Rendered:
     """The cuts one after the other as one MP4."""
     options = options or RenderOptions()
-    with CodedVideo(Path(footage)) as video:
+    with CodedVideo(Path(footage), stream=options.stream) as video:
         _refuse_overwriting(video.path, Path(path))
         if options.mode == "copy":
             film = _copied_film(video, cuts)
@@ -329,8 +332,8 @@ def _write(
 ) -> None:
     """Mux pictures and sound, each packet in its turn, so that little waits in memory."""
     with (
-        CodedVideo(video.path) as drawn,
-        CodedVideo(video.path) as fading,
+        CodedVideo(video.path, stream=video.stream.index) as drawn,
+        CodedVideo(video.path, stream=video.stream.index) as fading,
         # With the protocol written out no name can be taken for an address.
         av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output,
     ):

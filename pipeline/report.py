@@ -162,13 +162,19 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
             [kept[k][0].peak_s for k in order],
             width_px=THUMBNAIL_WIDTH_PX,
             max_bytes=MAX_THUMBNAIL_BYTES,
+            stream=_stream(sheet),
         )
-    except TouchlineError:
-        # The page itself says that the footage is missing.
+    except (TouchlineError, ValueError):
+        # The page itself says that the footage is missing. A file without the stream is another.
         return pictures
     for k, uri in zip(order, uris, strict=True):
         pictures[k] = uri
     return pictures
+
+
+def _stream(sheet: Sheet) -> int | None:
+    """The video stream that the events were found in, where that is known."""
+    return None if sheet.result.health is None else sheet.result.health.stream_index
 
 
 def _threshold(sheet: Sheet, label: str) -> float | None:
@@ -234,7 +240,9 @@ def _original(sheet: Sheet) -> dict[str, Any]:
 def _proxy(sheet: Sheet) -> dict[str, Any]:
     """A small H.264 copy of the whole footage beside the report."""
     height = min(PROXY_HEIGHT_PX, sheet.result.health.height if sheet.result.health else 10_000)
-    options = RenderOptions(mode="encode", encoder=SOFTWARE, height_px=height)
+    options = RenderOptions(
+        mode="encode", encoder=SOFTWARE, height_px=height, stream=_stream(sheet)
+    )
     whole = Cut(0.0, sheet.duration_s, ())
     rendered = render_cuts(sheet.result.path, [whole], sheet.folder / PROXY_FILE, options=options)
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,11 +42,19 @@ def read_results(
                 f"{path} holds events of {len(results)} videos; --footage fits one of them only"
             )
         given = Path(footage)
-        health, recorded = probe_footage(given), results[0].health
-        # What decoding found stays known of the same footage in another place.
-        same = recorded is not None and _look(recorded) == _look(health)
-        return [replace(results[0], path=given, health=recorded if same else health)]
+        return [replace(results[0], path=given, health=_health_in(given, results[0].health))]
     return [_probed(result) for result in results]
+
+
+def _health_in(given: Path, recorded: FootageHealth | None) -> FootageHealth:
+    """What decoding found stays known of the same footage in another place."""
+    if recorded is None:
+        return probe_footage(given)
+    # Another file need not have the stream.
+    with suppress(ValueError):
+        if _look(probe_footage(given, stream=recorded.stream_index)) == _look(recorded):
+            return recorded
+    return probe_footage(given)
 
 
 def _look(health: FootageHealth) -> tuple[object, ...]:

@@ -21,16 +21,21 @@ RUN_UP_S = 0.5
 
 
 def thumbnails(
-    footage: Path, times_s: Sequence[float], *, width_px: int, max_bytes: int
+    footage: Path,
+    times_s: Sequence[float],
+    *,
+    width_px: int,
+    max_bytes: int,
+    stream: int | None = None,
 ) -> list[str | None]:
     """The frame shown at each time as a data URI, in the order given.
 
     None where no frame can be decoded, and for what comes after `max_bytes` are full: put the
-    times that matter most first.
+    times that matter most first. stream is the container's index of the video stream.
     """
     uris: list[str | None] = []
     used = 0
-    with CodedVideo(footage) as video:
+    with CodedVideo(footage, stream=stream) as video:
         for time_s in times_s:
             if used >= max_bytes:
                 break

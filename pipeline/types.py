@@ -165,7 +165,7 @@ class FootageHealth:
     duration_s, num_frames: as declared, the duration as found where none is declared;
     actual_duration_s, actual_frames: as decoded, None where the file was not read to its end.
     damaged_s: spans with damaged or missing pictures. gaps_s: spans without frames, in which the
-    frame before stands. stream_index: the video stream used.
+    frame before stands. stream_index: the video stream used, None where that is not known.
     """
 
     container: str
@@ -183,7 +183,7 @@ class FootageHealth:
     actual_duration_s: float | None = None
     actual_frames: int | None = None
     gaps_s: tuple[tuple[float, float], ...] = ()
-    stream_index: int = 0
+    stream_index: int | None = None
     pixel_format: str = ""
     pixel_aspect: str = "1/1"
     turned: bool = False

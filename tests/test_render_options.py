@@ -6,13 +6,22 @@ from typing import Any
 
 import pytest
 from drawn_footage import write_footage
+from footage_made import read_index, write_video
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import encode
 from touchline.pipeline.coded import CodedVideo, exact_span
 from touchline.pipeline.cuts import Cut
+from touchline.pipeline.decode import decode
 from touchline.pipeline.encode import HARDWARE, SOFTWARE, choose_encoder, picture_of
-from touchline.pipeline.render import RenderOptions, clip_name, cut_clips, cut_reel, render_cuts
+from touchline.pipeline.render import (
+    MODES,
+    RenderOptions,
+    clip_name,
+    cut_clips,
+    cut_reel,
+    render_cuts,
+)
 from touchline.pipeline.types import Event
 
 GOAL = Event("goal", 3.3, 4.1, 3.5, 0.9)
@@ -52,6 +61,22 @@ def test_events_of_another_file_are_told_before_a_clip_is_written(
     with pytest.raises(ValueError, match="events of another file"):
         list(cut_clips(match, (GOAL, late), tmp_path / "clips"))
     assert not (tmp_path / "clips").exists()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_clips_and_reels_show_the_stream_asked_for(mode: str, tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", indices=range(50), streams=2, default_stream=0)
+    options = RenderOptions(0.0, 0.0, mode=mode, stream=1)
+    event = Event("goal", 0.96, 1.44, 1.2)
+    made = [
+        cut_reel(path, [event], tmp_path / "reel.mp4", options=options),
+        *cut_clips(path, [event], tmp_path / "clips", options=options),
+    ]
+    for one in made:
+        chunks = decode(one.path, rate_hz=None, size_px=96)
+        numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
+        # Key frames are 24 and 36: all modes cut there.
+        assert numbers == list(range(1024, 1036))
 
 
 def test_copying_refuses_what_needs_encoding() -> None:

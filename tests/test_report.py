@@ -2,17 +2,20 @@
 
 import base64
 import hashlib
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from drawn_footage import frame_number, write_footage
+from footage_made import read_index, write_video
 from PIL import Image
 
-from touchline.pipeline.decode import probe_footage
+from touchline.pipeline.decode import decode, probe_footage
 from touchline.pipeline.report import Truth, curves, write_index, write_report
 from touchline.pipeline.thumbnails import thumbnails
 from touchline.pipeline.timing import MatchClock
@@ -210,6 +213,28 @@ def test_thumbnails_show_the_frame_at_each_time(footage: Path) -> None:
             numbers.append(frame_number(np.asarray(image)))
     # 3.02 s shows frame 75, which began at 3.00; past the end the last frame stays.
     assert numbers == [75, 299, 0, 299]
+
+
+def test_the_pictures_are_of_the_stream_that_the_events_were_found_in(tmp_path: Path) -> None:
+    # Stream s shows the numbers 1000 * s + k, as black and white cells.
+    match = write_video(tmp_path / "match.mp4", indices=range(50), streams=2, default_stream=0)
+    goal = Event("goal", 1.0, 2.0, 1.5, 0.9)
+    shown = []
+    for stream in (0, 1):
+        health = probe_footage(match, stream=stream)
+        result = MatchResult(match, (goal,), (goal,), health)
+        page = Page(write_report(result, tmp_path / f"{stream}", proxy=True).read_text())
+        (row,) = page.data["events"]
+        with Image.open(io.BytesIO(base64.b64decode(row["picture"].split(",")[1]))) as image:
+            shown.append(read_index(np.asarray(image.convert("RGB")).transpose(2, 0, 1)))
+        copied = next(decode(tmp_path / f"{stream}" / "proxy.mp4", rate_hz=1, size_px=96))
+        shown.append(read_index(copied.pixels[0]))
+    assert shown == [37, 0, 1037, 1000]
+    # Without that stream the file is another one, which has no pictures of these events.
+    other = write_video(tmp_path / "other.mp4", indices=range(50))
+    page = Page(write_report(replace(result, path=other), tmp_path / "other").read_text())
+    (row,) = page.data["events"]
+    assert row["picture"] is None
 
 
 def test_thumbnails_stop_when_their_room_is_full(footage: Path) -> None:

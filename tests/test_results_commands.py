@@ -9,10 +9,12 @@ import av
 import pytest
 import typer
 from drawn_footage import read_video, write_footage
+from footage_made import read_index, write_video
 from typer.testing import CliRunner, Result
 
 from touchline.models.errors import FootageError, LabelsError
-from touchline.pipeline.decode import probe_footage
+from touchline.pipeline.decode import decode, probe_footage
+from touchline.pipeline.results import read_results
 from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import WRITERS, read_events_json, write_result
 from touchline.tools.export import export_command
@@ -191,6 +193,20 @@ def test_moved_footage_keeps_what_was_found_in_it(footage: Path, tmp_path: Path)
     assert found.damaged_s == ()
 
 
+def test_moved_footage_keeps_the_stream_that_was_looked_at(tmp_path: Path) -> None:
+    match = write_video(tmp_path / "match.mp4", streams=2, default_stream=0)
+    for stream in (0, 1):
+        health = replace(probe_footage(match, stream=stream), damaged_s=((0.2, 0.4),))
+        gone = MatchResult(tmp_path / "gone.mp4", EVENTS, EVENTS, health)
+        (events,) = write_result(gone, tmp_path, formats=["json"])
+        assert read_results(events, footage=match)[0].health == health
+    # Another file without that stream: its own default one is looked at.
+    other = write_video(tmp_path / "other.mp4", indices=range(50))
+    found = read_results(events, footage=other)[0].health
+    assert found is not None
+    assert (found.stream_index, found.damaged_s) == (0, ())
+
+
 def test_a_reel_is_never_written_over_the_footage(events: Path, footage: Path) -> None:
     reel = footage.with_name("reel.mp4")
     reel.write_bytes(footage.read_bytes())
@@ -215,6 +231,23 @@ def test_highlights_makes_clips_and_a_reel_of_the_accepted_events(
     # Three seconds hold the card's cut and not the goal's of four.
     assert [e["label"] for cut in made[-1]["cuts"] for e in cut["events"]] == ["card"]
     assert read_video(out / "reel.mp4")[1] == list(range(200, 275))
+
+
+def test_highlights_shows_the_stream_that_the_events_were_found_in(tmp_path: Path) -> None:
+    match = write_video(tmp_path / "match.mp4", indices=range(100), streams=2, default_stream=0)
+    health = probe_footage(match, stream=1)
+    found = (Event("goal", 1.0, 2.0, 1.5, 0.9),)
+    (events,) = write_result(MatchResult(match, found, found, health), tmp_path, formats=["json"])
+    table = tmp_path / "events.csv"
+    table.write_text("video,label,start_s,end_s\nmatch.mp4,goal,1,2\n")
+    exactly = ("--before", 0, "--after", 0, "--no-clips")
+    for name, asked, first in ((events, (), 1025), (table, ("--stream", 1), 1025), (table, (), 25)):
+        touchline("highlights", match, name, "-o", tmp_path, *exactly, *asked)
+        chunks = decode(tmp_path / "reel.mp4", rate_hz=None, size_px=96)
+        numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
+        assert numbers == list(range(first, first + 25))
+    wrong = touchline("highlights", match, table, "-o", tmp_path, "--stream", 7, fails=True)
+    assert "the video streams of this file are 0, 1" in str(wrong.exception)
 
 
 def test_highlights_takes_classes_and_weights(footage: Path, events: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,6 +48,9 @@ def highlights_command(
         str, typer.Option(help="auto takes the machine's own where it works; or libx264, ...")
     ] = "auto",
     font: Annotated[Path | None, typer.Option(help="A .ttf or .otf for titles.")] = None,
+    stream: Annotated[
+        int | None, typer.Option(help="The video stream (default: where events.json is from).")
+    ] = None,
     kickoff: Annotated[
         list[str] | None, typer.Option(help="PERIOD=H:MM:SS of the file; once per period.")
     ] = None,
@@ -72,10 +76,13 @@ def highlights_command(
         encoder=encoder,
         font=font,
         height_px=height,
+        stream=stream,
     )
     results = read_results(events, footage=match)
     refuse_empty(events, results)
     (result,) = results
+    if stream is None and result.health is not None:
+        options = replace(options, stream=result.health.stream_index)
     (clock,) = clocks_of(results, kickoff or [], period_min=period_min)
     shown = _of_classes(result.accepted, only)
     weights = _weights(weight or [], shown)
