@@ -20,7 +20,7 @@ from touchline.pipeline.events import (
 from touchline.pipeline.isolate import AVAILABLE
 from touchline.pipeline.sample import hop_samples
 from touchline.pipeline.score import Scorer
-from touchline.pipeline.types import FootageHealth, MatchResult
+from touchline.pipeline.types import Event, FootageHealth, MatchResult
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,16 @@ def detect(
         thresholds=thresholds_of(scorer.model, options),
         default=options.point,
     )
-    candidates = find_candidates(track, points, options.events, floor=options.floor)
+    health = _health(declared, log)
+    candidates = [
+        _ending_by(event, health.duration_s)
+        for event in find_candidates(track, points, options.events, floor=options.floor)
+    ]
     return MatchResult(
         path=path,
         candidates=tuple(candidates),
         accepted=tuple(e for e in candidates if e.score >= points[e.label].threshold),
-        health=_health(declared, log),
+        health=health,
         track=track,
         options=options_record(scorer.model, options),
     )
@@ -129,6 +133,14 @@ def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions)
         return options.decode_workers
     alone = isinstance(path, Address) or not options.isolation or options.decoder != "pyav"
     return 1 if alone else workers_for(declared.duration_s)
+
+
+def _ending_by(event: Event, end_s: float) -> Event:
+    """The event cut to the footage: the last sample stands for a whole interval, shown or not."""
+    if event.end_s <= end_s:
+        return event
+    start_s, peak_s = min(event.start_s, end_s), min(event.peak_s, end_s)
+    return replace(event, start_s=start_s, end_s=end_s, peak_s=peak_s)
 
 
 def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:

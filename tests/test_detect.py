@@ -8,6 +8,7 @@ from tiny import brightness_model, write_levels
 from touchline.models.errors import FootageError
 from touchline.pipeline.batch import detect_all, output_folders
 from touchline.pipeline.detect import DetectOptions, detect, thresholds_of
+from touchline.pipeline.events import EventOptions
 from touchline.pipeline.sheet import safe_name
 from touchline.pipeline.write import load_track, read_events_json
 
@@ -30,6 +31,20 @@ def test_events_come_out_where_they_happened(match):
     assert 3.0 <= first.peak_s <= 5.0
     assert second.peak_s == pytest.approx(8.75, abs=0.5)
     assert result.error is None
+    assert set(result.accepted) <= set(result.candidates)
+
+
+@pytest.mark.parametrize("spots", [False, True])
+def test_no_event_ends_after_the_footage(spots, tmp_path):
+    # The last sample at 8 Hz is at 4.625 s and stands for an eighth of a second.
+    path = write_levels(tmp_path / "match.mp4", [20] * 56 + [235] * 19)
+    options = replace(OPTIONS, events=EventOptions(spots=spots))
+    result = detect(path, brightness_model(), options)
+    assert result.health.duration_s == 4.6875
+    assert result.track.end_s[-1] == 4.75
+    ends = [event.end_s for event in result.candidates]
+    assert max(ends) <= 4.6875
+    assert spots or [event.end_s for event in result.accepted] == [4.6875]
     assert set(result.accepted) <= set(result.candidates)
 
 
