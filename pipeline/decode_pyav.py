@@ -36,6 +36,11 @@ from touchline.pipeline.types import UInt8
 # start is among those decoded; None decodes from the file's beginning.
 REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
 
+# In a program stream only the first frame that begins in a packet of some 2000 bytes has a stamp,
+# and after a seek those of the others are guessed until the next: frames of a static picture are
+# small, and most of a second may go by. So much earlier to seek; half of it is not to be used.
+PROGRAM_STREAM_RUN_UP_S = Fraction(2)
+
 NO_FRAME = "not one frame could be decoded: is the file complete?"
 
 # Reading goes on behind an unreadable place, but not forever.
@@ -65,6 +70,7 @@ class Pass:
 
     drop_unneeded: leave out frames that no instant falls on and no other frame needs.
     frame_threads: decode several frames at once; what is lost at the end is then fetched again.
+    trusted_from_s: frames stamped earlier are left away.
     """
 
     footage: OpenFootage
@@ -73,6 +79,7 @@ class Pass:
     log: DecodeLog
     drop_unneeded: bool = True
     frame_threads: bool = True
+    trusted_from_s: Fraction | None = None
 
 
 def pyav_frames(
@@ -98,7 +105,10 @@ def pyav_frames(
             target_s = None if reach is None else first_s + TIMESTAMP_ROUNDING_S - reach
             sought = target_s is not None and _seek(footage, target_s)
             renderer = renderer_of(footage, wanted.size_px)
-            shown = _shown(Pass(footage, wanted, renderer, log, drop_unneeded))
+            from_s = _trusted_from_s(footage, target_s) if sought else None
+            shown = _shown(
+                Pass(footage, wanted, renderer, log, drop_unneeded, trusted_from_s=from_s)
+            )
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, first_s)):
                 if first is None and instants.start_s == 0:
@@ -126,6 +136,8 @@ def _covers(first: Shown, first_s: Fraction) -> bool:
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
     """Go to the key frame at or before a time; False where decoding begins at the beginning."""
     context, stream = footage.stream.codec_context, footage.stream
+    if _is_program_stream(footage):
+        target_s -= PROGRAM_STREAM_RUN_UP_S
     if target_s <= 0:
         return False
     if not footage.stamped and (footage.is_raw or context.has_b_frames):
@@ -136,6 +148,17 @@ def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
     except (av.error.FFmpegError, OSError):
         return True
     return True
+
+
+def _trusted_from_s(footage: OpenFootage, target_s: Fraction | None) -> Fraction | None:
+    """From when on the times after a seek are right; None where they all are."""
+    if target_s is None or not _is_program_stream(footage):
+        return None
+    return target_s - PROGRAM_STREAM_RUN_UP_S / 2
+
+
+def _is_program_stream(footage: OpenFootage) -> bool:
+    return footage.container.format.name == "mpeg"
 
 
 def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
@@ -159,9 +182,17 @@ def _shown(one_pass: Pass) -> Iterator[Shown]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
-    for shown in continuous(_stamped(one_pass), footage.interval_s, log):
+    for shown in continuous(_trusted(one_pass), footage.interval_s, log):
         log.num_frames += one_pass.wanted.instants.cover(shown.time_s)
         yield shown
+
+
+def _trusted(one_pass: Pass) -> Iterator[Stamped]:
+    """Decoded frames with their raw times, from the first on whose time can be trusted."""
+    from_s = one_pass.trusted_from_s
+    for stamped in _stamped(one_pass):
+        if from_s is None or stamped.stamp_s is None or stamped.stamp_s >= from_s:
+            yield stamped
 
 
 class _Reading:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from footage_bad_cases import CASES
 from footage_cases import Case
-from footage_made import read_index
+from footage_made import read_index, write_video
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import isolate
@@ -120,6 +120,25 @@ def samples_of(path: Path, **how: object) -> tuple[np.ndarray, np.ndarray]:
         return np.empty(0), np.empty((0, 3, 48, 64), np.uint8)
     pixels = np.concatenate([chunk.pixels for chunk in chunks])
     return np.concatenate([chunk.sample_s for chunk in chunks]), pixels
+
+
+@pytest.mark.parametrize("format", ["mpeg", "vob"])
+@pytest.mark.parametrize("b_frames", ["0", "2"])
+def test_a_program_stream_with_many_frames_to_a_pack_has_its_times_from_anywhere(
+    format: str, b_frames: str, tmp_path: Path
+):
+    # Flat pictures take some hundred bytes each, a pack 2048; only its first frame has a stamp.
+    options = {"g": "12", "bf": b_frames}
+    path = write_video(
+        tmp_path / "a.mpg", indices=range(250), codec="mpeg2video", format=format, options=options
+    )
+    for k in range(8, 240, 9):
+        log = DecodeLog()
+        how = {"start_s": k / 25, "end_s": (k + 5) / 25, "isolation": False}
+        chunks = list(decode(path, rate_hz=25, size_px=96, log=log, **how))
+        numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
+        assert numbers == list(range(k, k + 5))
+        assert log.warnings == []
 
 
 @pytest.mark.parametrize("case", DAMAGED, ids=str)
