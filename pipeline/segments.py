@@ -139,9 +139,12 @@ def bounds_here(
 
 
 def _whole_index(footage: OpenFootage) -> IndexEntries:
-    """The container's index; Matroska reads its own only when something is sought."""
+    """The container's index; Matroska reads its own only when something is sought.
+
+    A place that the index does not hold would have the file read up to there in one call.
+    """
     with suppress(av.error.FFmpegError, OSError):
-        footage.container.seek(footage.container.duration or 0)
+        footage.container.seek(0)
     return footage.stream.index_entries
 
 

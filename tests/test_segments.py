@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from footage_made import X264_B, overwrite, packet_places, read_index, write_video
+from footage_made import X264_B, cut, overwrite, packet_places, read_index, write_video
 
 from touchline.models.errors import FootageError
 from touchline.pipeline import isolate
@@ -87,6 +87,14 @@ def test_segments_begin_at_key_frames_ten_seconds_apart(kind: str, tmp_path: Pat
 
 def test_footage_without_an_index_is_one_segment(tmp_path: Path):
     assert bounds(footage(tmp_path, "ts")) == []
+
+
+def test_a_lost_index_is_not_made_again_by_reading_the_whole_file(tmp_path: Path):
+    # Matroska's index (Cues) lies at the end, where an interrupted download has nothing. Reading
+    # all of a large file in one call looks like a decoder that hangs.
+    path = cut(footage(tmp_path, "mkv"), 0.9)
+    assert b"\x1c\x53\xbb\x6b" not in path.read_bytes()[1000:]
+    assert bounds(path) == []
 
 
 def test_a_footage_whose_clock_jumps_is_one_segment(tmp_path: Path):
