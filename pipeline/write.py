@@ -10,6 +10,8 @@ import io
 import json
 import os
 import uuid
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -236,6 +238,19 @@ def _read_health(source: Path, document: Any) -> FootageHealth | None:
         raise LabelsError(source, f'"footage" is not footage health: {error}') from None
 
 
+# What numpy, zipfile and zlib raise for archives that are cut, changed or of something else.
+DAMAGED_TRACK = (
+    OSError,
+    KeyError,
+    ValueError,
+    AttributeError,
+    EOFError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def save_track(path: str | os.PathLike[str], track: ScoreTrack) -> Path:
     """A score track as one .npz, from which events are cut again without the network."""
     content = io.BytesIO()
@@ -253,7 +268,8 @@ def save_track(path: str | os.PathLike[str], track: ScoreTrack) -> Path:
 def load_track(path: str | os.PathLike[str]) -> ScoreTrack:
     """The score track that `save_track` wrote; nothing in the file is run."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, as numpy leaves a file open that turns out to be no archive.
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return ScoreTrack(
                 labels=tuple(str(label) for label in arrays["labels"]),
                 start_s=arrays["start_s"].astype(np.float64),
@@ -263,5 +279,8 @@ def load_track(path: str | os.PathLike[str]) -> ScoreTrack:
             )
     except FileNotFoundError:
         raise TouchlineError(path, "no such file") from None
-    except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise TouchlineError(path, f"is not a score track of touchline ({error})") from None
+    except DAMAGED_TRACK as error:
+        told = str(error) or type(error).__name__
+        raise TouchlineError(
+            path, f"is not a score track of touchline, or damaged ({told})"
+        ) from None

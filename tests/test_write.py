@@ -134,3 +134,27 @@ def test_a_score_track_with_pickled_objects_is_refused(tmp_path: Path) -> None:
     np.savez(path, labels=np.array(["background", {}], dtype=object))
     with pytest.raises(TouchlineError, match="is not a score track"):
         load_track(path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
+def test_a_damaged_score_track_is_one_error_that_names_it(tmp_path: Path, damage: str) -> None:
+    path = save_track(
+        tmp_path / "scores.npz",
+        ScoreTrack(
+            labels=("background", "goal"),
+            start_s=np.arange(20.0),
+            end_s=np.arange(20.0) + 1,
+            probs=np.full((20, 2), 0.5, np.float32),
+            damaged=np.zeros(20, np.bool_),
+        ),
+    )
+    whole = path.read_bytes()
+    if damage == "changed":
+        # In the middle of the labels: what is unpacked there has another checksum, or none.
+        damaged = [whole[:k] + bytes([whole[k] ^ 255]) + whole[k + 1 :] for k in range(60, 90)]
+    else:
+        damaged = [whole[:k] for k in ([0] if damage == "empty" else range(1, len(whole), 7))]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(TouchlineError, match=r"scores\.npz: is not a score track .*\(.+\)"):
+            load_track(path)
