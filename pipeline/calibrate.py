@@ -21,7 +21,7 @@ from touchline.models.checkpoint import TrainedModel, class_probs
 from touchline.pipeline.dataset import LabelledClip
 from touchline.pipeline.decode import decode
 from touchline.pipeline.events import EventOptions
-from touchline.pipeline.sample import centre_square
+from touchline.pipeline.sample import squared
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.score_clips import ClipScores, recorded_groups, trained_groups
 from touchline.pipeline.tape import Tape, event_cuts, score_tape
@@ -159,7 +159,7 @@ def make_tapes(
     gaps: list[UInt8] = []
     for path in eventless:
         chunks = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=GAP_FOOTAGE_S)
-        gaps.append(np.concatenate([centre_square(c.pixels, spec.size_px) for c in chunks]))
+        gaps.append(np.concatenate([squared(chunk.pixels, spec) for chunk in chunks]))
     return [score_tape(scorer, clips, eventless=gaps, seed=seed + k) for k in range(NUM_TAPES)]
 
 

@@ -3,14 +3,22 @@
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from touchline.models.backbone import ClipSpec
+from touchline.models.catalog import build_backbone
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline import calibrate
+from touchline.pipeline.calibrate import make_tapes
 from touchline.pipeline.dataset import LabelledClip
+from touchline.pipeline.decode import decode
 from touchline.pipeline.events import EventOptions
+from touchline.pipeline.sample import sliding_windows
+from touchline.pipeline.score import Scorer
 from touchline.pipeline.tape import Tape, count_hits, cut_together, event_cuts, mixed_order
 from touchline.pipeline.thresholds import Target, choose_threshold
 from touchline.pipeline.types import Event, Example, ScoreTrack
@@ -131,3 +139,25 @@ def test_events_of_eventless_footage_are_false():
 def test_a_class_without_a_clip_has_no_cuts():
     with pytest.raises(ValueError, match="no clip"):
         event_cuts([Tape(track_of(0.5), ())], [], "goal", RAW)
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash"])
+def test_gaps_of_the_tapes_show_what_the_network_sees_of_footage(tmp_path, monkeypatch, fit):
+    # Bright to the left and the right of the centre square, dark in it.
+    picture = np.full((64, 256, 3), 255, dtype=np.uint8)
+    picture[:, 96:160] = 0
+    path = tmp_path / "wide.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 256, 64, "bgr0"
+        for _ in range(8):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+    spec = ClipSpec(num_frames=8, rate_hz=8.0, size_px=32, fit=fit)
+    model = TrainedModel(build_backbone("motion_net", 2, spec), "motion_net", ("background", "a"))
+    gaps = []
+    monkeypatch.setattr(calibrate, "score_tape", lambda *_, eventless, seed: gaps.extend(eventless))
+    make_tapes(Scorer(model, device="cpu"), [], [path])
+    frames = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px)
+    (window,) = sliding_windows(frames, spec)
+    assert (gaps[0] == window.pixels).all()
