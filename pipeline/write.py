@@ -50,10 +50,16 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """Write `content` to `path` whole or not at all; text as UTF-8, line ends as given."""
     # A file name that is not UTF-8 must not make a file that is not UTF-8.
     raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    with beside(path) as temporary, temporary.open("xb") as file:
-        file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
+    with beside(path) as temporary:
+        try:
+            with temporary.open("xb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # Of a full disk the system names no file, else the temporary one.
+            error.filename = os.fspath(path)
+            raise
     return Path(path)
 
 

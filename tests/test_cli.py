@@ -158,6 +158,46 @@ def test_a_folder_that_cannot_be_written_to_is_one_line_that_names_it(run, tmp_p
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["evaluate", "labels.csv", "labels.csv", "--quiet", "-o", "figures.json"], "figures.json"),
+        (["export", "labels.csv", "--to", "vtt", "-o", "out"], "out/events.vtt"),
+        (["report", "labels.csv", "-o", "out"], "out/report.html"),
+    ],
+)
+def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, arguments, file):
+    resource = pytest.importorskip("resource")
+    (tmp_path / "labels.csv").write_text("video,label,start_s,end_s\nm.mp4,goal,1,2\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "touchline.tools.cli", *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        # No file may grow beyond nothing: what the system says of it names no file either.
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"error: {file}: File too large"
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / file).exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_that_cannot_be_printed_is_one_line(tmp_path):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "touchline.tools.cli", "export"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: No space left on device\n"
+
+
 def test_a_list_of_labels_ends_at_the_next_option():
     typed = ["detect", "a.mp4", "--labels", "shot (soccer)", "dunk", "--model", "m", "b.mp4"]
     spread = ["--labels", "shot (soccer)", "--labels", "dunk", "--model", "m", "b.mp4"]

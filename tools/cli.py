@@ -94,10 +94,12 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        # No folder to write to, a full disk: the file and the system's own word for it.
-        if os.environ.get("TOUCHLINE_DEBUG") or error.filename is None:
+        # No folder to write to, a full disk: the file and the system's own word for it. Standard
+        # output has no name.
+        if os.environ.get("TOUCHLINE_DEBUG"):
             raise
-        console.fail(f"{os.fsdecode(error.filename)}: {error.strerror}")
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        console.fail(name + (error.strerror or str(error)))
         sys.exit(1)
 
 
