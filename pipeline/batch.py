@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -23,11 +24,13 @@ from touchline.pipeline.write import (
     check_formats,
     read_events_json,
     save_track,
+    write_atomic,
     write_result,
 )
 
 EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
+TRIAL_FILE = ".writable"
 
 # Formats that hold every result, whatever is known of its footage.
 TABLES = ("csv", "json")
@@ -66,10 +69,15 @@ def detect_all(
 
     skip_done passes over inputs whose outputs are all there already, younger than the footage and
     made with the same model and options; what lies at an address must say when it was changed.
+    ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
+    cannot be written to.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
     where periods kick off, for the files where it is known.
     """
     check_formats(formats)
+    # What no file of the run can be analysed with is told before the first one is.
+    options_record(model, options)
+    _make_folder(out)
     outputs = [EVENTS_FILE, SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
@@ -102,6 +110,16 @@ def detect_all(
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
         yield result
+
+
+def _make_folder(out: Path) -> None:
+    """OUT, made where it is missing; OSError where nothing can be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        message = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, message, str(out)) from None
+    write_atomic(out / TRIAL_FILE, "\n").unlink(missing_ok=True)
 
 
 def _finished(

@@ -10,7 +10,14 @@ from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.address import Address, footage_path
-from touchline.pipeline.decode import DecodeLog, decode, health_after, probe_footage, workers_for
+from touchline.pipeline.decode import (
+    DECODERS,
+    DecodeLog,
+    decode,
+    health_after,
+    probe_footage,
+    workers_for,
+)
 from touchline.pipeline.events import (
     EventOptions,
     OperatingPoint,
@@ -55,6 +62,12 @@ class DetectOptions:
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+        if not 0 < self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")
+        if self.decoder not in DECODERS:
+            raise ValueError(
+                f"decoder is {self.decoder!r}; it must be one of {', '.join(DECODERS)}"
+            )
 
 
 def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:

@@ -64,13 +64,16 @@ class OperatingPoint:
             raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
         if self.low is not None and not 0.0 < self.low <= self.threshold:
             raise ValueError(f"low is {self.low}; it must be in (0, {self.threshold}]")
-        if self.join_s < 0 or self.min_length_s < 0:
+        for name in ("join_s", "min_length_s"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < np.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+        longest_s = self.max_length_s
+        if longest_s is not None and not (
+            0 < longest_s < np.inf and longest_s >= self.min_length_s
+        ):
             raise ValueError(
-                f"join_s is {self.join_s}, min_length_s {self.min_length_s}; neither may be below 0"
-            )
-        if self.max_length_s is not None and not (0 < self.max_length_s >= self.min_length_s):
-            raise ValueError(
-                f"max_length_s is {self.max_length_s}; it must be above 0 and at least "
+                f"max_length_s is {longest_s}; it must be a number above 0 and at least "
                 f"min_length_s, {self.min_length_s}"
             )
 

@@ -195,6 +195,10 @@ class MatchClock:
         if not self.kickoff_s:
             raise ValueError("a match clock needs the kick-off of at least one period")
         times = [self.kickoff_s[period] for period in sorted(self.kickoff_s)]
+        if not all(map(math.isfinite, times)):
+            raise ValueError(f"kick-offs are at {times} s; each must be a time")
+        if self.period_min is not None and not 0 < self.period_min < math.inf:
+            raise ValueError(f"period_min is {self.period_min}; it must be more than 0 minutes")
         if times != sorted(set(times)):
             raise ValueError(f"kick-offs are at {times} s; each must be after the one before")
         last = len(FOOTBALL_PERIOD_MIN) if self.period_min is None else 99

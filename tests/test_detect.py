@@ -6,6 +6,7 @@ import pytest
 from tiny import brightness_model, write_levels
 
 from touchline.models.errors import FootageError
+from touchline.pipeline import batch
 from touchline.pipeline.batch import detect_all, output_folders
 from touchline.pipeline.detect import DetectOptions, detect, thresholds_of
 from touchline.pipeline.events import EventOptions
@@ -73,6 +74,48 @@ def test_a_threshold_asked_for_outweighs_the_calibrated_one():
 def test_a_threshold_outside_its_range_is_refused(threshold):
     with pytest.raises(ValueError, match=r"must be in \(0, 1\]"):
         DetectOptions(threshold=threshold)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"floor": 2.0}, r"in \(0, 1\]"),
+        ({"decoder": "pyva"}, "one of pyav"),
+        ({"hop_s": 9.0}, "hop_s"),
+    ],
+)
+def test_an_unusable_option_is_told_once_before_anything_is_decoded(
+    match, tmp_path, monkeypatch, option, message
+):
+    monkeypatch.setattr(batch, "detect", None)
+    with pytest.raises(ValueError, match=message):
+        list(detect_all([match], brightness_model(), tmp_path, replace(OPTIONS, **option)))
+
+
+@pytest.mark.parametrize("out", ["file", "file/out"])
+def test_a_place_that_is_no_folder_is_told_once_before_anything_is_decoded(
+    match, tmp_path, monkeypatch, out
+):
+    monkeypatch.setattr(batch, "detect", None)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(NotADirectoryError) as caught:
+        run([match], tmp_path / out)
+    assert caught.value.filename == str(tmp_path / out)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_decoded(
+    match, tmp_path, monkeypatch
+):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(batch, "detect", None)
+    monkeypatch.setattr("touchline.pipeline.write.os.fsync", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        run([match], tmp_path / "out")
+    assert Path(caught.value.filename).parent == tmp_path / "out"
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_missing_footage_is_an_error_that_names_it(tmp_path):

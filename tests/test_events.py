@@ -1,5 +1,7 @@
 """Scores to events, against values worked out by hand."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -221,6 +223,11 @@ def test_a_class_without_an_operating_point_is_an_error():
         ({"threshold": 1.1}, "threshold"),
         ({"threshold": 0.3, "low": 0.4}, "low"),
         ({"join_s": -1}, "join_s"),
+        ({"join_s": math.inf}, "join_s"),
+        ({"join_s": math.nan}, "join_s"),
+        ({"min_length_s": math.nan}, "min_length_s"),
+        ({"max_length_s": math.inf}, "max_length_s"),
+        ({"max_length_s": math.nan}, "max_length_s"),
         ({"min_length_s": 5.0, "max_length_s": 2.0}, "max_length_s"),
     ],
 )

@@ -1,5 +1,6 @@
 """Timecodes by hand: SMPTE ST 12-1 numbers, rates, the match clock."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -191,6 +192,17 @@ def test_the_match_clock_of_a_sport_with_other_periods() -> None:
     assert clock.text(99.0) == "P1 1:39"
     assert clock.text(100.0) == "P4 30:00"
     assert clock.text(100.0 + 605) == "P4 40:00+0:05"
+
+
+@pytest.mark.parametrize(
+    ("kickoff_s", "period_min"),
+    [(math.inf, None), (math.nan, None), (0.0, math.inf), (0.0, math.nan), (0.0, 0.0)],
+)
+def test_a_match_clock_of_times_that_cannot_be_is_refused(
+    kickoff_s: float, period_min: float | None
+) -> None:
+    with pytest.raises(ValueError, match=r"kick-offs are at|period_min is"):
+        MatchClock({1: kickoff_s}, period_min)
 
 
 def test_kick_offs_of_halves_in_two_files() -> None:
