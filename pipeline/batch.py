@@ -28,12 +28,14 @@ from touchline.pipeline.write import (
     write_result,
 )
 
-EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
 TRIAL_FILE = ".writable"
 
+# What is always written: the record that a run goes on from and that other commands read.
+RECORD = "json"
+
 # Formats that hold every result, whatever is known of its footage.
-TABLES = ("csv", "json")
+TABLES = ("csv", RECORD)
 
 
 def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -67,6 +69,7 @@ def detect_all(
 ) -> Iterator[MatchResult]:
     """Detect in every file, write OUT/<stem>/, give each result as it is done.
 
+    events.json and scores.npz are written whatever the formats, the files of those beside them.
     skip_done passes over inputs whose outputs are all there already, younger than the footage and
     made with the same model and options; what lies at an address must say when it was changed.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
@@ -74,11 +77,12 @@ def detect_all(
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
     where periods kick off, for the files where it is known.
     """
+    formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)
     # What no file of the run can be analysed with is told before the first one is.
     options_record(model, options)
     _make_folder(out)
-    outputs = [EVENTS_FILE, SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
+    outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
     for path, folder in zip(paths, output_folders(paths, out), strict=True):
@@ -131,7 +135,7 @@ def _finished(
     more: dict[str, object],
 ) -> MatchResult | None:
     """What an earlier run left, where it is of this footage, model and options, and younger."""
-    events = folder / EVENTS_FILE
+    events = folder / WRITERS[RECORD].file_name
     try:
         made_s = events.stat().st_mtime
         changed_s = changed_at(path)

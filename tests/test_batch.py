@@ -48,6 +48,29 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     assert len(started) == 5
 
 
+@pytest.mark.parametrize("formats", [["csv"], ["vtt"], []])
+def test_events_json_is_always_left_and_tells_what_is_done(
+    tmp_path: Path, formats: list[str]
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options = DetectOptions(hop_s=0.25, device="cpu")
+    started: list[Path] = []
+    results = [
+        result
+        for _ in range(2)
+        for result in detect_all(
+            [match], brightness_model(), tmp_path, options, formats=formats, skip_done=True,
+            on_start=started.append,
+        )
+    ]  # fmt: skip
+    assert started == [match]
+    assert results[0].candidates == results[1].candidates
+    assert {p.name for p in (tmp_path / "match").iterdir()} == {
+        *("events.json", "scores.npz"),
+        *(WRITERS[name].file_name for name in formats),
+    }
+
+
 def test_a_run_cut_short_leaves_nothing_of_the_one_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,7 +94,11 @@ def detect_command(
         ),
     ] = False,
     to: Annotated[
-        str, typer.Option(help="Formats to write, comma-separated (touchline export lists them).")
+        str,
+        typer.Option(
+            help="Formats to write beside events.json, which is always there; comma-separated "
+            "(touchline export lists them)."
+        ),
     ] = "csv,json",
     report: Annotated[
         bool, typer.Option(help="A page to look at for each match, and one over all.")
