@@ -13,12 +13,12 @@ from pathlib import Path
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.address import changed_at
+from touchline.pipeline.address import Address, changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
 from touchline.pipeline.report import REPORT_FILE, write_report
 from touchline.pipeline.sheet import safe_name, video_reference
 from touchline.pipeline.timing import MatchClock
-from touchline.pipeline.types import MatchResult
+from touchline.pipeline.types import FootageHealth, MatchResult
 from touchline.pipeline.write import (
     WRITERS,
     check_formats,
@@ -70,8 +70,9 @@ def detect_all(
     """Detect in every file, write OUT/<stem>/, give each result as it is done.
 
     events.json and scores.npz are written whatever the formats, the files of those beside them.
-    skip_done passes over inputs whose outputs are all there already, younger than the footage and
-    made with the same model and options; what lies at an address must say when it was changed.
+    skip_done passes over inputs whose outputs are all there already, younger than the footage, of
+    footage of its size, and made with the same model and options; what lies at an address must say
+    when it was changed.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
     cannot be written to.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
@@ -142,6 +143,8 @@ def _finished(
         if changed_s is None or made_s < changed_s:
             return None
         result = read_events_json(events)
+        if not _has_size(path, result.health):
+            return None
     except (OSError, TouchlineError):
         return None
     if result.path != Path(os.path.normpath(folder / video_reference(path, folder))):
@@ -150,3 +153,10 @@ def _finished(
     wanted["model"] |= model_record or {}
     same = json.loads(json.dumps(wanted)) == result.options
     return replace(result, path=path) if same else None
+
+
+def _has_size(path: Path, health: FootageHealth | None) -> bool:
+    """Whether a file is as large as the one analysed; True where that was not kept."""
+    if isinstance(path, Address) or health is None or health.size_bytes is None:
+        return True
+    return path.stat().st_size == health.size_bytes

@@ -154,6 +154,7 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
         start_s=float(footage.origin_s),
         first_frame_s=_first_frame_s(footage),
+        size_bytes=container.size if container.size > 0 else None,
         start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
         num_frames=stream.frames,
         warnings=footage.warnings,

@@ -165,7 +165,8 @@ class FootageHealth:
     duration_s, num_frames: as declared, the duration as found where none is declared;
     actual_duration_s, actual_frames: as decoded, None where the file was not read to its end.
     damaged_s: spans with damaged or missing pictures. gaps_s: spans without frames, in which the
-    frame before stands. stream_index: the video stream used, None where that is not known.
+    frame before stands. stream_index: the video stream used, None where that is not
+    known. size_bytes: of the file.
     """
 
     container: str
@@ -190,6 +191,7 @@ class FootageHealth:
     interlaced: bool = False
     dynamic_range: str = "SDR"
     first_frame_s: float = 0.0
+    size_bytes: int | None = None
 
     @property
     def verdict(self) -> str:

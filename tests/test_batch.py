@@ -1,5 +1,7 @@
 """Many files in one run: what one of them or one format costs."""
 
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,32 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     (out / "half" / "report.html").unlink()
     run(second, report=True)
     assert len(started) == 5
+
+
+def test_footage_replaced_by_an_older_file_is_analysed_again(tmp_path: Path) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options, started = DetectOptions(hop_s=0.25, device="cpu"), []
+
+    def run() -> float:
+        (result,) = detect_all(
+            [match], brightness_model(), tmp_path, options, skip_done=True,
+            on_start=started.append,
+        )  # fmt: skip
+        assert result.health is not None
+        return result.health.duration_s
+
+    assert run() == 5.0
+    other = write_levels(tmp_path / "other.mp4", [20] * 48 + [235] * 80)
+    os.utime(other, (1e9, 1e9))
+    other.replace(match)
+    assert run() == 8.0
+    # Files of before sizes were kept are judged by their age alone.
+    events = tmp_path / "match" / "events.json"
+    document = json.loads(events.read_text())
+    assert document["footage"].pop("size_bytes") == match.stat().st_size
+    events.write_text(json.dumps(document))
+    assert run() == 8.0
+    assert started == [match, match]
 
 
 @pytest.mark.parametrize("formats", [["csv"], ["vtt"], []])
