@@ -8,8 +8,10 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
@@ -36,6 +38,12 @@ RECORD = "json"
 
 # Formats that hold every result, whatever is known of its footage.
 TABLES = ("csv", RECORD)
+
+# What a run puts in place of what is there, whatever formats it was asked for.
+ALWAYS_REPLACED = (SCORES_FILE, REPORT_FILE, *(WRITERS[name].file_name for name in TABLES))
+
+# How names end under which no command looks for results.
+ASIDE = ".old"
 
 
 def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
@@ -73,6 +81,8 @@ def detect_all(
     skip_done passes over inputs whose outputs are all there already, younger than the footage, of
     footage of its size, and made with the same model and options; what lies at an address must say
     when it was changed.
+    Results of an earlier run stay until this one has analysed the match, then give way. Where that
+    failed, those of other footage, model or options are set aside as *.old.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
     cannot be written to.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
@@ -81,40 +91,55 @@ def detect_all(
     formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)
     # What no file of the run can be analysed with is told before the first one is.
-    options_record(model, options)
+    made_with = options_record(model, options)
+    made_with["model"] |= model_record or {}
     _make_folder(out)
     outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
     for path, folder in zip(paths, output_folders(paths, out), strict=True):
         clock = (clocks or {}).get(path)
-        more: dict[str, object] = {} if clock is None else {"match_clock": clock.as_options()}
+        record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
         if skip_done and all((folder / name).is_file() for name in outputs):
-            done = _finished(path, folder, model, options, model_record, more)
+            done = _finished(path, folder, record)
             if done is not None:
                 yield done
                 continue
         on_start(path)
         try:
-            result = detect(path, scorer, options, on_time=on_time)
-            record = dict(result.options["model"]) | (model_record or {})
-            result = replace(result, options=result.options | {"model": record} | more)
-            folder.mkdir(parents=True, exist_ok=True)
-            # Of an earlier run nothing may stay beside what is new, should this one be cut short.
-            for name in {*outputs, REPORT_FILE}:
-                (folder / name).unlink(missing_ok=True)
-            if result.track is not None:
-                save_track(folder / SCORES_FILE, result.track)
-            # What can always be written comes first: a format may refuse this footage.
-            write_result(result, folder, formats=[name for name in formats if name in TABLES])
-            if report:
-                write_report(result, folder)
-            write_result(result, folder, formats=[name for name in formats if name not in TABLES])
+            result = replace(detect(path, scorer, options, on_time=on_time), options=record)
+            # Nothing of an earlier run may stay beside what is new, should this one be cut short.
+            _set_aside(folder, outputs)
+            _write(result, folder, formats, report=report)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
+        if result.error is not None and _is_stale(path, folder, record):
+            # Where nothing can be renamed the error told is the one to mend.
+            with suppress(OSError):
+                _set_aside(folder, outputs)
         yield result
+
+
+def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if result.track is not None:
+        save_track(folder / SCORES_FILE, result.track)
+    # What can always be written comes first: a format may refuse this footage.
+    write_result(result, folder, formats=[name for name in formats if name in TABLES])
+    if report:
+        write_report(result, folder)
+    for name in {*ALWAYS_REPLACED, *(WRITERS[name].file_name for name in formats)}:
+        (folder / f"{name}{ASIDE}").unlink(missing_ok=True)
+    write_result(result, folder, formats=[name for name in formats if name not in TABLES])
+
+
+def _set_aside(folder: Path, outputs: Sequence[str]) -> None:
+    """Rename what an earlier run left, so that nothing takes it for results of this one."""
+    for name in {*outputs, *ALWAYS_REPLACED}:
+        with suppress(FileNotFoundError):
+            (folder / name).replace(folder / f"{name}{ASIDE}")
 
 
 def _make_folder(out: Path) -> None:
@@ -127,36 +152,44 @@ def _make_folder(out: Path) -> None:
     write_atomic(out / TRIAL_FILE, "\n").unlink(missing_ok=True)
 
 
-def _finished(
-    path: Path,
-    folder: Path,
-    model: TrainedModel,
-    options: DetectOptions,
-    model_record: dict[str, object] | None,
-    more: dict[str, object],
-) -> MatchResult | None:
-    """What an earlier run left, where it is of this footage, model and options, and younger."""
-    events = folder / WRITERS[RECORD].file_name
+def _finished(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResult | None:
+    """What an earlier run left, made alike, where the footage is as it was."""
+    result = _made_alike(path, folder, record)
+    if result is None or _has_changed(path, folder, result.health) is not False:
+        return None
+    return replace(result, path=path)
+
+
+def _is_stale(path: Path, folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether an earlier run left something of other footage, or made in another way."""
+    if not (folder / WRITERS[RECORD].file_name).exists():
+        return False
+    result = _made_alike(path, folder, record)
+    return result is None or _has_changed(path, folder, result.health) is True
+
+
+def _made_alike(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResult | None:
+    """What an earlier run left, where it is of this path, with this model and these options."""
     try:
-        made_s = events.stat().st_mtime
-        changed_s = changed_at(path)
-        if changed_s is None or made_s < changed_s:
-            return None
-        result = read_events_json(events)
-        if not _has_size(path, result.health):
-            return None
-    except (OSError, TouchlineError):
+        result = read_events_json(folder / WRITERS[RECORD].file_name)
+    except TouchlineError:
         return None
     if result.path != Path(os.path.normpath(folder / video_reference(path, folder))):
         return None  # another match's footage of the same name
-    wanted = options_record(model, options) | more
-    wanted["model"] |= model_record or {}
-    same = json.loads(json.dumps(wanted)) == result.options
-    return replace(result, path=path) if same else None
+    return result if json.loads(json.dumps(record)) == result.options else None
 
 
-def _has_size(path: Path, health: FootageHealth | None) -> bool:
-    """Whether a file is as large as the one analysed; True where that was not kept."""
-    if isinstance(path, Address) or health is None or health.size_bytes is None:
-        return True
-    return path.stat().st_size == health.size_bytes
+def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool | None:
+    """Whether footage was changed since it was analysed; None where that cannot be told."""
+    try:
+        changed_s = changed_at(path)
+        if changed_s is None:
+            return None
+        if (folder / WRITERS[RECORD].file_name).stat().st_mtime < changed_s:
+            return True
+        if isinstance(path, Address) or health is None or health.size_bytes is None:
+            return False
+        # Footage may be replaced by an older file.
+        return path.stat().st_size != health.size_bytes
+    except (OSError, TouchlineError):
+        return None

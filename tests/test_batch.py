@@ -16,6 +16,10 @@ from touchline.pipeline.types import Event
 from touchline.pipeline.write import WRITERS
 
 
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
 def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
     for name in "AB":
@@ -113,7 +117,7 @@ def test_a_run_cut_short_leaves_nothing_of_the_one_before(
     other = replace(options, hop_s=0.5)
     with pytest.raises(KeyboardInterrupt):
         list(detect_all([match], brightness_model(), tmp_path, other, report=True))
-    assert not (tmp_path / "match" / "report.html").exists()
+    assert {n for n in names(tmp_path / "match") if n.endswith(".html")} == set()
     monkeypatch.undo()
     started: list[Path] = []
     list(
@@ -123,7 +127,7 @@ def test_a_run_cut_short_leaves_nothing_of_the_one_before(
         )
     )  # fmt: skip
     assert started == [match]
-    assert (tmp_path / "match" / "report.html").exists()
+    assert names(tmp_path / "match") == {"events.csv", "events.json", "scores.npz", "report.html"}
 
 
 def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
@@ -148,3 +152,79 @@ def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
     assert {p.name for p in (tmp_path / "match").iterdir()} == {
         *("scores.npz", "events.csv", "events.json", "report.html")
     }
+
+
+def test_a_match_that_fails_leaves_no_results_of_other_options(tmp_path: Path) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options, model = DetectOptions(hop_s=0.25, device="cpu"), brightness_model()
+    list(detect_all([match], model, tmp_path, options, formats=["csv", "vtt"], report=True))
+    folder = tmp_path / "match"
+    made = names(folder)
+    other = replace(options, hop_s=0.5, stream=7)
+    (failed,) = detect_all([match], model, tmp_path, other)
+    assert "stream is 7" in str(failed.error)
+    # Set aside, not lost: no command reads them there. What was exported besides stays.
+    assert names(folder) == {n if n == "events.vtt" else f"{n}.old" for n in made}
+    (done,) = detect_all([match], model, tmp_path, replace(other, stream=None))
+    assert done.error is None
+    assert names(folder) == {"events.csv", "events.json", "scores.npz", "events.vtt"}
+
+
+def test_a_match_that_fails_keeps_results_of_the_same_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options, model = DetectOptions(hop_s=0.25, device="cpu"), brightness_model()
+    list(detect_all([match], model, tmp_path, options))
+    made = names(tmp_path / "match")
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(batch, "detect", fails)
+    (failed,) = detect_all([match], model, tmp_path, options)
+    assert "out of memory" in str(failed.error)
+    assert names(tmp_path / "match") == made
+    # A drive that is not there says nothing against what was found on it.
+    match.rename(tmp_path / "away.mp4")
+    list(detect_all([match], model, tmp_path, options, skip_done=True))
+    assert names(tmp_path / "match") == made
+    # What is there now is not what they are of.
+    match.write_bytes(b"not a video")
+    list(detect_all([match], model, tmp_path, options, skip_done=True))
+    assert names(tmp_path / "match") == {f"{name}.old" for name in made}
+
+
+def test_results_that_cannot_be_written_leave_the_earlier_ones_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options, model = DetectOptions(hop_s=0.25, device="cpu"), brightness_model()
+    list(detect_all([match], model, tmp_path, options))
+    made = {path.name: path.read_bytes() for path in (tmp_path / "match").iterdir()}
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", "events.json")
+
+    monkeypatch.setattr(batch, "write_result", full)
+    (failed,) = detect_all([match], model, tmp_path, replace(options, hop_s=0.5))
+    assert "No space left" in str(failed.error)
+    left = {path.name: path.read_bytes() for path in (tmp_path / "match").glob("*.old")}
+    assert left == {f"{name}.old": content for name, content in made.items()}
+
+
+def test_an_interrupted_match_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options = DetectOptions(hop_s=0.25, device="cpu")
+    list(detect_all([match], brightness_model(), tmp_path, options))
+    made = names(tmp_path / "match")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "detect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(detect_all([match], brightness_model(), tmp_path, replace(options, hop_s=0.5)))
+    assert names(tmp_path / "match") == made
