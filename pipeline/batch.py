@@ -30,6 +30,7 @@ from touchline.pipeline.write import (
     write_result,
 )
 
+EVENTS_FILE = "events.json"
 SCORES_FILE = "scores.npz"
 TRIAL_FILE = ".writable"
 
@@ -54,6 +55,40 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
         out / (stem if shared[stem.casefold()] == 1 else f"{stem}-{path_hash(path)}")
         for stem, path in zip(stems, paths, strict=True)
     ]
+
+
+def result_folders(paths: Sequence[Path], out: Path) -> list[Path]:
+    """`output_folders`, so chosen that what an earlier run left of other footage stays.
+
+    Where OUT/<stem> is about another file, which is still there, a hash of the path is added; where
+    an earlier run left results of an input, with or without a hash, they are written there again.
+    """
+    return [
+        _result_folder(path, out, folder)
+        for path, folder in zip(paths, output_folders(paths, out), strict=True)
+    ]
+
+
+def _result_folder(path: Path, out: Path, folder: Path) -> Path:
+    stem = safe_name(path.stem, fallback="footage")
+    alone, hashed = out / stem, out / f"{stem}-{path_hash(path)}"
+    if hashed.is_dir():
+        return hashed
+    try:
+        earlier = read_events_json(alone / EVENTS_FILE).path
+    except TouchlineError:
+        return folder
+    ours = _read_back(path, alone)
+    if earlier == ours:
+        return alone
+    # Of an address only what stands before a signature tells which footage it is.
+    elsewhere = isinstance(path, Address) and str(earlier).split("?")[0] != str(ours).split("?")[0]
+    return hashed if elsewhere or earlier.exists() else folder
+
+
+def _read_back(path: Path, folder: Path) -> Path:
+    """Footage as it is named by results that are read from a folder."""
+    return Path(os.path.normpath(folder / video_reference(path, folder)))
 
 
 def path_hash(path: Path) -> str:
@@ -97,7 +132,7 @@ def detect_all(
     outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
-    for path, folder in zip(paths, output_folders(paths, out), strict=True):
+    for path, folder in zip(paths, result_folders(paths, out), strict=True):
         clock = (clocks or {}).get(path)
         record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
         if skip_done and all((folder / name).is_file() for name in outputs):
@@ -162,7 +197,7 @@ def _finished(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResul
 
 def _is_stale(path: Path, folder: Path, record: Mapping[str, Any]) -> bool:
     """Whether an earlier run left something of other footage, or made in another way."""
-    if not (folder / WRITERS[RECORD].file_name).exists():
+    if not (folder / EVENTS_FILE).exists():
         return False
     result = _made_alike(path, folder, record)
     return result is None or _has_changed(path, folder, result.health) is True
@@ -171,10 +206,10 @@ def _is_stale(path: Path, folder: Path, record: Mapping[str, Any]) -> bool:
 def _made_alike(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResult | None:
     """What an earlier run left, where it is of this path, with this model and these options."""
     try:
-        result = read_events_json(folder / WRITERS[RECORD].file_name)
+        result = read_events_json(folder / EVENTS_FILE)
     except TouchlineError:
         return None
-    if result.path != Path(os.path.normpath(folder / video_reference(path, folder))):
+    if result.path != _read_back(path, folder):
         return None  # another match's footage of the same name
     return result if json.loads(json.dumps(record)) == result.options else None
 
@@ -185,7 +220,7 @@ def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool
         changed_s = changed_at(path)
         if changed_s is None:
             return None
-        if (folder / WRITERS[RECORD].file_name).stat().st_mtime < changed_s:
+        if (folder / EVENTS_FILE).stat().st_mtime < changed_s:
             return True
         if isinstance(path, Address) or health is None or health.size_bytes is None:
             return False

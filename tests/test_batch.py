@@ -10,10 +10,12 @@ import pytest
 from tiny import brightness_model, write_levels
 
 from touchline.pipeline import batch
-from touchline.pipeline.batch import detect_all
+from touchline.pipeline.address import footage_path
+from touchline.pipeline.batch import detect_all, result_folders
 from touchline.pipeline.detect import DetectOptions
-from touchline.pipeline.types import Event
-from touchline.pipeline.write import WRITERS
+from touchline.pipeline.event_sets import read_event_set
+from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.write import WRITERS, write_result
 
 
 def names(folder: Path) -> set[str]:
@@ -25,7 +27,6 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     for name in "AB":
         (tmp_path / name).mkdir()
     first = write_levels(tmp_path / "A" / "half.mp4", [20] * 48 + [235] * 32)
-    second = write_levels(tmp_path / "B" / "half.mp4", [235] * 40 + [20] * 40)
     out = tmp_path / "out"
     started: list[Path] = []
 
@@ -38,7 +39,10 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     of_first = run(first, report=True)
     assert run(first, report=True) == of_first
     assert started == [first]
-    # Both are half.mp4, and the second one is older than what was found in the first.
+    # The first one went elsewhere, and this one is older than what was found in it.
+    second = write_levels(tmp_path / "B" / "half.mp4", [235] * 40 + [20] * 40)
+    os.utime(second, (1e9, 1e9))
+    first.rename(tmp_path / "gone.mp4")
     of_second = run(second)
     assert of_second != of_first
     assert started == [first, second]
@@ -52,6 +56,44 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     (out / "half" / "report.html").unlink()
     run(second, report=True)
     assert len(started) == 5
+
+
+def test_results_of_other_footage_of_the_same_name_stay(tmp_path: Path) -> None:
+    model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
+    first, second = halves = [tmp_path / name / "half.mp4" for name in "AB"]
+    for half, levels in zip(halves, ([20] * 48 + [235] * 32, [235] * 40 + [20] * 40), strict=True):
+        half.parent.mkdir()
+        write_levels(half, levels)
+    out = tmp_path / "out"
+    started: list[Path] = []
+
+    def run(*paths: Path) -> None:
+        list(detect_all(paths, model, out, options, skip_done=True, on_start=started.append))
+
+    run(first)
+    of_first = (out / "half" / "events.json").read_text()
+    run(second)
+    apart = result_folders([second], out)[0]
+    assert names(out) == {"half", apart.name}
+    assert (out / "half" / "events.json").read_text() == of_first
+    # All later runs find them where they are, and nothing is there twice.
+    for paths in ([first], [second], [second, first], [first, second]):
+        run(*paths)
+    assert started == halves
+    assert names(out) == {"half", apart.name}
+    assert set(read_event_set(out).events) == {str(half) for half in halves}
+    # Footage that was moved is no other footage.
+    moved = first.rename(tmp_path / "half.mp4")
+    assert result_folders([moved], out) == [out / "half"]
+
+
+def test_an_address_is_other_footage_but_not_by_its_signature(tmp_path: Path) -> None:
+    of_first, of_first_later, of_second = (
+        footage_path(f"https://a.b/{rest}") for rest in ("1/x.mp4?s=1", "1/x.mp4?s=2", "2/x.mp4")
+    )
+    write_result(MatchResult(of_first), tmp_path / "x", formats=["json"])
+    assert result_folders([of_first_later], tmp_path) == [tmp_path / "x"]
+    assert result_folders([of_second], tmp_path) != [tmp_path / "x"]
 
 
 def test_footage_replaced_by_an_older_file_is_analysed_again(tmp_path: Path) -> None:
