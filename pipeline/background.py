@@ -45,12 +45,14 @@ class BackgroundPlan:
 def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, device: str) -> Split:
     """The split with negatives of window_s seconds, those of unlabelled time on both sides.
 
-    Footage that cannot be read is passed over here: reading its labels' clips reports it.
+    Footage that cannot be read is passed over here: reading its labels' clips reports it. Headers
+    may promise more than there is: `load_clips` leaves such negatives out.
     """
     eventless = [
         example
         for path in plan.footage
-        for example in eventless_examples(path, probe_footage(path).duration_s, window_s=window_s)
+        for begin_s, end_s in [_pictures_s(path)]
+        for example in eventless_examples(path, end_s, window_s=window_s, begin_s=begin_s)
     ]
     unlabelled = _unlabelled(split.train, plan, window_s)
     if plan.earlier is not None:
@@ -65,6 +67,13 @@ def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, devi
     return replace(split, train=train, val=(*split.val, *val))
 
 
+def _pictures_s(path: Path) -> tuple[float, float]:
+    """When the first picture begins and the last one ends: sound may begin before and go on."""
+    health = probe_footage(path)
+    ends_s = (health.duration_s, health.pictures_end_s, health.actual_duration_s)
+    return health.first_frame_s, min((end_s for end_s in ends_s if end_s), default=0.0)
+
+
 def _unlabelled(
     examples: Sequence[Example], plan: BackgroundPlan, window_s: float
 ) -> list[Example]:
@@ -76,9 +85,11 @@ def _unlabelled(
         if any(example.start_s is None for example in mine):
             continue
         with contextlib.suppress(FootageError):
+            begin_s, end_s = _pictures_s(path)
             negatives += background_examples(
                 mine,
-                probe_footage(path).duration_s,
+                end_s,
+                begin_s=begin_s,
                 window_s=window_s,
                 margin_s=plan.margin_s,
                 ratio=min(plan.ratio, float(MAX_CANDIDATES)),

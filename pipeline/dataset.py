@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +85,7 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class LoadedClips:
-    """What could be loaded, and one message per example that could not."""
+    """What could be loaded, and one message per example that could not; per file, if optional."""
 
     clips: list[LabelledClip]
     problems: list[str]
@@ -138,6 +138,7 @@ def load_clips(
 ) -> LoadedClips:
     """Decode every example, in order; more than `max_bad` unreadable ones is a FootageError.
 
+    Optional ones do not count, unless nothing at all of a file can be read that holds no others.
     Processes that torchrun started must all call this, and get the same clips. Clips that take more
     than CLIPS_SHARE of the memory are a ValueError.
 
@@ -164,9 +165,29 @@ def load_clips(
             on_clip()
     # What one process cannot read none of them trains on: their batches must be the same.
     bad = current_world().merged(bad)
-    problems = [bad[i] for i in sorted(bad)]
-    refuse_unreadable(problems, len(examples), max_bad)
-    return LoadedClips([clips[i] for i in clips if i not in bad], [str(e) for e in problems])
+    counted, left_out = _unread(examples, bad)
+    refuse_unreadable(counted, len(examples), max_bad)
+    problems = [str(error) for error in counted]
+    for path, errors in left_out.items():
+        count = sum(e.optional and e.path == path for e in examples)
+        problems.append(
+            f"{path}: {len(errors)} of {count} stretches that nobody labelled ({errors[0].message})"
+        )
+    return LoadedClips([clips[i] for i in clips if i not in bad], problems)
+
+
+def _unread(
+    examples: Sequence[Example], bad: Mapping[int, FootageError]
+) -> tuple[list[FootageError], dict[Path, list[FootageError]]]:
+    """The errors that count, and by file those of optional examples, which are left out."""
+    used = {e.path for i, e in enumerate(examples) if i not in bad or not e.optional}
+    counted: list[FootageError] = []
+    left_out: dict[Path, list[FootageError]] = {}
+    for i in sorted(bad):
+        example = examples[i]
+        spared = example.optional and example.path in used
+        (left_out.setdefault(example.path, []) if spared else counted).append(bad[i])
+    return counted, left_out
 
 
 def refuse_unreadable(bad: Sequence[FootageError], num_examples: int, max_bad: int) -> None:

@@ -97,8 +97,9 @@ def fine_tune(
     precision = saved.precision if saved else _settled(options.precision, device)
     options = replace(options, precision=precision)
     clock = Clock(options.max_seconds, elapsed_s=already_s + (saved.elapsed_s if saved else 0.0))
-    model = replace(model, has_background=any(e.label == BACKGROUND for e in train))
     material = _load(model, train, val, options, cache, on_progress)
+    taught = any(clip.example.label == BACKGROUND for clip in material.train_clips)
+    model = replace(model, has_background=taught)
     network = CutNetwork(
         model.backbone,
         freeze=options.frozen_at(saved.epoch if saved else 0),

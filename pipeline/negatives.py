@@ -11,9 +11,9 @@ from touchline.pipeline.types import BACKGROUND, Example
 
 
 def unlabelled_spans(
-    examples: Sequence[Example], duration_s: float, *, margin_s: float
+    examples: Sequence[Example], end_s: float, *, margin_s: float, begin_s: float = 0.0
 ) -> list[tuple[float, float]]:
-    """The stretches of [0, duration_s] at least margin_s from every label, in time order.
+    """The stretches of [begin_s, end_s] at least margin_s from every label, in time order.
 
     The examples are of one file. An example of the whole file leaves nothing.
     """
@@ -22,39 +22,40 @@ def unlabelled_spans(
     if len({example.path for example in examples}) > 1:
         raise ValueError("the examples are of several files; give those of one")
     taken = sorted(
-        (0.0, duration_s)
+        (0.0, end_s)
         if example.start_s is None or example.end_s is None
         else (example.start_s - margin_s, example.end_s + margin_s)
         for example in examples
     )
-    spans, free_from_s = [], 0.0
-    for start_s, end_s in [*taken, (duration_s, duration_s)]:
-        if start_s > free_from_s:
-            spans.append((free_from_s, min(start_s, duration_s)))
-        free_from_s = max(free_from_s, end_s)
-    return [(start_s, end_s) for start_s, end_s in spans if end_s > start_s]
+    spans, free_from_s = [], begin_s
+    for taken_from_s, taken_to_s in [*taken, (end_s, end_s)]:
+        if taken_from_s > free_from_s:
+            spans.append((free_from_s, min(taken_from_s, end_s)))
+        free_from_s = max(free_from_s, taken_to_s)
+    return [(from_s, to_s) for from_s, to_s in spans if to_s > from_s]
 
 
 def background_examples(
     examples: Sequence[Example],
-    duration_s: float,
+    end_s: float,
     *,
     window_s: float,
     margin_s: float,
+    begin_s: float = 0.0,
     ratio: float = 1.0,
     seed: int = 0,
 ) -> list[Example]:
-    """Windows of `background` from the unlabelled time of one file, in time order.
+    """Windows of `background` from the unlabelled time of one file, pictures of begin_s to end_s.
 
     There are `ratio` for every event, fewer where the time does not hold more; they last window_s,
-    keep margin_s from every label, and do not overlap. Labels that are background already count
-    towards the ratio. The same seed gives the same windows.
+    keep margin_s from every label, do not overlap, and come in time order. Labels that are
+    background already count towards the ratio. The same seed gives the same windows.
     """
     if window_s <= 0 or ratio < 0:
         raise ValueError(
             f"window_s is {window_s} and ratio {ratio}; they must be more than 0, and 0 or more"
         )
-    spans = unlabelled_spans(examples, duration_s, margin_s=margin_s)
+    spans = unlabelled_spans(examples, end_s, margin_s=margin_s, begin_s=begin_s)
     events = [example for example in examples if example.label != BACKGROUND]
     if not events:
         return []
@@ -69,12 +70,14 @@ def background_examples(
     path, group = events[0].path, events[0].group
     source = f"unlabelled time of {path}"
     return [
-        Example(path, BACKGROUND, group, starts_s[i], starts_s[i] + window_s, source)
+        Example(path, BACKGROUND, group, starts_s[i], starts_s[i] + window_s, source, optional=True)
         for i in sorted(kept)
     ]
 
 
-def eventless_examples(path: Path, duration_s: float, *, window_s: float) -> list[Example]:
+def eventless_examples(
+    path: Path, end_s: float, *, window_s: float, begin_s: float = 0.0
+) -> list[Example]:
     """The whole of a file without events as windows of `background` side by side.
 
     Its stem is the group. A file shorter than a window is one example.
@@ -82,11 +85,11 @@ def eventless_examples(path: Path, duration_s: float, *, window_s: float) -> lis
     if window_s <= 0:
         raise ValueError(f"window_s is {window_s}; it must be more than 0")
     group, source = path.stem, f"background footage {path}"
-    if duration_s < window_s:
-        return [Example(path, BACKGROUND, group, source=source)]
+    if end_s - begin_s < window_s:
+        return [Example(path, BACKGROUND, group, source=source, optional=True)]
     return [
-        Example(path, BACKGROUND, group, start_s, start_s + window_s, source)
-        for start_s in _tiles(0.0, duration_s, window_s=window_s, phase=0.5)
+        Example(path, BACKGROUND, group, start_s, start_s + window_s, source, optional=True)
+        for start_s in _tiles(begin_s, end_s, window_s=window_s, phase=0.5)
     ]
 
 

@@ -154,6 +154,7 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
         start_s=float(footage.origin_s),
         first_frame_s=_first_frame_s(footage),
+        pictures_end_s=None if footage.declared_end_s is None else float(footage.declared_end_s),
         size_bytes=container.size if container.size > 0 else None,
         start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
         num_frames=stream.frames,

@@ -134,6 +134,7 @@ class Example:
     visible: False where the event happens out of the picture (SoccerNet's `visibility`).
     peak_s:  its most certain instant, where better known than as the middle.
     score:   1 for labels; how sure a detector was where detections are read as labels.
+    optional: nobody labelled it, so that training does without it where it cannot be read.
     """
 
     path: Path
@@ -145,6 +146,7 @@ class Example:
     visible: bool = True
     peak_s: float | None = None
     score: float = 1.0
+    optional: bool = False
 
     def event(self) -> Event:
         """The example as ground truth; only where both times are known."""
@@ -165,8 +167,9 @@ class FootageHealth:
     duration_s, num_frames: as declared, the duration as found where none is declared;
     actual_duration_s, actual_frames: as decoded, None where the file was not read to its end.
     damaged_s: spans with damaged or missing pictures. gaps_s: spans without frames, in which the
-    frame before stands. stream_index: the video stream used, None where that is not
-    known. size_bytes: of the file.
+    frame before stands. stream_index: the video stream used, None where that is not known.
+    size_bytes: of the file. pictures_end_s: when the last frame ends, as declared; less than
+    duration_s where sound goes on.
     """
 
     container: str
@@ -192,6 +195,7 @@ class FootageHealth:
     dynamic_range: str = "SDR"
     first_frame_s: float = 0.0
     size_bytes: int | None = None
+    pictures_end_s: float | None = None
 
     @property
     def verdict(self) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from train_material import grey_ramp, tiny_model, write_footage
+from footage_made import write_video
+from train_material import SPEC, coloured, grey_ramp, tiny_model, write_footage
 
+from touchline.models.errors import FootageError
 from touchline.pipeline import background
 from touchline.pipeline.background import BackgroundPlan, hardest, with_background
+from touchline.pipeline.dataset import load_clips
 from touchline.pipeline.labels import Split
 from touchline.pipeline.score_clips import ClipOptions, ClipScores
 from touchline.pipeline.types import Example
@@ -63,3 +67,47 @@ def test_hard_negatives_are_sought_in_training_footage_alone(tmp_path: Path) -> 
     assert starts[-2:] == pytest.approx([18.0, 19.0])
     assert mined.val == plain.val
     assert mined.train != plain.train
+
+
+@pytest.fixture
+def long_sound(tmp_path: Path) -> Path:
+    """Pictures from 2 to 12 s, sound from 0 to 16 s."""
+    return write_video(
+        tmp_path / "sound.mp4",
+        indices=range(250),
+        stamps=[2 + Fraction(k, 25) for k in range(250)],
+        time_base=Fraction(1, 25),
+        audio_from=Fraction(0),
+        audio_s=16.0,
+    )
+
+
+def test_negatives_lie_where_there_are_pictures(long_sound: Path) -> None:
+    goals = tuple(Example(long_sound, "goal", "m", t, t + 0.5) for t in (4.0, 6.0, 8.0, 10.0))
+    for plan in (
+        BackgroundPlan(margin_s=0.2, ratio=9.0),
+        BackgroundPlan(ratio=0.0, footage=(long_sound,)),
+    ):
+        split = with_background(Split(goals, ()), plan, window_s=SPEC.duration_s, device="cpu")
+        negatives = [e for e in split.train if e.label == "background"]
+        assert len(negatives) >= 4
+        assert all(2 <= e.start_s < e.end_s <= 12 for e in negatives if e.start_s is not None)
+        assert load_clips(split.train, SPEC).problems == []
+
+
+def test_negatives_of_truncated_footage_never_stop_a_training(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.mkv"
+    write_footage(whole, coloured("red", 120, seed=0))  # 30 s
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    goal = Example(cut, "goal", "m", 1.0, 2.0)
+    plan = BackgroundPlan(footage=(whole, cut), ratio=40.0, margin_s=0.0)
+    split = with_background(Split((goal,), ()), plan, window_s=SPEC.duration_s, device="cpu")
+    loaded = load_clips(split.train, SPEC)
+    read = [clip.example for clip in loaded.clips if clip.example.path == cut]
+    assert goal in read
+    assert all((e.start_s or 0) < 15 for e in read)
+    (problem,) = loaded.problems
+    assert problem.startswith(f"{cut}: ")
+    with pytest.raises(FootageError, match="past the end"):
+        load_clips([*split.train, replace(goal, start_s=25.0, end_s=26.0)], SPEC)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,25 @@ def test_unreadable_clips_are_skipped_up_to_the_number_allowed(ramp: Path, tmp_p
     assert ["text.mp4" in loaded.problems[0], "none.mp4" in loaded.problems[1]] == [True, True]
     with pytest.raises(FootageError, match=r"text.mp4: .* \(2 of 3 examples cannot be read"):
         load_clips(examples, SPEC, max_bad=1)
+
+
+def test_stretches_that_nobody_labelled_are_left_out_where_they_cannot_be_read(
+    ramp: Path, tmp_path: Path
+) -> None:
+    def stretch(path: Path, start_s: float) -> Example:
+        return replace(example(path, start_s, start_s + 1), label="background", optional=True)
+
+    labelled, past = example(ramp, 0.0, 1.0), [stretch(ramp, 20.0), stretch(ramp, 30.0)]
+    loaded = load_clips([*past, labelled, stretch(ramp, 1.0)], SPEC)
+    assert [c.example.start_s for c in loaded.clips] == [0.0, 1.0]
+    (problem,) = loaded.problems
+    assert problem.startswith(f"{ramp}: 2 of 3 stretches that nobody labelled (")
+    assert problem.endswith("past the end)")
+    # Labels must be there, and so must something of every file that was named.
+    with pytest.raises(FootageError, match=r"1 of 2 examples cannot be read"):
+        load_clips([stretch(ramp, 1.0), example(ramp, 20.0, 21.0)], SPEC)
+    with pytest.raises(FootageError, match=r"gone\.mkv: no such file \(1 of 2 examples"):
+        load_clips([labelled, stretch(tmp_path / "gone.mkv", 0.0)], SPEC)
 
 
 def views(clip: LabelledClip, augmentation: Augmentation, seed: int, count: int) -> torch.Tensor:

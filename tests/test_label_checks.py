@@ -155,6 +155,18 @@ def test_negatives_lie_in_unlabelled_time_and_do_not_overlap() -> None:
             assert any(a - 1e-9 <= start and end <= b + 1e-9 for a, b in free)
 
 
+def test_negatives_begin_with_the_first_picture() -> None:
+    labels = [event(10, 12)]
+    assert unlabelled_spans(labels, 20.0, margin_s=1, begin_s=4.0) == [(4.0, 9.0), (13.0, 20.0)]
+    assert unlabelled_spans(labels, 20.0, margin_s=1, begin_s=11.0) == [(13.0, 20.0)]
+    found = background_examples(labels, 20.0, window_s=2, margin_s=1, ratio=9, begin_s=4.0)
+    assert len(found) == 5
+    assert found[0].start_s >= 4.0
+    tiles = eventless_examples(Path("warmup.mp4"), 9.0, window_s=2.0, begin_s=3.0)
+    assert [(e.start_s, e.end_s) for e in tiles] == [(3, 5), (5, 7), (7, 9)]
+    assert all(e.optional for e in (*found, *tiles))
+
+
 def test_negatives_are_the_same_under_the_same_seed_only() -> None:
     def starts(seed: int) -> list[float | None]:
         found = background_examples(
