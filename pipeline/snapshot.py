@@ -127,8 +127,11 @@ def save_snapshot(
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
     }
     metadata = {"format": FORMAT, "facts": json.dumps(facts), "run": json.dumps(dict(run))}
-    with beside(path) as part:
-        save_file(apart, part, metadata=metadata)
+    try:
+        with beside(path) as part:
+            save_file(apart, part, metadata=metadata)
+    except SafetensorError as error:
+        raise CheckpointError(path, f"cannot be written ({error})") from None
 
 
 def read_snapshot(path: Path, *, run: Mapping[str, Any]) -> Snapshot:

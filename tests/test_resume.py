@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from train_material import made_examples, tiny_model
 
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import CheckpointError
-from touchline.pipeline import finetune
+from touchline.pipeline import finetune, snapshot
 from touchline.pipeline.finetune import FineTuneResult, KeepState, TrainOptions, fine_tune
 from touchline.pipeline.snapshot import save_snapshot
 from touchline.pipeline.types import Example
@@ -169,3 +170,14 @@ def test_a_damaged_snapshot_is_refused(
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         train(KeepState(path, resume=True))
+
+
+def test_a_snapshot_that_cannot_be_written_is_one_error_that_names_it(
+    tmp_path: Path, train: Callable[..., FineTuneResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(snapshot, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"snap: cannot be written \(.*No space left"):
+        train(KeepState(tmp_path / "snap", every_s=0.0))
