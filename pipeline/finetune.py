@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +15,9 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.models.inference import pick_device, pick_dtype
 from touchline.pipeline.augment import mix_up
 from touchline.pipeline.cut import CutNetwork
-from touchline.pipeline.dataset import LabelledClip, load_clips
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.inputs import DROPOUT, MIXING, Inputs, Step, plan_epoch
+from touchline.pipeline.material import Material, load_material
 from touchline.pipeline.optimize import (
     Average,
     Best,
@@ -31,15 +31,7 @@ from touchline.pipeline.optimize import (
 )
 from touchline.pipeline.settle import folded_layers, settle_batchnorm
 from touchline.pipeline.snapshot import Training, describe_run, read_snapshot, save_snapshot
-from touchline.pipeline.targets import (
-    Loss,
-    draw_chances,
-    make_loss,
-    make_targets,
-    one_per_interval,
-    val_figures,
-)
-from touchline.pipeline.train_cache import ClipStore
+from touchline.pipeline.targets import Loss, draw_chances, make_loss, val_figures
 from touchline.pipeline.train_options import (
     FineTuneResult,
     KeepState,
@@ -53,17 +45,6 @@ SETTLING_STEPS = 16
 """The batches from which folded BatchNorm layers get their statistics."""
 
 __all__ = ["FineTuneResult", "KeepState", "Progress", "TrainOptions", "fine_tune"]
-
-
-@dataclass(frozen=True)
-class Material:
-    """The clips of both parts, and what a network should answer to them: (N, K) each."""
-
-    train_clips: list[LabelledClip]
-    val_clips: list[LabelledClip]
-    targets: Float32
-    val_targets: Float32
-    problems: list[str]
 
 
 def fine_tune(
@@ -97,7 +78,7 @@ def fine_tune(
     precision = saved.precision if saved else _settled(options.precision, device)
     options = replace(options, precision=precision)
     clock = Clock(options.max_seconds, elapsed_s=already_s + (saved.elapsed_s if saved else 0.0))
-    material = _load(model, train, val, options, cache, on_progress)
+    material = load_material(model, train, val, options, cache, on_progress)
     taught = any(clip.example.label == BACKGROUND for clip in material.train_clips)
     model = replace(model, has_background=taught)
     network = CutNetwork(
@@ -236,50 +217,6 @@ def _train(
         if not stopped and "val_loss" in row:
             stopped = _reason_after_validation(state, options, clock)
     return stopped
-
-
-def _load(
-    model: TrainedModel,
-    train: Sequence[Example],
-    val: Sequence[Example],
-    options: TrainOptions,
-    cache: Path | None,
-    on_progress: Callable[[Progress], None],
-) -> Material:
-    """The clips of both parts with their targets, and a message per example not readable."""
-    if model.multi_label:
-        train_examples, val_examples = one_per_interval(train), one_per_interval(val)
-    else:
-        train_examples, val_examples = list(train), list(val)
-    done, total = 0, len(train_examples) + len(val_examples)
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        on_progress(Progress("reading clips", done, total))
-
-    loaded = load_clips(
-        [*train_examples, *val_examples],
-        model.spec,
-        max_clip_s=options.max_clip_s,
-        max_bad=options.max_bad,
-        load=None if cache is None else ClipStore(cache).load,
-        on_clip=count,
-    )
-    in_train = {id(e) for e in train_examples}
-    clips = [c for c in loaded.clips if id(c.example) in in_train]
-    val_clips = [c for c in loaded.clips if id(c.example) not in in_train]
-    if not clips:
-        raise ValueError("not one training clip can be read: " + "; ".join(loaded.problems[:3]))
-
-    def targets(of: Sequence[LabelledClip], among: Sequence[Example]) -> Float32:
-        return make_targets(
-            [c.example for c in of], model.labels, among=among if model.multi_label else ()
-        )
-
-    return Material(
-        clips, val_clips, targets(clips, train), targets(val_clips, val), loaded.problems
-    )
 
 
 def _optimizer(network: CutNetwork, options: TrainOptions) -> torch.optim.AdamW:
