@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
@@ -31,12 +33,14 @@ class EventSet:
     accepted: flags beside the events: at or above the operating point; all, where nobody says.
     visible:  flags beside the events: False where the broadcast did not show it.
     groups:   the match of each video.
+    runs:     as what `detect` was run, where it was: one entry for each model and set of options.
     """
 
     events: dict[str, list[Event]]
     accepted: dict[str, list[bool]]
     visible: dict[str, list[bool]]
     groups: dict[str, str] = field(default_factory=dict)
+    runs: frozenset[str] = frozenset()
 
     def only_accepted(self) -> dict[str, list[Event]]:
         """The events at or above their operating point."""
@@ -99,7 +103,17 @@ def _from_detect(path: Path) -> EventSet:
         events={video: list(result.candidates)},
         accepted={video: [event in accepted for event in result.candidates]},
         visible={video: [True] * len(result.candidates)},
+        runs=frozenset({_run(result.options)}),
     )
+
+
+def _run(options: Mapping[str, Any]) -> str:
+    """What makes a run of `detect` the same run: where its model lay and kick-offs do not."""
+    model = options.get("model")
+    kept = {k: v for k, v in options.items() if k not in ("model", "match_clock")}
+    if isinstance(model, Mapping):
+        kept["model"] = {k: v for k, v in model.items() if k != "path"}
+    return json.dumps(kept, sort_keys=True)
 
 
 def _from_labels(path: Path) -> EventSet:
@@ -140,6 +154,7 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
         accepted={video: flags for one in sets for video, flags in one.accepted.items()},
         visible={video: flags for one in sets for video, flags in one.visible.items()},
         groups={video: group for one in sets for video, group in one.groups.items()},
+        runs=frozenset(run for one in sets for run in one.runs),
     )
 
 

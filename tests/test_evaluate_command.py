@@ -58,6 +58,24 @@ def test_an_output_folder_is_measured_against_labels(season):
     assert "3 matches" in printed
 
 
+def test_results_of_several_models_in_one_folder_are_warned_of(season):
+    def written_by(m, sha256, path):
+        video = season / f"m{m}.mp4"
+        options = {
+            "hop_s": 0.5,
+            "model": {"sha256": sha256, "path": path},
+            "match_clock": {"kickoff_s": {"1": m}},
+        }
+        write_result(MatchResult(video, options=options), season / "mixed" / f"m{m}")
+
+    for m in range(3):
+        written_by(m, "1" * 64, f"there/{m}.safetensors")
+    assert "warning" not in run(season / "mixed", season / "labels.csv").stderr
+    written_by(2, "2" * 64, "there/2.safetensors")
+    told = " ".join(run(season / "mixed", season / "labels.csv").stderr.split())
+    assert "mixed holds results of 2 models or sets of options" in told
+
+
 def test_figures_are_printed_as_json_or_not_at_all(season):
     out, labels = season / "metrics.json", season / "labels.csv"
     printed = run(season / "half", labels, "-o", out, "--json").stdout

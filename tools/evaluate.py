@@ -181,7 +181,13 @@ def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventS
     truth = as_truth(read_event_set(labels))
     if not any(truth.events.values()):
         raise ValueError(f"{labels} holds no event: there is nothing to measure against")
-    paired = pair_videos(truth, read_event_set(predictions))
+    found = read_event_set(predictions)
+    if len(found.runs) > 1:
+        console.warn(
+            f"{predictions} holds results of {len(found.runs)} models or sets of options, which "
+            "these figures mix: touchline detect --skip-done brings all to one"
+        )
+    paired = pair_videos(truth, found)
     if paired.unlabelled:
         some = ", ".join(paired.unlabelled[:3]) + (", ..." if len(paired.unlabelled) > 3 else "")
         if unlabelled == "refuse":
