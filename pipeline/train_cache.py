@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.checkpoint import file_digest
-from touchline.models.errors import FootageError
+from touchline.models.errors import CheckpointError, FootageError
 from touchline.pipeline.cut import CutNetwork
 from touchline.pipeline.dataset import LabelledClip, load_clip
 from touchline.pipeline.types import Example
@@ -91,8 +92,12 @@ class FeatureStore:
     def write(self, views: Sequence[tuple[Path, object]], features: Tensor) -> None:
         """Keep the features (B, ...) of these views."""
         for view, row in zip(views, features, strict=True):
-            with beside(self._path(*view)) as part:
-                save_file({"features": row.contiguous()}, part)
+            path = self._path(*view)
+            try:
+                with beside(path) as part:
+                    save_file({"features": row.contiguous()}, part)
+            except SafetensorError as error:
+                raise CheckpointError(path, f"cannot be written ({error})") from None
 
 
 def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:

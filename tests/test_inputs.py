@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from train_material import (
     SPEC,
     TinyBackbone,
@@ -18,7 +19,7 @@ from train_material import (
     write_footage,
 )
 
-from touchline.models.errors import FootageError
+from touchline.models.errors import CheckpointError, FootageError
 from touchline.pipeline import inputs as inputs_module
 from touchline.pipeline import train_cache
 from touchline.pipeline.augment import Augmentation
@@ -150,6 +151,18 @@ def test_features_of_another_trunk_cut_or_seed_are_not_taken_from_the_cache(
     second.load_state_dict(first.state_dict())
     assert trunk_digest(first, 3, torch.float32) == trunk_digest(second, 3, torch.float32)
     assert trunk_digest(first, 3, torch.float32) != trunk_digest(first, 3, torch.bfloat16)
+
+
+def test_features_that_cannot_be_written_are_one_error_that_names_the_file(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(train_cache, "save_file", full)
+    with pytest.raises(CheckpointError, match=r"features/.*: cannot be written \(.*No space left"):
+        make_inputs(examples, 3, cache=tmp_path)
+    assert list((tmp_path / "features").iterdir()) == []
 
 
 def test_features_of_a_label_cut_shorter_are_not_those_of_the_whole_label(tmp_path: Path) -> None:
