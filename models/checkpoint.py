@@ -88,12 +88,22 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + f".part{os.getpid()}")
     try:
-        save_file(tensors, part, metadata=metadata)
+        write_tensors(part, tensors, metadata)
         part.replace(path)
     except SafetensorError as error:
         raise CheckpointError(path, f"cannot be written ({error})") from None
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """As safetensors' `save_file`, whose files only their owner may read, for all that may."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    path.chmod(mode)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,19 +42,13 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
-@functools.cache
 def _bf16_pays_on_cpu() -> bool:
-    """Whether this processor multiplies bf16 clearly faster; many have the instructions, slow."""
-    seconds = []
-    for dtype in (torch.float32, torch.bfloat16):
-        square = torch.ones(512, 512, dtype=dtype)
-        times = []
-        for _ in range(8):
-            started = time.perf_counter()
-            square @ square
-            times.append(time.perf_counter() - started)
-        seconds.append(min(times))
-    return seconds[1] < 0.7 * seconds[0]
+    """Whether this processor has units for bf16 matrices (AMX); on vectors alone it is slow.
+
+    Asked of the processor, never timed: a run must choose alike whatever else is running.
+    """
+    has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return has_amx is not None and bool(has_amx())
 
 
 def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> Backbone:

@@ -55,6 +55,11 @@ def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, devi
         for example in eventless_examples(path, end_s, window_s=window_s, begin_s=begin_s)
     ]
     unlabelled = _unlabelled(split.train, plan, window_s)
+    if plan.earlier is not None and not unlabelled:
+        raise ValueError(
+            "hard negatives are sought in the unlabelled time of footage whose labels have times, "
+            "and there is none: leave out --hard-negatives"
+        )
     if plan.earlier is not None:
         every = _unlabelled(split.train, replace(plan, ratio=np.inf), window_s)
         mined = hardest(unlabelled, every, plan.earlier, device=device, seed=plan.seed)

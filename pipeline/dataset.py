@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -117,14 +118,18 @@ def each_clip(
 
     # Threads suffice: decoding and scaling leave the interpreter's lock.
     num_workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(max_workers=num_workers) as pool:
-        waiting: deque[Future[LabelledClip | FootageError]] = deque()
+    pool = ThreadPoolExecutor(max_workers=num_workers)
+    waiting: deque[Future[LabelledClip | FootageError]] = deque()
+    try:
         for example in examples:
             waiting.append(pool.submit(attempt, example))
             if len(waiting) > 2 * num_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        # Who is interrupted does not wait for what has not begun.
+        pool.shutdown(cancel_futures=True)
 
 
 def load_clips(
@@ -146,21 +151,30 @@ def load_clips(
     a class by its clips' length. load stands in for `load_clip`, such as one that keeps a cache.
     """
     room_bytes = CLIPS_SHARE * memory_per_process()
+    num_bytes, counting = 0, Lock()
+
+    def load_one(
+        example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
+    ) -> LabelledClip:
+        nonlocal num_bytes
+        clip = (load or load_clip)(example, spec, max_clip_s=max_clip_s)
+        with counting:
+            num_bytes += clip.num_bytes
+            if num_bytes > room_bytes:
+                raise ValueError(
+                    f"{len(examples)} examples take more than {room_bytes / 2**30:.1f} GiB of "
+                    "memory once decoded: train with --cache FOLDER, which keeps them on disk, "
+                    "give fewer, or use less of each (--max-clip)"
+                )
+        return clip
+
     clips: dict[int, LabelledClip] = {}
     bad: dict[int, FootageError] = {}
-    num_bytes = 0
-    for i, loaded in enumerate(each_clip(examples, spec, max_clip_s=max_clip_s, load=load)):
+    for i, loaded in enumerate(each_clip(examples, spec, max_clip_s=max_clip_s, load=load_one)):
         if isinstance(loaded, FootageError):
             bad[i] = loaded
         else:
             clips[i] = loaded
-            num_bytes += loaded.num_bytes
-        if num_bytes > room_bytes:
-            raise ValueError(
-                f"{i + 1} of {len(examples)} examples take {num_bytes / 2**30:.1f} GiB of memory "
-                "once decoded: train with --cache FOLDER, which keeps them on disk, give fewer, "
-                "or use less of each (--max-clip)"
-            )
         if on_clip is not None:
             on_clip()
     # What one process cannot read none of them trains on: their batches must be the same.

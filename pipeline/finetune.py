@@ -135,6 +135,7 @@ def fine_tune(
         best_epoch=best_epoch,
         stopped=stopped,
         skipped_steps=state.guard.skipped,
+        precision=precision,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,13 @@ class ClipOptions:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.max_clip_s is not None and not 0 < self.max_clip_s < math.inf:
+            raise ValueError(f"max_clip_s is {self.max_clip_s}; it must be more than 0, finite")
+        for name, least in (("views", 1), ("batch_size", 1), ("max_bad", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from touchline.models.backbone import Backbone
-from touchline.models.checkpoint import TrainedModel
+from touchline.models.checkpoint import TrainedModel, write_tensors
 from touchline.models.errors import CheckpointError
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.optimize import Average, Best, Guard
@@ -129,7 +128,7 @@ def save_snapshot(
     metadata = {"format": FORMAT, "facts": json.dumps(facts), "run": json.dumps(dict(run))}
     try:
         with beside(path) as part:
-            save_file(apart, part, metadata=metadata)
+            write_tensors(part, apart, metadata)
     except SafetensorError as error:
         raise CheckpointError(path, f"cannot be written ({error})") from None
 
@@ -143,7 +142,7 @@ def read_snapshot(path: Path, *, run: Mapping[str, Any]) -> Snapshot:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(path, f"a damaged snapshot: delete it ({error})") from None
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(path, "not a snapshot of a training run")
+        raise CheckpointError(path, "not a snapshot of this version of Touchline: delete it")
     theirs, ours = json.loads(metadata["run"]), json.loads(json.dumps(dict(run)))
     changed = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if changed:

@@ -313,6 +313,7 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
         "skipped_steps": result.skipped_steps,
+        "precision": result.precision,
         "stages": [dict(row) for row in stage_table(result.model.backbone)],
         "problems": result.problems,
         "seconds": result.seconds,

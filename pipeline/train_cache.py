@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.checkpoint import file_digest
-from touchline.models.errors import CheckpointError, FootageError
+from touchline.models.checkpoint import file_digest, write_tensors
+from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.cut import CutNetwork
 from touchline.pipeline.dataset import LabelledClip, load_clip
 from touchline.pipeline.types import Example
@@ -46,7 +47,7 @@ class ClipStore:
         if not path.exists():
             clip = load_clip(example, spec, max_clip_s=max_clip_s)
             write_atomic(starts, f"{clip.first} {clip.last} {clip.begin} {clip.end}")
-            with beside(path) as part:
+            with _written(path) as part:
                 np.save(part, clip.pixels)
         return LabelledClip(example, path, *map(int, starts.read_text(encoding="utf-8").split()))
 
@@ -92,12 +93,18 @@ class FeatureStore:
     def write(self, views: Sequence[tuple[Path, object]], features: Tensor) -> None:
         """Keep the features (B, ...) of these views."""
         for view, row in zip(views, features, strict=True):
-            path = self._path(*view)
-            try:
-                with beside(path) as part:
-                    save_file({"features": row.contiguous()}, part)
-            except SafetensorError as error:
-                raise CheckpointError(path, f"cannot be written ({error})") from None
+            with _written(self._path(*view)) as part:
+                write_tensors(part, {"features": row.contiguous()})
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """`beside`; TouchlineError where the file cannot be written."""
+    try:
+        with beside(path) as part:
+            yield part
+    except (OSError, SafetensorError) as error:
+        raise TouchlineError(path, f"cannot be written ({error})") from None
 
 
 def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:

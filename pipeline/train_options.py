@@ -45,7 +45,7 @@ LIMITS: dict[tuple[float, float], tuple[str, ...]] = {
 }
 """From the first number up to below the second."""
 
-POSITIVE = ("lr", "clip_grad", "max_clip_s", "max_seconds")
+POSITIVE = ("lr", "max_clip_s", "max_seconds")
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value}; it must be more than 0, finite")
+        if not self.clip_grad > 0:
+            raise ValueError(f"clip_grad is {self.clip_grad}; it must be more than 0")
         for name, choices in (
             ("sampling", SAMPLINGS),
             ("balance", BALANCES),
@@ -181,7 +183,7 @@ class FineTuneResult:
 
     val_probs: (N, K) of the validation clips in order; val_truth: (N,) column indices, for
     independent classes (N, K) of 0 and 1. best_epoch: the one kept, from 1. stopped: why training
-    ended: epochs, budget, patience, or diverged.
+    ended: epochs, budget, patience, or diverged. precision: what it was trained in.
     """
 
     model: TrainedModel
@@ -193,3 +195,4 @@ class FineTuneResult:
     best_epoch: int
     stopped: str
     skipped_steps: int
+    precision: str

@@ -69,6 +69,13 @@ def test_hard_negatives_are_sought_in_training_footage_alone(tmp_path: Path) -> 
     assert mined.train != plain.train
 
 
+def test_hard_negatives_without_unlabelled_time_are_refused(tmp_path: Path) -> None:
+    clip = Example(tmp_path / "a.mkv", "goal", "a")
+    plan = BackgroundPlan(earlier=tiny_model())
+    with pytest.raises(ValueError, match="leave out --hard-negatives"):
+        with_background(Split(train=(clip,), val=()), plan, window_s=1.0, device="cpu")
+
+
 @pytest.fixture
 def long_sound(tmp_path: Path) -> Path:
     """Pictures from 2 to 12 s, sound from 0 to 16 s."""

@@ -54,6 +54,13 @@ def test_saving_leaves_nothing_beside_the_file(saved):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_a_checkpoint_may_be_read_by_whom_other_new_files_may_be_read(saved):
+    path, _ = saved
+    other = path.with_name("other.txt")
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
 def test_missing_and_foreign_files_are_refused_by_name(tmp_path):
     pickled = tmp_path / "model.pth"
     pickled.write_bytes(pickle.dumps({"a": 1}))

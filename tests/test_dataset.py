@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -134,6 +136,24 @@ def test_clips_are_decoded_only_a_few_ahead_of_what_is_taken(ramp: Path) -> None
     assert [clip.example for clip in clips] == examples[1:]
 
 
+def test_who_stops_early_does_not_wait_for_what_has_not_begun(ramp: Path) -> None:
+    begun, go_on = [], Event()
+
+    def load(example: Example, spec: ClipSpec, *, max_clip_s: float | None = None) -> LabelledClip:
+        begun.append(example)
+        if len(begun) > 1:
+            go_on.wait(60)
+        return load_clip(example, spec, max_clip_s=max_clip_s)
+
+    clips = each_clip([example(ramp, k / 400, 1.0) for k in range(50)], SPEC, load=load)
+    assert isinstance(clips, Generator)
+    next(clips)
+    Timer(0.2, go_on.set).start()
+    clips.close()
+    # The first, and what each thread was at.
+    assert len(begun) <= 1 + (os.cpu_count() or 1)
+
+
 def test_what_another_process_cannot_read_is_left_out_here_too(
     ramp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +179,7 @@ def test_clips_that_would_not_fit_into_memory_are_refused(
     monkeypatch.setattr(room, lambda: 4.0 * num_bytes)
     assert len(load_clips(examples, SPEC).clips) == 3
     monkeypatch.setattr(room, lambda: 3.9 * num_bytes)
-    with pytest.raises(ValueError, match=r"3 of 3 examples take .* --cache FOLDER"):
+    with pytest.raises(ValueError, match=r"3 examples take more than .* --cache FOLDER"):
         load_clips(examples, SPEC)
     monkeypatch.setattr(room, lambda: 2.6 * num_bytes)
     with pytest.raises(FootageError, match=r"ramp\.mkv: too long to be held as one example"):

@@ -382,3 +382,19 @@ def test_options_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         fine_tune(tiny_model(), examples, [], replace(QUICK, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_clip_s": -5.0}, "max_clip_s is -5.0; it must be more than 0"),
+        ({"max_clip_s": math.nan}, "max_clip_s is nan"),
+        ({"views": 0}, "views is 0; it must be at least 1"),
+        ({"max_bad": -1}, "max_bad is -1; it must be at least 0"),
+    ],
+)
+def test_ways_to_look_at_clips_that_make_no_sense_are_refused(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        ClipOptions(**change)  # type: ignore[arg-type]

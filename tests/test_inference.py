@@ -117,9 +117,13 @@ def test_a_device_that_is_not_there_is_refused_by_name():
         pick_device("gpu")
 
 
-def test_precision_is_what_was_asked_for():
+def test_precision_is_what_was_asked_for_and_else_follows_the_processor(monkeypatch):
     assert pick_dtype("float32", CPU) is torch.float32
     assert pick_dtype("bf16", CPU) is torch.bfloat16
-    assert pick_dtype("auto", CPU) in (torch.float32, torch.bfloat16)
+    for has_amx, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda has=has_amx: has)
+        assert pick_dtype("auto", CPU) is dtype
+    monkeypatch.delattr(torch.cpu, "_is_amx_tile_supported")
+    assert pick_dtype("auto", CPU) is torch.float32
     with pytest.raises(ValueError, match="auto, float32, bf16"):
         pick_dtype("half", CPU)

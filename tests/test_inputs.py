@@ -19,7 +19,7 @@ from train_material import (
     write_footage,
 )
 
-from touchline.models.errors import CheckpointError, FootageError
+from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline import inputs as inputs_module
 from touchline.pipeline import train_cache
 from touchline.pipeline.augment import Augmentation
@@ -159,10 +159,22 @@ def test_features_that_cannot_be_written_are_one_error_that_names_the_file(
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device")
 
-    monkeypatch.setattr(train_cache, "save_file", full)
-    with pytest.raises(CheckpointError, match=r"features/.*: cannot be written \(.*No space left"):
+    monkeypatch.setattr(train_cache, "write_tensors", full)
+    with pytest.raises(TouchlineError, match=r"features/.*: cannot be written \(.*No space left"):
         make_inputs(examples, 3, cache=tmp_path)
     assert list((tmp_path / "features").iterdir()) == []
+
+
+def test_a_clip_that_cannot_be_written_is_one_error_that_names_the_file(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("6429696 requested and 99872 written")  # all that numpy says
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(TouchlineError, match=r"clips/.*npy: cannot be written \(6429696"):
+        ClipStore(tmp_path).load(examples[0], SPEC)
+    assert list((tmp_path / "clips").glob("*.npy")) == []
 
 
 def test_features_of_a_label_cut_shorter_are_not_those_of_the_whole_label(tmp_path: Path) -> None:

@@ -99,13 +99,22 @@ def test_clip_lengths_that_give_the_class_away_are_found() -> None:
     assert "card 4.00 s, goal 6.00 s" in problem
 
 
-def test_length_accuracy_leaves_the_clip_itself_out() -> None:
-    # Every length is alone, so each is guessed by the largest class of the others.
-    assert length_accuracy([1, 2, 3], ["a", "a", "b"]) == pytest.approx(2 / 3)
-    # 4 s: three a and one b, 6 s: two b; the lone b at 4 s is guessed wrong.
-    assert length_accuracy([4, 4, 4, 4, 6, 6], ["a", "a", "a", "b", "b", "b"]) == pytest.approx(
-        5 / 6
+def test_length_accuracy_guesses_clips_by_others_of_their_length() -> None:
+    rng = np.random.default_rng(1)
+    labels = list("ab") * 200
+    # Lengths that say nothing: each alone, all alike, in pairs by chance.
+    for lengths in (range(400), [4.0] * 400, rng.permutation(400) // 2):
+        assert length_accuracy(list(map(float, lengths)), labels) == pytest.approx(0.5, abs=0.07)
+    # Each alone: the largest class is guessed.
+    assert length_accuracy(list(range(400)), ["a"] * 300 + ["b"] * 100) == pytest.approx(
+        0.75, abs=0.02
     )
+    # 4 s: three a for every b, 6 s: b alone.
+    assert length_accuracy([4] * 40 + [6] * 20, ["a"] * 30 + ["b"] * 30) == pytest.approx(
+        50 / 60, abs=0.03
+    )
+    # Classes of one size, one of them longer: 9 + 18 / 2 of 27, less what halves differ by.
+    assert 0.5 < length_accuracy([6] * 9 + [4] * 18, list("a" * 9 + "bc" * 9)) < 0.7
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,7 @@ def test_a_run_goes_on_in_the_precision_that_was_chosen_where_it_began(
     monkeypatch.undo()
     monkeypatch.setattr(finetune, "pick_dtype", lambda *_: torch.float32)
     resumed = train(keep)
+    assert resumed.precision == "bf16"
     expected, got = whole.model.backbone.state_dict(), resumed.model.backbone.state_dict()
     assert [k for k in expected if not torch.equal(expected[k], got[k])] == []
 
@@ -178,6 +179,6 @@ def test_a_snapshot_that_cannot_be_written_is_one_error_that_names_it(
     def full(*_: object, **__: object) -> None:
         raise SafetensorError("I/O error: No space left on device")
 
-    monkeypatch.setattr(snapshot, "save_file", full)
+    monkeypatch.setattr(snapshot, "write_tensors", full)
     with pytest.raises(CheckpointError, match=r"snap: cannot be written \(.*No space left"):
         train(KeepState(tmp_path / "snap", every_s=0.0))

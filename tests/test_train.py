@@ -102,6 +102,7 @@ def test_labels_become_a_run_folder(
     assert [row["stage"] for row in metrics["stages"]] == ["first", "second", "third", "head"]
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
     assert metrics["job"]["options"]["augmentation"]["min_area"] == 0.9
+    assert metrics["precision"] in ("float32", "bf16")
     assert model.record["figures"] == figures
     assert {p.name for p in out.iterdir()} == {
         "confusion.png",
