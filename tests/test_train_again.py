@@ -62,6 +62,16 @@ def test_what_weights_were_trained_on_is_remembered_from_run_to_run(
             refuse_trained(model, ["match_0"])
 
 
+def test_a_finished_model_is_replaced_only_on_request(labels: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    first = train(labels, out).read_bytes()
+    for more in ([], ["--resume"]):
+        with pytest.raises(ValueError, match=r"run holds a trained model already: .* --overwrite"):
+            train(labels, out, "--lr", "0.1", *more)
+    assert (out / "model.safetensors").read_bytes() == first
+    assert train(labels, out, "--lr", "0.1", "--overwrite").read_bytes() != first
+
+
 def test_the_budget_counts_what_goes_before_training(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,10 @@ def train_command(
             "--resume", help="Go on with the unfinished run in OUT.", rich_help_panel=RUNNING
         ),
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace the model in OUT.", rich_help_panel=RUNNING),
+    ] = False,
     tensorboard: Annotated[
         bool,
         typer.Option("--tensorboard", help="Log to OUT/tensorboard.", rich_help_panel=RUNNING),
@@ -320,7 +324,7 @@ def train_command(
             seed=seed,
         ),
     )
-    places = Places(out, device, cache, resume=resume, tensorboard=tensorboard)
+    places = Places(out, device, cache, resume=resume, overwrite=overwrite, tensorboard=tensorboard)
     _train(job, places, quiet=quiet)
 
 
@@ -332,7 +336,19 @@ class Places:
     device: str
     cache: Path | None
     resume: bool
+    overwrite: bool
     tensorboard: bool
+
+    def check(self) -> None:
+        """ValueError where OUT holds a model that nobody asked to replace."""
+        from touchline.pipeline.train import MODEL_FILE, SNAPSHOT_FILE
+
+        goes_on = self.resume and (self.out / SNAPSHOT_FILE).exists()
+        if (self.out / MODEL_FILE).exists() and not (self.overwrite or goes_on):
+            raise ValueError(
+                f"{self.out} holds a trained model already: name another folder, or replace it "
+                "with --overwrite"
+            )
 
 
 def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
@@ -348,6 +364,7 @@ def _train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     from touchline.pipeline.training_plots import can_plot
 
     began = time.monotonic()
+    places.check()
     with process_group(places.device) as (world, device):
         talks = world.is_first
         quiet = quiet or not talks
