@@ -28,16 +28,24 @@ TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
 # Exports guard cells that a spreadsheet would run as a formula with an apostrophe.
 GUARDED = re.compile(r"^'(?=[=+\-@\t\r])")
 
+# Spreadsheets of countries with a decimal comma separate cells by semicolons, and may say so.
+SEPARATOR_LINE = re.compile(r"^sep=([,;\t])$")
+DECIMAL_COMMA = re.compile(r"^(\d+),(\d+)$")
+NUMBERS = ("start_s", "end_s", "peak_s", "score")
+
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
 
 
 def read_csv(source: LabelSource) -> list[Example]:
     """One example per row; columns that are not ours are ignored.
 
+    Cells are separated by commas, semicolons or tabs, as the first line has them; beside the latter
+    two numbers may have a decimal comma.
     Both times empty: the whole file. `visible` and `peak_s` are read where they are columns, and
     `score` beside `peak_s`, as in our events.csv (alone it may well be the score of the match).
     """
-    rows = _rows(source)
+    separator = _separator(source.text)
+    rows = _rows(source, separator)
     first = next(rows, None)
     if first is None:
         raise LabelsError(
@@ -53,18 +61,31 @@ def read_csv(source: LabelSource) -> list[Example]:
                 source.path,
                 f"{where}: {len(row)} cells; the first line names {len(header)} columns",
             )
-        cells = (GUARDED.sub("", cell.strip()) for cell in row)
-        examples.append(_example(source, where, dict(zip(header, cells, strict=True))))
+        values = (GUARDED.sub("", cell.strip()) for cell in row)
+        cells = dict(zip(header, values, strict=True))
+        if separator != ",":
+            cells |= {k: DECIMAL_COMMA.sub(r"\1.\2", cells[k]) for k in NUMBERS if k in cells}
+        examples.append(_example(source, where, cells))
     return examples
 
 
-def _rows(source: LabelSource) -> Iterator[tuple[int, list[str]]]:
+def _separator(text: str) -> str:
+    """What separates the cells of the first line, or what a line `sep=` before it says."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if said := SEPARATOR_LINE.match(first):
+        return said[1]
+    return max(",;\t", key=first.count)
+
+
+def _rows(source: LabelSource, separator: str) -> Iterator[tuple[int, list[str]]]:
     """Every row that is not blank, with the line it starts on."""
-    reader = csv.reader(io.StringIO(source.text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(source.text, newline=""), strict=True, delimiter=separator)
     start = 1
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if start == 1 and SEPARATOR_LINE.match(separator.join(row)):
+                pass
+            elif any(cell.strip() for cell in row):
                 yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
@@ -76,9 +97,7 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
         if name in header:
             continue
         hint = f"the columns must be {','.join(COLUMNS)}"
-        if len(header) == 1 and (";" in header[0] or "\t" in header[0]):
-            hint = "the cells must be separated by commas"
-        elif near := nearest(name, header):
+        if near := nearest(name, header):
             hint = f"is {near!r} meant?"
         raise LabelsError(path, f"line {line}: no column {name!r}; {hint}")
     for name in (*COLUMNS, "visible", "peak_s", "score"):

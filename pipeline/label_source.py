@@ -5,6 +5,7 @@ Errors are LabelsError and name the line of text or XML, or the path inside JSON
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import json
 import math
@@ -63,9 +64,10 @@ class LabelSource:
 
     @cached_property
     def text(self) -> str:
-        """The file as text, UTF-8 with or without a byte order mark."""
+        """The file as text: UTF-8 with or without a byte order mark, or UTF-16 with one."""
+        utf16 = self.raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         try:
-            return self.raw.decode("utf-8-sig")
+            return self.raw.decode("utf-16" if utf16 else "utf-8-sig")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             raise LabelsError(

@@ -77,6 +77,26 @@ def test_footage_may_lie_elsewhere(tmp_path: Path) -> None:
     assert [str(e.path) for e in read] == ["/footage/a.mp4", "/abs/b.mp4"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "video;label;start_s;end_s;group\r\nspiel 1.mp4;Tor;754,25;760;A\r\n",
+        "sep=;\r\nvideo;label;start_s;end_s;group\r\nspiel 1.mp4;Tor;754,25;760,0;A\r\n",
+        "video\tlabel\tstart_s\tend_s\tgroup\nspiel 1.mp4\tTor\t754.25\t760\tA\n",
+    ],
+)
+def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_bytes(text.encode(encoding))
+    (example,) = read_labels(path)
+    assert (example.path.name, example.label, example.group) == ("spiel 1.mp4", "Tor", "A")
+    assert (example.start_s, example.end_s) == (754.25, 760.0)
+    path.write_bytes(text.replace("760", "so").encode(encoding))
+    with pytest.raises(LabelsError, match=r"line [23]: end_s is 'so"):
+        read_labels(path)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -84,7 +104,9 @@ def test_footage_may_lie_elsewhere(tmp_path: Path) -> None:
         (HEADER, "no labels"),
         ("video,lable,start_s,end_s\n", "line 1: no column 'label'; is 'lable' meant?"),
         ("Video,label,start_s,end_s\n", "line 1: no column 'video'; is 'Video' meant?"),
-        ("video;label;start_s;end_s\n", "line 1: .*separated by commas"),
+        ("video;label;start_s\n", "line 1: no column 'end_s'"),
+        ("video:label:start_s:end_s\n", "line 1: no column 'video'; the columns must be"),
+        (HEADER + '"a.mp4",goal,"1,5",2,g\n', "line 2: start_s is '1,5'; it must be a number"),
         ("a,b\n", "line 1: no column 'video'; the columns must be video,label,start_s,end_s,group"),
         ("video,label,label,start_s,end_s\n", "line 1: 2 columns 'label'"),
         (HEADER + "a.mp4,goal,1,2,g\na.mp4,goal,5,4,g\n", "line 3: the end 4 s is before 5 s"),
@@ -101,7 +123,7 @@ def test_footage_may_lie_elsewhere(tmp_path: Path) -> None:
         (HEADER + 'a.mp4,"go\nal",1,2,g\nb,goal,x,2,g\n', "line 4: start_s is 'x'"),
         (HEADER + 'a.mp4,"goal,1,2,g\n', "line 2: not CSV"),
         ((HEADER + "a.mp4,caf\xe9,1,2,g\n").encode("latin-1"), "line 2: not UTF-8"),
-        (HEADER.encode("utf-16"), "line 1: not UTF-8"),
+        (HEADER.encode("utf-16") + b"x", "not UTF-8"),
     ],
 )
 def test_a_bad_file_is_refused_with_its_line(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tiny import small_3d_model
 from typer.testing import CliRunner
 
-from touchline.models.catalog import BACKBONES
+from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.checkpoint import save_checkpoint
 from touchline.models.errors import CheckpointError, WeightsError
 from touchline.models.weights_table import WEIGHTS
@@ -41,6 +41,14 @@ def test_the_tables_hold_every_backbone_and_every_entry() -> None:
     for name in (*BACKBONES, *WEIGHTS):
         assert f" {name} " in output, name
     assert "32 frames at 15 Hz, 224 px" in output
+
+
+def test_a_backbone_is_shown_with_the_stages_that_freeze_takes() -> None:
+    output = run("show", "i3d")
+    lines = [line.split() for line in output.splitlines()]
+    assert "weights   i3d-kinetics400," in output
+    stages = [line[0] for line in lines if line and line[-1].replace(",", "").isdigit()]
+    assert stages == [*build_backbone("i3d", 1).stage_names, "head"]
 
 
 def test_pull_fetches_verifies_and_says_so(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

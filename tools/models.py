@@ -13,7 +13,7 @@ import typer
 from touchline.tools import console
 
 if TYPE_CHECKING:
-    from touchline.models.backbone import ClipSpec
+    from touchline.models.backbone import Backbone, ClipSpec
     from touchline.models.download import OnProgress
     from touchline.models.weights_table import WeightsEntry
 
@@ -80,14 +80,18 @@ def show_command(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A checkpoint, a weights file, or the name of weights.",
+            help="A checkpoint, a weights file, or the name of weights or of a backbone.",
             show_default=False,
         ),
     ],
 ) -> None:
-    """Print what a file is: stages, labels, clip, training record."""
+    """Print what a file is: stages, labels, clip, training record; of a backbone its stages."""
+    from touchline.models.catalog import BACKBONES
     from touchline.models.weights import find_entry
 
+    if source in BACKBONES and not Path(source).is_file():
+        _show_backbone(source)
+        return
     entry = find_entry(source)
     if entry is not None:
         _show_entry(entry)
@@ -160,6 +164,38 @@ def _show_entry(entry: WeightsEntry) -> None:
     )
 
 
+def _show_backbone(name: str) -> None:
+    from touchline.models.catalog import build_backbone
+    from touchline.models.weights_table import WEIGHTS
+
+    backbone = build_backbone(name, 1)
+    weights = [entry.name for entry in WEIGHTS.values() if name in entry.backbones]
+    _facts(
+        {
+            "backbone": name,
+            "clip": str(backbone.spec),
+            "weights": ", ".join(weights) or "none published",
+        }
+    )
+    _show_stages(backbone, trained=False)
+
+
+def _show_stages(backbone: Backbone, *, trained: bool) -> None:
+    """The table of stages; which are frozen, where the backbone was trained."""
+    from rich.table import Table
+
+    from touchline.models.backbone import stage_table
+
+    stages = Table(title="\nstages", title_justify="left", box=None)
+    stages.add_column("stage")
+    stages.add_column("")
+    stages.add_column("parameters", justify="right")
+    for row in stage_table(backbone):
+        state = "frozen" if row["frozen"] else "trained"
+        stages.add_row(str(row["stage"]), state if trained else "", f"{row['parameters']:,}")
+    console.out.print(stages, highlight=False)
+
+
 def _is_checkpoint(path: Path) -> bool:
     """Whether a file says that it is one of ours, or is to be complained about as such."""
     from touchline.models.checkpoint import FORMAT
@@ -171,7 +207,6 @@ def _is_checkpoint(path: Path) -> bool:
 def _show_checkpoint(path: Path) -> None:
     from rich.table import Table
 
-    from touchline.models.backbone import stage_table
     from touchline.models.checkpoint import file_digest, load_checkpoint
 
     model = load_checkpoint(path)
@@ -194,15 +229,8 @@ def _show_checkpoint(path: Path) -> None:
     for label in model.labels:
         threshold = f"{thresholds[label]:.3f}" if label in thresholds else "-"
         labels.add_row(console.escape(label), threshold)
-    stages = Table(title="\nstages", title_justify="left", box=None)
-    stages.add_column("stage")
-    stages.add_column("")
-    stages.add_column("parameters", justify="right")
-    for row in stage_table(model.backbone):
-        state = "frozen" if row["frozen"] else "trained"
-        stages.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
     console.out.print(labels, highlight=False)
-    console.out.print(stages, highlight=False)
+    _show_stages(model.backbone, trained=True)
     record = json.dumps(dict(model.record), indent=1) if model.record else "none"
     console.out.print(f"\ntraining record: {console.escape(record)}", highlight=False)
 
