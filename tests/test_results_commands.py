@@ -274,8 +274,13 @@ def test_highlights_says_what_it_made(footage: Path, events: Path, tmp_path: Pat
     assert "2 clips" in printed
     assert "2 of 2 events" in printed
     assert printed.rstrip().endswith("copied")
-    quiet = touchline("highlights", footage, events, "-o", tmp_path / "show", "--copy", "-q").output
-    assert quiet == ""
+    again = ("highlights", footage, events, "-o", tmp_path / "show", "--copy", "-q")
+    assert touchline(*again).output == ""
+    (tmp_path / "show" / "clips" / "007-goal-0h00m03s.mp4").touch()
+    warned = touchline(
+        "highlights", footage, events, "-o", tmp_path / "show", "--copy", "-q"
+    ).output
+    assert "holds 1 other clips, such as 007-goal-0h00m03s.mp4" in " ".join(warned.split())
 
 
 def test_events_without_any_accepted_make_no_reel(footage: Path, tmp_path: Path) -> None:

@@ -131,6 +131,9 @@ class _Job:
                 soft_wrap=True,
                 highlight=False,
             )
+        others = {path.name for path in folder.glob("*.mp4")} - {clip.path.name for clip in made}
+        if others:
+            console.warn(f"{folder} holds {len(others)} other clips, such as {min(others)}")
         return made
 
     def reel(self, max_s: float, weights: dict[str, float]) -> Rendered:
