@@ -44,7 +44,6 @@ class LabelFormat:
     write:       examples -> the file as text; None where the format cannot be written.
     one_video:   a file holds the labels of one video.
     needs_times: an example must have its times.
-    needs_rate:  times are in frames.
     loses:       what writing it loses, "" where nothing is lost.
     """
 
@@ -56,7 +55,6 @@ class LabelFormat:
     write: Callable[[Sequence[Example], LabelTarget], str] | None
     one_video: bool = False
     needs_times: bool = True
-    needs_rate: bool = False
     loses: str = ""
 
 
@@ -115,7 +113,6 @@ FORMATS: tuple[LabelFormat, ...] = (
         read=read_cvat,
         write=write_cvat,
         one_video=True,
-        needs_rate=True,
         loses="groups, visibility, peaks, scores, and what lies behind the footage's end; "
         "times are kept to one frame, points last one",
     ),
@@ -126,7 +123,6 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_label_studio,
         read=read_label_studio,
         write=write_label_studio,
-        needs_rate=True,
         loses="visibility, peaks and scores; times are kept to one frame, points last one",
     ),
     LabelFormat(

@@ -339,20 +339,22 @@ def write_label_studio(examples: Sequence[Example], target: LabelTarget) -> str:
     """Tasks with their annotation, ready to be imported; times to one frame."""
     tasks: list[dict[str, object]] = []
     for path, mine in _by_footage(examples):
+        # Its frames are those of the project's setup, which may differ from the footage's.
+        rate_hz = target.rate_of(path, own_first=False)
         data = {
             "video": relative_name(path, target.folder),
-            "fps": target.rate_hz,
+            "fps": rate_hz,
             "group": mine[0].group,
         }
-        regions = [_region(example, target) for example in mine]
+        regions = [_region(example, rate_hz) for example in mine]
         tasks.append({"id": len(tasks) + 1, "data": data, "annotations": [{"result": regions}]})
     return _dump(tasks)
 
 
-def _region(example: Example, target: LabelTarget) -> dict[str, object]:
+def _region(example: Example, rate_hz: float) -> dict[str, object]:
     event = example.event()
-    first = target.frame(event.start_s) + 1
-    last = max(first, target.frame(event.end_s))
+    first = round(event.start_s * rate_hz) + 1
+    last = max(first, round(event.end_s * rate_hz))
     return {
         "type": "timelinelabels",
         "from_name": "timeline",

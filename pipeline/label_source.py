@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path, PureWindowsPath
 from xml.parsers import expat
@@ -95,18 +96,30 @@ class LabelSource:
 class LabelTarget:
     """Where labels are written: the folder of the file, which footage is named relative to.
 
-    rate_hz: frames per second, for formats that count frames. healths: what is known of footage.
+    rate_hz: frames per second, for formats that count frames; None where not given. healths: what
+    is known of footage.
     """
 
     folder: Path
     rate_hz: float | None = None
     healths: Mapping[Path, FootageHealth] = field(default_factory=dict)
 
-    def frame(self, time_s: float) -> int:
-        """The frame nearest to a time, counted from 0."""
-        if self.rate_hz is None:
-            raise ValueError("this format counts frames: give their rate as rate_hz")
-        return round(time_s * self.rate_hz)
+    def rate_of(self, footage: Path, *, own_first: bool) -> float:
+        """Frames per second of a file's labels; ValueError where nothing says it.
+
+        own_first: whether the footage's own constant rate goes before the one that was given.
+        """
+        health = self.healths.get(footage)
+        own = None
+        if health is not None and health.frame_rate is not None and not health.variable_rate:
+            own = float(Fraction(health.frame_rate))
+        rates = (own, self.rate_hz) if own_first else (self.rate_hz, own)
+        for rate_hz in rates:
+            if rate_hz is not None:
+                return rate_hz
+        raise ValueError(
+            f"this format counts frames, and {footage} tells no constant rate: give it as rate_hz"
+        )
 
 
 class _TwiceNamed(dict[str, object]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree as ET
@@ -135,14 +136,20 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     ET.SubElement(meta, "source").text = _only_footage(examples, target.folder)
     for number, example in enumerate(examples):
         event = example.event()
+        # CVAT's frames are the video's, at whatever rate these labels may have been read.
+        to_frame = partial(_nearest_frame, target.rate_of(example.path, own_first=True))
         health = target.healths.get(example.path)
-        first, end = target.frame(event.start_s), target.frame(event.end_s)
+        first, end = to_frame(event.start_s), to_frame(event.end_s)
         track = ET.SubElement(root, "track", id=str(number), label=event.label, source="manual")
-        for frame, outside in track_shapes(first, end, health, target.frame):
+        for frame, outside in track_shapes(first, end, health, to_frame):
             box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}
             corner = {"xtl": "0", "ytl": "0", "xbr": "16", "ybr": "16", "z_order": "0"}
             ET.SubElement(track, "box", box | corner)
     return _dump(root)
+
+
+def _nearest_frame(rate_hz: float, time_s: float) -> int:
+    return round(time_s * rate_hz)
 
 
 def track_shapes(

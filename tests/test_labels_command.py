@@ -19,15 +19,15 @@ from touchline.tools import cli
 RUN = [sys.executable, "-m", "touchline.tools.cli"]
 
 
-def make_footage(path: Path, *, seed: int, seconds: int = 2) -> None:
-    """Footage at 10 Hz of coarse blocks that depend on the seed."""
+def make_footage(path: Path, *, seed: int, seconds: int = 2, rate: int = 10) -> None:
+    """Footage of coarse blocks that depend on the seed."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 255, size=(8, 9, 3), dtype=np.uint8)
     picture = blocks.repeat(8, axis=0).repeat(8, axis=1)  # (64, 72, 3)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
+        stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height = 72, 64
-        for _ in range(10 * seconds):
+        for _ in range(rate * seconds):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
         container.mux(stream.encode())
 
@@ -93,6 +93,35 @@ def test_labels_are_converted_to_every_format(
         ("b.mp4", 0.5, 2.0 if name == "cvat" else 9.5),
         ("c.mp4", *whole),
     ]
+
+
+def test_cvat_is_written_at_the_footage_s_own_rate_whatever_rate_was_read(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "tasks.json"
+    source.write_text(
+        '[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"value": '
+        '{"ranges": [{"start": 25, "end": 36}], "timelinelabels": ["goal"]}}]}]}]'
+    )
+    for form, own_rate_hz in (("cvat", True), ("label-studio", False)):
+        out = tmp_path / f"out.{form}"
+        run(capsys, "labels", source, "--rate-hz", 24, "--convert", form, "-o", out)
+        (goal,) = read_labels(out)
+        assert (goal.start_s, goal.end_s) == (1.0, 1.5)
+        # The footage has 10 frames a second; Label Studio's are those of the project, which is 24.
+        assert ('frame="10"' in out.read_text()) == own_rate_hz
+
+
+def test_footage_of_two_rates_is_written_each_at_its_own(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_footage(tmp_path / "b.mp4", seed=2, rate=20)
+    labels.write_text("video,label,start_s,end_s\na.mp4,goal,1,1.5\nb.mp4,goal,1,1.5\n")
+    out = tmp_path / "out.json"
+    run(capsys, "labels", labels, "--convert", "label-studio", "-o", out)
+    assert [(e.start_s, e.end_s) for e in read_labels(out)] == [(1.0, 1.5), (1.0, 1.5)]
+    assert '"fps": 10.0' in out.read_text()
+    assert '"fps": 20.0' in out.read_text()
 
 
 def test_the_help_names_every_format_that_can_be_written() -> None:

@@ -39,7 +39,10 @@ def labels_command(
     ] = None,
     rate_hz: Annotated[
         float | None,
-        typer.Option(help="Frames per second, for formats that count frames."),
+        typer.Option(
+            help="Frames per second, for formats that count frames; CVAT is written at the "
+            "footage's own where that is known."
+        ),
     ] = None,
     look_alikes: Annotated[
         bool, typer.Option("--look-alikes", help="Look for near-identical clips of two groups.")
@@ -212,8 +215,6 @@ def _convert(
     form = BY_NAME.get(format_name)
     if form is not None and form.needs_times:
         examples = with_times(examples, {path: h.duration_s for path, h in healths.items()})
-    if form is not None and form.needs_rate and rate_hz is None:
-        rate_hz = _common_rate(healths)
     texts = label_texts(examples, out, format_name=format_name, rate_hz=rate_hz, healths=healths)
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -221,14 +222,3 @@ def _convert(
         console.out.print(f"wrote {console.escape(str(path))}", soft_wrap=True, highlight=False)
     if form is not None and form.loses:
         console.warn(f"{format_name} loses {form.loses}")
-
-
-def _common_rate(healths: Mapping[Path, FootageHealth]) -> float | None:
-    """The frame rate of the footage where all files have one and the same."""
-    from fractions import Fraction
-
-    rates = {None if h.variable_rate else h.frame_rate for h in healths.values()}
-    if len(rates) != 1:
-        return None
-    (rate,) = rates
-    return None if rate is None else float(Fraction(rate))
