@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import io
+import math
 import os
 import platform
 import sys
@@ -24,8 +25,9 @@ from torch.nn import functional as F
 from touchline.models import zoo
 from touchline.models.backbone import ClipSpec, normalise
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.errors import FootageError
 from touchline.models.inference import pick_device, pick_dtype
-from touchline.pipeline.decode import decode
+from touchline.pipeline.decode import decode, probe_footage
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.types import BACKGROUND, Float32
 
@@ -75,8 +77,10 @@ def bench_detect(path: Path, *, footage_s: float = 60.0, device: str = "auto") -
     """I3D-R50, random weights, over the first `footage_s` seconds: a loop, then ours.
 
     The loop is what pytorchvideo's tutorial does: `EncodedVideo.get_clip` per window, subsample,
-    scale, crop, normalise, the stock network in float32.
+    scale, crop, normalise, the stock network in float32. Of shorter footage all is taken; it must
+    hold a window.
     """
+    footage_s = _usable_s(path, footage_s)
     torch.manual_seed(0)
     network = zoo.i3d_r50(400, SPEC).eval()
     stock = copy.deepcopy(network).to(pick_device(device))
@@ -103,6 +107,19 @@ def bench_detect(path: Path, *, footage_s: float = 60.0, device: str = "auto") -
         device=str(pick_device(device)),
         dtype=str(dtype).removeprefix("torch."),
     )
+
+
+def _usable_s(path: Path, footage_s: float) -> float:
+    """So much of `footage_s` as the footage has pictures for."""
+    if not WINDOW_S <= footage_s < math.inf:
+        raise ValueError(f"seconds is {footage_s:g}; it must be at least {WINDOW_S}, one window")
+    health = probe_footage(path)
+    end_s = health.duration_s if health.pictures_end_s is None else health.pictures_end_s
+    # The loop counts from the first picture, before which there may be sound.
+    pictures_s = end_s - health.first_frame_s
+    if pictures_s < WINDOW_S:
+        raise FootageError(path, f"lasts {pictures_s:.2f} s, less than one window of {WINDOW_S} s")
+    return min(footage_s, pictures_s)
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ bench_app.command("reel")(bench_reel_command)
 
 @bench_app.command("detect")
 def bench_detect_command(
-    footage: Annotated[Path, typer.Argument(help="At least a minute of footage.")],
+    footage: Annotated[Path, typer.Argument(help="Best a minute of footage or more.")],
     seconds: Annotated[float, typer.Option(help="Use so much of it.")] = 60.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
 ) -> None:
@@ -42,7 +42,7 @@ def bench_detect_command(
         table.add_row(name, f"{way.seconds:.1f}", ratio, f"{way.score_difference:.2g}")
     console.out.print(
         f"I3D-R50, random weights: {speed.num_windows} windows of {WINDOW_S} s every {HOP_S} s "
-        f"over the first {speed.footage_s:g} s of {console.escape(footage.name)}",
+        f"over the first {speed.footage_s:.4g} s of {console.escape(footage.name)}",
         highlight=False,
     )
     console.out.print(table)
