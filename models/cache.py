@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -91,19 +92,31 @@ def _verify(entry: WeightsEntry, path: Path) -> str:
     """The SHA-256 of a file in the cache, held against what is known of it."""
     again = f"delete it and run: touchline models pull {entry.name}"
     sha256 = file_digest(path)
-    with FileLock(path.with_name(LOCK_FILE + ".lock")):
-        known = _read_lock(path.parent)
-        if known.get(entry.file_name, sha256) != sha256:
-            raise WeightsError(
-                path,
-                f"changed since it first came: SHA-256 is {sha256}, "
-                f"it was {known[entry.file_name]}; {again}",
-            )
-        if entry.file_name not in known:
-            if entry.digest is not None and published_digest(path, entry.digest) != entry.digest:
-                raise WeightsError(path, f"not the published file ({entry.digest}); {again}")
-            _write_lock(path.parent, {**known, entry.file_name: sha256})
+    # The list is replaced whole, so it is read without the lock: a cache may be for reading only.
+    if _is_known(entry, path, sha256, again):
+        return sha256
+    if entry.digest is not None and published_digest(path, entry.digest) != entry.digest:
+        raise WeightsError(path, f"not the published file ({entry.digest}); {again}")
+    try:
+        with FileLock(path.with_name(LOCK_FILE + ".lock")):
+            if not _is_known(entry, path, sha256, again):
+                _write_lock(path.parent, {**_read_lock(path.parent), entry.file_name: sha256})
+    except OSError as error:
+        # A verified file is used all the same; its digest is remembered by who can write there.
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
     return sha256
+
+
+def _is_known(entry: WeightsEntry, path: Path, sha256: str, again: str) -> bool:
+    """Whether the file came before; WeightsError where it was another one then."""
+    known = _read_lock(path.parent).get(entry.file_name)
+    if known not in (None, sha256):
+        raise WeightsError(
+            path,
+            f"changed since it first came: SHA-256 is {sha256}, it was {known}; {again}",
+        )
+    return known is not None
 
 
 def published_digest(path: Path, like: str) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,6 +171,76 @@ def test_a_wrong_file_put_there_by_hand_is_refused() -> None:
         with pytest.raises(WeightsError, match=f"not the published file .sha256:{SHA256[:8]}"):
             obtain(entry)
     assert first_seen(entry) is None
+
+
+def refuse_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that others own: root, whom tests may run as, could write there all the same."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("touchline.models.cache.FileLock", refuse)
+
+
+@pytest.mark.parametrize("seen_before", [True, False])
+@pytest.mark.parametrize("digest", [f"sha256:{SHA256}", None])
+def test_a_cache_that_cannot_be_written_to_is_used(
+    digest: str | None, seen_before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving() as server:
+        entry = entry_at(server, digest=digest)
+        put_by_hand(entry, CONTENT)
+        if seen_before:
+            obtain(entry)
+        refuse_locks(monkeypatch)
+        assert obtain(entry) == (cached_path(entry), SHA256)
+    assert (first_seen(entry) is not None) == seen_before
+
+
+def test_a_wrong_file_in_a_cache_that_cannot_be_written_to_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving() as server:
+        proven, unproven = (
+            entry_at(server, digest=f"sha256:{SHA256}"),
+            entry_at(server, digest=None),
+        )
+        put_by_hand(unproven, CONTENT)
+        obtain(unproven)
+        refuse_locks(monkeypatch)
+        cached_path(unproven).write_bytes(saved(2.0))
+        with pytest.raises(WeightsError, match="changed since it first came"):
+            obtain(unproven)
+        cached_path(proven).with_name("digests.json").unlink()
+        with pytest.raises(WeightsError, match="not the published file"):
+            obtain(proven)
+
+
+def test_a_full_disk_is_told_where_a_digest_cannot_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with serving() as server:
+        put_by_hand(entry := entry_at(server, digest=None), CONTENT)
+        monkeypatch.setattr("touchline.models.cache.FileLock", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            obtain(entry)
+
+
+def test_threads_that_record_at_once_lose_nothing(cache: Path) -> None:
+    with serving() as server:
+        entries = [
+            replace(entry_at(server, digest=None), address=f"{server.url}/models/toy{k}.pt")
+            for k in range(8)
+        ]
+        for k, entry in enumerate(entries):
+            cached_path(entry).parent.mkdir(parents=True, exist_ok=True)
+            cached_path(entry).write_bytes(saved(float(k)))
+        with ThreadPoolExecutor(8) as pool:
+            digests = [sha256 for _, sha256 in pool.map(obtain, entries)]
+    assert [first_seen(entry) for entry in entries] == digests
 
 
 def test_without_network_the_error_gives_address_digest_and_path() -> None:
