@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -36,6 +37,10 @@ class ClipSpec:
         if self.num_frames < 1 or self.size_px < 16 or not 0 < self.rate_hz <= 1000:
             raise ValueError(
                 f"{self} is not a clip: num_frames >= 1, size_px >= 16, 0 < rate_hz <= 1000"
+            )
+        if not all(math.isfinite(v) for v in (*self.mean, *self.std)) or min(self.std) <= 0:
+            raise ValueError(
+                f"mean is {self.mean}, std {self.std}; they must be numbers, and std above 0"
             )
         if self.fit not in FITS:
             raise ValueError(f"fit is {self.fit!r}; it must be {' or '.join(FITS)}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,8 +128,14 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
-    """The clip a checkpoint was trained on; KeyError, TypeError, ValueError where it is broken."""
+    """The clip a checkpoint was trained on; see `metadata_record` for what is broken."""
     fields = json.loads(metadata["spec"])
+    for name in ("num_frames", "size_px"):
+        if type(fields[name]) is not int:
+            raise ValueError(f"{name} is {fields[name]!r}; it must be a whole number")
+    for name in ("mean", "std"):
+        if not isinstance(fields[name], list) or len(fields[name]) != 3:
+            raise ValueError(f"{name} is {fields[name]!r}; it must be three numbers")
     return ClipSpec(
         num_frames=fields["num_frames"],
         rate_hz=fields["rate_hz"],
@@ -139,16 +146,60 @@ def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
     )
 
 
+def metadata_record(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The training record; KeyError, TypeError, ValueError, RecursionError where it is broken."""
+    record = json.loads(metadata["record"])
+    if not isinstance(record, dict):
+        raise ValueError("record is no object")
+    return record
+
+
+def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    labels = json.loads(metadata["labels"])
+    named = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+    if not named or labels[:1] != ["background"] or len(set(labels)) < len(labels):
+        raise ValueError(f"labels are {labels!r}; they must be names, each once, background first")
+    return tuple(labels)
+
+
+def _flag(metadata: Mapping[str, str], name: str) -> bool:
+    value = json.loads(metadata[name])
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be true or false")
+    return value
+
+
+def _temperature(metadata: Mapping[str, str]) -> float:
+    value = json.loads(metadata["temperature"])
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"temperature is {value!r}; it must be a number above 0")
+    return float(value)
+
+
+def _thresholds(metadata: Mapping[str, str], labels: Sequence[str]) -> dict[str, float] | None:
+    value = json.loads(metadata["thresholds"])
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not set(value) <= set(labels):
+        raise ValueError(f"thresholds are {value!r}; they must be by label")
+    if bad := [v for v in value.values() if not _is_number(v) or not 0 < v <= 1]:
+        raise ValueError(f"a threshold is {bad[0]!r}; it must be in (0, 1]")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     """The model a file holds, in eval mode on the CPU; CheckpointError where it cannot be."""
     path = Path(path)
     metadata = read_metadata(path)
     try:
-        spec = metadata_spec(metadata)
-        labels = tuple(json.loads(metadata["labels"]))
+        labels = _labels(metadata)
         if metadata["architecture"] not in BACKBONES:
             raise ValueError(f"unknown architecture {metadata['architecture']!r}")
-        backbone = build_backbone(metadata["architecture"], len(labels), spec)
+        backbone = build_backbone(metadata["architecture"], len(labels), metadata_spec(metadata))
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in list(file.keys())}
         backbone.load_state_dict(state)
@@ -157,11 +208,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
             backbone=backbone.eval(),
             architecture=metadata["architecture"],
             labels=labels,
-            has_background=json.loads(metadata["has_background"]),
-            multi_label=json.loads(metadata["multi_label"]),
-            temperature=json.loads(metadata["temperature"]),
-            thresholds=json.loads(metadata["thresholds"]),
-            record=json.loads(metadata["record"]),
+            has_background=_flag(metadata, "has_background"),
+            multi_label=_flag(metadata, "multi_label"),
+            temperature=_temperature(metadata),
+            thresholds=_thresholds(metadata, labels),
+            record=metadata_record(metadata),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]

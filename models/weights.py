@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.cache import obtain
-from touchline.models.checkpoint import FORMAT, file_digest, metadata_spec
+from touchline.models.checkpoint import FORMAT, file_digest, metadata_record, metadata_spec
 from touchline.models.download import OnProgress
 from touchline.models.errors import WeightsError
 from touchline.models.inflate import inflate_kernel
@@ -173,8 +172,8 @@ def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> Pretraine
         )
     try:
         spec = metadata_spec(file.metadata)
-        record = json.loads(file.metadata["record"])
-    except (KeyError, TypeError, ValueError) as error:
+        record = metadata_record(file.metadata)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(file.path, f"a damaged Touchline checkpoint ({error})") from None
     return PretrainedWeights(
         file.path, sha256, "Touchline", backbone, spec, file.tensors, (), record=record
@@ -227,9 +226,9 @@ def _normalisation(file: WeightsFile, spec: ClipSpec) -> ClipSpec:
             _triple(file.metadata[name]) if name in file.metadata else getattr(spec, name)
             for name in ("mean", "std")
         )
+        return replace(spec, mean=mean, std=std)
     except ValueError as error:
         raise WeightsError(file.path, f"its mean and std are unusable ({error})") from None
-    return replace(spec, mean=mean, std=std)
 
 
 def _triple(text: str) -> tuple[float, float, float]:

@@ -92,18 +92,67 @@ def test_a_truncated_checkpoint_is_refused(saved):
     [
         ("architecture", "resnet9000"),
         ("labels", json.dumps(["background"])),
-        ("spec", "{}"),
         ("labels", "not json"),
+        ("labels", '"abc"'),
+        ("labels", "[1, 2, 3]"),
+        ("labels", '["x", "y", "z"]'),
+        ("labels", '["background", "y", "y"]'),
+        ("labels", "[[], {}, 3]"),
         ("num_frozen", "77"),
+        ("num_frozen", '"x"'),
+        ("has_background", "1"),
+        ("multi_label", "null"),
+        *(
+            ("temperature", value)
+            for value in ("null", "0", "-1", '"x"', "true", "NaN", "Infinity")
+        ),
+        *(("thresholds", value) for value in ("[0.5]", '{"gone": 0.5}', '{"class 1": "0.5"}')),
+        *(("thresholds", value) for value in ('{"class 1": 0}', '{"class 1": NaN}', "0.5")),
+        *(("record", value) for value in ("[]", "null", '"x"')),
+        pytest.param("record", "[" * 100_000, id="deep"),
     ],
 )
 def test_metadata_that_does_not_fit_is_damage(saved, field, value):
+    refuse(saved, {field: value})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_frames": None},
+        {"num_frames": True},
+        {"size_px": 32.5},
+        {"size_px": "32"},
+        {"rate_hz": "8"},
+        {"mean": [0.5, 0.5]},
+        {"mean": ["a", "b", "c"]},
+        {"mean": 0.5},
+        {"std": [0, 0, 0]},
+        {"std": [0.2, 0.2, float("nan")]},
+        {"fit": ["crop"]},
+    ],
+)
+def test_a_clip_that_cannot_be_is_damage(saved, fields):
+    path, _ = saved
+    spec = json.loads(read_metadata(path)["spec"]) | fields
+    refuse(saved, {"spec": json.dumps(spec)})
+
+
+def test_a_clip_that_lacks_something_is_damage(saved):
+    refuse(saved, {"spec": "{}"})
+    refuse(saved, {"spec": "[]"})
+
+
+def refuse(saved, changes):
+    """A checkpoint with these changes to its metadata is an error of one line that names it."""
     path, model = saved
-    metadata = read_metadata(path) | {field: value}
+    metadata = read_metadata(path) | changes
     state = {k: v.contiguous() for k, v in model.backbone.state_dict().items()}
     save_file(state, path, metadata=metadata)
-    with pytest.raises(CheckpointError, match="damaged Touchline checkpoint"):
+    with pytest.raises(CheckpointError, match="damaged Touchline checkpoint") as caught:
         load_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
 
 
 def test_a_background_nobody_taught_has_probability_zero():

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import build_backbone
-from touchline.models.checkpoint import TrainedModel, save_checkpoint
+from touchline.models.checkpoint import TrainedModel, read_metadata, save_checkpoint
 from touchline.models.cnn2d import mobilenet_v2_stages
 from touchline.models.errors import WeightsError
 from touchline.models.weights import (
@@ -196,10 +196,19 @@ def test_normalisation_follows_the_metadata_of_the_file(tmp_path: Path) -> None:
         weights.load_into(other)
 
 
-@pytest.mark.parametrize("mean", ["0.5", "a,b,c", "1,2,3,4"])
-def test_unusable_normalisation_is_refused(mean: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("mean", "0.5"),
+        ("mean", "a,b,c"),
+        ("mean", "1,2,3,4"),
+        ("std", "0,0,0"),
+        ("mean", "nan,0,0"),
+    ],
+)
+def test_unusable_normalisation_is_refused(name: str, values: str, tmp_path: Path) -> None:
     path = tmp_path / "half.safetensors"
-    save_file(torchvision_mobilenet(), path, metadata={"mean": mean})
+    save_file(torchvision_mobilenet(), path, metadata={name: values})
     with pytest.raises(WeightsError, match="mean and std are unusable"):
         open_weights(path, "cnn_lstm")
 
@@ -273,6 +282,17 @@ def test_a_checkpoint_of_ours_can_be_gone_on_from(tmp_path: Path) -> None:
     assert torch.equal(other.head.lstm.weight_hh_l0, trained.head.lstm.weight_hh_l0)
     with pytest.raises(WeightsError, match="checkpoint of 'cnn_lstm', not of i3d"):
         open_weights(path, "i3d")
+
+
+@pytest.mark.parametrize("record", ["[]", "null", pytest.param("[" * 100_000, id="deep")])
+def test_a_checkpoint_to_go_on_from_must_have_a_record(record: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    backbone = small_backbone("cnn_lstm", 2)
+    save_checkpoint(path, TrainedModel(backbone, "cnn_lstm", ("background", "a")))
+    metadata = read_metadata(path) | {"record": record}
+    save_file(read_weights_file(path).tensors, path, metadata=metadata)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: a damaged Touchline checkpoint"):
+        open_weights(path, "cnn_lstm")
 
 
 def test_the_published_classifier_loads_only_when_asked_for(tmp_path: Path) -> None:
