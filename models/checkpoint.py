@@ -109,6 +109,8 @@ def write_tensors(
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a checkpoint of ours, values still JSON text; CheckpointError for others."""
+    if path.is_dir():
+        raise CheckpointError(path, "a folder, not a Touchline checkpoint: name the file in it")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}

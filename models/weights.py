@@ -111,17 +111,18 @@ def resize_positions(table: Tensor, length: int, *, square: bool) -> Tensor:
 def find_entry(source: str | os.PathLike[str]) -> WeightsEntry | None:
     """The entry of a weights name; None for a path. ValueError for what is neither.
 
-    A file that is there counts as a path, whatever it is called.
+    A file that is there counts as a path, whatever it is called; a folder does not.
     """
     text = os.fspath(source)
-    if Path(text).exists() or text.endswith(SUFFIXES) or "/" in text or os.sep in text:
+    if Path(text).is_file() or text.endswith(SUFFIXES) or "/" in text or os.sep in text:
         return None
     if text in WEIGHTS:
         return WEIGHTS[text]
     near = difflib.get_close_matches(text, WEIGHTS, n=1)
     hint = f" Is {near[0]!r} meant?" if near else ""
+    what = "a folder" if Path(text).is_dir() else "no file"
     raise ValueError(
-        f"{text!r} is no file, and no weights have this name.{hint} `touchline models` lists them"
+        f"{text!r} is {what}, and no weights have this name.{hint} `touchline models` lists them"
     )
 
 

@@ -37,8 +37,7 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
     suffix: what the file will be called, where it has not got its name yet.
     """
     suffix = path.suffix if suffix is None else suffix
-    if not path.is_file():
-        raise WeightsError(path, "no such weights file")
+    _require_file(path)
     if suffix == ".safetensors":
         metadata = read_metadata(path)
         with safe_open(path, framework="pt") as file:
@@ -50,13 +49,19 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """What a safetensors file says about itself; WeightsError where it is none."""
-    if not path.is_file():
-        raise WeightsError(path, "no such weights file")
+    _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise WeightsError(path, f"a damaged safetensors file ({error})") from None
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise WeightsError(path, "a folder, no weights file: name the file in it")
+    if not path.is_file():
+        raise WeightsError(path, "no such weights file")
 
 
 def _read_pickle(path: Path) -> Any:

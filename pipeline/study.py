@@ -102,7 +102,7 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
         raise ValueError(f"there is no option {unknown[0]!r}")
     if values.get("weights") == "none":
         values["weights"] = None
-    elif "weights" in values and (folder / values["weights"]).exists():
+    elif "weights" in values and (folder / values["weights"]).is_file():
         values["weights"] = str(folder / values["weights"])
     if "background" in values:
         values["background"] = tuple(folder / path for path in values["background"])

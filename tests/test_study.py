@@ -110,6 +110,12 @@ def test_a_study_that_makes_no_sense_is_refused(
         read_study(study_file)
 
 
+def test_a_folder_beside_a_study_does_not_hide_the_name_of_weights(study_file: Path) -> None:
+    study_file.write_text(TEXT.replace("lr = 0.01", 'weights = "i3d-kinetics400"'))
+    (study_file.parent / "i3d-kinetics400").mkdir()
+    assert read_study(study_file).arms["scratch"].weights == "i3d-kinetics400"
+
+
 def test_a_study_is_run_once_and_in_pieces(
     study_file: Path,
     tmp_path: Path,

@@ -262,8 +262,20 @@ def test_a_pickle_without_tensors_is_refused(content: Any, tmp_path: Path) -> No
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"gone\.pt: no such weights file"):
         open_weights(tmp_path / "gone.pt", "cnn_lstm")
-    with pytest.raises(WeightsError, match="no such weights file"):
-        open_weights(tmp_path, "cnn_lstm")
+
+
+def test_a_folder_is_no_weights_file_and_hides_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("i3d-kinetics400", "run.safetensors", "run"):
+        Path(name).mkdir()
+    assert find_entry("i3d-kinetics400") is WEIGHTS["i3d-kinetics400"]
+    for path in (tmp_path, Path("run.safetensors")):
+        with pytest.raises(WeightsError, match=f"{path}: a folder, no weights file: name the file"):
+            open_weights(path, "cnn_lstm")
+    with pytest.raises(ValueError, match="'run' is a folder, and no weights have this name"):
+        find_entry("run")
 
 
 def test_a_checkpoint_of_ours_can_be_gone_on_from(tmp_path: Path) -> None:
