@@ -24,7 +24,7 @@ from touchline.pipeline.label_csv import write_csv
 from touchline.pipeline.label_source import LabelTarget
 from touchline.pipeline.metrics_spotting import spotting_map
 from touchline.pipeline.synthetic import render_match
-from touchline.pipeline.train import MODEL_FILE, TrainJob, prepare, run_training
+from touchline.pipeline.train import MODEL_FILE, SNAPSHOT_FILE, TrainJob, prepare, run_training
 from touchline.pipeline.types import BACKGROUND, Event, Example, MatchResult, ScoreTrack
 from touchline.pipeline.write import write_atomic
 
@@ -164,6 +164,9 @@ def run_arm(
     """Train into OUT/<name>, detect in the unseen match, and judge it."""
     model, split, job = prepare(job)
     folder = out / name
+    # What an interrupted demonstration left is no use: the arms are to have the same seconds, and
+    # those of another run are others.
+    (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     trained, _ = run_training(model, split, job, folder, device="cpu", on_progress=on_progress)
     on_progress(Progress(f"detecting ({name})", 0, 1))
     options = DetectOptions(hop_s=0.25, device="cpu", precision="float32")

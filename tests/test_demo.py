@@ -1,9 +1,24 @@
 """The demonstration: how it judges, and that pretraining is worth it on matches never seen."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
+from train_material import tiny_backbone, write_clips
 
-from touchline.pipeline.demo import DemoOptions, middle_accuracy, pair_events, run_demo
+from touchline.models import catalog
+from touchline.pipeline import train
+from touchline.pipeline.demo import (
+    DemoFootage,
+    DemoOptions,
+    middle_accuracy,
+    pair_events,
+    run_arm,
+    run_demo,
+)
+from touchline.pipeline.train import SNAPSHOT_FILE, TrainJob
+from touchline.pipeline.train_options import KeepState, TrainOptions
 from touchline.pipeline.types import Event, ScoreTrack
 
 
@@ -38,6 +53,30 @@ def test_middle_accuracy_asks_the_window_around_each_middle():
     )
     assert middle_accuracy((play("block", 1.2), play("dunk", 3.1)), track) == 0.5
     assert middle_accuracy((play("dunk", 5.0),), track) == 1.0
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_an_interrupted_demonstration_can_be_repeated(tmp_path, monkeypatch):
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", tiny_backbone)
+    # Snapshots after every epoch, rather than after a minute.
+    monkeypatch.setattr(train, "KeepState", partial(KeepState, every_s=0.0))
+    labels = write_clips(tmp_path, ("background", "blue", "red"), groups=2, per=1)
+    unseen = tmp_path / "red_0_0.mkv"
+    footage = DemoFootage(labels, unseen, (play("red", 0.5),), unseen_s=1.0, num_plays=4)
+    options = TrainOptions(epochs=2, batch_size=4, augmentation=None)
+    job = TrainJob(labels, "tiny", val_share=0.0, options=options)
+
+    def interrupt(progress):
+        if (tmp_path / "out" / "scratch" / SNAPSHOT_FILE).exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_arm("scratch", job, footage, tmp_path / "out", on_progress=interrupt)
+    # Another number of seconds, as the first arm takes another time when it is repeated.
+    again = replace(job, options=replace(options, max_seconds=600.0))
+    arm = run_arm("scratch", again, footage, tmp_path / "out")
+    assert arm.epochs == 2
+    assert not (tmp_path / "out" / "scratch" / SNAPSHOT_FILE).exists()
 
 
 @pytest.mark.slow
