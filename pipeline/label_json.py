@@ -326,13 +326,16 @@ def _task_footage(source: LabelSource, task: JsonValue) -> str:
         raise task.error("no 'video' here that names the footage")
     url = texts.get("video", *texts.values()) if len(texts) == 1 else texts["video"]
     parts = urlsplit(url.text())
-    if "d" in (query := parse_qs(parts.query)):  # /data/local-files/?d=folder/match.mp4
+    local = parts.path.rstrip("/").endswith("/data/local-files")
+    if local and "d" in (query := parse_qs(parts.query)):  # /data/local-files/?d=folder/match.mp4
         return footage_in(source, query["d"][0])
     if parts.path.startswith("/data/upload/"):
         name = unquote(Path(parts.path).name)
         there = (source.footage_folder / name).exists()
         return name if there else UPLOAD_PREFIX.sub("", name)
-    return footage_in(source, unquote(parts.path).lstrip("/") if parts.scheme else url.text())
+    # What is no address is a name as it stands, whatever colon it has.
+    stored = "://" in url.text() and parts.scheme
+    return footage_in(source, unquote(parts.path).lstrip("/") if stored else url.text())
 
 
 def write_label_studio(examples: Sequence[Example], target: LabelTarget) -> str:

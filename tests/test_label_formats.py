@@ -244,6 +244,11 @@ def test_label_studio_takes_the_annotation_marked_as_ground_truth(tmp_path: Path
     [
         ("/data/local-files/?d=games/match%201.mp4", "games/match 1.mp4"),
         ("s3://bucket/games/match.mp4", "games/match.mp4"),
+        ("http://host/data/local-files/?d=games/match.mp4", "games/match.mp4"),
+        ("https://host/games/match%201.mp4?d=2024", "games/match 1.mp4"),
+        ("UCL:final.mp4", "UCL:final.mp4"),
+        ("what?d=x.mp4", "what?d=x.mp4"),
+        ("München #1.mp4", "München #1.mp4"),
         ("https://host/match%201.mp4?token=1", "match 1.mp4"),
         ("match.mp4", "match.mp4"),
     ],
