@@ -92,8 +92,16 @@ def bench_evaluate(num_matches: int, *, resamples: int) -> Iterator[Took]:
     """Reading the season's files, then each metric of the table.
 
     The breakdown of errors and the intervals are in a metric's seconds. Where others compute, the
-    processor's seconds tell more than the clock's.
+    processor's seconds tell more than the clock's. ValueError, at once, for less than one match.
     """
+    if num_matches < 1:
+        raise ValueError(f"matches is {num_matches}; it must be 1 or more")
+    if resamples < 0:
+        raise ValueError(f"resamples is {resamples}; it must be 0 or more")
+    return _steps(num_matches, resamples)
+
+
+def _steps(num_matches: int, resamples: int) -> Iterator[Took]:
     with tempfile.TemporaryDirectory() as folder:
         labels, out = write_season(*made_up_season(num_matches), Path(folder))
         started = _now()

@@ -30,6 +30,8 @@ CELLS_FOLDER = "cells"
 JOB_NAMES = {f.name for f in fields(TrainJob)} - {"options", "labels", "val_groups"}
 OPTION_NAMES = {f.name for f in fields(TrainOptions)} - {"seed", "freeze", "unfreeze"}
 
+KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table"}
+
 
 @dataclass(frozen=True)
 class Study:
@@ -69,17 +71,22 @@ def read_study(path: Path) -> Study:
     """The study of a TOML file; its paths are relative to it. LabelsError says what is wrong."""
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-        base = {"labels": path.parent / table["labels"], **table.get("train", {})}
-        arms = {name: _job(base | arm, path.parent) for name, arm in table["arms"].items()}
+        labels = path.parent / _value(table, "labels", str)
+        base = {"labels": labels, **_value(table, "train", dict, default={})}
+        tables = _value(table, "arms", dict)
+        arms = {name: _job(base | _value(tables, name, dict), path.parent) for name in tables}
         study = Study(
             name=path.stem,
             arms=arms,
-            folds=tuple(tuple(fold) for fold in table["folds"]),
-            seeds=tuple(table.get("seeds", [0])),
-            clips_per_class=tuple(table.get("clips_per_class", [])),
-            curve_arms=tuple(table.get("curve_arms", [])),
-            without=tuple(table.get("without", [])),
+            folds=tuple(_list({"a fold": fold}, "a fold", str) for fold in _list(table, "folds")),
+            seeds=_list(table, "seeds", int, default=[0]),
+            clips_per_class=_list(table, "clips_per_class", int, default=[]),
+            curve_arms=_list(table, "curve_arms", str, default=[]),
+            without=_list(table, "without", str, default=[]),
         )
+        for name in ("arms", "folds", "seeds"):
+            if not getattr(study, name):
+                raise ValueError(f"{name} is empty; it must have one at least")
     except FileNotFoundError:
         raise LabelsError(path, "no such study") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
@@ -89,6 +96,24 @@ def read_study(path: Path) -> Study:
     if unknown := sorted(set(study.curve_arms) - set(study.arms)):
         raise LabelsError(path, f"curve_arms names {unknown[0]!r}, which is no arm")
     return study
+
+
+def _value(table: Mapping[str, Any], key: str, kind: type, *, default: Any = None) -> Any:
+    """A value of the file, or the default; TypeError naming the key where it is no `kind`."""
+    value = table[key] if default is None else table.get(key, default)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{key} is {value!r}; it must be {KINDS[kind]}")
+    return value
+
+
+def _list(
+    table: Mapping[str, Any], key: str, kind: type | None = None, *, default: Any = None
+) -> tuple[Any, ...]:
+    values = _value(table, key, list, default=default)
+    if kind is not None:
+        for value in values:
+            _value({f"one of {key}": value}, f"one of {key}", kind)
+    return tuple(values)
 
 
 def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from touchline.pipeline.bench_evaluate import (
     READING,
     bench_evaluate,
@@ -25,6 +27,13 @@ def test_reading_and_every_metric_are_timed():
     assert [row.name for row in rows] == list(METRICS)
     assert all(0 < row.value < 1 for row in rows if row.name != "soccernet-unshown")
     assert all(row.wall_s > 0 for row in (reading, *rows))
+
+
+def test_what_cannot_be_measured_is_refused_at_once():
+    with pytest.raises(ValueError, match="matches is 0; it must be 1 or more"):
+        bench_evaluate(0, resamples=0)
+    with pytest.raises(ValueError, match="resamples is -1; it must be 0 or more"):
+        bench_evaluate(1, resamples=-1)
 
 
 def test_a_season_comes_back_from_its_files(tmp_path):

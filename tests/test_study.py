@@ -100,13 +100,30 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
         ("min_area = 0.8", "min_area = 8", "min_area is 8; it must be in"),
         ("min_area = 0.8", "min_aera = 0.8", "not a study: .*'min_aera'"),
         ("{ min_area = 0.8 }", "0.8", "not a study"),
+        ('"labels.csv"', "3", "labels is 3; it must be a text"),
+        ("[train]", "[[train]]", "train is .*; it must be a table"),
+        ("[arms.frozen]", "[[arms.frozen]]", "frozen is .*; it must be a table"),
+        ('[["match_0", "match_1"], ["match_2", "match_3"]]', "3", "folds is 3; it must be a list"),
+        ('[["match_0", "match_1"], ["match_2", "match_3"]]', '["match_0"]', "fold is 'match_0'"),
+        ('["match_0", "match_1"]', "[0, 1]", "one of a fold is 0; it must be a text"),
+        ('[["match_0", "match_1"], ["match_2", "match_3"]]', "[]", "folds is empty"),
+        ("[0, 1]", "[]", "seeds is empty"),
+        ("[0, 1]", '["a"]', "one of seeds is 'a'; it must be a whole number"),
+        ('without = ["red"]', 'without = "red"', "without is 'red'; it must be a list"),
     ],
 )
 def test_a_study_that_makes_no_sense_is_refused(
     study_file: Path, old: str, new: str, message: str
 ) -> None:
     study_file.write_text(TEXT.replace(old, new))
-    with pytest.raises(LabelsError, match=message):
+    with pytest.raises(LabelsError, match=message) as caught:
+        read_study(study_file)
+    assert str(caught.value).startswith(f"{study_file}: ")
+
+
+def test_a_study_whose_arms_are_a_list_is_refused(study_file: Path) -> None:
+    study_file.write_text('labels = "a.csv"\nfolds = [["x"]]\narms = [1]\n')
+    with pytest.raises(LabelsError, match=r"arms is \[1\]; it must be a table"):
         read_study(study_file)
 
 

@@ -60,6 +60,7 @@ def bench_evaluate_command(
     from touchline.pipeline.bench import machine
     from touchline.pipeline.bench_evaluate import PREDICTIONS, TRUTHS, bench_evaluate
 
+    steps = bench_evaluate(matches, resamples=resamples)
     console.out.print(
         f"{matches} matches, each with {TRUTHS} true events and {PREDICTIONS} predictions; "
         f"{resamples} resamplings; errors broken down",
@@ -68,7 +69,7 @@ def bench_evaluate_command(
     table = Table(box=None)
     for name in ("metric", "value", "seconds", "of the processor"):
         table.add_column(name, justify="left" if name == "metric" else "right")
-    for took in bench_evaluate(matches, resamples=resamples):
+    for took in steps:
         value = "" if took.value is None else f"{took.value:.3f}"
         table.add_row(took.name, value, f"{took.wall_s:.1f}", f"{took.processor_s:.1f}")
     console.out.print(table)
