@@ -1,6 +1,7 @@
 """The command as a user types it: what it prints, what it leaves, and how it fails."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,43 @@ def test_output_that_cannot_be_printed_is_one_line(tmp_path):
         )
     assert done.returncode == 1
     assert done.stderr == "error: No space left on device\n"
+
+
+@pytest.fixture
+def without_libgl(tmp_path, monkeypatch) -> None:
+    """OpenCV as it is in slim images: its package is there, a library of the system is not."""
+    (tmp_path / "packages" / "cv2").mkdir(parents=True)
+    (tmp_path / "packages" / "cv2" / "__init__.py").write_text(
+        "raise ImportError('libGL.so.1: cannot open shared object file: No such file or "
+        "directory', name='cv2')\n"
+    )
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'packages'}{os.pathsep}{before}")
+
+
+@pytest.mark.usefixtures("without_libgl")
+def test_a_library_the_system_lacks_is_one_line_that_says_what_to_install(tmp_path):
+    done = touchline("demo", "-o", tmp_path / "out")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: cv2 cannot be imported (libGL.so.1: cannot open shared object file: No such file "
+        "or directory): install the library it lacks; on Debian apt-get install libgl1 "
+        "libglib2.0-0\n"
+    )
+
+
+@pytest.mark.usefixtures("without_libgl")
+def test_detecting_needs_no_opencv(run, tmp_path):
+    footage = write_levels(tmp_path / "match.mp4", [30] * 48)
+    model = run / "run" / "model.safetensors"
+    for arguments in (
+        ("detect", footage, "--model", model, "-o", tmp_path / "out", "--device", "cpu"),
+        ("labels", run / "labels.csv"),
+        ("probe", footage),
+        ("report", tmp_path / "out" / "match" / "events.json", "-o", tmp_path / "page"),
+    ):
+        done = touchline(*arguments)
+        assert done.returncode == 0, done.stderr
 
 
 def test_a_list_of_labels_ends_at_the_next_option():

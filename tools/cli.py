@@ -77,6 +77,18 @@ def spread_lists(arguments: list[str]) -> list[str]:
     return spread
 
 
+def _unimportable(error: ImportError) -> str:
+    """Which module could not be imported, why, and what to install."""
+    module = error.name or "a module"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{module} is not installed: {error}"
+    # Slim images lack what opencv-python takes from the system.
+    on_debian = "; on Debian apt-get install libgl1 libglib2.0-0" if module == "cv2" else ""
+    lacks = "cannot open shared object" in str(error)
+    what_to_do = f": install the library it lacks{on_debian}" if lacks else ""
+    return f"{module} cannot be imported ({error}){what_to_do}"
+
+
 def main() -> None:
     """Run the command line; a bad input is one line and exit code 1, never a traceback."""
     try:
@@ -85,6 +97,11 @@ def main() -> None:
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise
         console.fail(str(error))
+        sys.exit(1)
+    except ImportError as error:
+        if os.environ.get("TOUCHLINE_DEBUG"):
+            raise
+        console.fail(_unimportable(error))
         sys.exit(1)
     except KeyboardInterrupt:
         console.fail("interrupted")
