@@ -15,7 +15,8 @@ EPOCHS = 3
 class CacheSpeed:
     """Seconds per epoch over the same clips with the whole trunk frozen.
 
-    once_s: what carrying the banked views through the trunk took, before the first epoch.
+    once_s: what the banked views took until the first epoch was done, less an epoch: reading and
+    decoding the clips, which fresh views need too, and carrying the views through the trunk.
     """
 
     num_clips: int

@@ -184,7 +184,10 @@ def run_cell(
     device: str = "auto",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train once; what was answered after every epoch, and when. JSON values only."""
+    """Train once; what was answered after every epoch, and when. JSON values only.
+
+    `cpu_seconds` are this process's alone: decoding is done by others and not in them.
+    """
     job = study.arms[cell.arm]
     job = replace(
         job, val_groups=study.folds[cell.fold], options=replace(job.options, seed=cell.seed)

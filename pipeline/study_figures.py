@@ -35,7 +35,8 @@ class ArmFigures:
 
     Pooled over folds at the last epoch: accuracy, balanced accuracy, and the accuracy without the
     classes that the study leaves out. best_accuracy: of the best validation common to all folds,
-    which peeks at the answers. seconds, cpu_seconds, epochs: of a fold's whole run, mean.
+    which peeks at the answers. seconds, cpu_seconds, epochs: of a fold's whole run, mean; decoding
+    is in seconds, not in cpu_seconds.
     """
 
     arm: str

@@ -280,5 +280,5 @@ def test_the_bench_of_kept_views_tells_both_speeds(
     labels = study_file.parent / "labels.csv"
     cli.app(["bench", "cache", str(labels), "--backbone", "tiny"], standalone_mode=False)
     shown = capsys.readouterr().out
-    assert "8 clips, tiny; keeping the views took" in shown
+    assert "8 clips, tiny; decoding them and keeping the views took" in shown
     assert "4 views of each clip kept" in shown

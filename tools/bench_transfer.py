@@ -118,6 +118,7 @@ def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
         table.add_row(*cells)
     console.out.print(table)
     console.out.print("best: of the best epoch, which peeks at the answers; s: of one fold's run")
+    console.out.print("CPU s: of the process that trains; decoding is done by others, not in them")
 
 
 def bench_cache_command(
@@ -158,7 +159,7 @@ def bench_cache_command(
     table.add_row(name, f"{speed.banked_epoch_s:.2f}", f"{speed.ratio:.1f}")
     console.out.print(table)
     console.out.print(
-        f"{speed.num_clips} clips, {backbone}; keeping the views took {speed.once_s:.1f} s once; "
-        f"{machine()}",
+        f"{speed.num_clips} clips, {backbone}; decoding them and keeping the views took "
+        f"{speed.once_s:.1f} s once; {machine()}",
         highlight=False,
     )
