@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.address import Address, changed_at
+from touchline.pipeline.address import SCHEMES, Address, changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
 from touchline.pipeline.report import REPORT_FILE, write_report
 from touchline.pipeline.sheet import safe_name, video_reference
@@ -42,6 +43,9 @@ TABLES = ("csv", RECORD)
 
 # What a run puts in place of what is there, whatever formats it was asked for.
 ALWAYS_REPLACED = (SCORES_FILE, REPORT_FILE, *(WRITERS[name].file_name for name in TABLES))
+
+# An address as results name it, read back as a path within their folder.
+RECORDED_ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
 
 # How names end under which no command looks for results.
 ASIDE = ".old"
@@ -79,11 +83,18 @@ def _result_folder(path: Path, out: Path, folder: Path) -> Path:
     except TouchlineError:
         return folder
     ours = _read_back(path, alone)
-    if earlier == ours:
-        return alone
     # Of an address only what stands before a signature tells which footage it is.
-    elsewhere = isinstance(path, Address) and str(earlier).split("?")[0] != str(ours).split("?")[0]
-    return hashed if elsewhere or earlier.exists() else folder
+    unsigned = [str(footage).split("?")[0] for footage in (earlier, ours)]
+    if earlier == ours or (isinstance(path, Address) and unsigned[0] == unsigned[1]):
+        return alone
+    return folder if not isinstance(path, Address) and _is_gone(earlier, alone) else hashed
+
+
+def _is_gone(footage: Path, folder: Path) -> bool:
+    """Whether footage that results in a folder name is no longer there; of an address, never."""
+    if RECORDED_ADDRESS.match(video_reference(footage, folder)):
+        return False
+    return not footage.exists()
 
 
 def _read_back(path: Path, folder: Path) -> Path:

@@ -96,6 +96,13 @@ def test_an_address_is_other_footage_but_not_by_its_signature(tmp_path: Path) ->
     assert result_folders([of_second], tmp_path) != [tmp_path / "x"]
 
 
+def test_local_footage_leaves_the_results_of_an_address_of_its_name(tmp_path: Path) -> None:
+    far, near = footage_path("https://a.b/1/x.mp4"), tmp_path / "x.mp4"
+    write_result(MatchResult(far), tmp_path / "x", formats=["json"])
+    assert result_folders([far], tmp_path) == [tmp_path / "x"]
+    assert result_folders([near], tmp_path) != [tmp_path / "x"]
+
+
 def test_footage_replaced_by_an_older_file_is_analysed_again(tmp_path: Path) -> None:
     match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
     options, started = DetectOptions(hop_s=0.25, device="cpu"), []
