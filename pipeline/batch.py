@@ -91,10 +91,17 @@ def _result_folder(path: Path, out: Path, folder: Path) -> Path:
 
 
 def _is_gone(footage: Path, folder: Path) -> bool:
-    """Whether footage that results in a folder name is no longer there; of an address, never."""
+    """Whether footage that results in a folder name is evidently no longer there."""
+    # Neither addresses nor what may not be looked at: a drive that does not answer, say.
     if RECORDED_ADDRESS.match(video_reference(footage, folder)):
         return False
-    return not footage.exists()
+    try:
+        footage.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 def _read_back(path: Path, folder: Path) -> Path:
@@ -104,7 +111,9 @@ def _read_back(path: Path, folder: Path) -> Path:
 
 def path_hash(path: Path) -> str:
     """Eight hex digits that tell two paths apart."""
-    return hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
+    # Unlike `resolve`, this takes a link to itself, which is told where it is to be read.
+    place = path if isinstance(path, Address) else os.path.realpath(path)
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
 
 
 def detect_all(
@@ -146,8 +155,8 @@ def detect_all(
     for path, folder in zip(paths, result_folders(paths, out), strict=True):
         clock = (clocks or {}).get(path)
         record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
-        if skip_done and all((folder / name).is_file() for name in outputs):
-            done = _finished(path, folder, record)
+        if skip_done:
+            done = _finished(path, folder, record, outputs)
             if done is not None:
                 yield done
                 continue
@@ -161,9 +170,9 @@ def detect_all(
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
-        if result.error is not None and _is_stale(path, folder, record):
-            # Where nothing can be renamed the error told is the one to mend.
-            with suppress(OSError):
+        # Where nothing can be renamed the error told is the one to mend.
+        with suppress(OSError):
+            if result.error is not None and _is_stale(path, folder, record):
                 _set_aside(folder, outputs)
         yield result
 
@@ -198,8 +207,15 @@ def _make_folder(out: Path) -> None:
     write_atomic(out / TRIAL_FILE, "\n").unlink(missing_ok=True)
 
 
-def _finished(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResult | None:
-    """What an earlier run left, made alike, where the footage is as it was."""
+def _finished(
+    path: Path, folder: Path, record: Mapping[str, Any], outputs: Sequence[str]
+) -> MatchResult | None:
+    """What an earlier run left, whole and made alike, where the footage is as it was."""
+    try:
+        if not all((folder / name).is_file() for name in outputs):
+            return None
+    except OSError:
+        return None
     result = _made_alike(path, folder, record)
     if result is None or _has_changed(path, folder, result.health) is not False:
         return None

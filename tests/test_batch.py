@@ -1,5 +1,6 @@
 """Many files in one run: what one of them or one format costs."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -101,6 +102,57 @@ def test_local_footage_leaves_the_results_of_an_address_of_its_name(tmp_path: Pa
     write_result(MatchResult(far), tmp_path / "x", formats=["json"])
     assert result_folders([far], tmp_path) == [tmp_path / "x"]
     assert result_folders([near], tmp_path) != [tmp_path / "x"]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EHOSTDOWN, errno.ESTALE])
+def test_footage_that_may_not_be_looked_at_counts_as_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    theirs, ours, out = tmp_path / "theirs" / "x.mp4", tmp_path / "x.mp4", tmp_path / "out"
+    write_result(MatchResult(theirs), out / "x", formats=["json"])
+    look = Path.stat
+
+    def refused(path: Path, **more: Any) -> os.stat_result:
+        if "theirs" in path.parts:
+            raise OSError(number, os.strerror(number), str(path))
+        return look(path, **more)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    assert result_folders([ours], out) != [out / "x"]
+
+
+@pytest.mark.parametrize("skip_done", [False, True])
+def test_a_folder_that_may_not_be_entered_costs_its_own_match(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, skip_done: bool
+) -> None:
+    matches = [write_levels(tmp_path / f"{name}.mp4", [20] * 32 + [235] * 16) for name in "xy"]
+    options, out = DetectOptions(hop_s=0.25, device="cpu"), tmp_path / "out"
+    list(detect_all(matches, brightness_model(), out, options))
+    look = Path.stat
+
+    def refused(path: Path, **more: Any) -> os.stat_result:
+        if path.parent == out / "x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return look(path, **more)
+
+    def no_writing(folder: Path, *_: Any) -> None:
+        if folder == out / "x":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(Path, "stat", refused)
+    monkeypatch.setattr(batch, "_set_aside", no_writing)
+    x, y = detect_all(matches, brightness_model(), out, options, skip_done=skip_done)
+    assert "Permission denied" in str(x.error)
+    assert y.error is None
+
+
+def test_a_link_to_itself_costs_itself(tmp_path: Path) -> None:
+    loop, match = tmp_path / "loop.mp4", write_levels(tmp_path / "match.mp4", [20] * 32)
+    loop.symlink_to(loop)
+    options = DetectOptions(hop_s=0.25, device="cpu")
+    bad, good = detect_all([loop, match], brightness_model(), tmp_path / "out", options)
+    assert bad.error is not None
+    assert good.error is None
 
 
 def test_footage_replaced_by_an_older_file_is_analysed_again(tmp_path: Path) -> None:
