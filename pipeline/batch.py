@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.address import SCHEMES, Address, changed_at
 from touchline.pipeline.detect import DetectOptions, detect, make_scorer, options_record
+from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
 from touchline.pipeline.report import REPORT_FILE, write_report
 from touchline.pipeline.sheet import safe_name, video_reference
 from touchline.pipeline.timing import MatchClock
@@ -44,8 +45,8 @@ TABLES = ("csv", RECORD)
 # What a run puts in place of what is there, whatever formats it was asked for.
 ALWAYS_REPLACED = (SCORES_FILE, REPORT_FILE, *(WRITERS[name].file_name for name in TABLES))
 
-# An address as results name it, read back as a path within their folder.
-RECORDED_ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
+# How an address begins, also where it was read back as a path.
+ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
 
 # How names end under which no command looks for results.
 ASIDE = ".old"
@@ -82,10 +83,7 @@ def _result_folder(path: Path, out: Path, folder: Path) -> Path:
         earlier = read_events_json(alone / EVENTS_FILE).path
     except TouchlineError:
         return folder
-    ours = _read_back(path, alone)
-    # Of an address only what stands before a signature tells which footage it is.
-    unsigned = [str(footage).split("?")[0] for footage in (earlier, ours)]
-    if earlier == ours or (isinstance(path, Address) and unsigned[0] == unsigned[1]):
+    if _named(earlier, alone) == _named(path, alone):
         return alone
     return folder if not isinstance(path, Address) and _is_gone(earlier, alone) else hashed
 
@@ -93,7 +91,7 @@ def _result_folder(path: Path, out: Path, folder: Path) -> Path:
 def _is_gone(footage: Path, folder: Path) -> bool:
     """Whether footage that results in a folder name is evidently no longer there."""
     # Neither addresses nor what may not be looked at: a drive that does not answer, say.
-    if RECORDED_ADDRESS.match(video_reference(footage, folder)):
+    if ADDRESS.match(_named(footage, folder)):
         return False
     try:
         footage.stat()
@@ -104,15 +102,25 @@ def _is_gone(footage: Path, folder: Path) -> bool:
     return False
 
 
-def _read_back(path: Path, folder: Path) -> Path:
-    """Footage as it is named by results that are read from a folder."""
-    return Path(os.path.normpath(folder / video_reference(path, folder)))
+def _named(footage: Path, folder: Path) -> str:
+    """What tells footage from other footage: seen from a folder, so that both can be moved.
+
+    The same for what is given and for what `read_events_json` gives of its results there.
+    """
+    return _unsigned(Path(os.path.normpath(video_reference(footage, folder))).as_posix())
+
+
+def _unsigned(name: str) -> str:
+    """An address of a footage file without its query, which is another for each signature."""
+    place, *_ = name.split("?")
+    is_file = ADDRESS.match(name) and PurePosixPath(place).suffix.lower() in FOOTAGE_SUFFIXES
+    return place if is_file else name
 
 
 def path_hash(path: Path) -> str:
-    """Eight hex digits that tell two paths apart."""
+    """Eight hex digits that tell two paths apart; an address has one, whatever signs it."""
     # Unlike `resolve`, this takes a link to itself, which is told where it is to be read.
-    place = path if isinstance(path, Address) else os.path.realpath(path)
+    place = _unsigned(str(path)) if isinstance(path, Address) else os.path.realpath(path)
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:8]
 
 
@@ -236,7 +244,7 @@ def _made_alike(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchRes
         result = read_events_json(folder / EVENTS_FILE)
     except TouchlineError:
         return None
-    if result.path != _read_back(path, folder):
+    if _named(result.path, folder) != _named(path, folder):
         return None  # another match's footage of the same name
     return result if json.loads(json.dumps(record)) == result.options else None
 

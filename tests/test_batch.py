@@ -13,7 +13,7 @@ from tiny import brightness_model, write_levels
 from touchline.pipeline import batch
 from touchline.pipeline.address import footage_path
 from touchline.pipeline.batch import detect_all, result_folders
-from touchline.pipeline.detect import DetectOptions
+from touchline.pipeline.detect import DetectOptions, options_record
 from touchline.pipeline.event_sets import read_event_set
 from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import WRITERS, write_result
@@ -95,6 +95,29 @@ def test_an_address_is_other_footage_but_not_by_its_signature(tmp_path: Path) ->
     write_result(MatchResult(of_first), tmp_path / "x", formats=["json"])
     assert result_folders([of_first_later], tmp_path) == [tmp_path / "x"]
     assert result_folders([of_second], tmp_path) != [tmp_path / "x"]
+
+
+def test_an_address_keeps_its_folder_and_its_results_whatever_signs_it(tmp_path: Path) -> None:
+    options, model, out = DetectOptions(hop_s=0.25, device="cpu"), brightness_model(), tmp_path
+    signed = [footage_path(f"https://127.0.0.1:9/1/x.mp4?s={sign}/{sign}") for sign in "12"]
+    # Beside footage of the same name the folder has a hash, the same for both.
+    write_result(MatchResult(tmp_path / "x.mp4"), out / "x", formats=["json"])
+    first, second = (result_folders([far], out)[0] for far in signed)
+    assert first == second != out / "x"
+    made = MatchResult(signed[0], options=options_record(model, options))
+    write_result(made, first, formats=["json"])
+    # Nothing answers there, and what was found earlier is still of this footage.
+    (failed,) = detect_all([signed[1]], model, out, options)
+    assert failed.error is not None
+    assert names(first) == {"events.json"}
+
+
+def test_an_address_that_names_no_file_is_other_footage_by_its_query(tmp_path: Path) -> None:
+    one, other = (footage_path(f"https://a.b/watch?v={k}") for k in "12")
+    assert len(set(result_folders([one, other], tmp_path))) == 2
+    write_result(MatchResult(one), tmp_path / "watch", formats=["json"])
+    assert result_folders([one], tmp_path) == [tmp_path / "watch"]
+    assert result_folders([other], tmp_path) != [tmp_path / "watch"]
 
 
 def test_local_footage_leaves_the_results_of_an_address_of_its_name(tmp_path: Path) -> None:
