@@ -42,8 +42,11 @@ RECORD = "json"
 # Formats that hold every result, whatever is known of its footage.
 TABLES = ("csv", RECORD)
 
-# What a run puts in place of what is there, whatever formats it was asked for.
-ALWAYS_REPLACED = (SCORES_FILE, REPORT_FILE, *(WRITERS[name].file_name for name in TABLES))
+# What is a run's own: the old one is of no use once there is a new one.
+RESULTS = (EVENTS_FILE, WRITERS["csv"].file_name, SCORES_FILE, REPORT_FILE)
+
+# All that may be there of an earlier run; its record first, by which the rest is known.
+LEFT = tuple(dict.fromkeys((*RESULTS, *(writer.file_name for writer in WRITERS.values()))))
 
 # How an address begins, also where it was read back as a path.
 ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
@@ -144,8 +147,9 @@ def detect_all(
     skip_done passes over inputs whose outputs are all there already, younger than the footage, of
     footage of its size, and made with the same model and options; what lies at an address must say
     when it was changed.
-    Results of an earlier run stay until this one has analysed the match, then give way. Where that
-    failed, those of other footage, model or options are set aside as *.old.
+    Results of an earlier run stay until this one has analysed the match, then give way; exports in
+    formats that are not asked for now are set aside as *.old. Where it failed, all that is of other
+    footage, model or options is.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
     cannot be written to.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
@@ -172,7 +176,7 @@ def detect_all(
         try:
             result = replace(detect(path, scorer, options, on_time=on_time), options=record)
             # Nothing of an earlier run may stay beside what is new, should this one be cut short.
-            _set_aside(folder, outputs)
+            _set_aside(folder)
             _write(result, folder, formats, report=report)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
@@ -181,7 +185,7 @@ def detect_all(
         # Where nothing can be renamed the error told is the one to mend.
         with suppress(OSError):
             if result.error is not None and _is_stale(path, folder, record):
-                _set_aside(folder, outputs)
+                _set_aside(folder)
         yield result
 
 
@@ -193,14 +197,19 @@ def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report:
     write_result(result, folder, formats=[name for name in formats if name in TABLES])
     if report:
         write_report(result, folder)
-    for name in {*ALWAYS_REPLACED, *(WRITERS[name].file_name for name in formats)}:
+    _remove_old(folder, RESULTS)
+    exported = write_result(result, folder, formats=[n for n in formats if n not in TABLES])
+    _remove_old(folder, [path.name for path in exported])
+
+
+def _remove_old(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
         (folder / f"{name}{ASIDE}").unlink(missing_ok=True)
-    write_result(result, folder, formats=[name for name in formats if name not in TABLES])
 
 
-def _set_aside(folder: Path, outputs: Sequence[str]) -> None:
+def _set_aside(folder: Path) -> None:
     """Rename what an earlier run left, so that nothing takes it for results of this one."""
-    for name in {*outputs, *ALWAYS_REPLACED}:
+    for name in LEFT:
         with suppress(FileNotFoundError):
             (folder / name).replace(folder / f"{name}{ASIDE}")
 

@@ -287,11 +287,47 @@ def test_a_match_that_fails_leaves_no_results_of_other_options(tmp_path: Path) -
     other = replace(options, hop_s=0.5, stream=7)
     (failed,) = detect_all([match], model, tmp_path, other)
     assert "stream is 7" in str(failed.error)
-    # Set aside, not lost: no command reads them there. What was exported besides stays.
-    assert names(folder) == {n if n == "events.vtt" else f"{n}.old" for n in made}
+    # Set aside, not lost: no command reads them there.
+    assert names(folder) == {f"{n}.old" for n in made}
     (done,) = detect_all([match], model, tmp_path, replace(other, stream=None))
     assert done.error is None
-    assert names(folder) == {"events.csv", "events.json", "scores.npz", "events.vtt"}
+    assert names(folder) == {"events.csv", "events.json", "scores.npz", "events.vtt.old"}
+
+
+def test_exports_of_an_earlier_run_are_set_aside_and_kept_until_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    options, model, folder = (
+        DetectOptions(hop_s=0.25, device="cpu"), brightness_model(), tmp_path / "match"
+    )  # fmt: skip
+    results = {"events.csv", "events.json", "scores.npz"}
+
+    def run(*formats: str) -> MatchResult:
+        (result,) = detect_all([match], model, tmp_path, options, formats=["csv", *formats])
+        return result
+
+    made = {WRITERS[name].file_name for name in WRITERS}
+    run()
+    for name in made - results:
+        (folder / name).write_text("worked on by hand")
+    run("srt")
+    # An editor would take them for the new events.
+    assert names(folder) == results | {"events.srt"} | {
+        f"{name}.old" for name in made - results - {"events.srt"}
+    }
+    assert (folder / "events.llc.old").read_text() == "worked on by hand"
+    run("losslesscut")
+    assert {"events.llc", "events.srt.old"} < names(folder)
+    assert "events.llc.old" not in names(folder)
+
+    # What a format refuses does not replace what was made in it.
+    def refuse(sheet: object) -> str:
+        raise ValueError("no such characters")
+
+    monkeypatch.setitem(WRITERS, "srt", replace(WRITERS["srt"], text=refuse))
+    assert "no such" in str(run("srt").error)
+    assert names(folder) & {"events.srt", "events.srt.old"} == {"events.srt.old"}
 
 
 def test_a_match_that_fails_keeps_results_of_the_same_options(
