@@ -65,30 +65,23 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
     ]
 
 
-def result_folders(paths: Sequence[Path], out: Path) -> list[Path]:
-    """`output_folders`, so chosen that what an earlier run left of other footage stays.
+def result_folder(path: Path, planned: Path) -> Path:
+    """`planned`, one of `output_folders`, or the folder in which what is there of others stays.
 
     Where OUT/<stem> is about another file, which is still there, a hash of the path is added; where
     an earlier run left results of an input, with or without a hash, they are written there again.
     """
-    return [
-        _result_folder(path, out, folder)
-        for path, folder in zip(paths, output_folders(paths, out), strict=True)
-    ]
-
-
-def _result_folder(path: Path, out: Path, folder: Path) -> Path:
     stem = safe_name(path.stem, fallback="footage")
-    alone, hashed = out / stem, out / f"{stem}-{path_hash(path)}"
+    alone, hashed = (planned.with_name(name) for name in (stem, f"{stem}-{path_hash(path)}"))
     if hashed.is_dir():
         return hashed
     try:
         earlier = read_events_json(alone / EVENTS_FILE).path
     except TouchlineError:
-        return folder
+        return planned
     if _named(earlier, alone) == _named(path, alone):
         return alone
-    return folder if not isinstance(path, Address) and _is_gone(earlier, alone) else hashed
+    return planned if not isinstance(path, Address) and _is_gone(earlier, alone) else hashed
 
 
 def _is_gone(footage: Path, folder: Path) -> bool:
@@ -164,17 +157,20 @@ def detect_all(
     outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
-    for path, folder in zip(paths, result_folders(paths, out), strict=True):
+    for path, planned in zip(paths, output_folders(paths, out), strict=True):
+        folder = result_folder(path, planned)
         clock = (clocks or {}).get(path)
         record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
         if skip_done:
             done = _finished(path, folder, record, outputs)
             if done is not None:
-                yield done
+                yield replace(done, folder=folder)
                 continue
         on_start(path)
         try:
             result = replace(detect(path, scorer, options, on_time=on_time), options=record)
+            # Hours later, another run may have written there.
+            folder = result_folder(path, planned)
             # Nothing of an earlier run may stay beside what is new, should this one be cut short.
             _set_aside(folder)
             _write(result, folder, formats, report=report)
@@ -186,7 +182,7 @@ def detect_all(
         with suppress(OSError):
             if result.error is not None and _is_stale(path, folder, record):
                 _set_aside(folder)
-        yield result
+        yield replace(result, folder=folder)
 
 
 def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report: bool) -> None:
@@ -231,31 +227,30 @@ def _finished(
     try:
         if not all((folder / name).is_file() for name in outputs):
             return None
-    except OSError:
+        result = read_events_json(folder / EVENTS_FILE)
+    except (OSError, TouchlineError):
         return None
-    result = _made_alike(path, folder, record)
-    if result is None or _has_changed(path, folder, result.health) is not False:
+    if _named(result.path, folder) != _named(path, folder) or not _is_alike(result, record):
+        return None
+    if _has_changed(path, folder, result.health) is not False:
         return None
     return replace(result, path=path)
 
 
 def _is_stale(path: Path, folder: Path, record: Mapping[str, Any]) -> bool:
-    """Whether an earlier run left something of other footage, or made in another way."""
-    if not (folder / EVENTS_FILE).exists():
-        return False
-    result = _made_alike(path, folder, record)
-    return result is None or _has_changed(path, folder, result.health) is True
-
-
-def _made_alike(path: Path, folder: Path, record: Mapping[str, Any]) -> MatchResult | None:
-    """What an earlier run left, where it is of this path, with this model and these options."""
+    """Whether an earlier run left something of other footage at this path, or made otherwise."""
     try:
         result = read_events_json(folder / EVENTS_FILE)
     except TouchlineError:
-        return None
+        return (folder / EVENTS_FILE).exists()
     if _named(result.path, folder) != _named(path, folder):
-        return None  # another match's footage of the same name
-    return result if json.loads(json.dumps(record)) == result.options else None
+        return False  # another run's, that wrote it meanwhile
+    return not _is_alike(result, record) or _has_changed(path, folder, result.health) is True
+
+
+def _is_alike(result: MatchResult, record: Mapping[str, Any]) -> bool:
+    """Whether a result was made with this model and these options."""
+    return bool(json.loads(json.dumps(record)) == result.options)
 
 
 def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool | None:

@@ -211,6 +211,7 @@ class MatchResult:
 
     candidates: every event from the lowest score kept, in time order.
     accepted:   those at or above their class's operating point.
+    folder:     where `detect_all` wrote them, or would have.
     """
 
     path: Path
@@ -220,3 +221,4 @@ class MatchResult:
     track: ScoreTrack | None = None
     options: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
+    folder: Path | None = None

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from tiny import brightness_model, write_levels
 
 from touchline.pipeline import batch
 from touchline.pipeline.address import footage_path
-from touchline.pipeline.batch import detect_all, result_folders
+from touchline.pipeline.batch import detect_all, output_folders, result_folder
 from touchline.pipeline.detect import DetectOptions, options_record
 from touchline.pipeline.event_sets import read_event_set
 from touchline.pipeline.types import Event, MatchResult
@@ -21,6 +22,12 @@ from touchline.pipeline.write import WRITERS, write_result
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def folders(paths: Sequence[Path], out: Path) -> list[Path]:
+    """Where results of inputs go that are not analysed yet."""
+    planned = output_folders(paths, out)
+    return [result_folder(path, folder) for path, folder in zip(paths, planned, strict=True)]
 
 
 def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
@@ -74,7 +81,7 @@ def test_results_of_other_footage_of_the_same_name_stay(tmp_path: Path) -> None:
     run(first)
     of_first = (out / "half" / "events.json").read_text()
     run(second)
-    apart = result_folders([second], out)[0]
+    apart = folders([second], out)[0]
     assert names(out) == {"half", apart.name}
     assert (out / "half" / "events.json").read_text() == of_first
     # All later runs find them where they are, and nothing is there twice.
@@ -85,7 +92,41 @@ def test_results_of_other_footage_of_the_same_name_stay(tmp_path: Path) -> None:
     assert set(read_event_set(out).events) == {str(half) for half in halves}
     # Footage that was moved is no other footage.
     moved = first.rename(tmp_path / "half.mp4")
-    assert result_folders([moved], out) == [out / "half"]
+    assert folders([moved], out) == [out / "half"]
+
+
+def test_a_run_beside_another_one_leaves_the_results_it_finished_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
+    first, second = halves = [tmp_path / name / "half.mp4" for name in "AB"]
+    for half, levels in zip(halves, ([20] * 48 + [235] * 32, [235] * 40 + [20] * 40), strict=True):
+        half.parent.mkdir()
+        write_levels(half, levels)
+    out = tmp_path / "out"
+    finished: list[MatchResult] = []
+
+    def the_other_run(_: Path) -> None:
+        finished.extend(detect_all([second], model, out, options))
+
+    (result,) = detect_all([first], model, out, options, report=True, on_start=the_other_run)
+    assert [one.folder for one in finished] == [out / "half"]
+    assert result.folder is not None
+    assert names(out) == {"half", result.folder.name}
+    assert "report.html" in names(result.folder)
+    assert set(read_event_set(out).events) == {str(half) for half in halves}
+
+    # Nor are they set aside where this one fails.
+    def fails_beside_the_other_run(*_: object, **__: object) -> None:
+        monkeypatch.undo()
+        the_other_run(second)
+        raise RuntimeError("out of memory")
+
+    out = tmp_path / "again"
+    monkeypatch.setattr(batch, "detect", fails_beside_the_other_run)
+    (failed,) = detect_all([first], model, out, options)
+    assert failed.error is not None
+    assert names(out / "half") == {"events.csv", "events.json", "scores.npz"}
 
 
 def test_an_address_is_other_footage_but_not_by_its_signature(tmp_path: Path) -> None:
@@ -93,8 +134,8 @@ def test_an_address_is_other_footage_but_not_by_its_signature(tmp_path: Path) ->
         footage_path(f"https://a.b/{rest}") for rest in ("1/x.mp4?s=1", "1/x.mp4?s=2", "2/x.mp4")
     )
     write_result(MatchResult(of_first), tmp_path / "x", formats=["json"])
-    assert result_folders([of_first_later], tmp_path) == [tmp_path / "x"]
-    assert result_folders([of_second], tmp_path) != [tmp_path / "x"]
+    assert folders([of_first_later], tmp_path) == [tmp_path / "x"]
+    assert folders([of_second], tmp_path) != [tmp_path / "x"]
 
 
 def test_an_address_keeps_its_folder_and_its_results_whatever_signs_it(tmp_path: Path) -> None:
@@ -102,7 +143,7 @@ def test_an_address_keeps_its_folder_and_its_results_whatever_signs_it(tmp_path:
     signed = [footage_path(f"https://127.0.0.1:9/1/x.mp4?s={sign}/{sign}") for sign in "12"]
     # Beside footage of the same name the folder has a hash, the same for both.
     write_result(MatchResult(tmp_path / "x.mp4"), out / "x", formats=["json"])
-    first, second = (result_folders([far], out)[0] for far in signed)
+    first, second = (folders([far], out)[0] for far in signed)
     assert first == second != out / "x"
     made = MatchResult(signed[0], options=options_record(model, options))
     write_result(made, first, formats=["json"])
@@ -114,17 +155,17 @@ def test_an_address_keeps_its_folder_and_its_results_whatever_signs_it(tmp_path:
 
 def test_an_address_that_names_no_file_is_other_footage_by_its_query(tmp_path: Path) -> None:
     one, other = (footage_path(f"https://a.b/watch?v={k}") for k in "12")
-    assert len(set(result_folders([one, other], tmp_path))) == 2
+    assert len(set(folders([one, other], tmp_path))) == 2
     write_result(MatchResult(one), tmp_path / "watch", formats=["json"])
-    assert result_folders([one], tmp_path) == [tmp_path / "watch"]
-    assert result_folders([other], tmp_path) != [tmp_path / "watch"]
+    assert folders([one], tmp_path) == [tmp_path / "watch"]
+    assert folders([other], tmp_path) != [tmp_path / "watch"]
 
 
 def test_local_footage_leaves_the_results_of_an_address_of_its_name(tmp_path: Path) -> None:
     far, near = footage_path("https://a.b/1/x.mp4"), tmp_path / "x.mp4"
     write_result(MatchResult(far), tmp_path / "x", formats=["json"])
-    assert result_folders([far], tmp_path) == [tmp_path / "x"]
-    assert result_folders([near], tmp_path) != [tmp_path / "x"]
+    assert folders([far], tmp_path) == [tmp_path / "x"]
+    assert folders([near], tmp_path) != [tmp_path / "x"]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EHOSTDOWN, errno.ESTALE])
@@ -141,7 +182,7 @@ def test_footage_that_may_not_be_looked_at_counts_as_there(
         return look(path, **more)
 
     monkeypatch.setattr(Path, "stat", refused)
-    assert result_folders([ours], out) != [out / "x"]
+    assert folders([ours], out) != [out / "x"]
 
 
 @pytest.mark.parametrize("skip_done", [False, True])

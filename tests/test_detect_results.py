@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from tiny import brightness_model, write_levels
 from typer.testing import CliRunner
 
+from touchline.pipeline import batch
 from touchline.pipeline.batch import detect_all
-from touchline.pipeline.detect import DetectOptions
+from touchline.pipeline.detect import DetectOptions, detect
 from touchline.pipeline.timing import MatchClock
-from touchline.pipeline.types import Event
+from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import read_events_json
 from touchline.tools.detect import detect_command
 
@@ -79,6 +81,26 @@ def test_the_command_leaves_reports_formats_and_a_page_over_the_run(
     assert "no such file" in index
     assert "1H 0:0" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_the_page_over_a_run_links_what_was_written(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+    out, other = tmp_path / "out", write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+
+    def beside_another_run(path: Path, *rest: Any, **more: Any) -> MatchResult:
+        monkeypatch.undo()
+        list(detect_all([other], brightness_model(), out, OPTIONS))
+        return detect(path, *rest, **more)
+
+    monkeypatch.setattr(batch, "detect", beside_another_run)
+    arguments = [match, "--model", "bright", "-o", out, "--hop", 0.25, "--quiet"]
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    (report,) = out.glob("*/report.html")
+    assert report.parent != out / "match"
+    assert f'href="./{report.parent.name}/report.html"' in (out / "index.html").read_text()
 
 
 def test_the_command_s_options_decide_what_becomes_an_event(

@@ -133,7 +133,7 @@ def detect_command(
     """Find events in FOOTAGE with a trained MODEL."""
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
-    from touchline.pipeline.batch import detect_all, result_folders
+    from touchline.pipeline.batch import detect_all
     from touchline.pipeline.detect import DetectOptions
     from touchline.pipeline.events import EventOptions, OperatingPoint
     from touchline.pipeline.isolate import AVAILABLE
@@ -213,7 +213,7 @@ def detect_command(
         )
         raise typer.Exit(130) from None
     if report:
-        write_index(results, out, folders=result_folders(footage, out))
+        write_index(results, out, folders=[result.folder or out for result in results])
     if json_:
         console.print_json(_documents(results))
     elif say:
