@@ -65,23 +65,41 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
     ]
 
 
-def result_folder(path: Path, planned: Path) -> Path:
-    """`planned`, one of `output_folders`, or the folder in which what is there of others stays.
+def result_folder(path: Path, planned: Path, health: FootageHealth | None = None) -> Path:
+    """`planned`, one of `output_folders`, or one in which nothing of other footage is replaced.
 
-    Where OUT/<stem> is about another file, which is still there, a hash of the path is added; where
-    an earlier run left results of an input, with or without a hash, they are written there again.
+    Where OUT/<stem> holds results of other footage, a hash of the path is added, though that may be
+    gone (its drive may only be unplugged), unless `health` shows that it was moved to `path`. Where
+    an earlier run left results of this input, with or without a hash, they are written there again.
     """
     stem = safe_name(path.stem, fallback="footage")
     alone, hashed = (planned.with_name(name) for name in (stem, f"{stem}-{path_hash(path)}"))
     if hashed.is_dir():
         return hashed
-    try:
-        earlier = read_events_json(alone / EVENTS_FILE).path
-    except TouchlineError:
+    earlier = _earlier(alone)
+    if earlier is None:
         return planned
-    if _named(earlier, alone) == _named(path, alone):
-        return alone
-    return planned if not isinstance(path, Address) and _is_gone(earlier, alone) else hashed
+    is_same = _named(earlier.path, alone) == _named(path, alone)
+    return alone if is_same or _was_moved(earlier, alone, health) else hashed
+
+
+def _earlier(folder: Path) -> MatchResult | None:
+    """What an earlier run left in a folder, set aside or not."""
+    for name in (EVENTS_FILE, f"{EVENTS_FILE}{ASIDE}"):
+        with suppress(TouchlineError):
+            return read_events_json(folder / name)
+    return None
+
+
+def _was_moved(earlier: MatchResult, folder: Path, health: FootageHealth | None) -> bool:
+    """Whether footage is gone from where its results name it, and `health` is of the same."""
+    was = earlier.health
+    if health is None or was is None or was.size_bytes is None:
+        return False
+    is_alike = (was.size_bytes, was.duration_s, was.start_timecode) == (
+        health.size_bytes, health.duration_s, health.start_timecode
+    )  # fmt: skip
+    return is_alike and _is_gone(earlier.path, folder)
 
 
 def _is_gone(footage: Path, folder: Path) -> bool:
@@ -91,10 +109,8 @@ def _is_gone(footage: Path, folder: Path) -> bool:
         return False
     try:
         footage.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except (OSError, ValueError):
-        return False
+    except OSError as error:
+        return error.errno in (errno.ENOENT, errno.ENOTDIR)
     return False
 
 
@@ -141,8 +157,8 @@ def detect_all(
     footage of its size, and made with the same model and options; what lies at an address must say
     when it was changed.
     Results of an earlier run stay until this one has analysed the match, then give way; exports in
-    formats that are not asked for now are set aside as *.old. Where it failed, all that is of other
-    footage, model or options is.
+    formats that are not asked for now are set aside as *.old. Where it failed, all is that was made
+    with another model, other options or what lay at this path before.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
     cannot be written to.
     model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
@@ -170,7 +186,7 @@ def detect_all(
         try:
             result = replace(detect(path, scorer, options, on_time=on_time), options=record)
             # Hours later, another run may have written there.
-            folder = result_folder(path, planned)
+            folder = result_folder(path, planned, result.health)
             # Nothing of an earlier run may stay beside what is new, should this one be cut short.
             _set_aside(folder)
             _write(result, folder, formats, report=report)

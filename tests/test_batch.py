@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ from tiny import brightness_model, write_levels
 from touchline.pipeline import batch
 from touchline.pipeline.address import footage_path
 from touchline.pipeline.batch import detect_all, output_folders, result_folder
+from touchline.pipeline.decode import probe_footage
 from touchline.pipeline.detect import DetectOptions, options_record
 from touchline.pipeline.event_sets import read_event_set
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event, FootageHealth, MatchResult
 from touchline.pipeline.write import WRITERS, write_result
 
 
@@ -24,10 +26,14 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def folders(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Where results of inputs go that are not analysed yet."""
+def folders(paths: Sequence[Path], out: Path, health: FootageHealth | None = None) -> list[Path]:
+    """Where results of inputs go; without health, while they are not analysed yet."""
     planned = output_folders(paths, out)
-    return [result_folder(path, folder) for path, folder in zip(paths, planned, strict=True)]
+    return [result_folder(path, at, health) for path, at in zip(paths, planned, strict=True)]
+
+
+def health_of(path: Path) -> FootageHealth:
+    return probe_footage(write_levels(path, [20] * 16))
 
 
 def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
@@ -47,10 +53,10 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     of_first = run(first, report=True)
     assert run(first, report=True) == of_first
     assert started == [first]
-    # The first one went elsewhere, and this one is older than what was found in it.
+    # Another one takes its place, which is older than what was found in the first.
     second = write_levels(tmp_path / "B" / "half.mp4", [235] * 40 + [20] * 40)
     os.utime(second, (1e9, 1e9))
-    first.rename(tmp_path / "gone.mp4")
+    second = second.replace(first)
     of_second = run(second)
     assert of_second != of_first
     assert started == [first, second]
@@ -92,7 +98,51 @@ def test_results_of_other_footage_of_the_same_name_stay(tmp_path: Path) -> None:
     assert set(read_event_set(out).events) == {str(half) for half in halves}
     # Footage that was moved is no other footage.
     moved = first.rename(tmp_path / "half.mp4")
-    assert folders([moved], out) == [out / "half"]
+    run(moved)
+    assert started[2:] == [moved]
+    assert names(out) == {"half", apart.name}
+    assert set(read_event_set(out).events) == {str(moved), str(second)}
+
+
+def test_results_of_other_footage_stay_where_that_is_gone(tmp_path: Path) -> None:
+    model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
+    first, second = halves = [tmp_path / name / "half.mp4" for name in "AB"]
+    for half, levels in zip(halves, ([20] * 48 + [235] * 32, [235] * 40 + [20] * 48), strict=True):
+        half.parent.mkdir()
+        write_levels(half, levels)
+    out = tmp_path / "out"
+
+    def run(path: Path, **changed: Any) -> MatchResult:
+        (result,) = detect_all([path], model, out, replace(options, **changed))
+        return result
+
+    run(first)
+    made = (out / "half" / "events.json").read_bytes()
+    away = first.parent.rename(tmp_path / "unplugged")
+    assert run(second).folder != out / "half"
+    assert (out / "half" / "events.json").read_bytes() == made
+    # Nor are they replaced where they were set aside.
+    shutil.rmtree(folders([second], out)[0])
+    away.rename(first.parent)
+    assert run(first, stream=7).error is not None
+    assert run(second).folder != out / "half"
+    assert (out / "half" / "events.json.old").read_bytes() == made
+    assert run(first).folder == out / "half"
+
+
+@pytest.mark.parametrize("differs", ["size_bytes", "duration_s", "start_timecode", None])
+def test_footage_that_is_gone_was_moved_where_all_that_is_known_of_it_is_alike(
+    tmp_path: Path, differs: str | None
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
+    health = probe_footage(match)
+    if differs is not None:
+        other = {"size_bytes": 1, "duration_s": 2.0, "start_timecode": "01:00:00:00"}[differs]
+        health = replace(health, **{differs: other})
+    out, options = tmp_path / "out", DetectOptions(hop_s=0.25, device="cpu")
+    write_result(MatchResult(tmp_path / "A" / "match.mp4", health=health), out / "match")
+    (result,) = detect_all([match], brightness_model(), out, options)
+    assert (result.folder == out / "match") == (differs is None)
 
 
 def test_a_run_beside_another_one_leaves_the_results_it_finished_meanwhile(
@@ -163,9 +213,11 @@ def test_an_address_that_names_no_file_is_other_footage_by_its_query(tmp_path: P
 
 def test_local_footage_leaves_the_results_of_an_address_of_its_name(tmp_path: Path) -> None:
     far, near = footage_path("https://a.b/1/x.mp4"), tmp_path / "x.mp4"
-    write_result(MatchResult(far), tmp_path / "x", formats=["json"])
+    health = health_of(near)
+    write_result(MatchResult(far, health=health), tmp_path / "x", formats=["json"])
     assert folders([far], tmp_path) == [tmp_path / "x"]
-    assert folders([near], tmp_path) != [tmp_path / "x"]
+    for known in (None, health):
+        assert folders([near], tmp_path, known) != [tmp_path / "x"]
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EHOSTDOWN, errno.ESTALE])
@@ -173,7 +225,10 @@ def test_footage_that_may_not_be_looked_at_counts_as_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     theirs, ours, out = tmp_path / "theirs" / "x.mp4", tmp_path / "x.mp4", tmp_path / "out"
-    write_result(MatchResult(theirs), out / "x", formats=["json"])
+    health = health_of(ours)
+    write_result(MatchResult(theirs, health=health), out / "x", formats=["json"])
+    # Whoever may look sees that it is gone, and that this is what it was.
+    assert folders([ours], out, health) == [out / "x"]
     look = Path.stat
 
     def refused(path: Path, **more: Any) -> os.stat_result:
@@ -182,7 +237,7 @@ def test_footage_that_may_not_be_looked_at_counts_as_there(
         return look(path, **more)
 
     monkeypatch.setattr(Path, "stat", refused)
-    assert folders([ours], out) != [out / "x"]
+    assert folders([ours], out, health) != [out / "x"]
 
 
 @pytest.mark.parametrize("skip_done", [False, True])
