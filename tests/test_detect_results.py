@@ -1,5 +1,6 @@
 """What a run of detection leaves to look at: reports, the match clock, other formats."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from touchline.pipeline.timing import MatchClock
 from touchline.pipeline.types import Event, MatchResult
 from touchline.pipeline.write import read_events_json
 from touchline.tools.detect import detect_command
+from touchline.tools.report import report_command
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
 
@@ -101,6 +103,23 @@ def test_the_page_over_a_run_links_what_was_written(
     (report,) = out.glob("*/report.html")
     assert report.parent != out / "match"
     assert f'href="./{report.parent.name}/report.html"' in (out / "index.html").read_text()
+
+
+def test_a_page_over_several_runs_is_made_of_their_events(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+    out, other = tmp_path / "out", write_levels(tmp_path / "other.mp4", [20] * 48 + [235] * 32)
+
+    def linked() -> set[str]:
+        return set(re.findall(r'href="(\S+/report\.html)"', (out / "index.html").read_text()))
+
+    for footage in (match, other):
+        arguments = [footage, "--model", "bright", "-o", out, "--hop", 0.25, "--quiet"]
+        assert CliRunner().invoke(app, [str(a) for a in arguments]).exit_code == 0
+        assert linked() == {f"./{footage.stem}/report.html"}
+    report_command(sorted(out.glob("*/events.json")), quiet=True)
+    assert linked() == {"./match/report.html", "./other/report.html"}
 
 
 def test_the_command_s_options_decide_what_becomes_an_event(

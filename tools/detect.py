@@ -101,7 +101,7 @@ def detect_command(
         ),
     ] = "csv,json",
     report: Annotated[
-        bool, typer.Option(help="A page to look at for each match, and one over all.")
+        bool, typer.Option(help="A page to look at for each match, and one over the run.")
     ] = True,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
