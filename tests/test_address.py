@@ -302,9 +302,9 @@ def test_detection_at_an_address_and_what_is_done_of_it(
     match = write_levels(tmp_path / "a.mp4", [20] * 32 + [235] * 32 + [20] * 32)
     started: list[Path] = []
     with serve(in_ranges(match.read_bytes(), **headers)) as server:
-        far = footage_path(f"{server.url}/cup%20final.mp4?token=1")
-        assert output_folders([far], tmp_path) == [tmp_path / "cup final"]
-        for _ in range(2):
+        for token in (1, 2):
+            far = footage_path(f"{server.url}/cup%20final.mp4?token={token}")
+            assert output_folders([far], tmp_path) == [tmp_path / "cup final"]
             (result,) = detect_all(
                 [far], brightness_model(), tmp_path, OPTIONS, report=True, skip_done=True,
                 on_start=started.append,
