@@ -14,6 +14,11 @@ from touchline.pipeline.types import Float64
 
 CONFIDENCE = 0.95
 
+FEWEST_UNITS = 6
+"""Exchanging the answers of five matches gives no p below 2 / 2^5, which is above 0.05."""
+
+ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -59,8 +64,8 @@ def figure(value: float, samples: Float64 | None) -> Figure:
 class Difference:
     """B minus A over the same matches.
 
-    p: how often chance alone would give a difference as large, two-sided; None with fewer than
-    two matches. num_units: how many matches were resampled.
+    p: how often a difference as large comes of exchanging their answers match by match, two-sided
+    (see `exchange`); None where that was not tried. num_units: how many matches there are.
     """
 
     a: float
@@ -71,9 +76,16 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """One sentence for people."""
-        if self.p is None:
+        """One sentence for people; it follows p, not the interval."""
+        if self.num_units < 2:
             return "one match alone cannot tell a difference from chance"
+        if self.p is None:
+            return "not tested: no resamples"
+        if self.num_units < FEWEST_UNITS:
+            return (
+                f"too few to tell: with {self.num_units} p cannot fall below "
+                f"{2 / 2**self.num_units:.3g}, it takes {FEWEST_UNITS}"
+            )
         if self.p < 1 - CONFIDENCE:
             better = "better" if self.b > self.a else "worse"
             return f"the second is {better}, by more than chance (p = {self.p:.3g})"
@@ -81,14 +93,21 @@ class Difference:
 
 
 def compare(
-    a: float, b: float, samples_a: Float64 | None, samples_b: Float64 | None, *, num_units: int
+    a: float,
+    b: float,
+    samples_a: Float64 | None,
+    samples_b: Float64 | None,
+    exchanged: Float64 | None,
+    *,
+    num_units: int,
 ) -> Difference:
-    """B against A from paired resamplings: the same matches are drawn for both."""
-    if samples_a is None or samples_b is None:
-        return Difference(a, b, Figure(b - a), None, num_units)
-    apart = samples_b - samples_a
-    apart = apart[np.isfinite(apart)]
-    # One is added to either side: R resamplings cannot show a p below 1 / (R + 1).
-    tail = min(int((apart <= 0).sum()), int((apart >= 0).sum())) + 1
-    p = min(1.0, 2 * tail / (len(apart) + 1))
+    """B against A from paired resamplings, the same matches drawn for both, and exchanges.
+
+    exchanged: (S,) the difference after each exchange of their answers, the first as it is.
+    """
+    apart = None if samples_a is None or samples_b is None else samples_b - samples_a
+    p = None
+    if exchanged is not None:
+        # What cannot be told counts as chance; as large is also what only rounding makes smaller.
+        p = float(1 - (np.abs(exchanged) < abs(exchanged[0]) - ROUNDING).mean())
     return Difference(a, b, figure(b - a, apart), p, num_units)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,11 @@ from touchline.pipeline.breakdown import (
     break_down_spots,
 )
 from touchline.pipeline.event_sets import EventSet
+from touchline.pipeline.exchange import (
+    exchanges,
+    join_breakdowns,
+    join_metrics,
+)
 from touchline.pipeline.metrics_detection import (
     ACTIVITYNET_TIOUS,
     AMBIGUOUS,
@@ -49,6 +54,8 @@ from touchline.pipeline.ranking import (
 )
 from touchline.pipeline.types import Float64
 
+Measured = TypeVar("Measured", MeanAP, Breakdown)
+Figures = Callable[[Measured, Float64 | None], Float64]
 Measure = Callable[[EventSet, EventsByVideo, Sequence[float], Units], MeanAP]
 
 
@@ -130,7 +137,7 @@ class EvaluateOptions:
 
     metrics: names of METRICS; none: spotting, and activitynet where labels have lengths.
     tolerances_s, tious: instead of a metric's own thresholds.
-    resamples: of the bootstrap; 0: no intervals.
+    resamples: of the bootstrap and of the test of a difference; 0: neither.
     block_s: resample stretches of so many seconds rather than matches, for want of matches.
     """
 
@@ -212,29 +219,57 @@ def evaluate_events(
 def compare_events(
     truth: EventSet, a: EventSet, b: EventSet, options: EvaluateOptions | None = None
 ) -> dict[str, Difference]:
-    """B against A by every metric and by the F1 of accepted events, over the same resamplings."""
+    """B against A by every metric and by the F1 of accepted events, over the same matches."""
     options = options or EvaluateOptions()
     units = _units(truth, options, a.events, b.events)
-    counts = resampled_counts(units.num, resamples=options.resamples, seed=options.seed)
+    draws = _Draws(
+        resampled_counts(units.num, resamples=options.resamples, seed=options.seed),
+        exchanges(units.num, resamples=options.resamples, seed=options.seed),
+        units.num,
+    )
     found = {}
     measured: list[list[tuple[str, MeanAP]]] = [[], []]
     for name in chosen_metrics(truth, options):
-        pair = [_measure(name, truth, one.events, options, units) for one in (a, b)]
-        samples = [None if counts is None else m.headline(m.per_class(counts)) for m in pair]
-        found[name] = compare(
-            pair[0].value(), pair[1].value(), samples[0], samples[1], num_units=units.num
-        )
-        for one, metric in zip(measured, pair, strict=True):
-            one.append((name, metric))
+        first, second = (_measure(name, truth, one.events, options, units) for one in (a, b))
+        found[name] = draws.compare(first, second, join_metrics(first, second), _headline)
+        measured[0].append((name, first))
+        measured[1].append((name, second))
     accepted = [_breakdowns(truth, s, m, units) for s, m in zip((a, b), measured, strict=True)]
-    for first, second in zip(*accepted, strict=True):
-        pair_f1 = [float(one.overall()["f1"][0]) for one in (first, second)]
-        drawn = [None if counts is None else one.overall(counts)["f1"] for one in (first, second)]
-        at = f"{first.threshold:g} s" if first.metric == "spotting" else f"tIoU {first.threshold:g}"
-        found[f"accepted F1 at {at}"] = compare(
-            pair_f1[0], pair_f1[1], drawn[0], drawn[1], num_units=units.num
-        )
+    for one, other in zip(*accepted, strict=True):
+        at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
+        both = join_breakdowns(one, other)
+        found[f"accepted F1 at {at}"] = draws.compare(one, other, both, _f1)
     return found
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The resamplings and the exchanges of `num_units` matches; None where there are none."""
+
+    counts: Float64 | None
+    swaps: Float64 | None
+    num_units: int
+
+    def compare(
+        self, first: Measured, second: Measured, both: Measured, of: Figures[Measured]
+    ) -> Difference:
+        """`of` gives the figures of one of them where matches count so often, or once each."""
+        return compare(
+            float(of(first, None)[0]),
+            float(of(second, None)[0]),
+            None if self.counts is None else of(first, self.counts),
+            None if self.counts is None else of(second, self.counts),
+            None if self.swaps is None else of(both, 1 - self.swaps) - of(both, self.swaps),
+            num_units=self.num_units,
+        )
+
+
+def _headline(metric: MeanAP, counts: Float64 | None) -> Float64:
+    return metric.headline(metric.per_class(counts))
+
+
+def _f1(one: Breakdown, counts: Float64 | None) -> Float64:
+    return one.overall(counts)["f1"]
 
 
 def chosen_metrics(truth: EventSet, options: EvaluateOptions) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from touchline.pipeline.bootstrap import Difference, Figure, compare, figure, resampled_counts
+from touchline.pipeline.exchange import exchanges, join_clips
 from touchline.pipeline.metrics_clips import ClipCounts, clip_figures
 
 HEADLINES = ("top1", "top5", "balanced_accuracy", "macro_f1")
@@ -57,15 +58,19 @@ def compare_clips(
     if a.num_units != b.num_units or a.confusion.sum() != b.confusion.sum():
         raise ValueError("the two checkpoints were not scored on the same clips")
     draws = resampled_counts(a.num_units, resamples=resamples, seed=seed)
+    swaps = exchanges(a.num_units, resamples=resamples, seed=seed)
+    both = join_clips(a, b)
     whole = [clip_figures(counts) for counts in (a, b)]
-    drawn = None if draws is None else [clip_figures(counts, draws) for counts in (a, b)]
-    return {
-        name: compare(
+    drawn = [None if draws is None else clip_figures(counts, draws) for counts in (a, b)]
+    swapped = None if swaps is None else (clip_figures(both, swaps), clip_figures(both, 1 - swaps))
+    found = {}
+    for name in HEADLINES:
+        found[name] = compare(
             float(getattr(whole[0], name)[0]),
             float(getattr(whole[1], name)[0]),
-            None if drawn is None else getattr(drawn[0], name),
-            None if drawn is None else getattr(drawn[1], name),
+            getattr(drawn[0], name, None),
+            getattr(drawn[1], name, None),
+            swapped and getattr(swapped[1], name) - getattr(swapped[0], name),
             num_units=a.num_units,
         )
-        for name in HEADLINES
-    }
+    return found
