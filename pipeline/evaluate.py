@@ -16,6 +16,7 @@ from touchline.pipeline.bootstrap import (
     Difference,
     Figure,
     compare,
+    describe_intervals,
     figure,
     resampled_counts,
 )
@@ -175,7 +176,8 @@ class MetricFigures:
 class Evaluation:
     """All figures of one set of predictions.
 
-    num_units, unit: what the intervals rest on, such as 12 matches.
+    num_units, unit: what is resampled, such as 12 matches.
+    intervals: what the intervals rest on and are worth, in words.
     breakdowns: of the accepted events, one per family of metrics measured.
     accepted: precision, recall and f1 over all classes, one per breakdown.
     """
@@ -183,6 +185,7 @@ class Evaluation:
     num_videos: int
     num_units: int
     unit: str
+    intervals: str
     metrics: tuple[MetricFigures, ...]
     breakdowns: tuple[Breakdown, ...]
     accepted: tuple[Mapping[str, Figure], ...]
@@ -209,7 +212,8 @@ def evaluate_events(
     return Evaluation(
         num_videos=len(truth.events),
         num_units=units.num,
-        unit=_unit_name(options),
+        unit=unit_name(options),
+        intervals=describe_intervals(units.num, unit_name(options), resamples=options.resamples),
         metrics=tuple(figures),
         breakdowns=breakdowns,
         accepted=tuple(_accepted_figures(one, counts) for one in breakdowns),
@@ -304,7 +308,8 @@ def _units(truth: EventSet, options: EvaluateOptions, *predictions: EventsByVide
     return block_units(videos, truth.events, *predictions, block_s=options.block_s)
 
 
-def _unit_name(options: EvaluateOptions) -> str:
+def unit_name(options: EvaluateOptions) -> str:
+    """What is resampled."""
     return "matches" if options.block_s is None else f"stretches of {options.block_s:g} s"
 
 

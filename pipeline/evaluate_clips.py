@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from touchline.pipeline.bootstrap import Difference, Figure, compare, figure, resampled_counts
+from touchline.pipeline.bootstrap import (
+    Difference,
+    Figure,
+    compare,
+    describe_intervals,
+    figure,
+    resampled_counts,
+)
 from touchline.pipeline.exchange import exchanges, join_clips
 from touchline.pipeline.metrics_clips import ClipCounts, clip_figures
 
@@ -18,11 +25,13 @@ class ClipEvaluation:
     """Figures of one checkpoint.
 
     headlines: by the names of HEADLINES.  per_class: by label, then by the names of PER_CLASS.
+    intervals: what the intervals rest on and are worth, in words.
     """
 
     counts: ClipCounts
     headlines: Mapping[str, Figure]
     per_class: Mapping[str, Mapping[str, Figure]]
+    intervals: str
 
     def num_clips(self, label: str) -> int:
         """How many clips are of this class."""
@@ -48,7 +57,8 @@ def evaluate_clips(counts: ClipCounts, *, resamples: int = 1000, seed: int = 0) 
         }
         for k, label in enumerate(counts.labels)
     }
-    return ClipEvaluation(counts, headlines, per_class)
+    told = describe_intervals(counts.num_units, "matches", resamples=resamples)
+    return ClipEvaluation(counts, headlines, per_class, told)
 
 
 def compare_clips(

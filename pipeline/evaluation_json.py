@@ -15,10 +15,11 @@ from touchline.pipeline.evaluate_clips import ClipEvaluation
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures of an evaluation; `resampled` says what the intervals rest on."""
+    """All figures of an evaluation; `intervals` says what the intervals rest on."""
     return {
         "videos": evaluation.num_videos,
         "resampled": {"number": evaluation.num_units, "unit": evaluation.unit},
+        "intervals": evaluation.intervals,
         "metrics": {one.name: _metric_record(one) for one in evaluation.metrics},
         "errors": [
             _breakdown_record(one, accepted)
@@ -110,6 +111,7 @@ def clips_record(evaluation: ClipEvaluation) -> dict[str, Any]:
     return {
         "clips": int(evaluation.counts.confusion.sum()),
         "resampled": {"number": evaluation.counts.num_units, "unit": "matches"},
+        "intervals": evaluation.intervals,
         "figures": {name: figure_record(one) for name, one in evaluation.headlines.items()},
         "per_class": {
             label: {

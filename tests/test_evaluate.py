@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from touchline.pipeline.bootstrap import Figure, figure, resampled_counts
+from touchline.pipeline.bootstrap import Figure, describe_intervals, figure, resampled_counts
 from touchline.pipeline.breakdown import Kind, break_down_intervals, break_down_spots
 from touchline.pipeline.evaluate import (
     METRICS,
@@ -13,6 +13,7 @@ from touchline.pipeline.evaluate import (
     compare_events,
     evaluate_events,
 )
+from touchline.pipeline.evaluate_clips import evaluate_clips
 from touchline.pipeline.evaluation_json import evaluation_record
 from touchline.pipeline.event_sets import EventSet
 from touchline.pipeline.metrics_clips import clip_figures, count_clips
@@ -90,6 +91,28 @@ def test_the_same_seed_gives_the_same_intervals():
     assert (a.sum(axis=1) == 5).all()
     assert resampled_counts(1, resamples=10) is None
     assert resampled_counts(5, resamples=0) is None
+
+
+def test_the_sentence_on_intervals_says_when_they_are_too_narrow_and_when_there_are_none():
+    told = describe_intervals(3, "matches", resamples=1000)
+    assert "95 % intervals from 3 matches" in told
+    assert "too narrow" in told
+    assert describe_intervals(12, "matches", resamples=9) == "95 % intervals from 12 matches"
+    assert describe_intervals(5, "matches", resamples=0) == "no intervals: no resamples"
+    assert describe_intervals(1, "matches", resamples=9) == "no intervals: fewer than two matches"
+
+
+def test_so_many_intervals_of_few_matches_hold_the_truth():
+    # Matches differ: each has its own share of right clips, 0.7 on average.
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        right = rng.random(36) < np.repeat(rng.beta(7, 3, 3), 12)
+        groups = [f"m{u}" for u in range(3) for _ in range(12)]
+        counts = count_clips(np.eye(2, dtype=np.float32)[right * 1], np.ones(36, int), "ab", groups)
+        top1 = evaluate_clips(counts, resamples=200).headlines["top1"]
+        held += top1.low <= 0.7 <= top1.high
+    assert 0.65 < held / 300 < 0.85  # 75 % is what the sentence says
 
 
 def test_a_figure_without_truth_has_no_value():
@@ -239,6 +262,7 @@ def test_every_metric_gives_a_record_that_json_holds():
     )
     assert list(record["metrics"]) == list(METRICS)
     assert record["resampled"] == {"number": 2, "unit": "matches"}
+    assert record["intervals"].startswith("95 % intervals from 2 matches; with fewer than 10 they")
     assert record["metrics"]["activitynet"]["per_class"]["goal"]["truth"] == 2
     assert record["errors"][0]["per_class"]["card"]["missed"] == 2
     assert record["errors"][0]["accepted"]["recall"] == {"value": 0.5, "low": 0.5, "high": 0.5}

@@ -27,6 +27,11 @@ def refusal(*arguments):
     return str(result.exception)
 
 
+def told(printed):
+    """Without the breaks of lines."""
+    return " ".join(printed.split())
+
+
 @pytest.fixture
 def season(tmp_path):
     """Labels of three matches, one goal and one card each, and two output folders of detect."""
@@ -55,7 +60,7 @@ def test_an_output_folder_is_measured_against_labels(season):
     errors = record["errors"][0]["per_class"]
     assert (errors["goal"]["hit"], errors["goal"]["false"], errors["card"]["missed"]) == (3, 0, 3)
     assert "average 0.500 [0.500, 0.500]" in printed
-    assert "3 matches" in printed
+    assert "95 % intervals from 3 matches; with fewer than 10 they are too narrow" in told(printed)
 
 
 def test_results_of_several_models_in_one_folder_are_warned_of(season):
@@ -72,8 +77,8 @@ def test_results_of_several_models_in_one_folder_are_warned_of(season):
         written_by(m, "1" * 64, f"there/{m}.safetensors")
     assert "warning" not in run(season / "mixed", season / "labels.csv").stderr
     written_by(2, "2" * 64, "there/2.safetensors")
-    told = " ".join(run(season / "mixed", season / "labels.csv").stderr.split())
-    assert "mixed holds results of 2 models or sets of options" in told
+    warned = run(season / "mixed", season / "labels.csv").stderr
+    assert "mixed holds results of 2 models or sets of options" in told(warned)
 
 
 def test_figures_are_printed_as_json_or_not_at_all(season):
@@ -100,7 +105,18 @@ def test_two_sets_of_predictions_are_compared(season):
     found = json.loads(out.read_text())["spotting"]
     assert found["difference"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert found["p"] == 2 / 2**3
-    assert "too few to tell" in " ".join(printed.stdout.split())
+    assert "too few to tell" in told(printed.stdout)
+    assert "95 % intervals from 3 matches; with fewer than 10" in told(printed.stdout)
+    assert "with fewer than 10" in json.loads(out.read_text())["intervals"]
+
+
+def test_without_resamples_no_intervals_are_claimed(season):
+    printed = run(season / "half", season / "labels.csv", "--resamples", 0).stdout
+    assert "3 videos; no intervals: no resamples" in told(printed)
+    pair = (season / "half", season / "good")
+    printed = run("--compare", *pair, season / "labels.csv", "--resamples", 0).stdout
+    assert "not tested: no resamples" in told(printed)
+    assert "one match" not in told(printed)
 
 
 def test_curves_are_drawn_for_every_metric(season):
@@ -145,10 +161,10 @@ def test_labels_without_an_event_are_refused_by_name(season):
 
 
 def test_footage_and_checkpoints_are_no_events(season):
-    for name, told in (("m0.mp4", "detect"), ("model.safetensors", "--model")):
+    for name, word in (("m0.mp4", "detect"), ("model.safetensors", "--model")):
         result = CliRunner().invoke(app, [str(season / name), str(season / "labels.csv")])
         assert isinstance(result.exception, LabelsError)
-        assert told in str(result.exception)
+        assert word in str(result.exception)
 
 
 def test_the_printed_tables_fit_eighty_columns(season):

@@ -75,8 +75,8 @@ def evaluate_command(
         float | None,
         typer.Option(help="Resample stretches of so many seconds, not matches (for want of them)."),
     ] = None,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap; 0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    resamples: Annotated[int, typer.Option(help="Of matches; 0: no intervals, no test.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     max_clip: Annotated[
         float | None,
         typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
@@ -163,15 +163,31 @@ def _compare_events(
     *,
     say: bool,
 ) -> dict[str, Any]:
-    from touchline.pipeline.evaluate import compare_events
-    from touchline.pipeline.evaluation_json import comparison_record
+    from touchline.pipeline.evaluate import compare_events, unit_name
 
     truth, first = _read_pair(compare[0], labels, unlabelled)
     _, second = _read_pair(compare[1], labels, unlabelled)
     found = compare_events(truth, first, second, options)
+    return _comparison(found, compare, unit_name(options), options, say=say)
+
+
+def _comparison(
+    found: Mapping[str, Difference],
+    compared: Sequence[Path],
+    unit: str,
+    options: EvaluateOptions,
+    *,
+    say: bool,
+) -> dict[str, Any]:
+    from touchline.pipeline.bootstrap import describe_intervals
+    from touchline.pipeline.evaluation_json import comparison_record
+
+    num_units = max(one.num_units for one in found.values())
+    intervals = describe_intervals(num_units, unit, resamples=options.resamples)
     if say:
-        _show_differences(found)
-    return {"compared": [str(path) for path in compare], **comparison_record(found)}
+        _show_differences(found, intervals)
+    names = [str(path) for path in compared]
+    return {"compared": names, "intervals": intervals, **comparison_record(found)}
 
 
 def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventSet, EventSet]:
@@ -217,7 +233,7 @@ def _on_clips(
     say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.evaluate_clips import compare_clips, evaluate_clips
-    from touchline.pipeline.evaluation_json import clips_record, comparison_record
+    from touchline.pipeline.evaluation_json import clips_record
 
     counted = _count_clips(checkpoints, labels, max_clip_s=max_clip_s, device=device)
     if len(counted) == 1:
@@ -226,9 +242,7 @@ def _on_clips(
             _show_clips(evaluation)
         return clips_record(evaluation)
     found = compare_clips(*counted, resamples=options.resamples, seed=options.seed)
-    if say:
-        _show_differences(found)
-    return {"compared": [str(path) for path in checkpoints], **comparison_record(found)}
+    return _comparison(found, checkpoints, "matches", options, say=say)
 
 
 def _count_clips(
@@ -285,12 +299,10 @@ def _show_evaluation(evaluation: Evaluation) -> None:
         _show_metric(one)
     for breakdown, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True):
         _show_breakdown(breakdown, accepted)
-    told = (
-        f"95 % intervals from {evaluation.num_units} {evaluation.unit}"
-        if evaluation.num_units > 1
-        else "one match: no intervals (--block SECONDS resamples stretches of it)"
-    )
-    console.out.print(f"{evaluation.num_videos} videos; {told}", highlight=False)
+    told = f"{evaluation.num_videos} videos; {evaluation.intervals}"
+    if evaluation.num_units < 2 and evaluation.unit == "matches":
+        told += " (--block SECONDS resamples stretches of it)"
+    console.out.print(told, highlight=False)
 
 
 def _show_metric(one: MetricFigures) -> None:
@@ -366,16 +378,15 @@ def _show_clips(evaluation: ClipEvaluation) -> None:
     console.out.print(table)
     for name, one in evaluation.headlines.items():
         console.out.print(f"{name} {one}", highlight=False)
-    console.out.print(f"95 % intervals from {evaluation.counts.num_units} matches", highlight=False)
+    console.out.print(evaluation.intervals, highlight=False)
 
 
-def _show_differences(found: Mapping[str, Difference]) -> None:
+def _show_differences(found: Mapping[str, Difference], intervals: str) -> None:
     table = _table("second minus first", ["metric", "first", "second", "difference", ""])
     for name, one in found.items():
         table.add_row(name, f"{one.a:.3f}", f"{one.b:.3f}", str(one.difference), one.verdict)
     console.out.print(table)
-    units = {one.num_units for one in found.values()}
-    console.out.print(f"resampled: {max(units)} matches or stretches", highlight=False)
+    console.out.print(intervals, highlight=False)
 
 
 def _write(path: Path, record: Mapping[str, Any]) -> None:
