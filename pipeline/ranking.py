@@ -198,7 +198,8 @@ class Rule:
     area: "interpolated", the sum over the hits of the best precision at this or a later hit, over
         the number of truths; "plain", of the precision at the hit itself; "eleven_point", the mean
         of the best precision at recalls 0, 0.1, ..., 1 over 200 thresholds of the score.
-    absent: a class without truth is left out of the mean ("skip") or counts 0 ("zero").
+    absent: a class without truth in the whole set is left out of the mean ("skip") or counts 0
+        ("zero").
     average: over the thresholds, the plain mean or the trapezoidal one.
     scale: factor of the average over more than one threshold.
     """
@@ -236,12 +237,19 @@ class MeanAP:
         return np.stack(rows, axis=1) if rows else np.zeros(shape)
 
     def per_threshold(self, per_class: Float64) -> Float64:
-        """(R, K, T) -> (R, T), the mean over classes; NaN where there is no truth at all."""
-        if self.rule.absent == "zero":
-            zeroed: Float64 = np.nan_to_num(per_class).sum(axis=1) / max(len(self.labels), 1)
-            return zeroed
+        """(R, K, T) -> (R, T), the mean over classes; NaN where there is no truth at all.
+
+        A class that a resampling does not draw is always left out, as it says nothing there.
+        """
         present = np.isfinite(per_class)
-        return ratio(np.where(present, per_class, 0.0).sum(axis=1), present.sum(axis=1))
+        total = np.where(present, per_class, 0.0).sum(axis=1)
+        counted = present.sum(axis=1)  # (R, T)
+        if self.rule.absent == "zero":
+            without = sum(not row[0].num_truth.any() for row in self.rankings)
+            if without == len(self.rankings):
+                return np.zeros_like(total)
+            counted = np.where(counted > 0, counted + without, 0)
+        return ratio(total, counted)
 
     def average(self, per_threshold: Float64) -> Float64:
         """(..., T) -> (...), the average over thresholds."""

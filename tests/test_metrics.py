@@ -236,15 +236,21 @@ def test_counting_a_match_twice_is_the_same_as_having_it_twice(metric):
     assert once.headline(weighted)[0] == pytest.approx(copied.value())
 
 
-@pytest.mark.parametrize(
-    ("metric", "expected"),
-    [(spotting_map, 1.0), (activitynet_map, 1.0), (thumos_map, 1.0), (soccernet_map, 0.5)],
-)
-def test_a_class_that_no_drawn_match_has_is_skipped_but_counts_zero_in_soccernet(metric, expected):
+@pytest.mark.parametrize("metric", [spotting_map, activitynet_map, thumos_map, soccernet_map])
+def test_a_class_that_no_drawn_match_has_is_skipped(metric):
     truth = {"a": [interval(10, 20)], "b": [interval(10, 20, label="card")]}
     result = metric(truth, truth)
-    only_a = result.per_class(np.array([[2.0, 0.0]]))
-    assert result.headline(only_a)[0] == pytest.approx(expected)
+    drawn = result.per_class(np.array([[2.0, 0.0], [0.0, 0.0]]))
+    assert result.headline(drawn) == pytest.approx([1.0, np.nan], nan_ok=True)
+
+
+def test_a_class_of_soccernet_without_any_truth_counts_zero_whatever_is_drawn():
+    truth = {"a": [interval(10, 20)], "b": [interval(10, 20, label="card")]}
+    result = soccernet_map(truth, truth, labels=("card", "corner", "goal"))
+    assert result.value() == pytest.approx(2 / 3)
+    drawn = result.per_class(np.array([[2.0, 0.0], [0.0, 0.0]]))
+    # One of goal and corner; where neither goal nor card is drawn there is nothing to tell.
+    assert result.headline(drawn) == pytest.approx([1 / 2, np.nan], nan_ok=True)
 
 
 def test_looser_thresholds_never_find_less():
