@@ -95,6 +95,8 @@ class Difference:
     @property
     def verdict(self) -> str:
         """One sentence for people; it follows p, not the interval."""
+        if self.difference.value is None:
+            return "nothing to compare: no truth"
         if self.num_units < 2:
             return "one match alone cannot tell a difference from chance"
         if self.p is None:
@@ -125,7 +127,7 @@ def compare(
     """
     apart = None if samples_a is None or samples_b is None else samples_b - samples_a
     p = None
-    if exchanged is not None:
+    if exchanged is not None and np.isfinite(exchanged[0]):
         # What cannot be told counts as chance; as large is also what only rounding makes smaller.
         p = float(1 - (np.abs(exchanged) < abs(exchanged[0]) - ROUNDING).mean())
     return Difference(a, b, figure(b - a, apart), p, num_units)

@@ -36,8 +36,8 @@ def comparison_record(differences: Mapping[str, Difference]) -> dict[str, Any]:
     """Differences by metric as JSON values."""
     return {
         name: {
-            "a": one.a,
-            "b": one.b,
+            "a": _number(one.a),
+            "b": _number(one.b),
             "difference": figure_record(one.difference),
             "p": one.p,
             "resampled": one.num_units,

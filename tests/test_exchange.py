@@ -1,11 +1,15 @@
 """Two models compared: their answers exchanged match by match, p values worked out by hand."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from touchline.pipeline.bootstrap import compare
 from touchline.pipeline.evaluate import METRICS, EvaluateOptions, compare_events
 from touchline.pipeline.evaluate_clips import compare_clips
+from touchline.pipeline.evaluation_json import comparison_record
 from touchline.pipeline.event_sets import EventSet
 from touchline.pipeline.exchange import exchanges, join_clips, join_metrics
 from touchline.pipeline.metrics_clips import clip_figures, count_clips
@@ -120,6 +124,17 @@ def test_one_match_cannot_tell_a_difference_from_chance():
     found = compare(0.1, 0.9, None, None, None, num_units=1)
     assert found.p is None
     assert "one match alone" in found.verdict
+
+
+def test_a_difference_that_cannot_be_told_is_null_in_files():
+    truth, found = goals(*[True] * 6)
+    truth = as_set(
+        {v: [replace(e, label="Ambiguous") for e in es] for v, es in found.events.items()}
+    )
+    compared = compare_events(truth, found, found, EvaluateOptions(metrics=("thumos",)))
+    assert "nothing to compare" in compared["thumos"].verdict
+    record = json.loads(json.dumps(comparison_record(compared), allow_nan=False))["thumos"]
+    assert (record["a"], record["b"], record["p"]) == (None, None, None)
 
 
 def test_without_resamples_nothing_is_tested():

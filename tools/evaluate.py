@@ -382,9 +382,12 @@ def _show_clips(evaluation: ClipEvaluation) -> None:
 
 
 def _show_differences(found: Mapping[str, Difference], intervals: str) -> None:
+    from touchline.pipeline.bootstrap import figure
+
     table = _table("second minus first", ["metric", "first", "second", "difference", ""])
     for name, one in found.items():
-        table.add_row(name, f"{one.a:.3f}", f"{one.b:.3f}", str(one.difference), one.verdict)
+        pair = (_short(figure(value, None)) for value in (one.a, one.b))
+        table.add_row(name, *pair, str(one.difference), one.verdict)
     console.out.print(table)
     console.out.print(intervals, highlight=False)
 
