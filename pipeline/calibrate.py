@@ -7,7 +7,6 @@ that takes eventless footage.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,9 +14,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from touchline.models.checkpoint import TrainedModel, class_probs
+from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.dataset import LabelledClip
 from touchline.pipeline.decode import decode
 from touchline.pipeline.events import EventOptions
@@ -25,6 +23,15 @@ from touchline.pipeline.sample import squared
 from touchline.pipeline.score import Scorer
 from touchline.pipeline.score_clips import ClipScores, recorded_groups, trained_groups
 from touchline.pipeline.tape import Tape, event_cuts, score_tape
+from touchline.pipeline.temperature import (
+    Reliability,
+    every_window,
+    fit_model_temperature,
+    held_out_probs,
+    measure_reliability,
+    negative_log_likelihood,
+    window_probs,
+)
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
     Choice,
@@ -42,36 +49,11 @@ from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
 
 Int = npt.NDArray[np.int64]
 
-TEMPERATURES = (0.05, 20.0)
-"""Where the temperature is looked for; at either end the model's scores say next to nothing."""
-
 NUM_TAPES = 3
 """So many orders of the clips, each with other neighbours and gaps."""
 
 GAP_FOOTAGE_S = 120.0
 """Gaps of the tapes are taken from the first so many seconds of each eventless file."""
-
-NUM_BINS = 15
-LEAST_PROB = 1e-12
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """Windows binned by the probability of their top class: (15,) each, NaN in empty bins.
-
-    ece: expected calibration error, the mean distance of confidence and accuracy (Naeini et al.
-    2015).
-    """
-
-    confidence: Float64
-    accuracy: Float64
-    count: Float64
-
-    @property
-    def ece(self) -> float:
-        full = self.count > 0
-        gap = np.abs(self.confidence - self.accuracy)[full]
-        return float((gap * self.count[full]).sum() / self.count.sum())
 
 
 @dataclass(frozen=True)
@@ -80,6 +62,8 @@ class Calibration:
 
     cuts: per class what every threshold would do, to events on tapes where num_tapes is above 0,
     else to windows.  nll: mean negative log-likelihood of the windows.
+    held_out: `after` and nll_after are of windows each at the temperature that the other groups
+    give; False where one group leaves only those the temperature was fitted on.
     """
 
     temperature: float
@@ -89,6 +73,7 @@ class Calibration:
     after: Reliability
     nll_before: float
     nll_after: float
+    held_out: bool
     cuts: Mapping[str, Cuts]
     num_tapes: int = 0
 
@@ -163,69 +148,6 @@ def make_tapes(
     return [score_tape(scorer, clips, eventless=gaps, seed=seed + k) for k in range(NUM_TAPES)]
 
 
-def window_probs(
-    model: TrainedModel, logits: npt.NDArray[np.float32], temperature: float
-) -> Float64:
-    """Logits (N, K) -> probabilities (N, K) at a temperature."""
-    probs = class_probs(
-        torch.from_numpy(logits) / temperature,
-        has_background=model.has_background,
-        multi_label=model.multi_label,
-    )
-    return probs.numpy().astype(np.float64)
-
-
-def negative_log_likelihood(
-    model: TrainedModel, logits: npt.NDArray[np.float32], truth: Int, temperature: float
-) -> float:
-    """Mean over the windows (N,): of the true class, or for multi-label models of all classes."""
-    probs = window_probs(model, logits, temperature)
-    rows = np.arange(len(truth))
-    if not model.multi_label:
-        return float(-np.log(np.maximum(probs[rows, truth], LEAST_PROB)).mean())
-    right = np.zeros(probs.shape, dtype=np.bool_)
-    right[rows, truth] = True
-    likelihood = np.where(right, probs, 1 - probs)
-    return float(-np.log(np.maximum(likelihood, LEAST_PROB)).sum(axis=1).mean())
-
-
-def fit_temperature(model: TrainedModel, logits: npt.NDArray[np.float32], truth: Int) -> float:
-    """The temperature of least negative log-likelihood (Guo et al. 2017).
-
-    The loss is convex in 1 / temperature, so that golden sections find its only minimum.
-    """
-    golden = (math.sqrt(5) - 1) / 2
-    low, high = (math.log(t) for t in TEMPERATURES)
-
-    def loss(x: float) -> float:
-        return negative_log_likelihood(model, logits, truth, math.exp(x))
-
-    a, b = high - golden * (high - low), low + golden * (high - low)
-    loss_a, loss_b = loss(a), loss(b)
-    while high - low > 1e-4:
-        if loss_a <= loss_b:
-            high, b, loss_b = b, a, loss_a
-            a = high - golden * (high - low)
-            loss_a = loss(a)
-        else:
-            low, a, loss_a = a, b, loss_b
-            b = low + golden * (high - low)
-            loss_b = loss(b)
-    return math.exp((low + high) / 2)
-
-
-def measure_reliability(probs: Float64, truth: Int) -> Reliability:
-    """How often the top class is right, by how sure it is."""
-    top = probs.max(axis=1)
-    right = probs.argmax(axis=1) == truth
-    bins = np.minimum((top * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    count = np.bincount(bins, minlength=NUM_BINS).astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(bins, top, minlength=NUM_BINS) / count
-        accuracy = np.bincount(bins, right, minlength=NUM_BINS) / count
-    return Reliability(confidence, accuracy, count)
-
-
 def calibrate(
     model: TrainedModel,
     scores: ClipScores,
@@ -240,18 +162,21 @@ def calibrate(
 
     tapes: of the same clips (`make_tapes`): thresholds are then set on the events found on them,
     without any on the windows of the clips. tracks: of eventless footage by name; its events, or
-    windows, are negatives. Both are scored at `temperature` (None: fitted here). ValueError for
-    background clips where the model has no background, and for a rate without footage.
+    windows, are negatives. Both are scored at `temperature`, what `fit_model_temperature` gave
+    (None: fitted here). ValueError for background clips where the model has no background, and
+    for a rate without footage.
     """
-    logits, truth = _windows(model, scores)
+    logits, truth = every_window(model, scores)
     if target.kind == "false_per_hour" and not tracks:
         raise ValueError(
             "false events per hour cannot be told from clips: give eventless footage "
             "(--eventless FOOTAGE)"
         )
-    fitted = fit_temperature(model, logits, truth) if temperature is None else temperature
+    fitted = fit_model_temperature(model, scores) if temperature is None else temperature
+    probs = window_probs(model, logits, fitted)
     before = window_probs(model, logits, model.temperature)
-    after = window_probs(model, logits, fitted)
+    held_out = held_out_probs(model, scores)
+    after = probs if held_out is None else held_out
     options, footage = events or EventOptions(), list((tracks or {}).values())
     cuts: dict[str, Cuts] = {}
     choices: dict[str, Choice] = {}
@@ -260,7 +185,7 @@ def calibrate(
         if positive.any() and tapes:
             cuts[label] = event_cuts(tapes, footage, label, options)
         elif positive.any():
-            cuts[label] = _cuts_of_windows(after[:, k], positive, footage, label)
+            cuts[label] = _cuts_of_windows(probs[:, k], positive, footage, label)
         choice = _choose(label, cuts.get(label), target, footage, options)
         if choice is not None:
             choices[label] = choice
@@ -270,29 +195,12 @@ def calibrate(
         choices=choices,
         before=measure_reliability(before, truth),
         after=measure_reliability(after, truth),
-        nll_before=negative_log_likelihood(model, logits, truth, model.temperature),
-        nll_after=negative_log_likelihood(model, logits, truth, fitted),
+        nll_before=negative_log_likelihood(model, before, truth),
+        nll_after=negative_log_likelihood(model, after, truth),
+        held_out=held_out is not None,
         cuts=cuts,
         num_tapes=len(tapes),
     )
-
-
-def fit_model_temperature(model: TrainedModel, scores: ClipScores) -> float:
-    """The temperature that fits the windows of these clips best."""
-    return fit_temperature(model, *_windows(model, scores))
-
-
-def _windows(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.float32], Int]:
-    """Every window by itself: logits (N V, K) and truth (N V,)."""
-    N, V, K = scores.logits.shape
-    if N == 0:
-        raise ValueError("no clips to calibrate on")
-    if not model.has_background and (scores.truth == 0).any():
-        raise ValueError(
-            f"{int((scores.truth == 0).sum())} clips are of the class background, which this "
-            "model never learnt (its probability is 0): leave them out, or train with negatives"
-        )
-    return scores.logits.reshape(N * V, K), np.repeat(scores.truth, V)
 
 
 def _cuts_of_windows(
@@ -338,6 +246,7 @@ def evidence_record(
         "tapes": calibration.num_tapes,
         "eventless": list(eventless),
         "temperature": calibration.temperature,
+        "held_out": calibration.held_out,
         "nll": {"before": calibration.nll_before, "after": calibration.nll_after},
         "ece": {"before": calibration.before.ece, "after": calibration.after.ece},
         "per_class": {

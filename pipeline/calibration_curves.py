@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from touchline.pipeline.calibrate import NUM_BINS, Calibration, Reliability
+from touchline.pipeline.calibrate import Calibration
 from touchline.pipeline.curves import MAX_CLASSES, new_canvas, save_canvas
+from touchline.pipeline.temperature import NUM_BINS, Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

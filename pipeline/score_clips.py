@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -27,7 +27,7 @@ from touchline.pipeline.label_source import FOOTAGE_SUFFIXES
 from touchline.pipeline.labels import check_labels, visible_examples
 from touchline.pipeline.score import Scorer, batched
 from touchline.pipeline.targets import one_per_interval
-from touchline.pipeline.types import Example, Float32
+from touchline.pipeline.types import Bool, Example, Float32
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,13 @@ class ClipScores:
     @property
     def groups(self) -> list[str]:
         return [example.group for example in self.examples]
+
+    def take(self, chosen: Bool) -> ClipScores:
+        """The chosen clips (N,)."""
+        examples = tuple(e for e, kept in zip(self.examples, chosen, strict=True) if kept)
+        return replace(
+            self, examples=examples, logits=self.logits[chosen], truth=self.truth[chosen]
+        )
 
 
 def score_clips(

@@ -17,8 +17,6 @@ from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_chec
 from touchline.pipeline.calibrate import (
     calibrate,
     calibration_examples,
-    fit_temperature,
-    measure_reliability,
     refuse_trained,
 )
 from touchline.pipeline.events import EventOptions
@@ -27,6 +25,12 @@ from touchline.pipeline.score_clips import (
     to_be_seen,
     trained_groups,
     unseen_examples,
+)
+from touchline.pipeline.temperature import (
+    at_the_end,
+    fit_model_temperature,
+    fit_temperature,
+    measure_reliability,
 )
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
@@ -37,7 +41,7 @@ from touchline.pipeline.thresholds import (
     window_cuts,
 )
 from touchline.pipeline.types import Example, ScoreTrack
-from touchline.tools.calibrate import calibrate_command
+from touchline.tools.calibrate import _notices, calibrate_command
 from touchline.tools.evaluate import evaluate_command
 
 LABELS = ("background", "goal", "card")
@@ -82,6 +86,50 @@ def test_independent_classes_are_fitted_one_by_one(model):
     logits = np.array([[0.0, 2.0, -2.0]] * 3 + [[0.0, -2.0, 2.0]], dtype=np.float32)
     found = fit_temperature(several, logits, np.ones(4, dtype=np.int64))
     assert found == pytest.approx(2 / math.log(3), rel=1e-3)
+
+
+def test_clips_that_are_all_right_leave_the_temperature_finite(model):
+    # 8 clips count as certain to 9/10, and both other classes are as far off: e^(2/T) / 2 = 9.
+    scores = scores_of([0, 1, 2, 1, 2, 0, 1, 2], margin=2.0)
+    assert fit_model_temperature(model, scores) == pytest.approx(2 / math.log(18), rel=1e-3)
+    # More windows of the same clips are no more evidence.
+    twice = replace(scores, logits=np.repeat(scores.logits, 2, axis=1))
+    assert fit_model_temperature(model, twice) == pytest.approx(2 / math.log(18), rel=1e-3)
+
+
+def test_a_class_far_off_does_not_decide_the_temperature(model):
+    logits, truth = two_way_logits(2.0, right=8, wrong=0)
+    found = fit_temperature(model, logits, truth, doubt=0.1)
+    assert found == pytest.approx(2 / math.log(9), rel=1e-3)
+
+
+def test_the_gain_of_a_temperature_is_told_on_groups_it_was_not_fitted_on(model):
+    # Group B is right with a margin of 3, C wrong: each gives the other the wrong temperature.
+    right, wrong = scores_of([1, 2] * 4, margin=3.0), scores_of([2, 1] * 4, margin=3.0)
+    examples = [replace(e, group="B") for e in right.examples]
+    examples += [replace(e, group="C") for e in wrong.examples]
+    both = ClipScores(
+        tuple(examples),
+        np.concatenate([right.logits, wrong.logits]),
+        np.concatenate([right.truth, right.truth]),
+    )
+    found = calibrate(model, both, target=Target("f1"))
+    assert found.held_out
+    assert found.nll_after > found.nll_before
+    alone = calibrate(model, right.take(np.ones(8, dtype=bool)), target=Target("f1"))
+    assert alone.held_out  # a group per clip
+    one = replace(right, examples=tuple(examples[:8]))
+    assert not calibrate(model, one, target=Target("f1")).held_out
+
+
+def test_a_temperature_at_the_end_of_what_is_tried_is_warned_of(model):
+    # Every answer is wrong: no temperature is high enough.
+    wrong = replace(scores_of([1, 2] * 4), truth=np.array([2, 1] * 4))
+    found = calibrate(model, wrong, target=Target("f1"))
+    assert at_the_end(found.temperature)
+    assert any("at the end of what is tried" in one for one in _notices(model, wrong, found))
+    right = calibrate(model, scores_of([1, 2] * 4), target=Target("f1"))
+    assert not at_the_end(right.temperature)
 
 
 def test_reliability_compares_confidence_with_the_share_that_is_right():
@@ -308,7 +356,8 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     evidence = after.record["calibration"]
     assert (evidence["thresholds_of"], evidence["tapes"]) == ("events", 3)
     assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
-    assert evidence["nll"]["after"] <= evidence["nll"]["before"]
+    assert evidence["held_out"]
+    assert "every group at the temperature the others give" in " ".join(result.stdout.split())
     assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
     assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
     for name in ("reliability.png", "thresholds.png"):
@@ -334,6 +383,7 @@ def test_the_command_says_what_clips_cannot_tell(season):
     )
     assert result.exit_code == 0, result.output
     assert "cannot be told without footage" in " ".join(result.stderr.split())
+    assert "on the one group it was fitted on: too hopeful" in " ".join(result.stdout.split())
     refused = run(
         calibrate_command,
         season / "model.safetensors",

@@ -145,15 +145,11 @@ def _calibrate(
     tapes: bool,
     spots: bool,
 ) -> tuple[ClipScores, Calibration]:
-    from touchline.pipeline.calibrate import (
-        calibrate,
-        fit_model_temperature,
-        make_tapes,
-        score_eventless,
-    )
+    from touchline.pipeline.calibrate import calibrate, make_tapes, score_eventless
     from touchline.pipeline.events import EventOptions
     from touchline.pipeline.score import Scorer
     from touchline.pipeline.score_clips import load_for, score_loaded
+    from touchline.pipeline.temperature import fit_model_temperature
 
     loaded = load_for(trained, examples, options)
     scores = score_loaded(trained, loaded, options)
@@ -177,6 +173,8 @@ def _calibrate(
 
 def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration) -> list[str]:
     """What the evidence cannot bear."""
+    from touchline.pipeline.temperature import at_the_end
+
     notices = []
     with_footage = any(choice.hours is not None for choice in calibration.choices.values())
     if not with_footage:
@@ -184,6 +182,11 @@ def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration
             f"thresholds are set on {calibration.unit} of clips: how many false events an hour of "
             "footage gives cannot be told without footage in which nothing happens "
             "(--eventless FOOTAGE)"
+        )
+    if at_the_end(calibration.temperature):
+        notices.append(
+            f"the temperature {calibration.temperature:.3g} is at the end of what is tried: the "
+            "scores say next to nothing about these clips, or there are too few"
         )
     if not with_footage and not (scores.truth == 0).any():
         notices.append("no clip is of the class background: thresholds will be too low for matches")
@@ -204,11 +207,16 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     N, V, _ = scores.logits.shape
     groups = len(set(scores.groups))
     before, after = calibration.before.ece, calibration.after.ece
+    on = (
+        "every group at the temperature the others give"
+        if calibration.held_out
+        else "on the one group it was fitted on: too hopeful"
+    )
     console.out.print(
         f"{N} clips of {groups} groups, {V} windows each; thresholds of {calibration.unit}"
         f"{f' on {calibration.num_tapes} tapes of them' if calibration.num_tapes else ''}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
-        f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f}",
+        f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f} ({on})",
         highlight=False,
     )
     table = Table(box=None)
