@@ -33,14 +33,13 @@ from touchline.pipeline.temperature import (
     window_probs,
 )
 from touchline.pipeline.thresholds import (
-    LEAST_THRESHOLD,
     Choice,
     Cuts,
     Target,
+    choose_above,
     choose_for_rate,
     choose_threshold,
     count_events,
-    describe_threshold,
     hours_of,
     most_events_per_hour,
     window_cuts,
@@ -220,17 +219,17 @@ def _choose(
     options: EventOptions,
 ) -> Choice | None:
     """The choice for one class; None where neither clips nor footage say anything about it."""
-    if cuts is None and target.kind != "false_per_hour":
-        return None
-    choice = Choice(LEAST_THRESHOLD) if cuts is None else choose_threshold(cuts, target)
     if target.kind == "false_per_hour":
-        rate = choose_for_rate(footage, label, target, options)
-        if rate.threshold > choice.threshold:
-            choice = rate
+        choice = choose_for_rate(footage, label, target, options)
+        choice = choice if cuts is None else choose_above(cuts, choice)
+    elif cuts is not None:
+        choice = choose_threshold(cuts, target)
+    else:
+        return None
     if footage:
         found = count_events(footage, label, choice.threshold, options)
         choice = replace(choice, false_events=found, hours=hours_of(footage))
-    return choice if cuts is None else describe_threshold(choice, cuts)
+    return choice
 
 
 def evidence_record(

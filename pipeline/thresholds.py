@@ -123,6 +123,17 @@ def choose_threshold(cuts: Cuts, target: Target) -> Choice:
     return describe_threshold(choice, cuts)
 
 
+def choose_above(cuts: Cuts, least: Choice) -> Choice:
+    """The best F1 with no lower threshold than `least` has, which may itself be the best."""
+    allowed = cuts.score >= least.threshold
+    if allowed.any():
+        c = int(np.where(allowed, cuts.f1, -1.0).argmax())
+        # What is kept down to this score is also kept from `least` up.
+        threshold = max(float(cuts.threshold[c]), least.threshold)
+        least = replace(least, threshold=threshold)
+    return describe_threshold(least, cuts)
+
+
 def describe_threshold(choice: Choice, cuts: Cuts) -> Choice:
     """The choice with what its threshold does to the windows or events of the cuts."""
     c = cuts.at(choice.threshold)

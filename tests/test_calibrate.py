@@ -34,7 +34,9 @@ from touchline.pipeline.temperature import (
 )
 from touchline.pipeline.thresholds import (
     LEAST_THRESHOLD,
+    Choice,
     Target,
+    choose_above,
     choose_for_rate,
     choose_threshold,
     most_events_per_hour,
@@ -185,6 +187,27 @@ def eventless(*peaks, hours=2.0):
     return ScoreTrack(LABELS, start_s, start_s + hop_s, probs, np.zeros(N, dtype=bool))
 
 
+SIX_FIVE_FOUR = window_cuts(  # six right at .95, five wrong at .75, four right at .3
+    np.repeat([0.95, 0.75, 0.3], [6, 5, 4]), np.repeat([True, False, True], [6, 5, 4])
+)
+
+
+@pytest.mark.parametrize(
+    ("least", "threshold", "f1"),
+    [
+        (0.01, 0.15, 0.8),  # the best F1 of all: 10 of 10 found beside 5 wrong
+        (0.2, 0.2, 0.8),  # the same windows, a little higher
+        (0.5, 0.85, 0.75),  # not .5, which gives 6 of 10 beside 5 wrong
+        (0.9, 0.9, 0.75),
+        (0.96, 0.96, 0.0),
+    ],
+)
+def test_above_the_rate_the_best_f1_is_chosen(least, threshold, f1):
+    found = choose_above(SIX_FIVE_FOUR, Choice(least, False, false_events=1, hours=2.0))
+    assert (found.threshold, found.f1) == (pytest.approx(threshold), pytest.approx(f1))
+    assert (found.reached, found.positives) == (False, 10)
+
+
 @pytest.mark.parametrize(
     ("per_hour", "threshold", "false_events"),
     [(0, 0.95, 0), (0.5, 0.75, 1), (0.9, 0.75, 1), (1.0, 0.45, 2), (2.0, LEAST_THRESHOLD, 4)],
@@ -235,6 +258,28 @@ def test_the_rate_raises_a_threshold_that_clips_would_set_too_low(model):
     assert by_rate.choices["goal"].false_events == 0
     # Nothing false of card: the clips decide.
     assert by_rate.thresholds["card"] == pytest.approx(by_clips.thresholds["card"])
+
+
+def test_calibrating_for_a_rate_takes_the_best_f1_above_it(model):
+    # Clips of goal: six at .95 are goals, five at .75 none, four goals at .3; footage reaches .5.
+    probs = np.repeat([0.95, 0.75, 0.3], [6, 5, 4])
+    logits = np.zeros((15, 1, 3), dtype=np.float32)
+    logits[:, 0, 1] = np.log(probs / (1 - probs))
+    logits[:, 0, 2] = -50
+    truth = np.repeat([1, 0, 1], [6, 5, 4])
+    scores = ClipScores(
+        tuple(Example("x.mp4", LABELS[k], f"B{n}") for n, k in enumerate(truth)), logits, truth
+    )
+    found = calibrate(
+        model,
+        scores,
+        target=Target("false_per_hour", 0),
+        tracks={"quiet.mp4": eventless(0.5)},
+        temperature=1.0,
+        events=EventOptions(smooth_s=0),
+    )
+    assert found.thresholds["goal"] == pytest.approx(0.85)
+    assert found.choices["goal"].false_events == 0
 
 
 def test_windows_of_eventless_footage_are_negatives_beside_the_clips(model):
