@@ -402,7 +402,9 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert (evidence["thresholds_of"], evidence["tapes"]) == ("events", 3)
     assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
     assert evidence["held_out"]
-    assert "every group at the temperature the others give" in " ".join(result.stdout.split())
+    printed = " ".join(result.stdout.split())
+    assert "every group at the temperature the others give" in printed
+    assert "F1 are of the events that chose the thresholds: too hopeful" in printed
     assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
     assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
     for name in ("reliability.png", "thresholds.png"):

@@ -228,6 +228,11 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         counts = [str(choice.positives), f"{choice.threshold:.3f}"]
         table.add_row(console.escape(label), *counts, *figures, _rate(choice))
     console.out.print(table)
+    console.out.print(
+        f"precision, recall and F1 are of the {calibration.unit} that chose the thresholds: too "
+        "hopeful",
+        highlight=False,
+    )
 
 
 def _figures(choice: Choice) -> tuple[float | None, ...]:
