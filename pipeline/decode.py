@@ -119,7 +119,7 @@ def _sample(
                 damaged = held.damaged or hole
                 yield held.picture, float(held.time_s), float(instant), damaged
         held = current
-        if instants.end_s is not None and current.time_s >= instants.end_s + TIMESTAMP_ROUNDING_S:
+        if instants.past_end(current.time_s):
             return
     if held is not None:
         until_s = held.time_s + held.duration_s - min(TIMESTAMP_ROUNDING_S, held.duration_s / 2)

@@ -147,6 +147,10 @@ class Instants:
         """Whether instant k still lies in the part asked for."""
         return self.end_s is None or self.time_of(k) < self.end_s
 
+    def past_end(self, time_s: Fraction) -> bool:
+        """Whether no instant falls on a frame shown from time_s on, nor on any after it."""
+        return self.end_s is not None and time_s >= self.end_s + TIMESTAMP_ROUNDING_S
+
     def between(self, time_s: Fraction, until_s: Fraction) -> Iterator[Fraction]:
         """The instants at which a frame shown from time_s is shown, those before until_s."""
         k = self.first_at(time_s)

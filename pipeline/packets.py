@@ -51,6 +51,7 @@ class _Waiting:
     planned: Planned
     role: Role
     is_needed: bool = True
+    ends: bool = False
 
 
 def plan(
@@ -64,7 +65,8 @@ def plan(
     """Every packet in order, those marked `skip` that need not be decoded.
 
     time_of puts a timestamp on the footage's clock. role_of None decodes all. Timestamps further
-    apart than gap_ticks are left to the clock to judge: from there on everything is decoded.
+    apart than gap_ticks are left to the clock to judge: from there on everything is decoded. So it
+    is from the first fresh start past the end on: frames have to come out for a reader to stop at.
     """
     if role_of is None or instants.rate_hz is None:
         for seq, packet in enumerate(packets):
@@ -92,10 +94,14 @@ class _Window:
         self.waiting: deque[_Waiting] = deque()
         self.stamps: list[int] = []
         self.orderly = True
+        # Since a fresh start past the end: what is decoded from there on needs nothing of before.
+        self.ending = False
 
     def add(self, entry: _Waiting) -> None:
         packet = entry.planned.packet
         self.waiting.append(entry)
+        self.ending = self.ending or self._begins_past_end(entry)
+        entry.ends = self.ending
         if packet.is_discard:
             # An edit list hides its frame: it is decoded at most for the sake of others.
             entry.is_needed = False
@@ -104,6 +110,12 @@ class _Window:
             self.orderly = False
         elif self.orderly:
             bisect.insort(self.stamps, packet.pts)
+
+    def _begins_past_end(self, entry: _Waiting) -> bool:
+        pts = entry.planned.packet.pts
+        if entry.role is not Role.FRESH or pts is None:
+            return False
+        return self.instants.past_end(self.time_of(pts))
 
     def _continues(self, pts: int) -> bool:
         if not self.stamps:
@@ -135,6 +147,8 @@ class _Window:
         return False
 
     def _is_needed(self, entry: _Waiting) -> bool:
+        if entry.ends:
+            return True
         pts = entry.planned.packet.pts
         if entry.is_needed and pts is not None:
             # Asked again while it seems needed: the frame shown next may have come meanwhile.

@@ -11,9 +11,10 @@ from footage_bad_cases import CASES
 from footage_cases import Case
 from footage_made import X264, X264_B, write_video
 
+from touchline.pipeline.decode import _sample
 from touchline.pipeline.decode_pyav import pyav_frames
 from touchline.pipeline.decoded import DecodeLog, Instants, Shown, Wanted
-from touchline.pipeline.packets import Role, h264_role, hevc_role, mpeg12_role
+from touchline.pipeline.packets import LOOK_AHEAD, Role, h264_role, hevc_role, mpeg12_role
 
 F = Fraction
 
@@ -93,6 +94,45 @@ def test_nothing_is_left_out_where_every_frame_is_asked_for(tmp_path: Path):
     frames = list(pyav_frames(path, Wanted(Instants(None), 48), log))
     assert len(frames) == 25
     assert log.num_skipped == 0
+
+
+def part(path: Path, end_s: int) -> DecodeLog:
+    """What decoding the samples up to an end, at 5 Hz, has learnt."""
+    instants, log = Instants(F(5), end_s=F(end_s)), DecodeLog()
+    shown = pyav_frames(path, Wanted(instants, 48, threads=2), log)
+    assert len(list(_sample(shown, instants))) == 5 * end_s
+    return log
+
+
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("a.mp4", {"options": {**X264_B, "g": "25", "sc_threshold": "0"}}),
+        ("a.ts", {"options": {**X264_B, "g": "25", "sc_threshold": "0"}}),
+        ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {}}),
+    ],
+    ids=["h264.mp4", "h264.ts", "mjpeg.mov"],
+)
+def test_nothing_is_read_far_past_the_end(file: str, how: dict[str, object], tmp_path: Path):
+    path = write_video(tmp_path / file, indices=range(1000), **how)
+    # 100 frames are before the end. Read on are the group that it falls into, the packets looked
+    # ahead at, and those that push the last frames out of the decoder.
+    log = part(path, 4)
+    assert 100 < log.num_packets < 100 + 25 + LOOK_AHEAD + 10
+    assert log.num_frames == 100
+    assert part(path, 2).num_packets == log.num_packets - 50
+
+
+def test_what_lies_past_the_end_is_not_decoded_before_a_key_frame(tmp_path: Path):
+    options = {**X264, "g": "25", "sc_threshold": "0"}
+    path = write_video(tmp_path / "a.mp4", options=options, indices=range(200))
+    instants, log = Instants(F(1), end_s=F(43, 10)), DecodeLog()
+    frames = list(pyav_frames(path, Wanted(instants, 48), log))
+    # The last sample shows frame 100. Of its group's rest no frame is asked for.
+    times = [shown.time_s for shown in frames]
+    assert times[:6] == [F(k) for k in range(6)]
+    assert times[6:] == [5 + F(k, 25) for k in range(1, 75)]
+    assert log.num_frames == 108
 
 
 def nal(*first_bytes: int, length: int = 20) -> bytes:

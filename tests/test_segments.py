@@ -80,6 +80,26 @@ def test_part_of_a_file_is_the_same_too(tmp_path: Path):
     assert one[2][-1] == 33.0
 
 
+@pytest.mark.parametrize(
+    ("file", "how"),
+    [
+        ("a.mp4", {"options": {**X264_B, "g": "25", "sc_threshold": "0"}}),
+        ("a.mov", {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {}}),
+    ],
+    ids=["h264", "mjpeg"],
+)
+def test_segments_together_read_little_more_than_the_file(
+    file: str, how: dict[str, object], tmp_path: Path
+):
+    path = write_video(tmp_path / file, indices=range(3000), **how)
+    log = DecodeLog()
+    chunks = list(decode(path, rate_hz=1, size_px=48, workers=2, log=log))
+    assert sum(len(chunk) for chunk in chunks) == 120
+    assert log.num_frames == 3000
+    # 12 segments of 250 packets. Past its end each looks ahead at 34, and at one per thread.
+    assert log.num_packets < 1.5 * 3000
+
+
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "open", "intra"])
 def test_segments_begin_at_key_frames_ten_seconds_apart(kind: str, tmp_path: Path):
     assert bounds(footage(tmp_path, kind)) == [10.0, 20.0, 30.0]
