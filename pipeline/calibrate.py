@@ -98,7 +98,7 @@ def calibration_examples(
 
     ValueError where one of them was trained on: a model is surer of what it has seen.
     """
-    parts = recorded_groups(model)
+    parts = recorded_groups(model.record)
     if groups is not None and list(groups) == ["val"]:
         groups = parts.get("val", ())
         if not groups:
@@ -116,7 +116,7 @@ def calibration_examples(
 def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
     """ValueError where one of these groups was trained on."""
     if seen := trained_groups(model, groups):
-        parts = recorded_groups(model)
+        parts = recorded_groups(model.record)
         val = ", ".join(parts.get("val", ())) or "none"
         raise ValueError(
             f"the model was trained on {', '.join(seen[:8])}: operating points from matches it "

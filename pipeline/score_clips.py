@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -205,8 +206,7 @@ def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
 
     A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
     """
-    recorded = recorded_groups(model)
-    trained = {*recorded.get("train", ()), *recorded.get("earlier", ())}
+    trained = every_trained_group(model.record)
     by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in trained:
         by_end[_stem(group)[-1]].append(_stem(group))
@@ -227,12 +227,18 @@ def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str
     )
 
 
-def recorded_groups(model: TrainedModel) -> Mapping[str, Sequence[str]]:
-    """The groups of each part of the split the model comes from; empty where nobody wrote them.
+def every_trained_group(record: Mapping[str, Any]) -> set[str]:
+    """The groups that a model of this record, or weights it began with, were trained on."""
+    groups = recorded_groups(record)
+    return {*groups.get("train", ()), *groups.get("earlier", ())}
+
+
+def recorded_groups(record: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """The groups of each part of the split a model comes from; empty where nobody wrote them.
 
     `earlier` are those that the weights it began with were trained on.
     """
-    groups = model.record.get("groups", {})
+    groups = record.get("groups", {})
     return groups if isinstance(groups, Mapping) else {}
 
 

@@ -33,7 +33,7 @@ from touchline.pipeline.labels import (
     visible_examples,
 )
 from touchline.pipeline.leakage import find_leaks
-from touchline.pipeline.score_clips import recorded_groups, trained_groups
+from touchline.pipeline.score_clips import every_trained_group, recorded_groups, trained_groups
 from touchline.pipeline.targets import average_precision, mean_average_precision
 from touchline.pipeline.train_options import (
     FineTuneResult,
@@ -160,8 +160,7 @@ def _untrained(
         spec = sampled(weights.spec)
         backbone = build_backbone(job.backbone, len(labels), spec)
         weights.load_into(backbone)
-        groups = weights.record.get("groups", {})
-        earlier = sorted({*groups.get("train", ()), *groups.get("earlier", ())})
+        earlier = sorted(every_trained_group(weights.record))
         record = {"weights_sha256": weights.sha256, "groups": {"earlier": earlier}}
     return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label, record=record)
 
@@ -302,7 +301,7 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
     }
     parts = ("train", "val", "excluded")
     groups = {part: sorted({e.group for e in getattr(split, part)}) for part in parts}
-    groups["earlier"] = list(recorded_groups(result.model).get("earlier", ()))
+    groups["earlier"] = list(recorded_groups(result.model.record).get("earlier", ()))
     return {
         "job": job_record,
         "groups": groups,

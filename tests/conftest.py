@@ -26,3 +26,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backbone `tiny` among those that commands know."""
+    from train_material import tiny_backbone
+
+    from touchline.models import catalog
+
+    monkeypatch.setitem(catalog.BACKBONES, "tiny", tiny_backbone)

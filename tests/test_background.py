@@ -16,6 +16,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline import background
 from touchline.pipeline.background import BackgroundPlan, hardest, with_background
 from touchline.pipeline.dataset import load_clips
+from touchline.pipeline.distributed import World
 from touchline.pipeline.labels import Split
 from touchline.pipeline.score_clips import ClipOptions, ClipScores
 from touchline.pipeline.types import Example
@@ -67,6 +68,22 @@ def test_hard_negatives_are_sought_in_training_footage_alone(tmp_path: Path) -> 
     assert starts[-2:] == pytest.approx([18.0, 19.0])
     assert mined.val == plain.val
     assert mined.train != plain.train
+
+
+@pytest.mark.usefixtures("model_sees_events_late")
+def test_all_processes_train_on_the_hard_negatives_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TwoProcesses(World):
+        def agreed(self, mine: object) -> object:
+            return [stretch(77.0)]
+
+    write_footage(tmp_path / "a.mkv", grey_ramp(25)[:1] * 80)
+    event = Example(tmp_path / "a.mkv", "goal", "a", 9.0, 10.0)
+    monkeypatch.setattr("touchline.pipeline.background.current_world", TwoProcesses)
+    plan = BackgroundPlan(margin_s=1.0, earlier=tiny_model())
+    mined = with_background(Split(train=(event,), val=()), plan, window_s=1.0, device="cpu")
+    assert mined.train == (event, stretch(77.0))
 
 
 def test_hard_negatives_without_unlabelled_time_are_refused(tmp_path: Path) -> None:

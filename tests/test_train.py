@@ -16,21 +16,13 @@ from train_material import coloured, tiny_backbone, write_clips, write_footage
 
 from touchline.models import catalog
 from touchline.models.checkpoint import load_checkpoint
-from touchline.pipeline import finetune
 from touchline.pipeline.labels import split_by_group
-from touchline.pipeline.optimize import Clock
-from touchline.pipeline.snapshot import save_snapshot
 from touchline.pipeline.train import TrainJob, label_warnings, prepare, resolve_freeze
 from touchline.tools import cli
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
 
 QUICK = ["--epochs", "2", "--batch-size", "4", "-q"]
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalog.BACKBONES, "tiny", tiny_backbone)
 
 
 @pytest.fixture
@@ -348,33 +340,6 @@ def test_overlapping_labels_are_true_together_when_asked(
     assert clips == {"background": 3, "any": 1, "blue": 1, "red": 1}
     assert load_checkpoint(out / "model.safetensors").multi_label
     assert not (out / "confusion.png").exists()
-
-
-class KilledError(Exception):
-    pass
-
-
-def test_a_killed_run_is_gone_on_with_on_request(
-    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "run"
-    arguments = [labels, "-o", out, "--backbone", "tiny", "--val-groups", "match_3", *QUICK]
-
-    def kept_then_killed(*args: Any, **options: Any) -> None:
-        save_snapshot(*args, **options)
-        raise KilledError
-
-    with monkeypatch.context() as killing:
-        killing.setattr(finetune, "save_snapshot", kept_then_killed)
-        killing.setattr(Clock, "due", lambda *_: True)
-        with pytest.raises(KilledError):
-            train(*arguments)
-    assert [p.name for p in out.iterdir()] == ["snapshot.safetensors"]
-    with pytest.raises(ValueError, match="holds an unfinished run: go on with --resume, or delete"):
-        train(*arguments)
-    train(*arguments, "--resume")
-    assert not (out / "snapshot.safetensors").exists()
-    assert (out / "model.safetensors").exists()
 
 
 def test_what_is_cached_changes_nothing(labels: Path, tmp_path: Path) -> None:

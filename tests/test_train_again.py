@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
-from train_material import tiny_backbone, write_clips
+from train_material import write_clips
 
-from touchline.models import catalog
 from touchline.models.checkpoint import load_checkpoint
+from touchline.pipeline import finetune
 from touchline.pipeline import train as train_module
 from touchline.pipeline.calibrate import refuse_trained
 from touchline.pipeline.labels import read_labels
+from touchline.pipeline.optimize import Clock
 from touchline.pipeline.score_clips import unseen_examples
+from touchline.pipeline.snapshot import save_snapshot
 from touchline.tools import cli
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
 
 QUICK = ["--backbone", "tiny", "--epochs", "1", "--batch-size", "4", "-q"]
-
-
-@pytest.fixture(autouse=True)
-def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalog.BACKBONES, "tiny", tiny_backbone)
 
 
 @pytest.fixture
@@ -90,3 +88,30 @@ def test_the_budget_counts_what_goes_before_training(
     with pytest.raises(InterruptedError):
         train(labels, tmp_path / "run")
     assert told[0] >= 0.2
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_is_gone_on_with_on_request(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    arguments = [labels, out, "--val-groups", "match_3"]
+
+    def kept_then_killed(*args: Any, **options: Any) -> None:
+        save_snapshot(*args, **options)
+        raise KilledError
+
+    with monkeypatch.context() as killing:
+        killing.setattr(finetune, "save_snapshot", kept_then_killed)
+        killing.setattr(Clock, "due", lambda *_: True)
+        with pytest.raises(KilledError):
+            train(*arguments)
+    assert [p.name for p in out.iterdir()] == ["snapshot.safetensors"]
+    with pytest.raises(ValueError, match="holds an unfinished run: go on with --resume, or delete"):
+        train(*arguments)
+    train(*arguments, "--resume")
+    assert not (out / "snapshot.safetensors").exists()
+    assert (out / "model.safetensors").exists()
