@@ -186,7 +186,8 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, arguments, file):
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-def test_output_that_cannot_be_printed_is_one_line(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_printed_is_one_line(unbuffered):
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "touchline.tools.cli", "export"],
@@ -194,6 +195,7 @@ def test_output_that_cannot_be_printed_is_one_line(tmp_path):
             stderr=subprocess.PIPE,
             text=True,
             check=False,
+            env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
         )
     assert done.returncode == 1
     assert done.stderr == "error: No space left on device\n"

@@ -89,10 +89,19 @@ def _unimportable(error: ImportError) -> str:
     return f"{module} cannot be imported ({error}){what_to_do}"
 
 
+def _give_up_stdout() -> None:
+    """Let what still waits to be printed go nowhere, so that it does not fail once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line; a bad input is one line and exit code 1, never a traceback."""
     try:
-        app(spread_lists(sys.argv[1:]))
+        try:
+            app(spread_lists(sys.argv[1:]))
+        finally:
+            # What waits in the buffer may not fail when nobody is left to say so.
+            sys.stdout.flush()
     except (TouchlineError, ValueError) as error:
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise
@@ -108,7 +117,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader went away (`touchline ... | head`): nothing to say, nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_stdout()
         sys.exit(1)
     except OSError as error:
         # No folder to write to, a full disk: the file and the system's own word for it. Standard
@@ -117,6 +126,8 @@ def main() -> None:
             raise
         name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         console.fail(name + (error.strerror or str(error)))
+        if error.filename is None:
+            _give_up_stdout()
         sys.exit(1)
 
 
