@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from touchline.models import zoo
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.c3d import c3d
-from touchline.models.cnn_lstm import cnn_lstm, cnn_lstm_r50
-from touchline.models.i3d import i3d
-from touchline.models.mobilenet3d import mobilenet3d
-from touchline.models.motion_net import motion_net
+from touchline.models.networks import pytorchvideo
+from touchline.models.networks.c3d import c3d
+from touchline.models.networks.cnn_lstm import cnn_lstm, cnn_lstm_r50
+from touchline.models.networks.i3d import i3d
+from touchline.models.networks.mobilenet3d import mobilenet3d
+from touchline.models.networks.motion_net import motion_net
 
 # Each takes (num_classes, spec); spec None means the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
@@ -20,18 +20,18 @@ BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "mobilenet3d": mobilenet3d,
     "c3d": c3d,
     "i3d": i3d,
-    "i3d_r50": zoo.i3d_r50,
-    "c2d_r50": zoo.c2d_r50,
-    "slow_r50": zoo.slow_r50,
-    "slowfast_r50": zoo.slowfast_r50,
-    "x3d_xs": zoo.x3d_xs,
-    "x3d_s": zoo.x3d_s,
-    "x3d_m": zoo.x3d_m,
-    "x3d_l": zoo.x3d_l,
-    "r2plus1d_r50": zoo.r2plus1d_r50,
-    "csn_r101": zoo.csn_r101,
-    "mvit_b_16x4": zoo.mvit_b_16x4,
-    "mvit_b_32x3": zoo.mvit_b_32x3,
+    "i3d_r50": pytorchvideo.i3d_r50,
+    "c2d_r50": pytorchvideo.c2d_r50,
+    "slow_r50": pytorchvideo.slow_r50,
+    "slowfast_r50": pytorchvideo.slowfast_r50,
+    "x3d_xs": pytorchvideo.x3d_xs,
+    "x3d_s": pytorchvideo.x3d_s,
+    "x3d_m": pytorchvideo.x3d_m,
+    "x3d_l": pytorchvideo.x3d_l,
+    "r2plus1d_r50": pytorchvideo.r2plus1d_r50,
+    "csn_r101": pytorchvideo.csn_r101,
+    "mvit_b_16x4": pytorchvideo.mvit_b_16x4,
+    "mvit_b_32x3": pytorchvideo.mvit_b_32x3,
     "motion_net": motion_net,
 }
 

@@ -7,7 +7,6 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.resources import files
 from typing import Any
 
 import torch
@@ -15,17 +14,10 @@ from torch import Tensor, nn
 
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint
-from touchline.models.download import OnProgress
-from touchline.models.weights import PretrainedWeights, find_entry, open_weights
-from touchline.models.weights_table import WEIGHTS, WeightsEntry
-
-BACKGROUND = "background"
-
-
-def class_list(name: str) -> tuple[str, ...]:
-    """The classes that ship with the project under a name, in the order of the classifiers."""
-    text = files("touchline.models").joinpath(f"{name}.txt").read_text(encoding="utf-8")
-    return tuple(text.splitlines())
+from touchline.models.classes import BACKGROUND, class_list
+from touchline.models.weights.download import OnProgress
+from touchline.models.weights.open import PretrainedWeights, find_entry, open_weights
+from touchline.models.weights.table import WEIGHTS, WeightsEntry
 
 
 def load_model(

@@ -1,4 +1,4 @@
-"""Footage to events, one file per stage: knows files and time.
+"""Footage to events, one package per stage: knows files and time.
 
 The names in `__all__` are the public ones. Each is imported when it is first used, so that
 importing this package costs nothing.
@@ -6,35 +6,47 @@ importing this package costs nothing.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel, save_checkpoint
     from touchline.models.load import load_model
-    from touchline.pipeline.batch import detect_all
-    from touchline.pipeline.cuts import Cut, plan_reel
-    from touchline.pipeline.decode import decode, probe_footage
-    from touchline.pipeline.detect import DetectOptions, detect
-    from touchline.pipeline.evaluate import EvaluateOptions, Evaluation, evaluate_events
-    from touchline.pipeline.event_sets import EventSet, pair_videos, read_event_set
-    from touchline.pipeline.events import (
+    from touchline.pipeline.clips.windows import sliding_windows
+    from touchline.pipeline.decoding.decode import decode
+    from touchline.pipeline.decoding.probe import probe_footage
+    from touchline.pipeline.detection.batch import detect_all
+    from touchline.pipeline.detection.detect import DetectOptions, detect
+    from touchline.pipeline.evaluation.evaluate import EvaluateOptions, Evaluation, evaluate_events
+    from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
+    from touchline.pipeline.labels.read import read_labels
+    from touchline.pipeline.labels.split import split_by_group
+    from touchline.pipeline.outputs.events_json import read_events_json
+    from touchline.pipeline.outputs.read_results import read_results
+    from touchline.pipeline.outputs.score_track import load_track, save_track
+    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.outputs.writers import write_result
+    from touchline.pipeline.reels.plan import Cut, plan_reel
+    from touchline.pipeline.reels.render import (
+        Rendered,
+        RenderOptions,
+        cut_clips,
+        cut_reel,
+        render_cuts,
+    )
+    from touchline.pipeline.report.match_page import write_report
+    from touchline.pipeline.report.run_page import write_index
+    from touchline.pipeline.report.truth import Truth, read_truth
+    from touchline.pipeline.scoring.events import (
         EventOptions,
         OperatingPoint,
         find_candidates,
         find_events,
         operating_points,
     )
-    from touchline.pipeline.finetune import FineTuneResult, TrainOptions, fine_tune
-    from touchline.pipeline.labels import read_labels, split_by_group
-    from touchline.pipeline.render import Rendered, RenderOptions, cut_clips, cut_reel, render_cuts
-    from touchline.pipeline.report import Truth, write_index, write_report
-    from touchline.pipeline.results import read_results, read_truth
-    from touchline.pipeline.sample import sliding_windows
-    from touchline.pipeline.score import score_footage
-    from touchline.pipeline.timing import MatchClock
+    from touchline.pipeline.scoring.score import score_footage
+    from touchline.pipeline.training.finetune import fine_tune
+    from touchline.pipeline.training.options import FineTuneResult, TrainOptions
     from touchline.pipeline.types import (
         Clip,
         Event,
@@ -44,30 +56,36 @@ if TYPE_CHECKING:
         MatchResult,
         ScoreTrack,
     )
-    from touchline.pipeline.write import load_track, read_events_json, save_track, write_result
 
 _HOMES = {
     "touchline.models.checkpoint": "TrainedModel save_checkpoint",
     "touchline.models.load": "load_model",
-    "touchline.pipeline.batch": "detect_all",
-    "touchline.pipeline.cuts": "Cut plan_reel",
-    "touchline.pipeline.decode": "decode probe_footage",
-    "touchline.pipeline.detect": "DetectOptions detect",
-    "touchline.pipeline.evaluate": "EvaluateOptions Evaluation evaluate_events",
-    "touchline.pipeline.event_sets": "EventSet pair_videos read_event_set",
-    "touchline.pipeline.events": (
+    "touchline.pipeline.clips.windows": "sliding_windows",
+    "touchline.pipeline.decoding.decode": "decode",
+    "touchline.pipeline.decoding.probe": "probe_footage",
+    "touchline.pipeline.detection.batch": "detect_all",
+    "touchline.pipeline.detection.detect": "DetectOptions detect",
+    "touchline.pipeline.evaluation.evaluate": "EvaluateOptions Evaluation evaluate_events",
+    "touchline.pipeline.evaluation.event_sets": "EventSet pair_videos read_event_set",
+    "touchline.pipeline.labels.read": "read_labels",
+    "touchline.pipeline.labels.split": "split_by_group",
+    "touchline.pipeline.outputs.events_json": "read_events_json",
+    "touchline.pipeline.outputs.read_results": "read_results",
+    "touchline.pipeline.outputs.score_track": "load_track save_track",
+    "touchline.pipeline.outputs.timecode": "MatchClock",
+    "touchline.pipeline.outputs.writers": "write_result",
+    "touchline.pipeline.reels.plan": "Cut plan_reel",
+    "touchline.pipeline.reels.render": "Rendered RenderOptions cut_clips cut_reel render_cuts",
+    "touchline.pipeline.report.match_page": "write_report",
+    "touchline.pipeline.report.run_page": "write_index",
+    "touchline.pipeline.report.truth": "Truth read_truth",
+    "touchline.pipeline.scoring.events": (
         "EventOptions OperatingPoint find_candidates find_events operating_points"
     ),
-    "touchline.pipeline.finetune": "FineTuneResult TrainOptions fine_tune",
-    "touchline.pipeline.labels": "read_labels split_by_group",
-    "touchline.pipeline.render": "Rendered RenderOptions cut_clips cut_reel render_cuts",
-    "touchline.pipeline.report": "Truth write_index write_report",
-    "touchline.pipeline.results": "read_results read_truth",
-    "touchline.pipeline.sample": "sliding_windows",
-    "touchline.pipeline.score": "score_footage",
-    "touchline.pipeline.timing": "MatchClock",
+    "touchline.pipeline.scoring.score": "score_footage",
+    "touchline.pipeline.training.finetune": "fine_tune",
+    "touchline.pipeline.training.options": "FineTuneResult TrainOptions",
     "touchline.pipeline.types": "Clip Event Example FootageHealth Frames MatchResult ScoreTrack",
-    "touchline.pipeline.write": "load_track read_events_json save_track write_result",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -125,23 +143,14 @@ __all__ = [
 ]
 
 
-class _Package(ModuleType):
-    """The package with its public names found on first use (PEP 562)."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(_HOME[name]), name)
-        super().__setattr__(name, value)
-        return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing the submodule `detect` binds it here under the name of the public function.
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-BACKGROUND = "background"
-"""The class of "nothing happens": always column 0 of every score."""
+from touchline.models.classes import BACKGROUND
 
 Float64 = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
@@ -222,3 +221,7 @@ class MatchResult:
     options: dict[str, Any] = field(default_factory=dict)
     error: str | None = None
     folder: Path | None = None
+
+
+MICROSECOND_S = 1e-6
+"""Times and lengths closer than this are equal: sums of hops leave dust in the last digits."""

@@ -13,9 +13,9 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
-    from touchline.pipeline.calibrate import Calibration
-    from touchline.pipeline.score_clips import ClipOptions, ClipScores
-    from touchline.pipeline.thresholds import Choice, Target
+    from touchline.pipeline.calibration.calibrate import Calibration
+    from touchline.pipeline.calibration.thresholds import Choice, Target
+    from touchline.pipeline.scoring.score_clips import ClipOptions, ClipScores
     from touchline.pipeline.types import Example
 
 ON = ("events", "windows")
@@ -73,10 +73,11 @@ def calibrate_command(
 ) -> None:
     """Set a checkpoint's operating points by evidence, and write both into it."""
     from touchline.models.checkpoint import load_checkpoint, save_checkpoint
-    from touchline.pipeline.calibrate import calibration_examples, evidence_record
-    from touchline.pipeline.calibration_curves import write_reliability, write_thresholds
-    from touchline.pipeline.labels import read_labels
-    from touchline.pipeline.score_clips import ClipOptions, recorded_max_clip_s, to_be_seen
+    from touchline.pipeline.calibration.calibrate import calibration_examples, evidence_record
+    from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
+    from touchline.pipeline.labels.read import read_labels
+    from touchline.pipeline.scoring.score_clips import ClipOptions, to_be_seen
+    from touchline.pipeline.scoring.seen_groups import recorded_max_clip_s
 
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
@@ -119,7 +120,7 @@ def calibrate_command(
 
 
 def _target(precision: float | None, false_per_hour: float | None, *, has_footage: bool) -> Target:
-    from touchline.pipeline.thresholds import Target
+    from touchline.pipeline.calibration.thresholds import Target
 
     if precision is not None and false_per_hour is not None:
         raise ValueError("--precision and --false-per-hour are two targets: give one of them")
@@ -145,11 +146,11 @@ def _calibrate(
     tapes: bool,
     spots: bool,
 ) -> tuple[ClipScores, Calibration]:
-    from touchline.pipeline.calibrate import calibrate, make_tapes, score_eventless
-    from touchline.pipeline.events import EventOptions
-    from touchline.pipeline.score import Scorer
-    from touchline.pipeline.score_clips import load_for, score_loaded
-    from touchline.pipeline.temperature import fit_model_temperature
+    from touchline.pipeline.calibration.calibrate import calibrate, make_tapes, score_eventless
+    from touchline.pipeline.calibration.temperature import fit_model_temperature
+    from touchline.pipeline.scoring.events import EventOptions
+    from touchline.pipeline.scoring.score import Scorer
+    from touchline.pipeline.scoring.score_clips import load_for, score_loaded
 
     loaded = load_for(trained, examples, options)
     scores = score_loaded(trained, loaded, options)
@@ -173,7 +174,7 @@ def _calibrate(
 
 def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration) -> list[str]:
     """What the evidence cannot bear."""
-    from touchline.pipeline.temperature import at_the_end
+    from touchline.pipeline.calibration.temperature import at_the_end
 
     notices = []
     with_footage = any(choice.hours is not None for choice in calibration.choices.values())
@@ -241,7 +242,7 @@ def _figures(choice: Choice) -> tuple[float | None, ...]:
 
 def _rate(choice: Choice) -> str:
     """What was seen, and the rate that so much footage rules out (one time in twenty wrongly)."""
-    from touchline.pipeline.thresholds import most_events_per_hour
+    from touchline.pipeline.calibration.thresholds import most_events_per_hour
 
     if choice.hours is None or choice.false_events is None:
         return "-"

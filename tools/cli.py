@@ -11,18 +11,18 @@ import typer
 
 from touchline.models.errors import TouchlineError
 from touchline.tools import console
-from touchline.tools.bench import bench_app
+from touchline.tools.bench.command import bench_app
 from touchline.tools.calibrate import calibrate_command
 from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
-from touchline.tools.evaluate import evaluate_command
-from touchline.tools.export import export_command
-from touchline.tools.highlights import highlights_command
 from touchline.tools.labels import labels_command
 from touchline.tools.models import models_app
 from touchline.tools.probe import probe_command
-from touchline.tools.report import report_command
-from touchline.tools.train import train_command
+from touchline.tools.results.evaluate import evaluate_command
+from touchline.tools.results.export import export_command
+from touchline.tools.results.highlights import highlights_command
+from touchline.tools.results.report import report_command
+from touchline.tools.train.command import train_command
 
 app = typer.Typer(
     name="touchline",

@@ -10,8 +10,8 @@ import typer
 from touchline.tools import console
 
 if TYPE_CHECKING:
-    from touchline.pipeline.demo import Arm, DemoResult
-    from touchline.pipeline.finetune import Progress
+    from touchline.pipeline.demonstration.demo import Arm, DemoResult
+    from touchline.pipeline.training.options import Progress
 
 
 def demo_command(
@@ -28,7 +28,7 @@ def demo_command(
     """
     import time
 
-    from touchline.pipeline.demo import DemoOptions, run_demo
+    from touchline.pipeline.demonstration.demo import DemoOptions, run_demo
 
     started = time.monotonic()
     options = DemoOptions(seed=seed, epochs=epochs)
@@ -48,8 +48,8 @@ def demo_command(
 def _show(result: DemoResult, out: Path, seconds: float) -> None:
     from rich.table import Table
 
-    from touchline.pipeline.court import PLAYS
-    from touchline.pipeline.demo import NUM_MATCHES
+    from touchline.pipeline.demonstration.court import PLAYS
+    from touchline.pipeline.demonstration.demo import NUM_MATCHES
 
     footage, transfer, scratch = result.footage, result.transfer, result.scratch
     say = console.out.print
@@ -89,7 +89,7 @@ def _stages(arm: Arm) -> Any:
 
 
 def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str, str]]:
-    from touchline.pipeline.demo import TOLERANCE_S
+    from touchline.pipeline.demonstration.demo import TOLERANCE_S
 
     rows = (
         ("seconds of training", "{0.seconds:.0f}"),
@@ -105,7 +105,7 @@ def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str
 def _events(arm: Arm) -> Any:
     from rich.table import Table
 
-    from touchline.pipeline.write import timecode
+    from touchline.pipeline.outputs.timecode import timecode
 
     table = Table(box=None, title="true plays and events found", title_justify="left")
     for name in ("play", "true start", "true end", "found", "score"):
@@ -132,7 +132,7 @@ def _verdict(transfer: Arm, scratch: Arm) -> str:
 
 
 def _where(labels: Path, unseen: Path, arm: Arm, out: Path) -> str:
-    from touchline.pipeline.train import MODEL_FILE
+    from touchline.pipeline.runs.run import MODEL_FILE
 
     found = arm.folder / unseen.stem
     rows = (

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from touchline.pipeline.address import footage_path
+from touchline.pipeline.footage.address import footage_path
 from touchline.tools import console
-from touchline.tools.clock_options import Kickoff, PeriodMin
+from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
-    from touchline.pipeline.timing import MatchClock
+    from touchline.pipeline.outputs.timecode import MatchClock
     from touchline.pipeline.types import MatchResult
 
 EVENTS = "From scores to events"
@@ -133,11 +133,11 @@ def detect_command(
     """Find events in FOOTAGE with a trained MODEL."""
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
-    from touchline.pipeline.batch import detect_all
-    from touchline.pipeline.detect import DetectOptions
-    from touchline.pipeline.events import EventOptions, OperatingPoint
-    from touchline.pipeline.isolate import AVAILABLE
-    from touchline.pipeline.report import write_index
+    from touchline.pipeline.detection.batch import detect_all
+    from touchline.pipeline.detection.detect import DetectOptions
+    from touchline.pipeline.footage.isolation import AVAILABLE
+    from touchline.pipeline.report.run_page import write_index
+    from touchline.pipeline.scoring.events import EventOptions, OperatingPoint
 
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
@@ -235,14 +235,14 @@ def _clocks(
 ) -> dict[Path, MatchClock]:
     """The match clock of each file that has a kick-off."""
     from touchline.pipeline.types import MatchResult
-    from touchline.tools.clock import clocks_of
+    from touchline.tools.results.clock import clocks_of
 
     found = clocks_of([MatchResult(path) for path in footage], kickoffs, period_min=period_min)
     return {path: c for path, c in zip(footage, found, strict=True) if c is not None}
 
 
 def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
-    from touchline.pipeline.sample import hop_samples
+    from touchline.pipeline.clips.windows import hop_samples
 
     spec = trained.spec
     hop = hop_samples(spec, hop_s) / spec.rate_hz
@@ -271,8 +271,7 @@ def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
 def _show(result: MatchResult) -> None:
     from rich.table import Table
 
-    from touchline.pipeline.timing import MatchClock
-    from touchline.pipeline.write import timecode
+    from touchline.pipeline.outputs.timecode import MatchClock, timecode
 
     health = result.health
     clock = MatchClock.from_options(result.options)
@@ -300,7 +299,7 @@ def _show(result: MatchResult) -> None:
 
 def _warn_of(result: MatchResult) -> None:
     """What the file's health holds against the result, on stderr."""
-    from touchline.pipeline.write import timecode
+    from touchline.pipeline.outputs.timecode import timecode
 
     health = result.health
     for warning in health.warnings if health else ():
@@ -315,6 +314,9 @@ def _documents(results: list[MatchResult]) -> list[dict[str, object]]:
     """What happened to each input, as events.json has it."""
     import json
 
-    from touchline.pipeline.write import events_json
+    from touchline.pipeline.outputs.events_json import json_text
+    from touchline.pipeline.outputs.writers import result_sheet
 
-    return [json.loads(events_json(r, Path.cwd())) | {"error": r.error} for r in results]
+    return [
+        json.loads(json_text(result_sheet(r, Path.cwd()))) | {"error": r.error} for r in results
+    ]

@@ -50,8 +50,8 @@ def labels_command(
     show_all: Annotated[bool, typer.Option("--all", help="Show every group and problem.")] = False,
 ) -> None:
     """Summarise LABELS of any format, list what looks wrong, convert them."""
-    from touchline.pipeline.label_checks import find_problems
-    from touchline.pipeline.labels import read_labels
+    from touchline.pipeline.labels.checks import find_problems
+    from touchline.pipeline.labels.read import read_labels
 
     if (convert is None) != (out is None):
         raise ValueError("--convert FORMAT and --out FILE belong together: give both or neither")
@@ -76,7 +76,7 @@ def labels_command(
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:
     """What each footage file declares, and which files cannot be read."""
     from touchline.models.errors import FootageError
-    from touchline.pipeline.decode import probe_footage
+    from touchline.pipeline.decoding.probe import probe_footage
 
     paths = sorted({example.path for example in examples})
     present = [path for path in paths if path.exists()]
@@ -97,7 +97,7 @@ def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list
 
 
 def _look_alikes(examples: Sequence[Example]) -> list[str]:
-    from touchline.pipeline.leakage import hash_all, near_duplicates
+    from touchline.pipeline.clips.leakage import hash_all, near_duplicates
 
     with console.progress_bar(quiet=False) as progress:
         task = progress.add_task("looking for look-alikes", total=len(examples), note="")
@@ -119,8 +119,8 @@ def _length_s(example: Example, durations: Mapping[Path, float]) -> float | None
 
 
 def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) -> None:
-    from touchline.pipeline.label_checks import names_a_side
-    from touchline.pipeline.labels import class_names
+    from touchline.pipeline.labels.checks import names_a_side
+    from touchline.pipeline.labels.read import class_names
 
     classes = {example.label for example in examples}
     groups = {example.group for example in examples}
@@ -143,7 +143,7 @@ def _show_classes(examples: Sequence[Example], durations: Mapping[Path, float]) 
 
     from rich.table import Table
 
-    from touchline.pipeline.labels import class_names
+    from touchline.pipeline.labels.read import class_names
 
     table = Table(box=None, title="classes", title_justify="left")
     table.add_column("class")
@@ -208,9 +208,9 @@ def _convert(
     rate_hz: float | None,
     healths: Mapping[Path, FootageHealth],
 ) -> None:
-    from touchline.pipeline.label_formats import BY_NAME
-    from touchline.pipeline.labels import label_texts, with_times
-    from touchline.pipeline.write import write_atomic
+    from touchline.pipeline.files import write_atomic
+    from touchline.pipeline.labels.formats import BY_NAME
+    from touchline.pipeline.labels.read import label_texts, with_times
 
     form = BY_NAME.get(format_name)
     if form is not None and form.needs_times:

@@ -14,8 +14,8 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.backbone import Backbone, ClipSpec
-    from touchline.models.download import OnProgress
-    from touchline.models.weights_table import WeightsEntry
+    from touchline.models.weights.download import OnProgress
+    from touchline.models.weights.table import WeightsEntry
 
 models_app = typer.Typer(
     help="Backbones and pretrained weights: list, fetch, look into.",
@@ -37,8 +37,8 @@ def pull_command(
     names: Annotated[list[str], typer.Argument(help="Weights, by name.", show_default=False)],
 ) -> None:
     """Fetch pretrained weights into the cache and verify them."""
-    from touchline.models.cache import first_seen, obtain
-    from touchline.models.weights import find_entry
+    from touchline.models.weights.cache import first_seen, obtain
+    from touchline.models.weights.open import find_entry
 
     entries = [(name, find_entry(name)) for name in names]
     for name, entry in entries:
@@ -87,7 +87,7 @@ def show_command(
 ) -> None:
     """Print what a file is: stages, labels, clip, training record; of a backbone its stages."""
     from touchline.models.catalog import BACKBONES
-    from touchline.models.weights import find_entry
+    from touchline.models.weights.open import find_entry
 
     if source in BACKBONES and not Path(source).is_file():
         _show_backbone(source)
@@ -105,7 +105,7 @@ def _show_backbones() -> None:
     from rich.table import Table
 
     from touchline.models.catalog import BACKBONES, build_backbone
-    from touchline.models.keymaps import KEYMAPS
+    from touchline.models.weights.keymaps import KEYMAPS
 
     table = Table(title="backbones", title_justify="left", box=None)
     table.add_column("name", no_wrap=True)
@@ -121,8 +121,8 @@ def _show_backbones() -> None:
 def _show_weights() -> None:
     from rich.table import Table
 
-    from touchline.models.cache import cache_dir, cached_path
-    from touchline.models.weights_table import WEIGHTS
+    from touchline.models.weights.cache import cache_dir, cached_path
+    from touchline.models.weights.table import WEIGHTS
 
     table = Table(title="\nweights", title_justify="left", box=None)
     table.add_column("name", no_wrap=True)
@@ -143,7 +143,7 @@ def _show_weights() -> None:
 
 
 def _show_entry(entry: WeightsEntry) -> None:
-    from touchline.models.cache import cached_path, first_seen
+    from touchline.models.weights.cache import cached_path, first_seen
 
     path = cached_path(entry)
     _facts(
@@ -166,7 +166,7 @@ def _show_entry(entry: WeightsEntry) -> None:
 
 def _show_backbone(name: str) -> None:
     from touchline.models.catalog import build_backbone
-    from touchline.models.weights_table import WEIGHTS
+    from touchline.models.weights.table import WEIGHTS
 
     backbone = build_backbone(name, 1)
     weights = [entry.name for entry in WEIGHTS.values() if name in entry.backbones]
@@ -199,7 +199,7 @@ def _show_stages(backbone: Backbone, *, trained: bool) -> None:
 def _is_checkpoint(path: Path) -> bool:
     """Whether a file says that it is one of ours, or is to be complained about as such."""
     from touchline.models.checkpoint import FORMAT
-    from touchline.models.weights_file import read_metadata
+    from touchline.models.weights.files import read_metadata
 
     return path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT
 
@@ -237,8 +237,8 @@ def _show_checkpoint(path: Path) -> None:
 
 def _show_weights_file(path: Path) -> None:
     from touchline.models.checkpoint import file_digest
-    from touchline.models.weights import fitting_backbones
-    from touchline.models.weights_file import read_weights_file
+    from touchline.models.weights.files import read_weights_file
+    from touchline.models.weights.open import fitting_backbones
 
     file = read_weights_file(path)
     numbers = sum(tensor.numel() for tensor in file.tensors.values())

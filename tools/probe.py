@@ -36,7 +36,7 @@ def probe_command(
 
     Every frame is decoded, so that damage is found. The exit code is 1 if a file cannot be read.
     """
-    from touchline.pipeline.probe import probe_footage
+    from touchline.pipeline.decoding.probe import probe_footage
 
     reports: list[dict[str, Any]] = []
     for file in files:

@@ -1,0 +1,1 @@
+"""Pretrained weights: the table, the downloads, the cache, safe reading."""

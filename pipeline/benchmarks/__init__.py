@@ -1,0 +1,1 @@
+"""Speed and transfer, measured as ratios within one run."""

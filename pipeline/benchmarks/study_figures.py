@@ -1,0 +1,197 @@
+"""What a study shows: figures of pooled folds with their range over seeds, curves over time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from touchline.pipeline.benchmarks.study import Study
+from touchline.pipeline.files import write_atomic
+from touchline.pipeline.plots import new_canvas, save_canvas
+
+Run = Mapping[str, Any]
+
+CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
+"""The figure of an epoch that tells when it ended, by the clock's name."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The mean of a figure over seeds, and its range."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """One way of training on so many clips of each class (None: all).
+
+    Pooled over folds at the last epoch: accuracy, balanced accuracy, and the accuracy without the
+    classes that the study leaves out. best_accuracy: of the best validation common to all folds,
+    which peeks at the answers. seconds, cpu_seconds, epochs: of a fold's whole run, mean; decoding
+    is in seconds, not in cpu_seconds.
+    """
+
+    arm: str
+    per_class: int | None
+    seeds: tuple[int, ...]
+    clips: int
+    accuracy: Spread
+    balanced_accuracy: Spread
+    accuracy_without: Spread | None
+    best_accuracy: Spread
+    seconds: float
+    cpu_seconds: float
+    epochs: float
+
+
+def arm_figures(study: Study, runs: Sequence[Run]) -> list[ArmFigures]:
+    """Figures of the arms all of whose folds are done, under the seeds under which they are."""
+    rows = []
+    for per_class in (None, *study.clips_per_class):
+        for arm in study.arms:
+            mine = [r for r in runs if r["arm"] == arm and r["per_class"] == per_class]
+            by_seed = {
+                seed: [r for r in mine if r["seed"] == seed]
+                for seed in study.seeds
+                if sum(r["seed"] == seed for r in mine) == len(study.folds)
+            }
+            if by_seed:
+                rows.append(_arm(study, arm, per_class, by_seed))
+    return rows
+
+
+def _arm(
+    study: Study, arm: str, per_class: int | None, by_seed: Mapping[int, Sequence[Run]]
+) -> ArmFigures:
+    every = [run for runs in by_seed.values() for run in runs]
+    pooled = [pooled_answers(runs) for runs in by_seed.values()]
+    last = [(truth, answers[-1]) for truth, answers in pooled]
+    without = None
+    if study.without:
+        without = _spread(accuracy(t, a, without=study.without) for t, a in last)
+    return ArmFigures(
+        arm=arm,
+        per_class=per_class,
+        seeds=tuple(by_seed),
+        clips=len(last[0][0]),
+        accuracy=_spread(accuracy(t, a) for t, a in last),
+        balanced_accuracy=_spread(balanced_accuracy(t, a) for t, a in last),
+        accuracy_without=without,
+        best_accuracy=_spread(max(accuracy(t, a) for a in answers) for t, answers in pooled),
+        seconds=float(np.mean([run["seconds"] for run in every])),
+        cpu_seconds=float(np.mean([run["epochs"][-1]["cpu_seconds"] for run in every])),
+        epochs=float(np.mean([run["epochs"][-1]["epoch"] for run in every])),
+    )
+
+
+def pooled_answers(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """The truth of all folds, and what was answered at each validation that all of them have."""
+    truth = [label for run in runs for label in run["truth"]]
+    length = min(len(run["epochs"]) for run in runs)
+    # Counted from the end, so that the last epochs of all folds stand together.
+    answers = [
+        [label for run in runs for label in run["epochs"][k - length]["answers"]]
+        for k in range(length)
+    ]
+    return truth, answers
+
+
+def accuracy(truth: Sequence[str], answers: Sequence[str], *, without: Sequence[str] = ()) -> float:
+    """Share of right answers among the clips whose class is not left out."""
+    return float(np.mean([t == a for t, a in zip(truth, answers, strict=True) if t not in without]))
+
+
+def balanced_accuracy(truth: Sequence[str], answers: Sequence[str]) -> float:
+    """Mean recall of the classes."""
+    pairs = list(zip(truth, answers, strict=True))
+    recalls = [
+        float(np.mean([t == a for t, a in pairs if t == label])) for label in sorted(set(truth))
+    ]
+    return float(np.mean(recalls))
+
+
+def _spread(values: Any) -> Spread:
+    found = list(values)
+    return Spread(float(np.mean(found)), min(found), max(found))
+
+
+def accuracy_over_time(runs: Sequence[Run], clock: str) -> tuple[list[float], list[float]]:
+    """When the pooled accuracy changed, and to what: seconds of `clock`, and shares.
+
+    Each fold counts with its latest epoch by then, so the curve begins when all have had one.
+    """
+    first = max(run["epochs"][0][clock] for run in runs)
+    times = sorted({row[clock] for run in runs for row in run["epochs"] if row[clock] >= first})
+    shares = []
+    for time_s in times:
+        right = total = 0
+        for run in runs:
+            row = [row for row in run["epochs"] if row[clock] <= time_s][-1]
+            right += sum(t == a for t, a in zip(run["truth"], row["answers"], strict=True))
+            total += len(run["truth"])
+        shares.append(right / total)
+    return times, shares
+
+
+def write_study(study: Study, runs: Sequence[Run], out: Path, *, machine: str) -> list[ArmFigures]:
+    """OUT/<study>.json and .png from the runs there are; the rows of its table."""
+    rows = arm_figures(study, runs)
+    record = {
+        "study": study.name,
+        "machine": machine,
+        "folds": [list(fold) for fold in study.folds],
+        "arms": [asdict(row) for row in rows],
+    }
+    write_atomic(out / f"{study.name}.json", json.dumps(record, indent=1) + "\n")
+    return rows
+
+
+def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wall") -> Path:
+    """OUT/<study>.png: accuracy over the seconds of a fold's run, and over clips per class."""
+    rows = arm_figures(study, runs)
+    few = any(row.per_class is not None for row in rows)
+    canvas, panels = new_canvas(2 if few else 1)
+    colours = {arm: f"C{k}" for k, arm in enumerate(study.arms)}
+    full = [run for run in runs if run["per_class"] is None]
+    over_time = panels[0]
+    for arm, colour in colours.items():
+        label: str | None = arm
+        for seed in study.seeds:
+            mine = [r for r in full if r["arm"] == arm and r["seed"] == seed]
+            if len(mine) == len(study.folds):
+                times = accuracy_over_time(mine, CLOCKS[clock])
+                over_time.plot(*times, color=colour, alpha=0.7, label=label)
+                label = None
+    seconds = "seconds" if clock == "wall" else "processor seconds"
+    over_time.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
+    over_time.set(title="folds pooled, one line a seed", xscale="log", ylim=(0, 1))
+    if over_time.lines:
+        over_time.legend(fontsize="small")
+    if few:
+        _plot_few(study, rows, panels[1], colours)
+    return save_canvas(canvas, out / f"{study.name}.png")
+
+
+def _plot_few(
+    study: Study, rows: Sequence[ArmFigures], panel: Any, colours: Mapping[str, str]
+) -> None:
+    """Accuracy over clips per class, all of them last."""
+    for arm in study.curve_arms:
+        own = [row for row in rows if row.arm == arm]
+        points = [r for r in own if r.per_class is not None]
+        points += [r for r in own if r.per_class is None]
+        names = ["all" if r.per_class is None else str(r.per_class) for r in points]
+        means = [r.accuracy.mean for r in points]
+        panel.plot(names, means, marker="o", color=colours[arm], label=arm)
+    panel.set(xlabel="clips per class (as many steps as with all)")
+    panel.set(ylabel="accuracy on held-out groups")
+    panel.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
+    panel.legend(fontsize="small")

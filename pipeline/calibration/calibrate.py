@@ -1,0 +1,263 @@
+"""Operating points by evidence: the temperature of a model, the threshold of each class.
+
+Clips can set the temperature. They can also set thresholds: of their windows, or of the events
+found on clips that are stitched together (`stitched_clips`). The false alarms per hour of play
+need eventless footage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.calibration.stitched_clips import Tape, event_cuts, score_tape
+from touchline.pipeline.calibration.temperature import (
+    Reliability,
+    every_window,
+    fit_model_temperature,
+    held_out_probs,
+    measure_reliability,
+    negative_log_likelihood,
+    window_probs,
+)
+from touchline.pipeline.calibration.thresholds import (
+    Choice,
+    Cuts,
+    Target,
+    choose_above,
+    choose_for_rate,
+    choose_threshold,
+    count_events,
+    hours_of,
+    most_events_per_hour,
+    window_cuts,
+)
+from touchline.pipeline.clips.load import LabelledClip
+from touchline.pipeline.clips.windows import squared
+from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.score import Scorer
+from touchline.pipeline.scoring.score_clips import ClipScores
+from touchline.pipeline.scoring.seen_groups import recorded_groups, trained_groups
+from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
+
+Int = npt.NDArray[np.int64]
+
+NUM_TAPES = 3
+"""So many orders of the clips, each with other neighbours and gaps."""
+
+GAP_FOOTAGE_S = 120.0
+"""Gaps of the tapes are taken from the first so many seconds of each eventless file."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A model's new temperature and thresholds, and all that they rest on.
+
+    cuts: per class what every threshold would do, to events on tapes where num_tapes is above 0,
+    else to windows.  nll: mean negative log-likelihood of the windows.
+    held_out: `after` and nll_after are of windows each at the temperature that the other groups
+    give; False where one group leaves only those the temperature was fitted on.
+    """
+
+    temperature: float
+    thresholds: Mapping[str, float]
+    choices: Mapping[str, Choice]
+    before: Reliability
+    after: Reliability
+    nll_before: float
+    nll_after: float
+    held_out: bool
+    cuts: Mapping[str, Cuts]
+    num_tapes: int = 0
+
+    @property
+    def unit(self) -> str:
+        """What precision and recall are counted in."""
+        return "events" if self.num_tapes else "windows"
+
+    def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
+        """The model at its operating points, the evidence in its record."""
+        return replace(
+            model,
+            temperature=self.temperature,
+            thresholds=dict(self.thresholds),
+            record={**model.record, "calibration": dict(evidence)},
+        )
+
+
+def calibration_examples(
+    model: TrainedModel, examples: Sequence[Example], groups: Sequence[str] | None = None
+) -> list[Example]:
+    """The examples of these groups (None: all; "val": those the training validated on).
+
+    ValueError where one of them was trained on: a model is surer of what it has seen.
+    """
+    parts = recorded_groups(model.record)
+    if groups is not None and list(groups) == ["val"]:
+        groups = parts.get("val", ())
+        if not groups:
+            raise ValueError("the training had no validation groups: name the groups to use")
+    found = {example.group for example in examples}
+    if groups is not None and (unknown := sorted(set(groups) - found)):
+        raise ValueError(
+            f"no label is of group {unknown[0]!r}; the groups are {', '.join(sorted(found)[:8])}"
+        )
+    chosen = found if groups is None else found & set(groups)
+    refuse_trained(model, chosen)
+    return [example for example in examples if example.group in chosen]
+
+
+def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
+    """ValueError where one of these groups was trained on."""
+    if seen := trained_groups(model, groups):
+        parts = recorded_groups(model.record)
+        val = ", ".join(parts.get("val", ())) or "none"
+        raise ValueError(
+            f"the model was trained on {', '.join(seen[:8])}: operating points from matches it "
+            f"has seen are too hopeful; use others (--groups val takes its validation groups: "
+            f"{val})"
+        )
+
+
+def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTrack]:
+    """Score tracks of footage in which nothing happens, by path; ValueError if trained on."""
+    refuse_trained(scorer.model, [path.stem for path in paths])
+    spec = scorer.model.spec
+    return {
+        str(path): scorer.score(decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px))
+        for path in paths
+    }
+
+
+def make_tapes(
+    scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Path], *, seed: int = 0
+) -> list[Tape]:
+    """The clips cut together in NUM_TAPES orders, stretches of eventless footage between them."""
+    spec = scorer.model.spec
+    gaps: list[UInt8] = []
+    for path in eventless:
+        chunks = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=GAP_FOOTAGE_S)
+        gaps.append(np.concatenate([squared(chunk.pixels, spec) for chunk in chunks]))
+    return [score_tape(scorer, clips, eventless=gaps, seed=seed + k) for k in range(NUM_TAPES)]
+
+
+def calibrate(
+    model: TrainedModel,
+    scores: ClipScores,
+    *,
+    target: Target,
+    tapes: Sequence[Tape] = (),
+    tracks: Mapping[str, ScoreTrack] | None = None,
+    temperature: float | None = None,
+    events: EventOptions | None = None,
+) -> Calibration:
+    """The temperature and the threshold of every class that has evidence.
+
+    tapes: of the same clips (`make_tapes`): thresholds are then set on the events found on them,
+    without any on the windows of the clips. tracks: of eventless footage by name; its events, or
+    windows, are negatives. Both are scored at `temperature`, what `fit_model_temperature` gave
+    (None: fitted here). ValueError for background clips where the model has no background, and
+    for a rate without footage.
+    """
+    logits, truth = every_window(model, scores)
+    if target.kind == "false_per_hour" and not tracks:
+        raise ValueError(
+            "false events per hour cannot be told from clips: give eventless footage "
+            "(--eventless FOOTAGE)"
+        )
+    fitted = fit_model_temperature(model, scores) if temperature is None else temperature
+    probs = window_probs(model, logits, fitted)
+    before = window_probs(model, logits, model.temperature)
+    held_out = held_out_probs(model, scores)
+    after = probs if held_out is None else held_out
+    options, footage = events or EventOptions(), list((tracks or {}).values())
+    cuts: dict[str, Cuts] = {}
+    choices: dict[str, Choice] = {}
+    for k, label in enumerate(model.labels[1:], start=1):
+        positive = truth == k
+        if positive.any() and tapes:
+            cuts[label] = event_cuts(tapes, footage, label, options)
+        elif positive.any():
+            cuts[label] = _cuts_of_windows(probs[:, k], positive, footage, label)
+        choice = _choose(label, cuts.get(label), target, footage, options)
+        if choice is not None:
+            choices[label] = choice
+    return Calibration(
+        temperature=fitted,
+        thresholds={label: choice.threshold for label, choice in choices.items()},
+        choices=choices,
+        before=measure_reliability(before, truth),
+        after=measure_reliability(after, truth),
+        nll_before=negative_log_likelihood(model, before, truth),
+        nll_after=negative_log_likelihood(model, after, truth),
+        held_out=held_out is not None,
+        cuts=cuts,
+        num_tapes=len(tapes),
+    )
+
+
+def _cuts_of_windows(
+    scores: Float64, positive: Bool, footage: Sequence[ScoreTrack], label: str
+) -> Cuts:
+    """Windows of clips, and those of eventless footage as negatives beside them."""
+    quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
+    every = np.concatenate([scores, *quiet])
+    return window_cuts(every, np.append(positive, np.zeros(len(every) - len(positive), np.bool_)))
+
+
+def _choose(
+    label: str,
+    cuts: Cuts | None,
+    target: Target,
+    footage: Sequence[ScoreTrack],
+    options: EventOptions,
+) -> Choice | None:
+    """The choice for one class; None where neither clips nor footage say anything about it."""
+    if target.kind == "false_per_hour":
+        choice = choose_for_rate(footage, label, target, options)
+        choice = choice if cuts is None else choose_above(cuts, choice)
+    elif cuts is not None:
+        choice = choose_threshold(cuts, target)
+    else:
+        return None
+    if footage:
+        found = count_events(footage, label, choice.threshold, options)
+        choice = replace(choice, false_events=found, hours=hours_of(footage))
+    return choice
+
+
+def evidence_record(
+    calibration: Calibration, scores: ClipScores, target: Target, *, eventless: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What the operating points rest on, as JSON values."""
+    return {
+        "target": {"kind": target.kind, "value": target.value},
+        "clips": len(scores.examples),
+        "windows": int(scores.logits.shape[0] * scores.logits.shape[1]),
+        "groups": sorted(set(scores.groups)),
+        "thresholds_of": calibration.unit,
+        "tapes": calibration.num_tapes,
+        "eventless": list(eventless),
+        "temperature": calibration.temperature,
+        "held_out": calibration.held_out,
+        "nll": {"before": calibration.nll_before, "after": calibration.nll_after},
+        "ece": {"before": calibration.before.ece, "after": calibration.after.ece},
+        "per_class": {
+            label: _choice_record(choice) for label, choice in calibration.choices.items()
+        },
+    }
+
+
+def _choice_record(choice: Choice) -> dict[str, Any]:
+    record = asdict(choice)
+    if choice.hours and choice.false_events is not None:
+        record["false_per_hour"] = choice.false_events / choice.hours
+        record["false_per_hour_at_most"] = most_events_per_hour(choice.false_events, choice.hours)
+    return record

@@ -1,0 +1,1 @@
+"""Footage cut to what a network sees: sliding windows, labelled clips, views."""

@@ -1,0 +1,116 @@
+"""Views of clips: windows as a network sees them, plain for scoring, varied for training.
+
+What a random view looks like depends on the seed, on the example and on the view's number, and on
+nothing else: not on the order in which views are made, nor on which of them are wanted.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from touchline.models.backbone import ClipSpec
+from touchline.pipeline.clips.load import LabelledClip
+from touchline.pipeline.types import Example
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How a training view is varied; the defaults suit broadcast footage.
+
+    min_area: random resized crop takes at least this share of the square's area.
+    flip: mirror left and right; off where a class names a side.
+    brightness, contrast, saturation: each drawn from 1 +- this.
+    """
+
+    min_area: float = 0.5
+    flip: bool = True
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_area <= 1:
+            raise ValueError(f"min_area is {self.min_area}; it must be in (0, 1]")
+        for name in ("brightness", "contrast", "saturation"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
+
+
+def view_rng(seed: int, example: Example, number: int) -> np.random.Generator:
+    """The random numbers of one view."""
+    name = f"{example.path.name} {example.start_s} {example.end_s} {example.label}"
+    return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
+
+
+def augmented_view(
+    clip: LabelledClip,
+    spec: ClipSpec,
+    augmentation: Augmentation,
+    rng: np.random.Generator,
+    *,
+    sampling: str = "dense",
+    device: torch.device | None = None,
+) -> Tensor:
+    """One random window, cropped, flipped and coloured alike in all frames: (T, 3, S, S) uint8.
+
+    The pixels go to `device` first and are worked on there; the random numbers do not depend on it.
+    """
+    if sampling == "uniform":
+        frames = clip.spread(spec.num_frames, rng.random(spec.num_frames))
+    else:
+        frames = clip.window(int(rng.integers(clip.first, clip.last + 1)), spec.num_frames)
+    view = random_crop(
+        torch.from_numpy(frames).to(device), spec.size_px, augmentation.min_area, rng
+    )
+    if augmentation.flip and rng.random() < 0.5:
+        view = view.flip(-1)
+    return jitter_colours(view, augmentation, rng).round().clamp(0, 255).to(torch.uint8)
+
+
+def random_crop(frames: Tensor, size_px: int, min_area: float, rng: np.random.Generator) -> Tensor:
+    """Frames (T, 3, H, W) -> a random part of them as (T, 3, size_px, size_px) float32.
+
+    Szegedy et al. 2015: an area, here a share of the square's, and an aspect of 3/4 to 4/3.
+    """
+    H, W = frames.shape[-2:]
+    side = size_px * float(np.sqrt(rng.uniform(min_area, 1.0)))
+    aspect = float(np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3))))
+    h, w = min(H, round(side / np.sqrt(aspect))), min(W, round(side * np.sqrt(aspect)))
+    top, left = int(rng.integers(0, H - h + 1)), int(rng.integers(0, W - w + 1))
+    part = frames[..., top : top + h, left : left + w].float()
+    return F.interpolate(part, size=(size_px, size_px), mode="bilinear", align_corners=False)
+
+
+def jitter_colours(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast and saturation of float frames (T, 3, H, W) scaled at random."""
+    bright, contrast, saturation = (
+        float(rng.uniform(1 - spread, 1 + spread))
+        for spread in (augmentation.brightness, augmentation.contrast, augmentation.saturation)
+    )
+    grey = (view * view.new_tensor(LUMA).view(3, 1, 1)).sum(dim=-3, keepdim=True)
+    view = grey + (view - grey) * saturation
+    mean = view.mean()
+    return (view - mean) * contrast + mean * bright
+
+
+def mix_up(
+    x: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Inputs (B, ...) and targets (B, K), each blended with another of the batch.
+
+    One share from Beta(alpha, alpha) for the whole batch (Zhang et al. 2018).
+    """
+    share = float(rng.beta(alpha, alpha))
+    other = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    mixed = share * x.float() + (1 - share) * x[other].float()
+    if x.dtype == torch.uint8:
+        mixed = mixed.round()
+    return mixed.to(x.dtype), share * targets + (1 - share) * targets[other]

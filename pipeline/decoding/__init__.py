@@ -1,0 +1,1 @@
+"""Footage to the frames that a player shows at given instants."""

@@ -1,0 +1,120 @@
+"""Put the frames of a decoder on one clock that never stops and never runs back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
+from touchline.pipeline.decoding.contract import Shown, Stamped
+from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
+
+# Timestamps that step back this far, or jump ahead that far, come from another clock.
+STEP_BACK_S = Fraction(1)
+
+# So many frames in a row without a later timestamp: the timestamps are not to be used.
+STUCK_FRAMES = 8
+
+
+def continuous(frames: Iterable[Stamped], interval_s: Fraction, log: DecodeLog) -> Iterator[Shown]:
+    """Frames on one clock that never stops or runs back; a repaired stamp is warned about.
+
+    A duplicate or backward stamp, or a single one far ahead, is put between its neighbours. From
+    a step back of STEP_BACK_S or a jump ahead of JUMP_AHEAD_S on, the clock goes on from the
+    frame before: the recording was restarted, or pieces were joined without correction.
+    """
+    clock = _Clock(interval_s, log)
+    held: Stamped | None = None
+    for frame in frames:
+        if held is not None:
+            yield clock.shown(held, frame.stamp_s)
+        held = frame
+    if held is not None:
+        yield clock.shown(held, None)
+
+
+class _Clock:
+    def __init__(self, interval_s: Fraction, log: DecodeLog) -> None:
+        self.interval_s = interval_s
+        self.log = log
+        self.offset_s = Fraction(0)
+        self.previous_s: Fraction | None = None
+        self.previous_damaged = False
+        self.until_s: Fraction | None = None
+        self.stuck = 0
+
+    def shown(self, frame: Stamped, next_stamp_s: Fraction | None) -> Shown:
+        stamp = None if frame.stamp_s is None else frame.stamp_s + self.offset_s
+        following = None if next_stamp_s is None else next_stamp_s + self.offset_s
+        time_s = self._time(stamp, following)
+        hole_from_s = self._hole(time_s, frame)
+        self.previous_damaged = frame.damaged
+        self.previous_s = time_s
+        self.until_s = frame.until_s if time_s == frame.stamp_s else None
+        duration_s = frame.duration_s if 0 < frame.duration_s < JUMP_AHEAD_S else self.interval_s
+        self.log.end_s = float(time_s + duration_s)
+        if frame.damaged:
+            self.log.damage(time_s, time_s + duration_s)
+        return Shown(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
+
+    def _hole(self, time_s: Fraction, frame: Stamped) -> Fraction | None:
+        """Where the frame before begins to stand in for missing ones, if it does."""
+        if self.previous_s is None:
+            return None
+        hole_from_s = self.previous_s + self.interval_s
+        if frame.after_loss or frame.damaged or self.previous_damaged:
+            lost_from_s = self._past(hole_from_s, frame.left_out_s)
+            if time_s > lost_from_s + self.interval_s / 2:
+                self.log.damage(lost_from_s, time_s)
+                return lost_from_s
+        until_s = time_s if self.until_s is None else self.until_s
+        if until_s - self.previous_s > max(GAP_S, 4 * self.interval_s):
+            self.log.gap(hole_from_s, until_s)
+            self.log.warn("gaps without frames: the frame before stands, marked as damaged")
+            return hole_from_s
+        return None
+
+    def _past(self, since_s: Fraction, left_out_s: tuple[Fraction, ...]) -> Fraction:
+        """When the last of the frames stops being shown that follow on each other since a time."""
+        for time_s in left_out_s:
+            if time_s <= since_s + self.interval_s / 2:
+                since_s = max(since_s, time_s + self.interval_s)
+        return since_s
+
+    def _time(self, stamp: Fraction | None, following: Fraction | None) -> Fraction:
+        previous = self.previous_s
+        if previous is None:
+            return Fraction(0) if stamp is None else stamp
+        if stamp is None:
+            self.log.warn("frames without timestamps: their times follow from the frame rate")
+            return previous + self.interval_s
+        lone = following is not None and previous < following
+        if stamp > previous:
+            self.stuck = 0
+            if lone and following is not None and stamp > following:
+                self.log.warn("a timestamp runs ahead of the next one: put between its neighbours")
+                return self._between(previous, following)
+            if stamp - previous > JUMP_AHEAD_S:
+                return self._restart(previous, stamp, "jump ahead")
+            return stamp
+        if previous - stamp >= STEP_BACK_S and not lone and following is not None:
+            return self._restart(previous, stamp, "step back")
+        self.log.warn("duplicate or backward timestamps: put between their neighbours")
+        self.stuck += 1
+        return self._between(previous, following)
+
+    def _between(self, previous: Fraction, following: Fraction | None) -> Fraction:
+        if following is not None and following > previous:
+            return previous + min(self.interval_s, (following - previous) / 2)
+        if following is None or self.stuck > STUCK_FRAMES:
+            return previous + self.interval_s
+        # Barely later, so that the clock is back on the file's own as soon as its stamps go on.
+        return previous + self.interval_s / 64
+
+    def _restart(self, previous: Fraction, stamp: Fraction, what: str) -> Fraction:
+        time_s = previous + self.interval_s
+        self.log.warn(
+            f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at {float(time_s):.3f} s: "
+            "time goes on at the frame rate"
+        )
+        self.offset_s += time_s - stamp
+        return time_s

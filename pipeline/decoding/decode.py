@@ -1,0 +1,171 @@
+"""Footage to frames chosen by time: streaming, bounded memory, times from timestamps.
+
+A player at time t shows the last frame whose presentation time is at most t. `decode` gives the
+frame shown at each sample instant k / rate_hz:
+
+    frames   |0        |1   |2             |3    |   presentation times, any spacing
+    samples  ^    ^    ^    ^    ^    ^    ^    ^    k / rate_hz
+    shown    0    0    1    2    2    2    3    3
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from touchline.pipeline.decoding.contract import Instants, Picture, Shown, Wanted
+from touchline.pipeline.decoding.other_decoders import (
+    decord_frames,
+    opencv_frames,
+    torchcodec_cuda_frames,
+    torchcodec_frames,
+)
+from touchline.pipeline.decoding.parallel import DECODE_TASK, Request, decode_segments
+from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
+from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
+from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
+from touchline.pipeline.types import Frames, UInt8
+
+CHUNK_FRAMES = 32
+# Small chunks cost less on their way from worker to caller than large ones (bench_decode.md).
+CHUNK_BYTES = 3 << 20
+
+
+def decode(
+    path: str | os.PathLike[str],
+    *,
+    rate_hz: float | None,
+    size_px: int | None,
+    decoder: str = "pyav",
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    stream: int | None = None,
+    workers: int = 1,
+    isolation: bool = AVAILABLE,
+    log: DecodeLog | None = None,
+) -> Iterator[Frames]:
+    """The frames shown at start_s <= k / rate_hz < end_s, in chunks of at most CHUNK_FRAMES.
+
+    rate_hz None gives every frame once. size_px is the shorter side after scaling (None: as
+    stored); the picture is upright, with square pixels, in standard range. stream is the
+    container's index of the video stream to use. With isolation the decoder runs in a process of
+    its own, so that what crashes or hangs it costs this file alone; with several workers segments
+    of the file are decoded at once, and the frames are the same. (Beside damage good frames are
+    marked as damaged too, how many depends on the frames decoded at once: on workers and cores.)
+    FootageError where the file cannot be read.
+    """
+    if decoder not in DECODERS:
+        raise ValueError(f"decoder is {decoder!r}; it must be one of {', '.join(DECODERS)}")
+    if rate_hz is not None and not 0 < rate_hz <= 1000:
+        raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
+    if size_px is not None and not 1 <= size_px <= 4096:
+        raise ValueError(f"size_px is {size_px}; it must be in [1, 4096]")
+    if workers < 1 or (workers > 1 and not isolation):
+        raise ValueError(f"workers is {workers}; it must be 1, or more with isolation")
+    path = footage_path(path)
+    log = DecodeLog() if log is None else log
+    isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
+    request = Request(
+        path=str(path.absolute() if isolation else path),
+        decoder=decoder,
+        wanted=Wanted(Instants.of(rate_hz, start_s, end_s), size_px, stream),
+    )
+    if workers > 1 and decoder == "pyav":
+        return decode_segments(request, workers=workers, path=path, log=log)
+    if not isolation:
+        return decode_here(log, request=request)
+    limited = not decoder.endswith("-cuda")
+    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log, limited=limited)
+
+
+def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:
+    """`decode` in this process."""
+    shown = DECODERS[request.decoder](footage_path(request.path), request.wanted, log)
+    return _chunks(_sample(shown, request.wanted.instants))
+
+
+def _sample(
+    shown: Iterator[Shown], instants: Instants
+) -> Iterator[tuple[Picture, float, float, bool]]:
+    """Every sample: the picture shown, since when, the sample instant, whether it is damaged."""
+    if instants.rate_hz is None:
+        for current in shown:
+            if instants.end_s is not None and current.time_s >= instants.end_s:
+                return
+            if current.time_s >= instants.start_s:
+                time_s = float(current.time_s)
+                yield current.picture, time_s, time_s, current.damaged
+        return
+    held: Shown | None = None
+    for current in shown:
+        if held is not None:
+            until_s = current.time_s - TIMESTAMP_ROUNDING_S
+            for instant in instants.between(held.time_s, until_s):
+                hole = current.hole_from_s is not None and instant >= current.hole_from_s
+                damaged = held.damaged or hole
+                yield held.picture, float(held.time_s), float(instant), damaged
+        held = current
+        if instants.past_end(current.time_s):
+            return
+    if held is not None:
+        until_s = held.time_s + held.duration_s - min(TIMESTAMP_ROUNDING_S, held.duration_s / 2)
+        for instant in instants.between(held.time_s, until_s):
+            yield held.picture, float(held.time_s), float(instant), held.damaged
+
+
+def _chunks(samples: Iterator[tuple[Picture, float, float, bool]]) -> Iterator[Frames]:
+    pixels = np.empty((0, 3, 0, 0), np.uint8)
+    facts: list[tuple[float, float, bool]] = []
+    latest: Picture | None = None
+    for picture, time_s, sample_s, is_damaged in samples:
+        n = len(facts)
+        if n == 0:
+            pixels = _room(picture.shape)
+        if n and latest is picture:
+            pixels[n] = pixels[n - 1]
+        else:
+            picture.draw(pixels[n])
+        latest = picture
+        facts.append((time_s, sample_s, is_damaged))
+        if len(facts) == len(pixels):
+            yield _frames(pixels, facts)
+            facts = []
+    if facts:
+        yield _frames(pixels[: len(facts)], facts)
+
+
+def _room(shape: tuple[int, int, int]) -> UInt8:
+    """Place for the frames of one chunk: few where they are large."""
+    return np.empty((max(1, min(CHUNK_FRAMES, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
+
+
+def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
+    time_s, sample_s, is_damaged = zip(*facts, strict=True)
+    return Frames(
+        pixels=pixels,
+        time_s=np.array(time_s),
+        sample_s=np.array(sample_s),
+        damaged=np.array(is_damaged),
+    )
+
+
+Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[Shown]]
+
+# A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
+# one that is ever chosen automatically.
+DECODERS: dict[str, Decoder] = {
+    "pyav": pyav_frames,
+    "pyav-cuda": pyav_cuda_frames,
+    "decord": decord_frames,
+    "opencv": opencv_frames,
+    "torchcodec": torchcodec_frames,
+    "torchcodec-cuda": torchcodec_cuda_frames,
+}
+
+# decord takes gigabytes on large footage and can abort the process it runs in.
+ALWAYS_ISOLATED = {"decord"}

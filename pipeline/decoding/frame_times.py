@@ -1,0 +1,81 @@
+"""Match each decoded frame with the timestamp of the packet it came from."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from fractions import Fraction
+
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from touchline.pipeline.decoding.skipping import Planned
+from touchline.pipeline.footage.open import OpenFootage
+
+# More than any decoder holds: packets without a frame of their own (a second field, a hidden
+# frame) are forgotten.
+IN_FLIGHT_AT_MOST = 256
+
+
+class InFlight:
+    """The packets inside the decoder, by their timestamp, which their frames bear too.
+
+    (PyAV can tie an object to a packet. It is freed on the decoder's threads, which then want the
+    interpreter; closing a file while they work would wait for them forever.)
+    """
+
+    def __init__(self) -> None:
+        self.packets: OrderedDict[tuple[int | None, int], Planned] = OrderedDict()
+
+    def sent(self, planned: Planned) -> None:
+        """Note a packet given to the decoder."""
+        stamp, copy = planned.packet.pts, 0
+        while (stamp, copy) in self.packets:
+            copy += 1
+        self.packets[stamp, copy] = planned
+        if len(self.packets) > IN_FLIGHT_AT_MOST:
+            self.packets.popitem(last=False)
+
+    def made(self, frame: VideoFrame) -> Planned | None:
+        """The packet that a frame was made from; None where no stamp tells."""
+        if frame.pts is None:
+            return None
+        copies = [key for key in self.packets if key[0] == frame.pts]
+        return self.packets.pop(copies[0]) if copies else None
+
+    def any_since(self, seq: int) -> bool:
+        """Whether a packet with this number or a later one has given no frame yet."""
+        return any(planned.seq >= seq for planned in self.packets.values())
+
+
+class Stamps:
+    """Presentation times of frames in the order they come out.
+
+    AVI numbers its packets in decode order and knows no presentation time: the n-th frame shown
+    takes the n-th of those numbers. Raw streams have nothing: frames are counted.
+    """
+
+    def __init__(self, footage: OpenFootage) -> None:
+        self.footage = footage
+        self.waiting: list[Fraction] = []
+        self.count = 0
+
+    def sent(self, packet: Packet[VideoStream]) -> None:
+        """Note a packet given to the decoder."""
+        if not self.footage.stamped and packet.dts is not None:
+            heapq.heappush(self.waiting, self.footage.seconds(packet.dts))
+
+    def of(self, frame: VideoFrame, packet: Packet[VideoStream] | None) -> Fraction | None:
+        """The time of the next frame, made from a packet."""
+        self.count += 1
+        if self.footage.stamped:
+            return None if frame.pts is None else self.footage.seconds(frame.pts)
+        if self.footage.is_raw or packet is None or packet.dts is None:
+            return (self.count - 1) * self.footage.interval_s
+        # Numbers of packets that gave no frame must not push later frames forward.
+        reorder = self.footage.stream.codec_context.reorder_depth * self.footage.interval_s
+        earliest = self.footage.seconds(packet.dts) - reorder
+        while self.waiting and self.waiting[0] < earliest:
+            heapq.heappop(self.waiting)
+        return heapq.heappop(self.waiting) if self.waiting else None

@@ -1,0 +1,176 @@
+"""Long footage decoded in several processes at once, with the frames of one.
+
+The footage is cut at key frames. Several workers decode a segment each, the caller reads them in
+order, and each worker that is done begins the next segment nobody has:
+
+    key frames    |        |     |           |    |          |
+    segments      | 0            | 1              | 2        |
+    workers         A              B                A
+
+Every segment is decoded from the key frame at or before its start, and its samples are those of the
+whole footage that fall into it, so that cutting changes nothing. (Except beside damage: how many
+good frames are marked with the damaged ones depends on how many frames are decoded at once.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+
+import av
+from av.index import IndexEntries
+
+from touchline.pipeline.decoding.contract import Instants, Wanted
+from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.footage.isolation import Run, run_isolated
+from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, DecodeLog
+from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of
+from touchline.pipeline.types import Frames
+
+# Where the worker finds `decode` without isolation.
+DECODE_TASK = "touchline.pipeline.decoding.decode:decode_here"
+
+# Opening the file again should cost little beside decoding a segment.
+SEGMENT_S = Fraction(10)
+
+# Shorter footage is decoded before more workers have started.
+LONG_FOOTAGE_S = 120.0
+WORKERS_AT_MOST = 4
+
+# Containers that hold an index of their key frames.
+INDEXED = ("mov", "matroska")
+
+# A worker fills these while the caller still reads the segments before its own.
+SLOTS_PER_WORKER = 24
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to decode of which file, as it is handed to a worker."""
+
+    path: str
+    decoder: str
+    wanted: Wanted
+
+
+def workers_for(duration_s: float) -> int:
+    """How many workers suit footage of this length here: a decoder alone keeps two cores busy."""
+    if duration_s < LONG_FOOTAGE_S:
+        return 1
+    return max(1, min(WORKERS_AT_MOST, (os.cpu_count() or 1) // 2))
+
+
+def decode_segments(
+    request: Request,
+    *,
+    workers: int,
+    path: str | os.PathLike[str],
+    log: DecodeLog,
+    segment_s: Fraction = SEGMENT_S,
+) -> Iterator[Frames]:
+    """The frames that decoding `request` in one process gives, from several workers.
+
+    Segments last segment_s or longer. Footage without an index of its key frames (transport
+    streams, raw streams) is one segment.
+    """
+    (bounds,) = run_isolated(
+        "touchline.pipeline.decoding.parallel:bounds_here",
+        {"request": request, "segment_s": segment_s},
+        path=path,
+        log=DecodeLog(),
+    )
+    threads = max(1, (os.cpu_count() or 1) // workers)
+    parts = deque(
+        replace(request, wanted=replace(request.wanted, instants=part, threads=threads))
+        for part in _parts(request.wanted.instants, bounds)
+    )
+    running: deque[Run] = deque()
+    done = DecodeLog()
+    try:
+        while parts or running:
+            while parts and len(running) < workers:
+                running.append(_begun(parts.popleft(), path))
+            part_log = DecodeLog()
+            for frames in running[0].items(part_log):
+                yield frames
+                _merge(log, done, part_log)
+            _merge(log, done, part_log)
+            done = replace(log)
+            running.popleft().close()
+    finally:
+        for run in running:
+            run.close()
+
+
+def bounds_here(
+    log: DecodeLog, *, request: Request, segment_s: Fraction = SEGMENT_S
+) -> Iterator[list[Fraction]]:
+    """Where the footage can be cut: at key frames, segment_s or more apart."""
+    footage = open_footage(footage_path(request.path), stream=request.wanted.stream)
+    with footage.container:
+        first = next(packets_of(footage.container, footage.stream), None)
+        index = _whole_index(footage)
+        indexed = footage.container.format.name.split(",")[0] in INDEXED and len(index) > 1
+        if first is None or first.pts is None or not indexed:
+            yield []
+            return
+        # MP4 indexes decoding times: a key frame is shown later by the same delay as the first.
+        delay = first.pts - index[0].timestamp
+        keys = [footage.seconds(e.timestamp + delay) for e in index if e.is_keyframe]
+    if any(not 0 < b - a < JUMP_AHEAD_S for a, b in pairwise(keys)):
+        # The clock has to be repaired, which needs the footage from its beginning.
+        yield []
+        return
+    bounds: list[Fraction] = []
+    for key_s in keys:
+        if key_s - (bounds[-1] if bounds else keys[0]) >= segment_s:
+            bounds.append(key_s)
+    yield bounds
+
+
+def _whole_index(footage: OpenFootage) -> IndexEntries:
+    """The container's index; Matroska reads its own only when something is sought.
+
+    A place that the index does not hold would have the file read up to there in one call.
+    """
+    with suppress(av.error.FFmpegError, OSError):
+        footage.container.seek(0)
+    return footage.stream.index_entries
+
+
+def _parts(whole: Instants, bounds: Sequence[Fraction]) -> list[Instants]:
+    """The instants, cut at the bounds among them."""
+    # An instant this little before a key frame already shows it.
+    cuts = [bound - TIMESTAMP_ROUNDING_S for bound in bounds]
+    inside = [
+        cut for cut in cuts if whole.start_s < cut and (whole.end_s is None or cut < whole.end_s)
+    ]
+    starts = [whole.start_s, *inside]
+    ends = [*inside, whole.end_s]
+    return [
+        replace(whole, start_s=start, end_s=end) for start, end in zip(starts, ends, strict=True)
+    ]
+
+
+def _begun(request: Request, path: str | os.PathLike[str]) -> Run:
+    return Run(DECODE_TASK, {"request": request}, path=path, num_slots=SLOTS_PER_WORKER)
+
+
+def _merge(log: DecodeLog, done: DecodeLog, part: DecodeLog) -> None:
+    """log becomes what the segments before and the running one have found together."""
+    log.num_frames = done.num_frames + part.num_frames
+    log.num_skipped = done.num_skipped + part.num_skipped
+    log.num_packets = done.num_packets + part.num_packets
+    log.end_s = max(done.end_s, part.end_s)
+    log.warnings = list(dict.fromkeys([*done.warnings, *part.warnings]))
+    for name in ("damaged_s", "gaps_s"):
+        spans = sorted([*getattr(done, name), *getattr(part, name)])
+        merged = DecodeLog()
+        for start, end in spans:
+            merged.damage(Fraction(start), Fraction(end))
+        setattr(log, name, merged.damaged_s)

@@ -1,0 +1,201 @@
+"""The health of a file: what its headers declare, held against what is really in it."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from touchline.pipeline.decoding.contract import Instants, Wanted
+from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames
+from touchline.pipeline.decoding.to_rgb import HLG, PQ, Orientation, orientation
+from touchline.pipeline.footage.address import Address, footage_path
+from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
+from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.footage.open import OpenFootage, open_footage
+from touchline.pipeline.footage.packet_scan import EVEN_WITHIN_S, is_even, scan_packets
+from touchline.pipeline.types import Float64, FootageHealth
+
+# Rates that footage really has; a measured one as near as timestamps tell is that one.
+USUAL_RATES = (
+    *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
+    *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
+)
+
+
+def probe_footage(
+    path: str | os.PathLike[str],
+    *,
+    depth: str = "headers",
+    stream: int | None = None,
+    isolation: bool = AVAILABLE,
+    log: DecodeLog | None = None,
+) -> FootageHealth:
+    """What a file declares, and what it holds as far as it is read.
+
+    depth "headers" reads the declarations alone, "packets" all packets (true duration, number of
+    frames and rate), "frames" decodes everything (damage too). FootageError where the file cannot
+    be read as video.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
+    path = footage_path(path)
+    log = DecodeLog() if log is None else log
+    if not isolation:
+        return next(probe_here(log, path=str(path), depth=depth, stream=stream))
+    arguments = {"path": str(path.absolute()), "depth": depth, "stream": stream}
+    (health,) = run_isolated(
+        "touchline.pipeline.decoding.probe:probe_here", arguments, path=path, log=log
+    )
+    if not isinstance(health, FootageHealth):
+        raise TypeError(f"the worker gave {type(health).__name__}")
+    return health
+
+
+def probe_here(
+    log: DecodeLog, *, path: str, depth: str, stream: int | None
+) -> Iterator[FootageHealth]:
+    """`probe_footage` in this process."""
+    yield DEPTHS[depth](footage_path(path), stream, log)
+
+
+def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
+    """A file's health with what decoding it to the end has shown."""
+    return replace(
+        health,
+        damaged_s=tuple(log.damaged_s),
+        gaps_s=tuple(log.gaps_s),
+        warnings=tuple(dict.fromkeys((*health.warnings, *log.warnings))),
+        actual_duration_s=log.end_s,
+        actual_frames=log.num_frames,
+    )
+
+
+def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    health = _declarations(path, stream)
+    if health.duration_s > 0 or isinstance(path, Address):
+        return health
+    # What was recorded as a live stream does not say how long it is; at an address it stays so,
+    # for all of it would have to be fetched.
+    return _packets(path, stream, log)
+
+
+def _declarations(path: Path, stream: int | None) -> FootageHealth:
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        return _declared(footage)
+
+
+def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        health = _declared(footage)
+        scan = scan_packets(footage, log)
+    end_s = scan.time_s(-1) + footage.interval_s if len(scan) else Fraction(0)
+    log.num_frames, log.end_s = len(scan), float(end_s)
+    if scan.num_corrupt:
+        log.warn(f"{scan.num_corrupt} packets are marked as damaged")
+    if scan.read_error:
+        log.warn(f"an unreadable place in the file ({scan.read_error})")
+    health = _timed(health_after(health, log))
+    if len(scan) < 3:
+        return health
+    return _with_rate(health, scan.times_s(), scan.time_s(-1) - scan.time_s(0))
+
+
+def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
+    health = _declarations(path, stream)
+    times, first_s, last_s = array("d"), Fraction(0), Fraction(0)
+    wanted = Wanted(Instants(rate_hz=None), stream=stream)
+    for shown in pyav_frames(path, wanted, log):
+        if not times and isinstance(shown.picture, AvPicture):
+            frame = shown.picture.frame
+            health = replace(
+                health,
+                turned=orientation(frame) != Orientation(),
+                interlaced=frame.interlaced_frame,
+                dynamic_range=_dynamic_range(frame.color_trc),
+                pixel_format=frame.format.name,
+            )
+            first_s = shown.time_s
+        times.append(float(shown.time_s))
+        last_s = shown.time_s
+    health = _timed(health_after(health, log))
+    return health if len(times) < 3 else _with_rate(health, np.array(times), last_s - first_s)
+
+
+def _timed(health: FootageHealth) -> FootageHealth:
+    """The health with the length that was found where none is declared."""
+    if health.duration_s > 0 or health.actual_duration_s is None:
+        return health
+    return replace(health, duration_s=health.actual_duration_s)
+
+
+# How far a file is read.
+DEPTHS = {"headers": _headers, "packets": _packets, "frames": _frames}
+
+
+def _declared(footage: OpenFootage) -> FootageHealth:
+    container, stream = footage.container, footage.stream
+    context, rate = stream.codec_context, stream.average_rate
+    # Field orders of ITU-T H.264: 0 is unknown, 1 progressive.
+    interlaced = context.field_order > 1
+    return FootageHealth(
+        container=container.format.name,
+        codec=context.codec.canonical_name,
+        width=context.width,
+        height=context.height,
+        frame_rate=None if not rate else f"{rate.numerator}/{rate.denominator}",
+        variable_rate=bool(
+            rate and stream.base_rate and abs(stream.base_rate / rate - 1) > Fraction(1, 100)
+        ),
+        duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
+        start_s=float(footage.origin_s),
+        first_frame_s=_first_frame_s(footage),
+        pictures_end_s=None if footage.declared_end_s is None else float(footage.declared_end_s),
+        size_bytes=container.size if container.size > 0 else None,
+        start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
+        num_frames=stream.frames,
+        warnings=footage.warnings,
+        stream_index=stream.index,
+        pixel_format=context.pix_fmt or "",
+        pixel_aspect=_ratio(stream.sample_aspect_ratio or Fraction(1)),
+        interlaced=interlaced,
+        dynamic_range=_dynamic_range(context.color_trc),
+    )
+
+
+def _first_frame_s(footage: OpenFootage) -> float:
+    stream = footage.stream
+    if stream.start_time is None or stream.time_base is None:
+        return 0.0
+    return max(0.0, float(stream.start_time * stream.time_base - footage.origin_s))
+
+
+def _ratio(ratio: Fraction) -> str:
+    return f"{ratio.numerator}/{ratio.denominator}"
+
+
+def _dynamic_range(transfer: int) -> str:
+    return {PQ: "HDR10", HLG: "HLG"}.get(transfer, "SDR")
+
+
+def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> FootageHealth:
+    """The health with the rate that the times show; span_s lies between the first and the last."""
+    if span_s <= 0:
+        return health
+    if not is_even(times_s):
+        return replace(health, frame_rate=None, variable_rate=True)
+    measured = (len(times_s) - 1) / span_s
+    declared = (Fraction(health.frame_rate),) if health.frame_rate else ()
+    by_nearness = sorted(USUAL_RATES, key=lambda usual: abs(usual - measured))
+    meant = (
+        r for r in (*declared, *by_nearness) if abs(measured / r - 1) <= EVEN_WITHIN_S / span_s
+    )
+    rate = next(meant, measured).limit_denominator(1001)
+    return replace(health, frame_rate=_ratio(rate), variable_rate=False)

@@ -1,0 +1,1 @@
+"""Rendered matches, and the demo that runs the whole chain on them."""

@@ -1,0 +1,137 @@
+"""Many files: one result per input, always; a bad file costs itself, not the run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.models.errors import TouchlineError
+from touchline.pipeline.detection.detect import DetectOptions, detect, make_scorer, options_record
+from touchline.pipeline.detection.finished import finished_result, is_stale
+from touchline.pipeline.detection.folders import ASIDE, EVENTS_FILE, output_folders, result_folder
+from touchline.pipeline.files import write_atomic
+from touchline.pipeline.outputs.score_track import save_track
+from touchline.pipeline.outputs.timecode import MatchClock
+from touchline.pipeline.outputs.writers import WRITERS, check_formats, write_result
+from touchline.pipeline.report.match_page import REPORT_FILE, write_report
+from touchline.pipeline.types import MatchResult
+
+SCORES_FILE = "scores.npz"
+TRIAL_FILE = ".writable"
+
+# What is always written: the record that a run goes on from and that other commands read.
+RECORD = "json"
+
+# Formats that hold every result, whatever is known of its footage.
+TABLES = ("csv", RECORD)
+
+# What is a run's own: the old one is of no use once there is a new one.
+RESULTS = (EVENTS_FILE, WRITERS["csv"].file_name, SCORES_FILE, REPORT_FILE)
+
+# All that may be there of an earlier run; its record first, by which the rest is known.
+LEFT = tuple(dict.fromkeys((*RESULTS, *(writer.file_name for writer in WRITERS.values()))))
+
+
+def detect_all(
+    paths: Sequence[Path],
+    model: TrainedModel,
+    out: Path,
+    options: DetectOptions,
+    *,
+    model_record: dict[str, object] | None = None,
+    skip_done: bool = False,
+    formats: Sequence[str] = ("csv", "json"),
+    report: bool = False,
+    clocks: Mapping[Path, MatchClock] | None = None,
+    on_start: Callable[[Path], None] = lambda _: None,
+    on_time: Callable[[float, float], None] | None = None,
+) -> Iterator[MatchResult]:
+    """Detect in every file, write OUT/<stem>/, give each result as it is done.
+
+    events.json and scores.npz are written whatever the formats, the files of those beside them.
+    skip_done passes over inputs whose outputs are all there already, younger than the footage, of
+    footage of its size, and made with the same model and options; what lies at an address must say
+    when it was changed.
+    Results of an earlier run stay until this one has analysed the match, then give way; exports in
+    formats that are not asked for now are set aside as *.old. Where it failed, all is that was made
+    with another model, other options or what lay at this path before.
+    ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
+    cannot be written to.
+    model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
+    where periods kick off, for the files where it is known.
+    """
+    formats = list(dict.fromkeys((*formats, RECORD)))
+    check_formats(formats)
+    # What no file of the run can be analysed with is told before the first one is.
+    made_with = options_record(model, options)
+    made_with["model"] |= model_record or {}
+    _make_folder(out)
+    outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
+    outputs += [REPORT_FILE] * report
+    scorer = make_scorer(model, options)
+    for path, planned in zip(paths, output_folders(paths, out), strict=True):
+        folder = result_folder(path, planned)
+        clock = (clocks or {}).get(path)
+        record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
+        if skip_done:
+            done = finished_result(path, folder, record, outputs)
+            if done is not None:
+                yield replace(done, folder=folder)
+                continue
+        on_start(path)
+        try:
+            result = replace(detect(path, scorer, options, on_time=on_time), options=record)
+            # Hours later, another run may have written there.
+            folder = result_folder(path, planned, result.health)
+            # Nothing of an earlier run may stay beside what is new, should this one be cut short.
+            _set_aside(folder)
+            _write(result, folder, formats, report=report)
+        except TouchlineError as error:
+            result = MatchResult(path=path, error=error.message)
+        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+            result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
+        # Where nothing can be renamed the error told is the one to mend.
+        with suppress(OSError):
+            if result.error is not None and is_stale(path, folder, record):
+                _set_aside(folder)
+        yield replace(result, folder=folder)
+
+
+def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report: bool) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if result.track is not None:
+        save_track(folder / SCORES_FILE, result.track)
+    # What can always be written comes first: a format may refuse this footage.
+    write_result(result, folder, formats=[name for name in formats if name in TABLES])
+    if report:
+        write_report(result, folder)
+    _remove_old(folder, RESULTS)
+    exported = write_result(result, folder, formats=[n for n in formats if n not in TABLES])
+    _remove_old(folder, [path.name for path in exported])
+
+
+def _remove_old(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / f"{name}{ASIDE}").unlink(missing_ok=True)
+
+
+def _set_aside(folder: Path) -> None:
+    """Rename what an earlier run left, so that nothing takes it for results of this one."""
+    for name in LEFT:
+        with suppress(FileNotFoundError):
+            (folder / name).replace(folder / f"{name}{ASIDE}")
+
+
+def _make_folder(out: Path) -> None:
+    """OUT, made where it is missing; OSError where nothing can be written there."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        message = os.strerror(errno.ENOTDIR)
+        raise NotADirectoryError(errno.ENOTDIR, message, str(out)) from None
+    write_atomic(out / TRIAL_FILE, "\n").unlink(missing_ok=True)

@@ -1,0 +1,174 @@
+"""One file, end to end: footage to events. The only place that knows the order of the stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.clips.windows import hop_samples
+from touchline.pipeline.decoding.decode import DECODERS, decode
+from touchline.pipeline.decoding.parallel import workers_for
+from touchline.pipeline.decoding.probe import health_after, probe_footage
+from touchline.pipeline.footage.address import Address, footage_path
+from touchline.pipeline.footage.isolation import AVAILABLE
+from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.scoring.events import (
+    EventOptions,
+    OperatingPoint,
+    find_candidates,
+    operating_points,
+)
+from touchline.pipeline.scoring.score import Scorer
+from touchline.pipeline.types import Event, FootageHealth, MatchResult
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How to look for events.
+
+    hop_s: seconds between windows; None: a quarter of the window.
+    threshold: one threshold for every class; None: the model's calibrated ones, else 0.5.
+    point: what else makes an event (joining, lengths); its threshold is the default one.
+    floor: candidates below this score are forgotten.
+    stream: the container's index of the video stream; None: the default one, else the largest.
+    isolation, decode_workers: in which processes footage is decoded; None: several for long footage
+    where there are cores for them. Neither changes the result of sound footage. Damage is marked in
+    any case; how many good pictures beside it are marked with it depends on how many frames are
+    decoded at once, and so on decode_workers and on the cores of the machine.
+    """
+
+    hop_s: float | None = None
+    threshold: float | None = None
+    point: OperatingPoint = field(default_factory=OperatingPoint)
+    events: EventOptions = field(default_factory=EventOptions)
+    floor: float = 0.01
+    decoder: str = "pyav"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 8
+    mode: str = "auto"
+    stream: int | None = None
+    isolation: bool = AVAILABLE
+    decode_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+        if not 0 < self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")
+        if self.decoder not in DECODERS:
+            raise ValueError(
+                f"decoder is {self.decoder!r}; it must be one of {', '.join(DECODERS)}"
+            )
+
+
+def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
+    """The model on its device, to be shared by all files of a run."""
+    return Scorer(
+        model,
+        device=options.device,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        mode=options.mode,
+    )
+
+
+def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, float]:
+    """The threshold of every class but background: asked for, calibrated, or the default."""
+    default = options.point.threshold if options.threshold is None else options.threshold
+    calibrated = model.thresholds if options.threshold is None else None
+    return {label: (calibrated or {}).get(label, default) for label in model.labels[1:]}
+
+
+def detect(
+    path: str | os.PathLike[str],
+    model: TrainedModel | Scorer,
+    options: DetectOptions | None = None,
+    *,
+    on_time: Callable[[float, float], None] | None = None,
+) -> MatchResult:
+    """The events of one file; on_time gets (seconds done, seconds in all) as it goes.
+
+    Give a Scorer instead of a model to prepare the network once for many files. FootageError
+    where the file cannot be read as video.
+    """
+    options = options or DetectOptions()
+    scorer = model if isinstance(model, Scorer) else make_scorer(model, options)
+    path = footage_path(path)
+    spec = scorer.model.spec
+    declared = probe_footage(path, stream=options.stream, isolation=options.isolation)
+    log = DecodeLog()
+    frames = decode(
+        path,
+        rate_hz=spec.rate_hz,
+        size_px=spec.size_px,
+        decoder=options.decoder,
+        stream=options.stream,
+        isolation=options.isolation,
+        workers=_decode_workers(path, declared, options),
+        log=log,
+    )
+    track = scorer.score(
+        frames,
+        hop_s=options.hop_s,
+        on_window=None if on_time is None else lambda s: on_time(s, declared.duration_s),
+    )
+    points = operating_points(
+        scorer.model.labels,
+        thresholds=thresholds_of(scorer.model, options),
+        default=options.point,
+    )
+    health = _health(declared, log)
+    candidates = [
+        _ending_by(event, health.duration_s)
+        for event in find_candidates(track, points, options.events, floor=options.floor)
+    ]
+    return MatchResult(
+        path=path,
+        candidates=tuple(candidates),
+        accepted=tuple(e for e in candidates if e.score >= points[e.label].threshold),
+        health=health,
+        track=track,
+        options=options_record(scorer.model, options),
+    )
+
+
+def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions) -> int:
+    if options.decode_workers is not None:
+        return options.decode_workers
+    alone = isinstance(path, Address) or not options.isolation or options.decoder != "pyav"
+    return 1 if alone else workers_for(declared.duration_s)
+
+
+def _ending_by(event: Event, end_s: float) -> Event:
+    """The event cut to the footage: the last sample stands for a whole interval, shown or not."""
+    if event.end_s <= end_s:
+        return event
+    start_s, peak_s = min(event.start_s, end_s), min(event.peak_s, end_s)
+    return replace(event, start_s=start_s, end_s=end_s, peak_s=peak_s)
+
+
+def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
+    """What the headers declare, corrected by what decoding found."""
+    health = health_after(declared, log)
+    return replace(health, duration_s=round(log.end_s, 6), num_frames=log.num_frames)
+
+
+def options_record(model: TrainedModel, options: DetectOptions) -> dict[str, Any]:
+    """All that shaped the result, for events.json."""
+    record = asdict(options)
+    del record["isolation"], record["decode_workers"]
+    record["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
+    record["thresholds"] = dict(thresholds_of(model, options))
+    record["model"] = {
+        "architecture": model.architecture,
+        "labels": list(model.labels),
+        "spec": asdict(model.spec),
+        "calibrated": model.thresholds is not None,
+        "has_background": model.has_background,
+    }
+    return record

@@ -1,0 +1,1 @@
+"""Events compared with labels: metrics, confidence intervals, kinds of error."""

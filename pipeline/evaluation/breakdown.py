@@ -1,0 +1,370 @@
+"""What cost the points: every prediction and every truth sorted into what went wrong with it.
+
+In the spirit of TIDE (Bolya et al. 2020): each kind of error is mended by itself and the gain in
+average precision is its cost. Costs do not add up: one prediction may need two repairs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+from touchline.pipeline.evaluation.intervals import activitynet_map, temporal_iou
+from touchline.pipeline.evaluation.ranking import (
+    NO_MATCH,
+    Columns,
+    EventsByVideo,
+    Int,
+    Units,
+    all_columns,
+    match_greedily,
+    match_units,
+    pairs_overlapping,
+    ratio,
+    video_names,
+)
+from touchline.pipeline.evaluation.spotting import closest_pairs, spotting_map
+from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64
+
+SPOT_REACH = 4.0
+"""A spot of the right class this many tolerances from a truth is mistimed, not false."""
+
+INTERVAL_REACH_TIOU = 0.1
+"""An interval of the right class that overlaps a truth by this much is mistimed, not false."""
+
+
+class Kind(Enum):
+    """What became of a prediction; the last two are kinds of false event.
+
+    HIT:        right class, right time.
+    MISTIMED:   right class, near a truth that nothing hit, but not near enough.
+    CONFUSED:   right time of a truth that nothing hit, wrong class.
+    DUPLICATE:  would be a hit, but the truth has a better one.
+    FALSE:      nothing there.
+    """
+
+    HIT = "hit"
+    MISTIMED = "mistimed"
+    CONFUSED = "wrong_class"
+    DUPLICATE = "duplicate"
+    FALSE = "false"
+
+
+MISSED = "missed"
+
+
+@dataclass(frozen=True)
+class ClassBreakdown:
+    """Counts of one class: its truths found, confused, mistimed and missed, its predictions."""
+
+    label: str
+    num_truth: int
+    num_predictions: int
+    kinds: dict[Kind, int]
+    missed: int
+
+    @property
+    def precision(self) -> float | None:
+        """The share of predictions that hit."""
+        return self.kinds[Kind.HIT] / self.num_predictions if self.num_predictions else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of truths that are hit."""
+        return self.kinds[Kind.HIT] / self.num_truth if self.num_truth else None
+
+    @property
+    def f1(self) -> float | None:
+        """Twice the hits over truths and predictions."""
+        both = self.num_truth + self.num_predictions
+        return 2 * self.kinds[Kind.HIT] / both if both else None
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How far from the truth the times are, prediction minus truth in seconds.
+
+    errors_s: of every hit and mistimed prediction.
+    """
+
+    what: str
+    errors_s: Float64
+
+    QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+    def quantiles_s(self) -> dict[float, float]:
+        """The errors at QUANTILES; empty where there are none."""
+        if len(self.errors_s) == 0:
+            return {}
+        at = np.quantile(self.errors_s, self.QUANTILES)
+        return {q: float(error_s) for q, error_s in zip(self.QUANTILES, at, strict=True)}
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """The errors of one set of predictions at one threshold.
+
+    per_unit: (U, 3) hits, predictions and truths of each match, or whatever is resampled.
+    cost: for every kind of error the average precision gained by mending it alone. Missed truths
+    are mended by forgetting them; where all are missed, that is worth all that is lacking.
+    """
+
+    metric: str
+    threshold: float
+    per_class: tuple[ClassBreakdown, ...]
+    timing: tuple[Timing, ...]
+    per_unit: Float64
+    average_precision: float
+    cost: dict[str, float]
+
+    def total(self, kind: Kind) -> int:
+        return sum(row.kinds[kind] for row in self.per_class)
+
+    def overall(self, counts: Float64 | None = None) -> dict[str, Float64]:
+        """precision, recall and f1 over all classes, (R,) each; NaN where there is nothing.
+
+        counts: (R, U) how often each match counts; without, each once and R is 1.
+        """
+        counts = np.ones((1, len(self.per_unit))) if counts is None else counts
+        hits, guessed, actual = (counts @ self.per_unit).T
+        return {
+            "precision": ratio(hits, guessed),
+            "recall": ratio(hits, actual),
+            "f1": ratio(2 * hits, guessed + actual),
+        }
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """All events of all classes and videos, predictions best first: (N,) columns and labels."""
+
+    video: list[str]
+    events: list[Event]
+    columns: Columns
+    labels: npt.NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Pairs (E,) of predictions and truths of one video, of whatever class, by prediction.
+
+    Each prediction's closest truth comes first. hit: close enough.
+    """
+
+    i: Int
+    j: Int
+    hit: Bool
+
+
+def break_down_spots(
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tolerance_s: float,
+    units: Units | None = None,
+) -> Breakdown:
+    """Predictions as spots: a hit is at most `tolerance_s` away, mistimed at most four of them."""
+
+    def pair(guesses: Columns, actual: Columns) -> _Pairs:
+        i, j, apart = closest_pairs(guesses, actual, reach_s=SPOT_REACH * tolerance_s)
+        return _Pairs(i, j, apart <= tolerance_s + MICROSECOND_S)
+
+    def average_precision(truth: EventsByVideo, predictions: EventsByVideo) -> float:
+        return spotting_map(truth, predictions, tolerances_s=(tolerance_s,)).value()
+
+    times = {"peak": lambda event: event.peak_s}
+    family = _Family("spotting", tolerance_s, pair, average_precision, times)
+    return _break_down(truth, predictions, family, units)
+
+
+def break_down_intervals(
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tiou: float,
+    units: Units | None = None,
+) -> Breakdown:
+    """Predictions as intervals: a hit overlaps by at least `tiou`, mistimed by at least 0.1."""
+
+    def pair(guesses: Columns, actual: Columns) -> _Pairs:
+        i, j = pairs_overlapping(guesses, actual)
+        overlap = temporal_iou(guesses, actual, i, j)
+        order = np.lexsort((j, -overlap, i))
+        order = order[overlap[order] >= min(INTERVAL_REACH_TIOU, tiou)]
+        return _Pairs(i[order], j[order], overlap[order] >= tiou)
+
+    def average_precision(truth: EventsByVideo, predictions: EventsByVideo) -> float:
+        return activitynet_map(truth, predictions, tious=(tiou,)).value()
+
+    times = {"start": lambda event: event.start_s, "end": lambda event: event.end_s}
+    family = _Family("activitynet", tiou, pair, average_precision, times)
+    return _break_down(truth, predictions, family, units)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What differs between spots and intervals."""
+
+    metric: str
+    threshold: float
+    pair: Callable[[Columns, Columns], _Pairs]
+    average_precision: Callable[[EventsByVideo, EventsByVideo], float]
+    times: Mapping[str, Callable[[Event], float]]
+
+
+def _break_down(
+    truth: EventsByVideo, predictions: EventsByVideo, family: _Family, units: Units | None
+) -> Breakdown:
+    videos = video_names(truth, predictions)
+    actual = _flatten(truth, videos)
+    guesses = _best_first(_flatten(predictions, videos))
+    pairs = family.pair(guesses.columns, actual.columns)
+    kinds, partner, found = _sort_out(pairs, guesses, actual)
+    before = family.average_precision(truth, predictions)
+    cost = {}
+    for name, fixed_truth, fixed in _mended(guesses, actual, kinds, partner, found, videos):
+        left = any(fixed_truth.values())
+        cost[name] = (family.average_precision(fixed_truth, fixed) if left else 1.0) - before
+    timed = [k for k, kind in enumerate(kinds) if kind in (Kind.HIT, Kind.MISTIMED)]
+    timing = [
+        Timing(
+            what,
+            np.array([time(guesses.events[k]) - time(actual.events[partner[k]]) for k in timed]),
+        )
+        for what, time in family.times.items()
+    ]
+    return Breakdown(
+        metric=family.metric,
+        threshold=family.threshold,
+        per_class=_count(guesses, actual, kinds, found),
+        timing=tuple(timing),
+        per_unit=_count_units(
+            guesses, actual, kinds, partner, units or match_units(videos), videos
+        ),
+        average_precision=before,
+        cost=cost,
+    )
+
+
+def _flatten(events: EventsByVideo, videos: Sequence[str]) -> _Flat:
+    rows = [(video, event) for video in videos for event in events.get(video, ())]
+    return _Flat(
+        video=[video for video, _ in rows],
+        events=[event for _, event in rows],
+        columns=all_columns(events, videos),
+        labels=np.array([event.label for _, event in rows], dtype=np.str_),
+    )
+
+
+def _best_first(flat: _Flat) -> _Flat:
+    order = np.argsort(-flat.columns.score, kind="stable")
+    return _Flat(
+        video=[flat.video[k] for k in order],
+        events=[flat.events[k] for k in order],
+        columns=flat.columns.take(order),
+        labels=flat.labels[order],
+    )
+
+
+def _sort_out(pairs: _Pairs, guesses: _Flat, actual: _Flat) -> tuple[list[Kind], Int, Bool]:
+    """The kind (N,) and truth (N,) of each prediction, and which truths (M,) are spoken for."""
+    N, M = len(guesses.events), len(actual.events)
+    kinds = [Kind.FALSE] * N
+    partner = np.full(N, NO_MATCH)
+    found = np.zeros(M, dtype=np.bool_)
+    i, j = pairs.i, pairs.j
+    same = guesses.labels[i] == actual.labels[j]
+    for k in np.unique(i[same & pairs.hit]):
+        kinds[k] = Kind.DUPLICATE
+    for kind, wanted in (
+        (Kind.HIT, same & pairs.hit),
+        (Kind.MISTIMED, same),
+        (Kind.CONFUSED, ~same & pairs.hit),
+    ):
+        free = wanted & (partner[i] == NO_MATCH) & ~found[j]
+        got = match_greedily(i[free], j[free], num_takers=N, num_taken=M)
+        new = np.flatnonzero(got != NO_MATCH)
+        partner[new] = got[new]
+        found[got[new]] = True
+        for k in new:
+            kinds[k] = kind
+    return kinds, partner, found
+
+
+def _mended(
+    guesses: _Flat,
+    actual: _Flat,
+    kinds: Sequence[Kind],
+    partner: Int,
+    found: Bool,
+    videos: Sequence[str],
+) -> Iterator[tuple[str, EventsByVideo, EventsByVideo]]:
+    """(kind of error, truth, predictions) with that kind of error mended and no other."""
+    truth = _by_video(actual.video, actual.events, videos)
+    for kind in (Kind.MISTIMED, Kind.CONFUSED, Kind.DUPLICATE, Kind.FALSE):
+        fixed: list[Event | None] = list(guesses.events)
+        for k, event in enumerate(guesses.events):
+            if kinds[k] != kind:
+                continue
+            if kind == Kind.MISTIMED:
+                fixed[k] = replace(actual.events[partner[k]], score=event.score)
+            elif kind == Kind.CONFUSED:
+                fixed[k] = replace(event, label=actual.events[partner[k]].label)
+            else:
+                fixed[k] = None
+        yield kind.value, truth, _by_video(guesses.video, fixed, videos)
+    kept = [event if spoken else None for event, spoken in zip(actual.events, found, strict=True)]
+    predictions = _by_video(guesses.video, guesses.events, videos)
+    yield MISSED, _by_video(actual.video, kept, videos), predictions
+
+
+def _by_video(
+    video: Sequence[str], events: Sequence[Event | None], videos: Sequence[str]
+) -> dict[str, list[Event]]:
+    found: dict[str, list[Event]] = {name: [] for name in videos}
+    for name, event in zip(video, events, strict=True):
+        if event is not None:
+            found[name].append(event)
+    return found
+
+
+def _count_units(
+    guesses: _Flat,
+    actual: _Flat,
+    kinds: Sequence[Kind],
+    partner: Int,
+    units: Units,
+    videos: Sequence[str],
+) -> Float64:
+    """(U, 3) hits, predictions and truths; a hit belongs to the unit of its truth."""
+    truth_unit, unit = units.of(actual.columns, videos), units.of(guesses.columns, videos)
+    hit = np.array([kind == Kind.HIT for kind in kinds], dtype=np.bool_)
+    unit[hit] = truth_unit[partner[hit]]
+    counted = [np.bincount(of, minlength=units.num) for of in (unit[hit], unit, truth_unit)]
+    return np.stack(counted, axis=1).astype(np.float64)
+
+
+def _count(
+    guesses: _Flat, actual: _Flat, kinds: Sequence[Kind], found: Bool
+) -> tuple[ClassBreakdown, ...]:
+    names = sorted({*guesses.labels.tolist(), *actual.labels.tolist()})
+    counted = Counter(zip(guesses.labels.tolist(), kinds, strict=True))
+    truths = Counter(actual.labels.tolist())
+    missed = Counter(actual.labels[~found].tolist())
+    rows = []
+    for name in names:
+        of_kind = {kind: counted[name, kind] for kind in Kind}
+        rows.append(
+            ClassBreakdown(name, truths[name], sum(of_kind.values()), of_kind, missed[name])
+        )
+    return tuple(rows)
+
+
+def join_breakdowns(a: Breakdown, b: Breakdown) -> Breakdown:
+    """A with B's matches after its own; only its `overall` is then of any use."""
+    return replace(a, per_unit=np.concatenate([a.per_unit, b.per_unit]))

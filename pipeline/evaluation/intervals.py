@@ -1,0 +1,179 @@
+"""Temporal detection: does a predicted interval overlap the true one well enough?
+
+ActivityNet's and THUMOS' rules differ in all that can differ: who chooses, whether the threshold
+itself passes, what precision is summed, and what an ambiguous stretch is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from touchline.pipeline.evaluation.ranking import (
+    NO_EVENTS,
+    NO_MATCH,
+    Columns,
+    EventsByVideo,
+    Int,
+    MeanAP,
+    Ranking,
+    Rule,
+    Units,
+    by_score,
+    columns_by_label,
+    match_greedily,
+    match_units,
+    pairs_overlapping,
+    rank,
+    video_names,
+)
+from touchline.pipeline.types import Bool, Float64
+
+ACTIVITYNET_TIOUS = tuple(float(tiou) for tiou in np.linspace(0.5, 0.95, 10))
+THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+AMBIGUOUS = "Ambiguous"
+
+ACTIVITYNET_RULE = Rule(area="interpolated", absent="skip", average="mean")
+THUMOS_RULE = Rule(area="plain", absent="skip", average="mean")
+
+
+def activitynet_map(
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    units: Units | None = None,
+) -> MeanAP:
+    """mAP at temporal IoU as ActivityNet measures it (`Evaluation/eval_detection.py`).
+
+    Best first, each prediction takes the truth of its class and video that it overlaps most and
+    that is still free, if their IoU is at least the threshold. AP sums interpolated precision;
+    the mean is over the classes that occur in the truth.
+    """
+    return _detection_map("activitynet", truth, predictions, tious, units)
+
+
+def thumos_map(
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    *,
+    tious: Sequence[float] = THUMOS_TIOUS,
+    units: Units | None = None,
+) -> MeanAP:
+    """mAP at temporal IoU as THUMOS'14 measures it (`TH14eventdet.m` of its evaluation kit).
+
+    In the order given, each truth takes the prediction of its class and video that overlaps it
+    most and is still free, if their IoU is strictly greater than the threshold. Predictions that
+    hit nothing and overlap a stretch labelled "Ambiguous" are dropped. AP sums the precision at
+    each hit, not interpolated. Equal scores rank by the name of their video.
+    """
+    return _detection_map("thumos", truth, predictions, tious, units)
+
+
+def _detection_map(
+    metric: Literal["activitynet", "thumos"],
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    tious: Sequence[float],
+    units: Units | None,
+) -> MeanAP:
+    if not tious or not all(0 < tiou <= 1 for tiou in tious):
+        raise ValueError(f"tious is {tuple(tious)}; it must be one or more numbers in (0, 1]")
+    videos = video_names(truth, predictions)
+    if metric == "thumos":
+        videos = sorted(videos)
+    units = units or match_units(videos)
+    truths, found = columns_by_label(truth, videos), columns_by_label(predictions, videos)
+    ambiguous = truths.pop(AMBIGUOUS, NO_EVENTS) if metric == "thumos" else NO_EVENTS
+    labels = tuple(sorted(truths))
+    rank_one = _rank_thumos if metric == "thumos" else _rank_activitynet
+    rows = []
+    for label in labels:
+        predicted = by_score(found.get(label, NO_EVENTS))
+        rows.append(rank_one(overlaps(predicted, truths[label]), tious, ambiguous, videos, units))
+    rule = THUMOS_RULE if metric == "thumos" else ACTIVITYNET_RULE
+    return MeanAP(metric, tuple(tious), labels, tuple(rows), rule, units.num)
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Predictions and truths of one class, and the pairs (E,) of them that overlap at all."""
+
+    predictions: Columns
+    truth: Columns
+    i: Int
+    j: Int
+    tiou: Float64
+
+
+def overlaps(predictions: Columns, truth: Columns) -> Overlaps:
+    """The pairs of one video with a temporal IoU above 0."""
+    i, j = pairs_overlapping(predictions, truth)
+    tiou = temporal_iou(predictions, truth, i, j)
+    some = tiou > 0
+    return Overlaps(predictions, truth, i[some], j[some], tiou[some])
+
+
+def temporal_iou(first: Columns, second: Columns, i: Int, j: Int) -> Float64:
+    """(E,) intersection over union of the intervals of each pair; 0 for two points."""
+    start_s = np.maximum(first.start_s[i], second.start_s[j])
+    end_s = np.minimum(first.end_s[i], second.end_s[j])
+    both = np.maximum(end_s - start_s, 0.0)
+    lengths = (first.end_s - first.start_s)[i] + (second.end_s - second.start_s)[j]
+    either = lengths - both
+    tiou: Float64 = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    return tiou
+
+
+def _rank_activitynet(
+    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
+) -> tuple[Ranking, ...]:
+    order = np.lexsort((pairs.j, -pairs.tiou, pairs.i))
+    i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
+    row = []
+    for threshold in tious:
+        enough = tiou >= threshold
+        partner = match_greedily(
+            i[enough],
+            j[enough],
+            num_takers=len(pairs.predictions),
+            num_taken=len(pairs.truth),
+        )
+        row.append(rank(pairs.predictions, pairs.truth, partner, videos=videos, units=units))
+    return tuple(row)
+
+
+def _rank_thumos(
+    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
+) -> tuple[Ranking, ...]:
+    order = np.lexsort((pairs.i, -pairs.tiou, pairs.j))
+    i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
+    doubtful = _touches(pairs.predictions, ambiguous)
+    row = []
+    for threshold in tious:
+        enough = tiou > threshold
+        taken = match_greedily(
+            j[enough],
+            i[enough],
+            num_takers=len(pairs.truth),
+            num_taken=len(pairs.predictions),
+        )
+        partner = np.full(len(pairs.predictions), NO_MATCH)
+        hit = np.flatnonzero(taken != NO_MATCH)
+        partner[taken[hit]] = hit
+        keep = (partner != NO_MATCH) | ~doubtful
+        ranking = rank(
+            pairs.predictions, pairs.truth, partner, videos=videos, units=units, keep=keep
+        )
+        row.append(ranking)
+    return tuple(row)
+
+
+def _touches(predictions: Columns, ambiguous: Columns) -> Bool:
+    """(N,) whether a prediction overlaps an ambiguous stretch at all."""
+    touched = np.zeros(len(predictions), dtype=np.bool_)
+    touched[overlaps(predictions, ambiguous).i] = True
+    return touched

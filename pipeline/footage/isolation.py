@@ -1,0 +1,339 @@
+"""Native decoders in a process of their own: what crashes or hangs there costs one file.
+
+A worker is a fresh Python process (spawned, never forked) with a memory limit. It runs one task at
+a time; pictures come back through shared memory, everything else through a socket:
+
+    caller                                        worker
+    Worker.run("module:function", arguments) -->  function(log, **arguments), a generator
+               copy <-- shared slot, log     <--  Frames
+               "free this slot"              -->
+               DecodeLog                     <--  the end, or the error, or "alive"
+
+Where nothing comes for a while, not even "alive", the worker hangs and is killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Pipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.footage.address import Address
+from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.types import Frames
+
+AVAILABLE = os.name == "posix"
+"""Whether workers can be had: shared memory is passed as an inherited file descriptor."""
+
+# No packet of a local file takes this long; a remote one waits for its network.
+WATCHDOG_S = 15.0
+REMOTE_WATCHDOG_S = 60.0
+
+MEMORY_LIMIT_BYTES = 8 << 30
+
+# Workers are kept for the next file: starting one takes as long as decoding a short clip.
+IDLE_WORKERS = 4
+TASKS_PER_WORKER = 500
+
+# A worker whose shared memory has grown larger is not kept.
+KEEP_BYTES = 256 << 20
+
+# Places for chunks in the shared memory: so far the worker decodes ahead of the caller.
+NUM_SLOTS = 8
+
+# The watchdog looks this often.
+TICK_S = 0.5
+
+# How long a worker may take to give up a task nobody waits for any more.
+STOP_S = 2.0
+
+
+@dataclass(frozen=True)
+class SharedFrames:
+    """Frames whose pixels lie in the shared memory at an offset."""
+
+    slot: int
+    offset: int
+    shape: tuple[int, ...]
+    time_s: Any
+    sample_s: Any
+    damaged: Any
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The task is over; error is what it raised."""
+
+    error: BaseException | None = None
+
+
+class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the caller's
+    """The worker crashed or was killed; the message says how."""
+
+
+class Run:
+    """A task under way in a worker; to be closed at its end and before.
+
+    limited False lifts the memory limit: CUDA reserves more address space than any limit leaves.
+    FootageError, naming path, where the worker crashes, hangs or runs out of memory.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        arguments: dict[str, Any],
+        *,
+        path: str | os.PathLike[str],
+        num_slots: int = NUM_SLOTS,
+        limited: bool = True,
+    ) -> None:
+        self.path = path
+        self.worker = _idle_or_new()
+        try:
+            self.worker.start(task, arguments, num_slots, limited=limited)
+        except WorkerDied as death:
+            raise FootageError(path, str(death)) from None
+
+    def items(self, log: DecodeLog, *, watchdog_s: float | None = None) -> Iterator[Any]:
+        """What the task yields; log is kept up to date."""
+        if watchdog_s is None:
+            watchdog_s = REMOTE_WATCHDOG_S if isinstance(self.path, Address) else WATCHDOG_S
+        try:
+            yield from self.worker.items(log, watchdog_s)
+        except FootageError as error:
+            raise FootageError(self.path, error.message) from None
+        except WorkerDied as death:
+            raise FootageError(self.path, str(death)) from None
+        except MemoryError:
+            limit = memory_limit_bytes() / (1 << 30)
+            raise FootageError(
+                self.path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
+            ) from None
+        except (TouchlineError, ValueError):
+            raise
+        except Exception as error:
+            raise FootageError(
+                self.path, f"decoding it failed ({type(error).__name__}: {error}): is it damaged?"
+            ) from error
+
+    def close(self) -> None:
+        """Give the worker back, or end it where it does not stop."""
+        _give_back(self.worker)
+
+
+def run_isolated(
+    task: str,
+    arguments: dict[str, Any],
+    *,
+    path: str | os.PathLike[str],
+    log: DecodeLog,
+    watchdog_s: float | None = None,
+    limited: bool = True,
+) -> Iterator[Any]:
+    """What the generator `module:function` yields, run in a worker; log is kept up to date.
+
+    limited: within the memory limit.
+    FootageError, naming path, where the worker crashes, hangs or runs out of memory.
+    """
+    run = Run(task, arguments, path=path, limited=limited)
+    try:
+        yield from run.items(log, watchdog_s=watchdog_s)
+    finally:
+        run.close()
+
+
+class Worker:
+    """A process that runs tasks one after the other."""
+
+    def __init__(self) -> None:
+        self.memory_fd = _shared_file()
+        self.mapped: mmap.mmap | None = None
+        self.connection, far_end = Pipe(duplex=True)
+        self.num_tasks = 0
+        self.busy = False
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path),
+            "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        }
+        fds = far_end.fileno(), self.memory_fd
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "touchline.pipeline.footage.isolation_worker",
+             *map(str, fds)],
+            pass_fds=fds, env=environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        far_end.close()
+        _living.add(self)
+
+    def start(self, task: str, arguments: dict[str, Any], num_slots: int, *, limited: bool) -> None:
+        """Let the worker begin a task."""
+        self.num_tasks += 1
+        self.busy = True
+        self._send(("run", task, arguments, num_slots, memory_limit_bytes() if limited else None))
+
+    def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
+        """What the task yields; WorkerDied where the process does not live to its end."""
+        while True:
+            state, message = self._receive(watchdog_s)
+            log.__dict__.update(state.__dict__)
+            if isinstance(message, Ended):
+                self.busy = False
+                if message.error is not None:
+                    raise message.error
+                return
+            if isinstance(message, SharedFrames):
+                frames = self._copied(message)
+                self._send(("free", message.slot))
+                yield frames
+            elif message is not None:
+                yield message
+
+    def stop(self) -> None:
+        """Make the worker ready for another task; kill it where it does not come to an end."""
+        deadline = time.monotonic() + STOP_S
+        try:
+            self._send(("stop",))
+            while self.busy:
+                _, message = self._receive(max(0.0, deadline - time.monotonic()))
+                self.busy = not isinstance(message, Ended)
+        except WorkerDied:
+            self.close()
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if not self.connection.closed:
+            self.connection.close()
+            os.close(self.memory_fd)
+        _living.discard(self)
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether another task can be given to it."""
+        alive = not self.connection.closed and self.process.poll() is None
+        small = self.mapped is None or len(self.mapped) <= KEEP_BYTES
+        return alive and small and not self.busy and self.num_tasks < TASKS_PER_WORKER
+
+    def _send(self, message: tuple[Any, ...]) -> None:
+        try:
+            self.connection.send(message)
+        except (OSError, ValueError):
+            raise WorkerDied(self._obituary()) from None
+
+    def _receive(self, watchdog_s: float) -> tuple[DecodeLog, Any]:
+        try:
+            if self._waits_no_longer_than(watchdog_s):
+                state, message = self.connection.recv()
+                return state, message
+        except (EOFError, OSError):
+            raise WorkerDied(self._obituary()) from None
+        self.close()
+        raise WorkerDied(
+            f"the decoder hung on it: no progress for {watchdog_s:g} s; is the file damaged?"
+        )
+
+    def _waits_no_longer_than(self, seconds: float) -> bool:
+        """Whether a message comes in time, not counting time in which this process is stopped."""
+        waited = 0.0
+        while not self.connection.poll(min(TICK_S, max(0.0, seconds - waited))):
+            if waited >= seconds:
+                return False
+            waited += TICK_S
+        return True
+
+    def _obituary(self) -> str:
+        try:
+            code = self.process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            code = 0
+        self.close()
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return f"the decoder crashed on it ({how}): damaged in a way that FFmpeg does not survive"
+
+    def _copied(self, shared: SharedFrames) -> Frames:
+        num_bytes = int(np.prod(shared.shape))
+        if self.mapped is None or len(self.mapped) < shared.offset + num_bytes:
+            self.mapped = mmap.mmap(self.memory_fd, 0)
+        lying = np.frombuffer(self.mapped, np.uint8, num_bytes, shared.offset)
+        return Frames(
+            pixels=lying.reshape(shared.shape).copy(),
+            time_s=shared.time_s,
+            sample_s=shared.sample_s,
+            damaged=shared.damaged,
+        )
+
+
+def memory_limit_bytes() -> int:
+    """What a worker may take: MEMORY_LIMIT_BYTES, less on a machine with less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MEMORY_LIMIT_BYTES, total * 3 // 4)
+
+
+def _shared_file() -> int:
+    try:
+        # Unlike /dev/shm this is not limited to 64 MB in a container.
+        return os.memfd_create("touchline")
+    except AttributeError:
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
+
+
+_lock = threading.Lock()
+_idle: list[Worker] = []
+_living: set[Worker] = set()
+
+
+def _idle_or_new() -> Worker:
+    with _lock:
+        while _idle:
+            worker = _idle.pop()
+            if worker.is_usable:
+                return worker
+            worker.close()
+    return Worker()
+
+
+def _give_back(worker: Worker) -> None:
+    if worker.busy and not worker.connection.closed:
+        worker.stop()
+    with _lock:
+        if worker.is_usable and len(_idle) < IDLE_WORKERS:
+            _idle.append(worker)
+            return
+    worker.close()
+
+
+@atexit.register
+def close_workers() -> None:
+    """End all workers."""
+    for worker in list(_living):
+        worker.close()
+    _idle.clear()
+
+
+def _forget_workers() -> None:
+    _idle.clear()
+    _living.clear()
+
+
+if AVAILABLE:
+    # After a fork the workers belong to the parent.
+    os.register_at_fork(after_in_child=_forget_workers)

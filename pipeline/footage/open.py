@@ -1,0 +1,299 @@
+"""Opening footage: what cannot be footage is refused, nothing else is ever followed, and one video
+stream is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from touchline.models.errors import FootageError
+from touchline.pipeline.footage import mp4_boxes, sniff
+from touchline.pipeline.footage.address import BUFFER_BYTES, Address, footage_path, open_bytes
+
+# Demuxers of real footage. Everything that reads other files or makes connections (hls, dash,
+# concat, sdp, image2, ...) is missing on purpose, and so is everything that is only sound or text.
+FORMATS = (
+    "mov", "matroska", "mpegts", "mpeg", "avi", "asf", "flv", "gif", "mxf", "ogg", "nut", "ivf",
+    "dv", "wtv", "rm", "3gp", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "yuv4mpegpipe",
+    "mjpeg", "h263", "h261", "dirac", "gxf", "lxf", "dhav", "nuv", "swf", "amv", "kux", "live_flv",
+)  # fmt: skip
+
+# 23 days at 25 frames a second.
+MAX_FRAMES = 50_000_000
+
+# So many packets hold the start of every stream.
+FIRST_PACKETS = 200
+
+# Streams without timestamps of their own.
+_RAW_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "vc1", "mjpeg", "h263", "h261", "dirac", "obu"}
+
+
+@dataclass(frozen=True)
+class OpenFootage:
+    """An open container and the video stream that is used; close the container.
+
+    origin_s:   the container's raw start, which every reported time is relative to.
+    time_base:  seconds per tick of the stream's timestamps.
+    interval_s: the usual time between frames.
+    stamped:    whether the container gives every frame a presentation time.
+    is_raw:     whether it gives no times at all.
+    declared_end_s: when the headers say the video ends; None where they do not.
+    """
+
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    origin_s: Fraction
+    time_base: Fraction
+    interval_s: Fraction
+    stamped: bool
+    is_raw: bool
+    declared_end_s: Fraction | None
+    edits: tuple[mp4_boxes.Edit, ...]
+    warnings: tuple[str, ...]
+
+    def seconds(self, ticks: int) -> Fraction:
+        """A timestamp of the stream on the footage's clock."""
+        # Written out, as this runs for every frame and Fraction's own arithmetic is slow.
+        base, origin = self.time_base, self.origin_s
+        return Fraction(
+            ticks * base.numerator * origin.denominator - origin.numerator * base.denominator,
+            base.denominator * origin.denominator,
+        )
+
+
+def open_footage(
+    path: str | os.PathLike[str], *, stream: int | None = None, hwaccel: HWAccel | None = None
+) -> OpenFootage:
+    """The container and the video stream to use; FootageError says why there is none.
+
+    stream is the container's index of the stream, as `touchline probe` lists it; by default the
+    one marked as default, then the largest.
+    """
+    path = footage_path(path)
+    tracks = _refuse_or_tracks(path)
+    container = _open(path, hwaccel)
+    try:
+        return _choose(path, container, stream, tracks)
+    except BaseException:
+        container.close()
+        raise
+
+
+def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
+    place = None if isinstance(path, Address) else sniff.refuse_place(path)
+    if place is not None:
+        raise FootageError(path, place)
+    try:
+        with open_bytes(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            content = sniff.refuse_content(file, size)
+            if content is not None:
+                raise FootageError(path, content)
+            moov = next((b for b in mp4_boxes.boxes(file, 0, size) if b.kind == b"moov"), None)
+            tracks = [] if moov is None else mp4_boxes.video_tracks(file, moov)
+    except OSError as error:
+        raise FootageError(path, f"cannot be read ({error.strerror})") from None
+    for track in tracks:
+        if track.fourcc in (b"encv", b"drmi"):
+            raise FootageError(path, "encrypted (DRM): give a copy that is not protected")
+        if track.num_samples > MAX_FRAMES:
+            raise FootageError(
+                path, f"declares {track.num_samples} frames, which cannot be: its index is damaged"
+            )
+        too_large = sniff.refuse_size(track.width, track.height)
+        if too_large is not None:
+            raise FootageError(path, too_large)
+    return tracks
+
+
+def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+    try:
+        return av.open(
+            # With the protocol written out no name can be taken for an address ("http:x.mp4").
+            open_bytes(path) if isinstance(path, Address) else f"file:{path}",
+            "r",
+            buffer_size=BUFFER_BYTES,
+            metadata_errors="replace",
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": ",".join(FORMATS),
+                "max_streams": "100",
+            },
+            options={"max_pixels": str(sniff.MAX_PIXELS)},
+            hwaccel=hwaccel,
+        )
+    except av.error.MemoryError:
+        raise FootageError(path, "its headers ask for more memory than there is: damaged") from None
+    except (av.error.PermissionError, RuntimeError, NotImplementedError) as error:
+        if hwaccel is None:
+            raise FootageError(path, f"may not be read ({reason(error)})") from None
+        raise ValueError(
+            f"the decoder pyav-cuda cannot be used here ({reason(error)}): use pyav"
+        ) from None
+    except av.error.EOFError:
+        raise FootageError(path, "ends before its first frame: is it complete?") from None
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise FootageError(
+            path, f"not a video format that can be read ({reason(error)}): is it complete?"
+        ) from None
+
+
+def _choose(
+    path: Path,
+    container: InputContainer,
+    wanted: int | None,
+    tracks: list[mp4_boxes.VideoTrack],
+) -> OpenFootage:
+    videos = moving_streams(container)
+    if not videos:
+        raise FootageError(path, _no_video(container))
+    if wanted is None:
+        stream = max(videos, key=_preference)
+    else:
+        stream = next((s for s in videos if s.index == wanted), None) or _unknown(wanted, videos)
+    if stream.codec_context is None:
+        raise FootageError(path, f"no decoder for its codec ({_codec(path, container, tracks)})")
+    too_large = sniff.refuse_size(stream.codec_context.width, stream.codec_context.height)
+    if too_large is not None:
+        raise FootageError(path, too_large)
+    is_raw = container.format.name in _RAW_FORMATS
+    origin_s = Fraction(0) if is_raw else container_start_s(path, container)
+    track = tracks[videos.index(stream)] if len(tracks) == len(videos) else None
+    return OpenFootage(
+        path=path,
+        container=container,
+        stream=stream,
+        origin_s=origin_s,
+        time_base=stream.time_base or Fraction(1, 1000),
+        interval_s=_interval_s(stream),
+        stamped=not is_raw and container.format.name != "avi",
+        is_raw=is_raw,
+        declared_end_s=_declared_end_s(container, stream, origin_s),
+        edits=() if track is None else track.edits,
+        warnings=_choice_warnings(container, videos, stream, wanted),
+    )
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """The stream's packets, those that flush the decoder left out."""
+    # PyAV raises it at the end of a file in which another stream began on the way.
+    with suppress(IndexError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """The video streams that are no cover picture, thumbnails or stills."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    return [s for s in container.streams.video if not s.disposition & still]
+
+
+def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
+    context = stream.codec_context
+    area = 0 if context is None else context.width * context.height
+    default = bool(stream.disposition & Disposition.default)
+    return context is not None, default, area, -stream.index
+
+
+def _unknown(wanted: int, videos: list[VideoStream]) -> VideoStream:
+    known = ", ".join(str(s.index) for s in videos)
+    raise ValueError(f"stream is {wanted}; the video streams of this file are {known}")
+
+
+def _no_video(container: InputContainer) -> str:
+    if container.streams.video:
+        return "only a cover picture beside the sound: give the video it belongs to"
+    if container.streams.audio:
+        return "only sound, no video stream: is this the audio track of the match?"
+    return "no video stream: was the recording stopped before the first frame?"
+
+
+def _codec(path: Path, container: InputContainer, tracks: list[mp4_boxes.VideoTrack]) -> str:
+    if tracks:
+        return tracks[0].fourcc.decode("ascii", "replace")
+    with open_bytes(path) as file:
+        return sniff.codec_name(file.read(sniff.HEAD_BYTES), container.format.name)
+
+
+def _interval_s(stream: VideoStream) -> Fraction:
+    rate = stream.guessed_rate or stream.average_rate
+    # DV and some broken headers declare thousands of frames a second, or one in months.
+    return 1 / rate if rate and Fraction(1, 3600) <= rate <= 1000 else Fraction(1, 25)
+
+
+def _choice_warnings(
+    container: InputContainer, videos: list[VideoStream], stream: VideoStream, wanted: int | None
+) -> tuple[str, ...]:
+    warnings = []
+    if len(videos) > 1 and wanted is None:
+        listed = ", ".join(
+            f"{s.index} ({s.codec_context.width}x{s.codec_context.height})"
+            for s in videos
+            if s.codec_context is not None
+        )
+        warnings.append(f"video streams {listed}: {stream.index} is used; --stream takes another")
+    if container.format.name in _RAW_FORMATS:
+        rate = 1 / _interval_s(stream)
+        warnings.append(f"a raw stream without timestamps: taken as {float(rate):g} frames/s")
+    return tuple(warnings)
+
+
+def container_start_s(path: Path, container: InputContainer) -> Fraction:
+    """The container's raw start, exact where a stream's own start says it more finely."""
+    microseconds: int | None = container.start_time
+    if microseconds is None:
+        return _first_stamp_s(path)
+    rounded = Fraction(microseconds, 1_000_000)
+    for stream in container.streams:
+        if stream.start_time is not None and stream.time_base is not None:
+            start = stream.start_time * stream.time_base
+            if abs(start - rounded) <= Fraction(1, 1_000_000):
+                return start
+    return rounded
+
+
+def _first_stamp_s(path: Path) -> Fraction:
+    """The earliest stamp among the first packets, for containers opened without a start."""
+    stamps = []
+    with _open(path) as container:
+        try:
+            for packet in islice(container.demux(), FIRST_PACKETS):
+                if packet.pts is not None and packet.size:
+                    stamps.append(packet.pts * packet.time_base)
+        except (av.error.FFmpegError, OSError, IndexError):
+            pass
+    return min(stamps, default=Fraction(0))
+
+
+def _declared_end_s(
+    container: InputContainer, stream: VideoStream, origin_s: Fraction
+) -> Fraction | None:
+    if stream.duration is None or stream.time_base is None:
+        if container.duration is None:
+            return None
+        # Some write the length and some the last stamp: the smaller cannot accuse wrongly.
+        length_s = Fraction(container.duration, 1_000_000)
+        return length_s - origin_s if 0 < origin_s < length_s else length_s
+    start_s = origin_s if stream.start_time is None else stream.start_time * stream.time_base
+    return start_s + stream.duration * stream.time_base - origin_s
+
+
+def reason(error: BaseException) -> str:
+    """The first line of what a library says, without the path that the message names anyway."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__

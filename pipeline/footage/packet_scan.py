@@ -1,0 +1,98 @@
+"""All packets of a file without decoding one: when its frames are shown, and what is odd."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
+from touchline.pipeline.footage.open import OpenFootage, packets_of, reason
+from touchline.pipeline.types import Float64
+
+# Rounding to a millisecond makes even intervals differ by one.
+EVEN_WITHIN_S = Fraction(21, 10_000)
+
+
+@dataclass(frozen=True)
+class PacketScan:
+    """What the packets of the video stream say.
+
+    ticks:           (N,) int64 in order, when each frame is shown: at ticks * step_s - origin_s.
+    starts_with_key: whether decoding can begin at the first packet.
+    num_hidden:      packets needed for decoding alone, as an edit list leaves their frames out.
+    num_corrupt:     packets that the container itself calls damaged.
+    orderly:         every packet has a time of its own, on one clock.
+    read_error:      why reading stopped before the end.
+    """
+
+    ticks: npt.NDArray[np.int64]
+    step_s: Fraction
+    origin_s: Fraction
+    starts_with_key: bool
+    num_hidden: int
+    num_corrupt: int
+    orderly: bool
+    read_error: str | None
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    def time_s(self, k: int) -> Fraction:
+        """When frame k is shown; -1 is the last."""
+        return int(self.ticks[k]) * self.step_s - self.origin_s
+
+    def times_s(self) -> Float64:
+        """(N,) when each frame is shown."""
+        seconds: Float64 = self.ticks * np.float64(self.step_s) - np.float64(self.origin_s)
+        return seconds
+
+
+def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
+    """Read an open file to its end; a day of footage takes some megabytes."""
+    step_s = footage.interval_s if footage.is_raw else footage.time_base
+    gap_ticks = GAP_S / step_s
+    stamps = array("q")
+    first_key: bool | None = None
+    hidden = corrupt = missing = restarts = 0
+    error: str | None = None
+    try:
+        for packet in packets_of(footage.container, footage.stream):
+            log.num_packets += 1
+            first_key = packet.is_keyframe if first_key is None else first_key
+            corrupt += packet.is_corrupt
+            stamp = packet.pts if footage.stamped else packet.dts
+            if footage.is_raw:
+                stamp = len(stamps)
+            missing += stamp is None
+            hidden += packet.is_discard
+            if stamp is not None and not packet.is_discard:
+                restarts += bool(stamps) and stamps[-1] - stamp > gap_ticks
+                stamps.append(stamp)
+    except (av.error.FFmpegError, OSError) as failure:
+        error = reason(failure)
+    ticks = np.sort(np.array(stamps, np.int64))
+    steps = np.diff(ticks)
+    growing = bool((steps > 0).all() and (steps <= int(JUMP_AHEAD_S / step_s)).all())
+    return PacketScan(
+        ticks=ticks,
+        step_s=step_s,
+        origin_s=footage.origin_s,
+        starts_with_key=bool(first_key),
+        num_hidden=hidden,
+        num_corrupt=corrupt,
+        orderly=growing and not missing and not restarts,
+        read_error=error,
+    )
+
+
+def is_even(times_s: Float64) -> bool:
+    """Whether frames follow each other at one rate."""
+    if len(times_s) < 3:
+        return True
+    usual = np.linspace(times_s[0], times_s[-1], len(times_s))
+    return bool(np.abs(times_s - usual).max() <= float(EVEN_WITHIN_S))

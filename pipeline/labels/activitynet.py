@@ -1,0 +1,107 @@
+"""Read and write labels as ActivityNet JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.labels.source import (
+    JsonValue,
+    LabelSource,
+    LabelTarget,
+    by_footage,
+    dump_json,
+    make_example,
+    read_score,
+    relative_name,
+)
+from touchline.pipeline.types import Example
+
+
+def is_activitynet(source: LabelSource) -> bool:
+    return source.kind == "json" and (source.json.has("database") or source.json.has("results"))
+
+
+def read_activitynet(source: LabelSource) -> list[Example]:
+    """ActivityNet: segments [start, end] in seconds, per video.
+
+    The footage is the file of the footage folder with the video's name, whatever its ending;
+    `file` and `group` of an entry are read where they are there. Detections in ActivityNet's
+    form ("results") are read with their score.
+    """
+    ground_truth = source.json.has("database")
+    examples = []
+    listed: dict[Path, dict[str, list[str]]] = {}
+    for name, entry in source.json["database" if ground_truth else "results"].members():
+        rows = entry["annotations"] if ground_truth else entry
+        video = _named_footage(source, name, entry, listed)
+        group = entry["group"].text() if entry.has("group") else name
+        for row in rows.elements():
+            start_s, end_s = _segment(row["segment"])
+            examples.append(
+                make_example(
+                    source,
+                    row.where,
+                    video=video,
+                    label=row["label"].text(),
+                    group=group,
+                    start_s=start_s,
+                    end_s=end_s,
+                    score=read_score(row, "score"),
+                )
+            )
+    return examples
+
+
+def _segment(segment: JsonValue) -> tuple[float, float]:
+    times = [value.number() for value in segment.elements()]
+    if len(times) != 2:
+        raise segment.error(f"{len(times)} numbers; it must be [start, end] in seconds")
+    return times[0], times[1]
+
+
+def _named_footage(
+    source: LabelSource, name: str, entry: JsonValue, listed: dict[Path, dict[str, list[str]]]
+) -> str:
+    """The footage of a video given by name alone; the name itself where there is none.
+
+    listed: the footage of folders that were looked into, by its name without the ending.
+    """
+    if entry.has("file"):
+        return entry["file"].text()
+    wanted = source.footage_folder / name
+    if "\0" in name or not wanted.parent.is_dir() or wanted.is_file():
+        return name
+    if wanted.parent not in listed:
+        by_stem = listed[wanted.parent] = defaultdict(list)
+        for path in wanted.parent.iterdir():
+            if path.suffix.lower() in FOOTAGE_SUFFIXES:
+                by_stem[path.stem].append(path.name)
+    # ActivityNet's own files are named v_<name>.
+    here = listed[wanted.parent]
+    found = sorted(here.get(wanted.name, []) + here.get(f"v_{wanted.name}", []))
+    if len(found) > 1:
+        raise entry.error(f"{' and '.join(found)} could both be this video; keep one of them there")
+    return (Path(name).parent / found[0]).as_posix() if found else name
+
+
+def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
+    """Every video under its name without ending, which `file` gives in full."""
+    database: dict[str, dict[str, object]] = {}
+    for path, mine in by_footage(examples):
+        name = relative_name(path, target.folder)
+        groups = sorted({example.group for example in mine})
+        key = Path(name).with_suffix("").as_posix()
+        if key in database:
+            raise ValueError(f"two files are called {key} but for their ending; rename one")
+        database[key] = {
+            "file": name,
+            "group": groups[0],
+            "annotations": [
+                {"segment": [event.start_s, event.end_s], "label": event.label}
+                for event in (example.event() for example in mine)
+            ],
+        }
+    return dump_json({"version": "1.3", "database": database})

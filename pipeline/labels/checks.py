@@ -1,0 +1,178 @@
+"""What may be wrong with labels that are well formed: found, said, and never mended silently."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from touchline.models.classes import BACKGROUND
+from touchline.pipeline.types import Example
+
+# Containers and players disagree about a file's last frame by this much.
+END_TOLERANCE_S = 0.1
+
+# Labels side by side may share so much by the rounding of their sums.
+ROUNDING_S = 1e-6
+
+# Lengths closer than this say the same of a clip.
+SAME_LENGTH_S = 0.1
+
+# Fewer clips than this say nothing certain about lengths.
+MIN_CLIPS = 20
+
+HALVINGS = 20
+
+WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+SIDE = re.compile(r"^([lr]|(left|right)(y|s|er|most|wards?|side[ds]?|hand(ed)?|foot(ed)?|wing)?)$")
+
+
+def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) -> list[str]:
+    """What looks wrong, one sentence each, naming where the label stands; empty where nothing.
+
+    durations: seconds of the footage files that are known. Found are: classes spelt alike, labels
+    beyond the footage, duplicates, overlaps, and clips whose length gives their class away.
+    """
+    return [
+        *_almost_background(examples),
+        *_alike_classes(examples),
+        *_beyond_footage(examples, durations),
+        *_duplicates(examples),
+        *_overlaps(examples),
+        *_telling_lengths(examples, durations),
+    ]
+
+
+def _almost_background(examples: Sequence[Example]) -> Iterator[str]:
+    for label in sorted({example.label for example in examples} - {BACKGROUND}):
+        if _plain(label) == BACKGROUND:
+            where = next(e.source for e in examples if e.label == label)
+            yield (
+                f"{where}: the class {label!r} counts as an event; if nothing happens there, train "
+                f"with --background-label {shlex.quote(label)}"
+            )
+
+
+def _plain(label: str) -> str:
+    return re.sub(r"[\W_]+", "", label).casefold()
+
+
+def _alike_classes(examples: Sequence[Example]) -> Iterator[str]:
+    counts = Counter(example.label for example in examples)
+    for first, second in combinations(sorted(counts), 2):
+        rare, common = sorted((first, second), key=lambda label: (counts[label], label))
+        plain = [_plain(label) for label in (rare, common)]
+        misspelt = (
+            counts[rare] <= 2
+            and counts[common] >= 5 * counts[rare]
+            and SequenceMatcher(None, plain[0], plain[1]).ratio() > 0.85
+        )
+        if plain[0] == plain[1] or misspelt:
+            where = next(e.source for e in examples if e.label == rare)
+            yield (
+                f"{where}: the class {rare!r} ({counts[rare]}) is spelt almost as {common!r} "
+                f"({counts[common]}); if they are one, give them one name"
+            )
+
+
+def _beyond_footage(examples: Sequence[Example], durations: Mapping[Path, float]) -> Iterator[str]:
+    for example in examples:
+        duration_s = durations.get(example.path)
+        if duration_s is None or example.end_s is None:
+            continue
+        if example.end_s > duration_s + END_TOLERANCE_S:
+            yield (
+                f"{example.source}: {example.label!r} ends at {example.end_s:g} s; "
+                f"{example.path.name} lasts {duration_s:.3f} s"
+            )
+
+
+def _duplicates(examples: Sequence[Example]) -> Iterator[str]:
+    first: dict[tuple[object, ...], Example] = {}
+    for example in examples:
+        key = (example.path, example.label, example.start_s, example.end_s)
+        if key in first:
+            yield f"{example.source}: the same as {first[key].source}"
+        first.setdefault(key, example)
+
+
+def _overlaps(examples: Sequence[Example]) -> Iterator[str]:
+    """Pairs of labels that share time in one file, of one class or of two."""
+    by_path: dict[Path, list[tuple[float, float, Example]]] = defaultdict(list)
+    for example in examples:
+        start_s = 0.0 if example.start_s is None else example.start_s
+        end_s = np.inf if example.end_s is None else example.end_s
+        by_path[example.path].append((start_s, end_s, example))
+    for spans in by_path.values():
+        running: list[tuple[float, float, Example]] = []
+        for start_s, end_s, example in sorted(spans, key=lambda span: span[:2]):
+            running = [span for span in running if span[1] > start_s + ROUNDING_S]
+            for other_start_s, other_end_s, other in running:
+                same = (start_s, end_s) == (other_start_s, other_end_s)
+                if same and example.label == other.label:
+                    continue  # told as a duplicate
+                shared_s = min(end_s, other_end_s) - start_s
+                amount = f"by {shared_s:g} s" if np.isfinite(shared_s) else "over the whole file"
+                yield (
+                    f"{example.source}: {example.label!r} overlaps {other.label!r} "
+                    f"({other.source}) {amount}"
+                )
+            running.append((start_s, end_s, example))
+
+
+def _telling_lengths(examples: Sequence[Example], durations: Mapping[Path, float]) -> Iterator[str]:
+    clips = [
+        (durations[e.path], e.label) for e in examples if e.start_s is None and e.path in durations
+    ]
+    if len(clips) < MIN_CLIPS or len({label for _, label in clips}) < 2:
+        return
+    lengths_s, labels = zip(*clips, strict=True)
+    accuracy = length_accuracy(lengths_s, labels)
+    share = max(Counter(labels).values()) / len(labels)
+    if accuracy - share > 0.25 * (1 - share):
+        by_label: dict[str, list[float]] = defaultdict(list)
+        for length_s, label in clips:
+            by_label[label].append(length_s)
+        medians = ", ".join(f"{k} {np.median(v):.2f} s" for k, v in sorted(by_label.items()))
+        yield (
+            f"clip length alone predicts the class of {accuracy:.0%} of the clips, where the "
+            f"largest class has {share:.0%} (medians: {medians}); cut the clips to one length, or "
+            "a model may learn the length"
+        )
+
+
+def length_accuracy(lengths_s: Sequence[float], labels: Sequence[str]) -> float:
+    """Share of clips whose class most clips of their length have in the other half of the clips.
+
+    The mean over random halves. (Leaving out one clip at a time makes its own class the rarer one,
+    so that classes of one size would never be guessed.) A clip without another of its length, or
+    with a tie, counts as guessed by the largest class of that half.
+    """
+    order = np.argsort(lengths_s, kind="stable")
+    lengths = np.asarray(lengths_s, dtype=np.float64)[order]
+    names = sorted(set(labels))
+    own = np.array([names.index(labels[i]) for i in order])
+    one_hot = np.eye(len(names))[own]  # (N, K)
+    first = np.searchsorted(lengths, lengths - SAME_LENGTH_S, side="left")
+    last = np.searchsorted(lengths, lengths + SAME_LENGTH_S, side="right")
+    rng = np.random.default_rng(0)
+    shares = []
+    for _ in range(HALVINGS):
+        known = rng.permutation(len(own)) < len(own) // 2
+        seen = np.cumsum(one_hot * known[:, None], axis=0)
+        counts = np.concatenate([np.zeros_like(seen[:1]), seen])
+        # The counts of all lengths only break ties: they add less than one vote.
+        votes = counts[last] - counts[first] + counts[-1] / (len(own) + 1)
+        shares.append(np.mean((np.argmax(votes, axis=1) == own)[~known]))
+    return float(np.mean(shares))
+
+
+def names_a_side(label: str) -> bool:
+    """Whether a class names left or right, so that a mirrored clip would be mislabelled."""
+    return any(SIDE.match(word.lower()) for word in WORDS.findall(label))

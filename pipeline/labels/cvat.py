@@ -1,0 +1,171 @@
+"""Read and write labels as CVAT video XML."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from functools import partial
+from xml.etree import ElementTree as ET
+
+from touchline.pipeline.labels.source import (
+    HOW_TO_GIVE_A_RATE,
+    LabelSource,
+    LabelTarget,
+    XmlElement,
+    dump_xml,
+    footage_in,
+    make_example,
+    only_footage,
+)
+from touchline.pipeline.types import Example, FootageHealth
+
+FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
+
+
+def is_cvat(source: LabelSource) -> bool:
+    return source.kind == "xml" and source.xml.tag == "annotations"
+
+
+def read_cvat(source: LabelSource) -> list[Example]:
+    """CVAT for video 1.1: a track is an interval, from its first shape until `outside="1"`.
+
+    A track that comes back is several. Frames count from 0 in the video itself, whose first frame
+    may be shown after the sound began; their rate is `rate_hz`, else that of the footage.
+    """
+    root = source.xml
+    if root.all("image"):
+        raise root.all("image")[0].error(
+            "exported as 'CVAT for images'; export 'CVAT for video 1.1'"
+        )
+    if root.all("meta", "project"):
+        raise root.all("meta", "project")[0].error(
+            "exported from a project; export each task by itself"
+        )
+    tracks = root.all("track")
+    if not tracks:
+        return []
+    video = _cvat_footage(source)
+    first_s, rate_hz = _frame_clock(source, video)
+    step = _frame_step(root)
+    return [
+        make_example(
+            source,
+            track.where,
+            video=video,
+            label=track["label"],
+            start_s=first_s + first / rate_hz,
+            end_s=first_s + end / rate_hz,
+        )
+        for track in tracks
+        for first, end in _stretches(track, step=step)
+    ]
+
+
+def _cvat_footage(source: LabelSource) -> str:
+    root = source.xml
+    named = root.all("meta", "source") + root.all("meta", "task", "source")
+    name = next((element.text for element in named if element.text), "")
+    if not name:
+        raise root.error(
+            "no <source> in <meta> that names the footage; add <source>match.mp4</source>"
+        )
+    return footage_in(source, name)
+
+
+def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
+    """When frame 0 is shown, and frames per second; without footage frame 0 is at 0 s."""
+    from touchline.models.errors import FootageError
+    from touchline.pipeline.decoding.probe import probe_footage
+
+    path = source.footage_folder / video
+    try:
+        health = probe_footage(path)
+    except FootageError as error:
+        if source.rate_hz is not None:
+            return 0.0, source.rate_hz
+        raise source.xml.error(
+            f"times are in frames, and their rate cannot be read from the footage ({error}); "
+            + HOW_TO_GIVE_A_RATE
+        ) from None
+    if source.rate_hz is not None:
+        return health.first_frame_s, source.rate_hz
+    if health.frame_rate is None or health.variable_rate:
+        raise source.xml.error(
+            f"times are in frames, and {path} has no constant rate; {HOW_TO_GIVE_A_RATE}"
+        )
+    return health.first_frame_s, float(Fraction(health.frame_rate))
+
+
+def _frame_step(root: XmlElement) -> int:
+    """The task looks at every n-th frame of the video; frames keep the video's numbers."""
+    filters = root.all("meta", "task", "frame_filter") + root.all("meta", "job", "frame_filter")
+    found = [FRAME_STEP.search(element.text) for element in filters]
+    return next((int(match[1]) for match in found if match), 1)
+
+
+def _stretches(track: XmlElement, *, step: int) -> Iterator[tuple[int, int]]:
+    """First frame and the frame after the last of every visible stretch of a track."""
+    if not track.children:
+        raise track.error("a track without shapes; remove it")
+    first: int | None = None
+    last = 0
+    for shape in sorted(track.children, key=lambda shape: shape.number("frame")):
+        frame = int(shape.number("frame"))
+        if shape.attributes.get("outside", "0") == "1":
+            if first is not None:
+                yield first, frame
+            first = None
+            continue
+        first, last = (frame if first is None else first), frame
+    if first is not None:
+        yield first, last + step
+
+
+def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
+    """One video; every interval a track of one box in the corner, times to one frame."""
+    root = ET.Element("annotations")
+    ET.SubElement(root, "version").text = "1.1"
+    meta = ET.SubElement(root, "meta")
+    task = ET.SubElement(meta, "task")
+    ET.SubElement(task, "mode").text = "interpolation"
+    labels = ET.SubElement(task, "labels")
+    for label in sorted({example.label for example in examples}):
+        ET.SubElement(ET.SubElement(labels, "label"), "name").text = label
+    ET.SubElement(meta, "source").text = only_footage(examples, target.folder)
+    for number, example in enumerate(examples):
+        event = example.event()
+        # CVAT's frames are the video's, at whatever rate these labels may have been read.
+        to_frame = partial(_nearest_frame, target.rate_of(example.path, own_first=True))
+        health = target.healths.get(example.path)
+        first, end = to_frame(event.start_s), to_frame(event.end_s)
+        track = ET.SubElement(root, "track", id=str(number), label=event.label, source="manual")
+        for frame, outside in track_shapes(first, end, health, to_frame):
+            box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}
+            corner = {"xtl": "0", "ytl": "0", "xbr": "16", "ybr": "16", "z_order": "0"}
+            ET.SubElement(track, "box", box | corner)
+    return dump_xml(root)
+
+
+def _nearest_frame(rate_hz: float, time_s: float) -> int:
+    return round(time_s * rate_hz)
+
+
+def track_shapes(
+    first: int, end: int, health: FootageHealth | None, frame: Callable[[float], int]
+) -> list[tuple[int, str]]:
+    """The frames of a track with `outside`, from `first` to the one before `end`.
+
+    Both are counted from the footage's start by `frame`, CVAT counts from the first picture, before
+    which there may be sound. It refuses shapes behind the last picture, so what goes on to the end
+    is not closed but shown there.
+    """
+    skipped = 0 if health is None else frame(health.first_frame_s)
+    first = max(0, first - skipped)
+    end = max(first + 1, end - skipped)
+    if health is None or health.duration_s <= 0:
+        return [(first, "0"), (end, "1")]
+    last = frame(health.duration_s) - skipped - 1
+    if end <= last:
+        return [(first, "0"), (end, "1")]
+    return [(first, "0"), (last, "0")] if first < last else [(first, "0")]

@@ -1,0 +1,120 @@
+"""Read and write labels as ELAN annotation files (`.eaf`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree as ET
+
+from touchline.pipeline.labels.source import (
+    LabelSource,
+    LabelTarget,
+    XmlElement,
+    dump_xml,
+    footage_in,
+    make_example,
+    only_footage,
+)
+from touchline.pipeline.types import Example
+
+
+def is_elan(source: LabelSource) -> bool:
+    return source.kind == "xml" and source.xml.tag == "ANNOTATION_DOCUMENT"
+
+
+def read_elan(source: LabelSource) -> list[Example]:
+    """ELAN: the time-aligned annotations of every tier, times in milliseconds.
+
+    The label is the annotation's text, or its tier's name where that is empty. Annotations that
+    only refer to others are notes, and passed over.
+    """
+    root = source.xml
+    for header in root.all("HEADER"):
+        if (units := header.attributes.get("TIME_UNITS", "milliseconds")) != "milliseconds":
+            raise header.error(f"times are in {units}; save with milliseconds")
+    slots = {slot["TIME_SLOT_ID"]: slot for slot in root.all("TIME_ORDER", "TIME_SLOT")}
+    video, origin_ms = _elan_footage(source)
+    return [
+        make_example(
+            source,
+            annotation.where,
+            video=video,
+            label="".join(v.text for v in annotation.all("ANNOTATION_VALUE")) or tier["TIER_ID"],
+            start_s=(_slot_ms(slots, annotation, "TIME_SLOT_REF1") + origin_ms) / 1000,
+            end_s=(_slot_ms(slots, annotation, "TIME_SLOT_REF2") + origin_ms) / 1000,
+        )
+        for tier in root.all("TIER")
+        for annotation in tier.all("ANNOTATION", "ALIGNABLE_ANNOTATION")
+    ]
+
+
+def _elan_footage(source: LabelSource) -> tuple[str, float]:
+    """The footage's name and where in it, in milliseconds, ELAN's time 0 lies."""
+    media = source.xml.all("HEADER", "MEDIA_DESCRIPTOR")
+    videos = [m for m in media if m.attributes.get("MIME_TYPE", "").startswith("video")] or media
+    if not videos:
+        raise source.xml.error("no MEDIA_DESCRIPTOR that names the footage; link the video in ELAN")
+    attributes = videos[0].attributes
+    url = attributes.get("RELATIVE_MEDIA_URL") or videos[0]["MEDIA_URL"]
+    parts = urlsplit(url)
+    name = unquote(parts.path) if parts.scheme in ("file", "http", "https") else url
+    name = footage_in(source, name.removeprefix("./"))
+    origin_ms = videos[0].number("TIME_ORIGIN") if "TIME_ORIGIN" in attributes else 0.0
+    return name, origin_ms
+
+
+def _slot_ms(slots: dict[str, XmlElement], annotation: XmlElement, reference: str) -> float:
+    name = annotation[reference]
+    if name not in slots:
+        raise annotation.error(f"there is no time slot {name!r}")
+    if "TIME_VALUE" not in slots[name].attributes:
+        raise slots[name].error(f"the time slot {name!r} has no time; align the annotation in ELAN")
+    return slots[name].number("TIME_VALUE")
+
+
+def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
+    """One video; one tier per class, times to 1 ms, points 1 ms long."""
+    root = ET.Element(
+        "ANNOTATION_DOCUMENT", AUTHOR="", DATE="1970-01-01T00:00:00+00:00", FORMAT="3.0"
+    )
+    root.set("VERSION", "3.0")
+    header = ET.SubElement(root, "HEADER", MEDIA_FILE="", TIME_UNITS="milliseconds")
+    name = only_footage(examples, target.folder)
+    media = ET.SubElement(header, "MEDIA_DESCRIPTOR", MEDIA_URL=name, MIME_TYPE="video/*")
+    media.set("RELATIVE_MEDIA_URL", name)
+    order = ET.SubElement(root, "TIME_ORDER")
+    for number, (tier_name, events) in enumerate(_tiers(examples)):
+        tier = ET.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="event", TIER_ID=tier_name)
+        for k, (start_ms, end_ms, label) in enumerate(events):
+            annotation = ET.SubElement(
+                ET.SubElement(tier, "ANNOTATION"),
+                "ALIGNABLE_ANNOTATION",
+                ANNOTATION_ID=f"a{number}_{k}",
+            )
+            for i, ms in enumerate((start_ms, end_ms), start=1):
+                slot = f"ts{number}_{k}_{i}"
+                ET.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
+                annotation.set(f"TIME_SLOT_REF{i}", slot)
+            ET.SubElement(annotation, "ANNOTATION_VALUE").text = label
+    ET.SubElement(
+        root,
+        "LINGUISTIC_TYPE",
+        GRAPHIC_REFERENCES="false",
+        LINGUISTIC_TYPE_ID="event",
+        TIME_ALIGNABLE="true",
+    )
+    return dump_xml(root)
+
+
+def _tiers(examples: Sequence[Example]) -> list[tuple[str, list[tuple[int, int, str]]]]:
+    """Tier names with (start ms, end ms, label): ELAN's tiers hold no overlaps."""
+    tiers: dict[str, list[tuple[int, int, str]]] = {}
+    for event in sorted((e.event() for e in examples), key=lambda e: (e.label, e.start_s, e.end_s)):
+        start_ms = round(event.start_s * 1000)
+        end_ms = max(start_ms + 1, round(event.end_s * 1000))
+        name, number = event.label, 1
+        while name in tiers and tiers[name][-1][1] > start_ms:
+            number += 1
+            name = f"{event.label} {number}"
+        tiers.setdefault(name, []).append((start_ms, end_ms, event.label))
+    return list(tiers.items())

@@ -1,0 +1,150 @@
+"""Read and write labels as Label Studio JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from touchline.pipeline.labels.source import (
+    HOW_TO_GIVE_A_RATE,
+    JsonValue,
+    LabelSource,
+    LabelTarget,
+    by_footage,
+    dump_json,
+    footage_in,
+    make_example,
+    relative_name,
+)
+from touchline.pipeline.types import Example
+
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+def is_label_studio(source: LabelSource) -> bool:
+    if source.kind != "json" or not isinstance(source.json.value, list):
+        return False
+    marks = {"annotations", "predictions", "annotator"}
+    return all(isinstance(task, dict) and marks & task.keys() for task in source.json.value)
+
+
+def read_label_studio(source: LabelSource) -> list[Example]:
+    """Label Studio's JSON export: `timelinelabels` ranges in frames, counted from 1, both ends in.
+
+    Frames are of the rate declared in the labelling setup: `rate_hz`, else the task's `data.fps`.
+    A task's `data.group` is its group.
+    """
+    return [example for task in source.json.elements() for example in _task(source, task)]
+
+
+def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
+    if not task.has("data"):
+        raise task.error("no 'data' here: export the project as JSON, not as JSON-MIN or CSV")
+    video = _task_footage(source, task["data"])
+    group = task["data"]["group"].text() if task["data"].has("group") else ""
+    for region in _accepted_regions(task):
+        if region.has("type") and region["type"].value == "relation":
+            continue  # between two regions; it has no time of its own
+        value = region["value"]
+        if value.has("ranges") and not value.has("timelinelabels"):
+            raise value.error("a stretch of time without a label; give it one, or delete it")
+        if not value.has("timelinelabels"):
+            continue
+        rate_hz = _declared_rate(source, task["data"])
+        for span in value["ranges"].elements():
+            first = span["start"].number()
+            if first < 1:
+                raise span["start"].error(f"{first:g}; Label Studio counts frames from 1")
+            labels = value["timelinelabels"].elements()
+            if not labels:
+                raise value.error("a stretch of time without a label; give it one, or delete it")
+            for label in labels:
+                yield make_example(
+                    source,
+                    span.where,
+                    video=video,
+                    label=label.text(),
+                    group=group,
+                    start_s=(first - 1) / rate_hz,
+                    end_s=span["end"].number() / rate_hz,
+                )
+
+
+def _accepted_regions(task: JsonValue) -> list[JsonValue]:
+    """The regions of the one annotation that counts; two annotators must not count double."""
+    if not task.has("annotations"):
+        raise task.error("only predictions in it: accept or correct them in Label Studio first")
+    kept = [a for a in task["annotations"].elements() if not _flag(a, "was_cancelled")]
+    if len(kept) > 1:
+        kept = [a for a in kept if _flag(a, "ground_truth")] or kept
+    if len(kept) > 1:
+        raise task["annotations"].error(
+            f"{len(kept)} annotations of one task; mark one of them as ground truth"
+        )
+    return kept[0]["result"].elements() if kept else []
+
+
+def _flag(annotation: JsonValue, key: str) -> bool:
+    return annotation.has(key) and bool(annotation[key].value)
+
+
+def _declared_rate(source: LabelSource, task: JsonValue) -> float:
+    if source.rate_hz is not None:
+        return source.rate_hz
+    if not task.has("fps"):
+        raise task.error(
+            "ranges are in frames, and the export does not say how many make a second, but the "
+            f"project's <Video> tag does (its frameRate, 24 unless set): {HOW_TO_GIVE_A_RATE}"
+        )
+    rate_hz = task["fps"].number()
+    if rate_hz <= 0:
+        raise task["fps"].error(f"{rate_hz:g} frames per second; it must be more than 0")
+    return rate_hz
+
+
+def _task_footage(source: LabelSource, task: JsonValue) -> str:
+    texts = {k: v for k, v in task.members() if isinstance(v.value, str) and k != "group"}
+    if "video" not in texts and len(texts) != 1:
+        raise task.error("no 'video' here that names the footage")
+    url = texts.get("video", *texts.values()) if len(texts) == 1 else texts["video"]
+    parts = urlsplit(url.text())
+    local = parts.path.rstrip("/").endswith("/data/local-files")
+    if local and "d" in (query := parse_qs(parts.query)):  # /data/local-files/?d=folder/match.mp4
+        return footage_in(source, query["d"][0])
+    if parts.path.startswith("/data/upload/"):
+        name = unquote(Path(parts.path).name)
+        there = (source.footage_folder / name).exists()
+        return name if there else UPLOAD_PREFIX.sub("", name)
+    # What is no address is a name as it stands, whatever colon it has.
+    stored = "://" in url.text() and parts.scheme
+    return footage_in(source, unquote(parts.path).lstrip("/") if stored else url.text())
+
+
+def write_label_studio(examples: Sequence[Example], target: LabelTarget) -> str:
+    """Tasks with their annotation, ready to be imported; times to one frame."""
+    tasks: list[dict[str, object]] = []
+    for path, mine in by_footage(examples):
+        # Its frames are those of the project's setup, which may differ from the footage's.
+        rate_hz = target.rate_of(path, own_first=False)
+        data = {
+            "video": relative_name(path, target.folder),
+            "fps": rate_hz,
+            "group": mine[0].group,
+        }
+        regions = [_region(example, rate_hz) for example in mine]
+        tasks.append({"id": len(tasks) + 1, "data": data, "annotations": [{"result": regions}]})
+    return dump_json(tasks)
+
+
+def _region(example: Example, rate_hz: float) -> dict[str, object]:
+    event = example.event()
+    first = round(event.start_s * rate_hz) + 1
+    last = max(first, round(event.end_s * rate_hz))
+    return {
+        "type": "timelinelabels",
+        "from_name": "timeline",
+        "to_name": "video",
+        "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [event.label]},
+    }

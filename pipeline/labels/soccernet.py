@@ -1,0 +1,216 @@
+"""SoccerNet's results_spotting.json: a match in two halves, each with a clock of its own.
+
+Reading is `read_labels`, which knows the file by its "predictions". A match may lie in one file
+of footage or in one per half; `split_halves` and `join_halves` translate between the two clocks.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from touchline.models.errors import LabelsError
+from touchline.pipeline.labels.source import (
+    JsonValue,
+    LabelSource,
+    LabelTarget,
+    dump_json,
+    files_below,
+    make_example,
+    read_score,
+)
+from touchline.pipeline.types import Event, Example
+
+Halves = tuple[Sequence[Event], Sequence[Event]]
+
+
+def split_halves(events: Sequence[Event], *, second_half_s: float) -> Halves:
+    """Events of one file as two halves, the second one's times from its own kick-off.
+
+    An event belongs to the half its peak lies in; one that begins before the kick-off begins with
+    it.
+    """
+    _check_kick_off(second_half_s)
+    first = [event for event in events if event.peak_s < second_half_s]
+    second = [on_half_clock(e, second_half_s) for e in events if e.peak_s >= second_half_s]
+    return first, second
+
+
+def join_halves(halves: Halves, *, second_half_s: float) -> list[Event]:
+    """The events of two halves on the clock of one file, in time order."""
+    _check_kick_off(second_half_s)
+    later = [
+        replace(
+            event,
+            start_s=event.start_s + second_half_s,
+            end_s=event.end_s + second_half_s,
+            peak_s=event.peak_s + second_half_s,
+        )
+        for event in halves[1]
+    ]
+    return sorted([*halves[0], *later], key=lambda event: (event.start_s, event.peak_s))
+
+
+def _check_kick_off(second_half_s: float) -> None:
+    if not 0 < second_half_s < math.inf:
+        raise ValueError(
+            f"second_half_s is {second_half_s}; it must be the second in the footage at which "
+            "the second half kicks off"
+        )
+
+
+def on_half_clock(event: Event, kickoff_s: float) -> Event:
+    """An event of a file on the clock of the half that kicks off at `kickoff_s` of that file.
+
+    What lies before the kick-off is put at 0.
+    """
+    start_s, end_s, peak_s = (
+        max(time_s - kickoff_s, 0.0) for time_s in (event.start_s, event.end_s, event.peak_s)
+    )
+    return replace(event, start_s=start_s, end_s=end_s, peak_s=peak_s)
+
+
+def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> str:
+    """The text of results_spotting.json for one match: half (1, 2) -> its events.
+
+    match: its folder in SoccerNet, such as "england_epl/2014-2015/2015-02-21 - 18-00 Chelsea 1 -
+    1 Burnley". Positions are milliseconds from the start of the half; all values are strings, as
+    in the challenge's own files.
+    """
+    rows = []
+    for half, events in sorted(halves.items()):
+        for event in sorted(events, key=lambda event: event.peak_s):
+            milliseconds = math.floor(event.peak_s * 1000 + 0.5)
+            minutes, seconds = divmod(milliseconds // 1000, 60)
+            rows.append(
+                {
+                    "gameTime": f"{half} - {minutes:02d}:{seconds:02d}",
+                    "label": event.label,
+                    "position": str(milliseconds),
+                    "half": str(half),
+                    "confidence": repr(float(event.score)),
+                }
+            )
+    return json.dumps({"UrlLocal": match, "predictions": rows}, indent=1) + "\n"
+
+
+SOCCERNET_FILE = "Labels-v2.json"
+HALF_FILE = re.compile(r"^(?P<half>\d+)(_\w+)?\.(mkv|mp4)$")
+# 224p first: it is what the networks see, and decodes faster.
+HALF_SUFFIXES = tuple(
+    name + ending for ending in (".mkv", ".mp4") for name in ("_224p", "_720p", "_HQ", "")
+)
+
+
+def is_soccernet(source: LabelSource) -> bool:
+    if source.kind != "json":
+        return False
+    for key in ("annotations", "predictions"):
+        if source.json.has(key) and isinstance(rows := source.json[key].value, list):
+            named = source.path.name == SOCCERNET_FILE or source.json.has("UrlLocal")
+            return named or any(isinstance(row, dict) and "gameTime" in row for row in rows)
+    return False
+
+
+def read_soccernet(source: LabelSource) -> list[Example]:
+    """A match of SoccerNet-v2 (Deliege et al. 2021): points in time, one file per half.
+
+    `position` is milliseconds from the start of the half's file. The group is the match, from
+    UrlLocal. Predictions in the same form are read with their confidence.
+    """
+    match = source.json
+    key = "annotations" if match.has("annotations") else "predictions"
+    group = _soccernet_match(source)
+    examples = []
+    for row in match[key].elements():
+        half = row["gameTime"].text().split("-")[0].strip()
+        if not half.isdecimal():
+            raise row["gameTime"].error(
+                f"{row['gameTime'].value!r} does not begin with the half, such as '1 - 05:00'"
+            )
+        time_s = row["position"].number() / 1000
+        examples.append(
+            make_example(
+                source,
+                row.where,
+                video=_half_file(source.footage_folder, half),
+                label=row["label"].text(),
+                group=group,
+                start_s=time_s,
+                end_s=time_s,
+                visible=_visible(row),
+                score=read_score(row, "confidence"),
+            )
+        )
+    return examples
+
+
+def read_soccernet_tree(source: LabelSource) -> list[Example]:
+    """Every match below a SoccerNet folder, each from its own Labels-v2.json."""
+    examples = []
+    for path in sorted(f for f in files_below(source.path) if f.name == SOCCERNET_FILE):
+        match = LabelSource(path, source.footage_folder / path.parent.relative_to(source.path))
+        if not is_soccernet(match):
+            raise LabelsError(path, "no list 'annotations': this is no SoccerNet label file")
+        examples.extend(read_soccernet(match))
+    return examples
+
+
+def _soccernet_match(source: LabelSource) -> str:
+    url = source.json["UrlLocal"].text() if source.json.has("UrlLocal") else ""
+    parts = [part for part in url.replace("\\", "/").split("/") if part]
+    if parts and HALF_FILE.match(parts[-1]):
+        parts.pop()
+    return "/".join(parts) or source.footage_folder.resolve().name
+
+
+def _half_file(folder: Path, half: str) -> str:
+    names = [half + suffix for suffix in HALF_SUFFIXES]
+    return next((name for name in names if (folder / name).exists()), names[0])
+
+
+def _visible(row: JsonValue) -> bool:
+    if not row.has("visibility"):
+        return True
+    word = row["visibility"].text()
+    if word not in ("visible", "not shown"):
+        raise row["visibility"].error(f"{word!r}; it must be 'visible' or 'not shown'")
+    return word == "visible"
+
+
+def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
+    """One match; an interval becomes its most certain instant."""
+    groups = sorted({example.group for example in examples})
+    if len(groups) > 1:
+        raise ValueError(f"SoccerNet holds one match per file; these are {', '.join(groups)}")
+    rows = []
+    halves: dict[str, Path] = {}
+    for example in examples:
+        named = HALF_FILE.match(example.path.name)
+        if named is None:
+            raise ValueError(
+                f"SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv; "
+                f"{example.path.name} is not named so"
+            )
+        half = halves.setdefault(named["half"], example.path)
+        if example.path != half or half.parent != examples[0].path.parent:
+            raise ValueError(
+                "SoccerNet holds one file per half, all in one folder; "
+                f"these are {examples[0].path}, {half} and {example.path}"
+            )
+        ms = round(example.event().peak_s * 1000)
+        minutes, seconds = divmod(ms // 1000, 60)
+        rows.append(
+            {
+                "gameTime": f"{named['half']} - {minutes:02d}:{seconds:02d}",
+                "label": example.label,
+                "position": str(ms),
+                "team": "not applicable",
+                "visibility": "visible" if example.visible else "not shown",
+            }
+        )
+    return dump_json({"UrlLocal": f"{groups[0]}/" if groups else "", "annotations": rows})

@@ -1,0 +1,1 @@
+"""Results to files and back, and times as people and editors write them."""

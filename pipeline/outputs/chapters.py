@@ -1,0 +1,108 @@
+"""Events as chapters and subtitles: WebVTT, SubRip, ffmetadata, YouTube."""
+
+from __future__ import annotations
+
+import html
+import math
+
+from touchline.pipeline.outputs.result_view import Sheet, one_line
+from touchline.pipeline.outputs.timecode import timecode
+from touchline.pipeline.types import Event
+
+# A cue must end after it starts, and one of a point event must stay long enough to be read.
+SHORTEST_CUE_S = 2.0
+
+# What players and sites take for markup, where a format has no escapes.
+PLAIN = str.maketrans("<>{}", "‹›()")
+
+# YouTube ignores chapters that are shorter, and lists without one at 0:00 or with fewer than three.
+SHORTEST_YOUTUBE_S = 10
+
+
+def vtt_text(sheet: Sheet) -> str:
+    """WebVTT subtitles: one cue per accepted event, shown for at least two seconds."""
+    cues = [
+        _vtt_cue(event.start_s, max(event.end_s, event.start_s + SHORTEST_CUE_S), caption)
+        for event, caption in _captions(sheet)
+    ]
+    return "WEBVTT\n\n" + "\n".join(cues)
+
+
+def vtt_chapters_text(sheet: Sheet) -> str:
+    """WebVTT chapters (kind="chapters"): a chapter ends where the next starts, if not before."""
+    cues = [_vtt_cue(start_s, end_s, title) for start_s, end_s, title in _chapters(sheet)]
+    return "WEBVTT\n\n" + "\n".join(cues)
+
+
+def srt_text(sheet: Sheet) -> str:
+    """SubRip: one numbered cue per accepted event, shown for at least two seconds."""
+    cues = []
+    for k, (event, caption) in enumerate(_captions(sheet), start=1):
+        end_s = max(event.end_s, event.start_s + SHORTEST_CUE_S)
+        # SubRip has no escapes, and players take <...> and {...} for markup.
+        plain = caption.translate(PLAIN)
+        times = f"{_clock(event.start_s, ',')} --> {_clock(end_s, ',')}"
+        cues.append(f"{k}\n{times}\n{plain}\n")
+    return "\n".join(cues)
+
+
+def ffmetadata_text(sheet: Sheet) -> str:
+    """Chapters for FFmpeg: `ffmpeg -i MATCH -i chapters.ffmeta -map_chapters 1 -c copy OUT`."""
+    blocks = [
+        "[CHAPTER]\nTIMEBASE=1/1000\n"
+        f"START={_milliseconds(start_s)}\nEND={_milliseconds(end_s)}\ntitle={_escaped(title)}\n"
+        for start_s, end_s, title in _chapters(sheet)
+    ]
+    return f";FFMETADATA1\ntitle={_escaped(sheet.title)}\n" + "".join(blocks)
+
+
+def youtube_text(sheet: Sheet) -> str:
+    """Chapters for a YouTube description, in whole seconds.
+
+    Events less than ten seconds after a chapter's start join that chapter.
+    """
+    chapters: list[tuple[int, list[str]]] = [(0, ["Start"])]
+    for event in sheet.accepted:
+        start = max(0, math.floor(event.start_s))
+        clock = sheet.clock.text(event.start_s) if sheet.clock else ""
+        # YouTube refuses descriptions with angle brackets.
+        name = one_line(event.label).translate(PLAIN)
+        label = f"{name} ({clock})" if clock else name
+        if start - chapters[-1][0] >= SHORTEST_YOUTUBE_S:
+            chapters.append((start, [label]))
+        elif label not in chapters[-1][1]:
+            chapters[-1][1].append(label)
+    return "".join(f"{timecode(start)[:-4]} {', '.join(names)}\n" for start, names in chapters)
+
+
+def _captions(sheet: Sheet) -> list[tuple[Event, str]]:
+    return [(event, sheet.caption(event)) for event in sheet.accepted]
+
+
+def _chapters(sheet: Sheet) -> list[tuple[float, float, str]]:
+    """Start, end and title: in order, not overlapping, each at least a millisecond long."""
+    chapters = []
+    events = sheet.accepted
+    for k, event in enumerate(events):
+        later = [e.start_s for e in events[k + 1 :] if e.start_s > event.start_s]
+        end_s = event.end_s if event.end_s > event.start_s else event.start_s + SHORTEST_CUE_S
+        chapters.append((event.start_s, min([end_s, *later[:1]]), sheet.caption(event)))
+    return chapters
+
+
+def _vtt_cue(start_s: float, end_s: float, text: str) -> str:
+    # Escaping > also breaks up "-->", which would end the cue's text.
+    return f"{_clock(start_s, '.')} --> {_clock(end_s, '.')}\n{html.escape(text, quote=False)}\n"
+
+
+def _clock(time_s: float, mark: str) -> str:
+    """HH:MM:SS.mmm with the decimal mark the format wants; nothing before 0."""
+    return timecode(max(0.0, time_s)).zfill(12).replace(".", mark)
+
+
+def _milliseconds(time_s: float) -> int:
+    return max(0, math.floor(time_s * 1000 + 0.5))
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + c if c in "=;#\\" else c for c in text)

@@ -1,0 +1,236 @@
+"""Events as edits: EDL, FCPXML, OpenTimelineIO, Premiere XML, LosslessCut, VLC playlists.
+
+Editors count frames. Every time is put on the frame whose start is nearest, counted from the
+footage's start timecode, so it is never more than half a frame away. Footage of variable rate is
+conformed by editors to a constant one, and so are its times (see `timing.rate_of_footage`).
+"""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from fractions import Fraction
+from typing import TYPE_CHECKING
+from xml.etree.ElementTree import SubElement
+
+from touchline.pipeline.outputs.result_view import Sheet, one_line
+from touchline.pipeline.outputs.tables import xml_text
+from touchline.pipeline.outputs.timecode import STANDARD_RATES
+from touchline.pipeline.types import Event
+
+if TYPE_CHECKING:
+    from opentimelineio import schema
+
+# Timelines start at one hour, as broadcasters have it.
+RECORD_START_HOUR = 1
+
+XSPF = "http://xspf.org/ns/0/"
+VLC = "http://www.videolan.org/vlc/playlist/ns/0/"
+VLC_APPLICATION = "http://www.videolan.org/vlc/playlist/0"
+
+
+def edl_text(sheet: Sheet) -> str:
+    """CMX 3600: the accepted events one after the other, with the class as locator at the peak."""
+    rate = sheet.clip_rate
+    if rate.rate not in STANDARD_RATES or rate.nominal > 99:
+        raise ValueError(
+            f"{sheet.result.path}: CMX 3600 has no timecode at {float(rate.rate):g} frames per "
+            "second; give --rate, such as 25"
+        )
+    lines = [
+        f"TITLE: {_edl_words(sheet.title)[:70]}",
+        f"FCM: {'DROP FRAME' if rate.drop_frame else 'NON-DROP FRAME'}",
+        "",
+    ]
+    record = _record_start(sheet)
+    for k, event in enumerate(sheet.accepted, start=1):
+        first, after = (sheet.start_frame + frame for frame in sheet.frames(event))
+        source = f"{rate.smpte(first)} {rate.smpte(after)}"
+        placed = f"{rate.smpte(record)} {rate.smpte(record + after - first)}"
+        locator = rate.smpte(record + _peak_offset(sheet, event))
+        lines += [
+            f"{k:03d}  AX       V     C        {source} {placed}",
+            f"* FROM CLIP NAME: {_edl_words(sheet.result.path.name)}",
+            f"* LOC: {locator} RED     {_edl_words(sheet.caption(event))}",
+            "",
+        ]
+        record += after - first
+    return "\n".join(lines)
+
+
+def _edl_words(text: str) -> str:
+    # One line is one statement; a second asterisk or line would start another.
+    return one_line(text).replace("*", "-")
+
+
+def _record_start(sheet: Sheet) -> int:
+    mark = ";" if sheet.clip_rate.drop_frame else ":"
+    return sheet.clip_rate.frame_number(f"{RECORD_START_HOUR:02d}:00:00{mark}00")
+
+
+def _peak_offset(sheet: Sheet, event: Event) -> int:
+    """Frames from the event's first to its peak, inside the event."""
+    first, after = sheet.frames(event)
+    return min(after - 1, max(first, sheet.clip_rate.frame(event.peak_s))) - first
+
+
+def fcpxml_text(sheet: Sheet) -> str:
+    """FCPXML 1.9: the accepted events as clips of one project, a marker at each peak."""
+    rate, health = sheet.clip_rate, sheet.result.health
+    root = ElementTree.Element("fcpxml", version="1.9")
+    resources = SubElement(root, "resources")
+    picture = SubElement(resources, "format", id="r1", frameDuration=_fcp_time(1 / rate.rate))
+    if health is not None:
+        picture.attrib.update(width=str(health.width), height=str(health.height))
+    source = sheet.result.path.resolve().as_uri()
+    asset = SubElement(
+        resources,
+        "asset",
+        id="r2",
+        name=sheet.title,
+        start=_fcp_time(rate.seconds(sheet.start_frame)),
+        duration=_fcp_time(rate.seconds(max(1, rate.frame(sheet.duration_s)))),
+        hasVideo="1",
+        format="r1",
+    )
+    SubElement(asset, "media-rep", kind="original-media", src=source)
+    event_element = SubElement(SubElement(root, "library"), "event", name=sheet.title)
+    project = SubElement(event_element, "project", name=f"{sheet.title} events")
+    lengths = [after - first for first, after in map(sheet.frames, sheet.accepted)]
+    sequence = SubElement(
+        project,
+        "sequence",
+        format="r1",
+        tcStart="0s",
+        tcFormat="DF" if rate.drop_frame else "NDF",
+        duration=_fcp_time(rate.seconds(sum(lengths))),
+    )
+    spine = SubElement(sequence, "spine")
+    offset = 0
+    for event, length in zip(sheet.accepted, lengths, strict=True):
+        first = sheet.start_frame + sheet.frames(event)[0]
+        clip = SubElement(
+            spine,
+            "asset-clip",
+            ref="r2",
+            name=one_line(event.label),
+            offset=_fcp_time(rate.seconds(offset)),
+            start=_fcp_time(rate.seconds(first)),
+            duration=_fcp_time(rate.seconds(length)),
+            format="r1",
+            tcFormat="DF" if rate.drop_frame else "NDF",
+        )
+        SubElement(
+            clip,
+            "marker",
+            start=_fcp_time(rate.seconds(first + _peak_offset(sheet, event))),
+            duration=_fcp_time(1 / rate.rate),
+            value=sheet.caption(event),
+        )
+        offset += length
+    return xml_text(root, doctype="<!DOCTYPE fcpxml>\n")
+
+
+def _fcp_time(seconds: Fraction) -> str:
+    if seconds.denominator == 1:
+        return f"{seconds.numerator}s"
+    return f"{seconds.numerator}/{seconds.denominator}s"
+
+
+def otio_text(sheet: Sheet) -> str:
+    """OpenTimelineIO's own JSON."""
+    return str(_timeline(sheet).to_json_string()) + "\n"
+
+
+def premiere_text(sheet: Sheet) -> str:
+    """Final Cut Pro 7 XML, which Premiere Pro and DaVinci Resolve import."""
+    from opentimelineio import adapters
+
+    return str(adapters.write_to_string(_timeline(sheet), adapter_name="fcp_xml"))
+
+
+def _timeline(sheet: Sheet) -> schema.Timeline:
+    """The accepted events one after the other, a marker at each peak."""
+    from opentimelineio import opentime, schema
+
+    rate = sheet.clip_rate
+
+    def moment(frame: int) -> opentime.RationalTime:
+        return opentime.RationalTime(frame, float(rate.rate))
+
+    def span(first: int, after: int) -> opentime.TimeRange:
+        return opentime.TimeRange(moment(first), moment(after - first))
+
+    start, length = sheet.start_frame, max(1, rate.frame(sheet.duration_s))
+    timeline = schema.Timeline(sheet.title, global_start_time=moment(_record_start(sheet)))
+    track = schema.Track("Events", kind=schema.TrackKind.Video)
+    timeline.tracks.append(track)
+    for event in sheet.accepted:
+        first, after = (start + frame for frame in sheet.frames(event))
+        media = schema.ExternalReference(
+            target_url=sheet.result.path.resolve().as_uri(),
+            available_range=span(start, start + max(length, after - start)),
+        )
+        media.name = one_line(sheet.result.path.name)
+        clip = schema.Clip(one_line(event.label), media, span(first, after))
+        clip.metadata["touchline"] = {"score": event.score, "peak_s": event.peak_s}
+        peak = first + _peak_offset(sheet, event)
+        clip.markers.append(
+            schema.Marker(sheet.caption(event), span(peak, peak + 1), schema.MarkerColor.RED)
+        )
+        track.append(clip)
+    return timeline
+
+
+def losslesscut_text(sheet: Sheet) -> str:
+    """A LosslessCut project (.llc, version 1) of the accepted events, in seconds."""
+    document = {
+        "version": 1,
+        "mediaFileName": sheet.result.path.name,
+        "cutSegments": [
+            {
+                "start": round(event.start_s, 6),
+                # An instant has no length, and LosslessCut drops what has none.
+                "end": round(event.end_s if event.end_s > event.start_s else event.start_s + 1, 6),
+                "name": sheet.caption(event),
+            }
+            for event in sheet.accepted
+        ],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def xspf_text(sheet: Sheet) -> str:
+    """A playlist for VLC (XSPF): each accepted event from its start to its end."""
+    ElementTree.register_namespace("", XSPF)
+    ElementTree.register_namespace("vlc", VLC)
+    root = ElementTree.Element(f"{{{XSPF}}}playlist", version="1")
+    SubElement(root, f"{{{XSPF}}}title").text = sheet.title
+    tracks = SubElement(root, f"{{{XSPF}}}trackList")
+    for k, event in enumerate(sheet.accepted):
+        track = SubElement(tracks, f"{{{XSPF}}}track")
+        SubElement(track, f"{{{XSPF}}}location").text = sheet.video_url
+        SubElement(track, f"{{{XSPF}}}title").text = sheet.caption(event)
+        extension = SubElement(track, f"{{{XSPF}}}extension", application=VLC_APPLICATION)
+        SubElement(extension, f"{{{VLC}}}id").text = str(k)
+        for option in _vlc_span(event):
+            SubElement(extension, f"{{{VLC}}}option").text = option
+    return xml_text(root)
+
+
+def m3u_text(sheet: Sheet) -> str:
+    """A playlist for VLC (M3U): each accepted event from its start to its end."""
+    lines = ["#EXTM3U"]
+    for event in sheet.accepted:
+        seconds = max(1, round(event.end_s - event.start_s))
+        lines.append(f"#EXTINF:{seconds},{sheet.caption(event)}")
+        lines += [f"#EXTVLCOPT:{option}" for option in _vlc_span(event)]
+        # As a URL: a raw name may begin with # or hold a line end.
+        lines.append(sheet.result.path.resolve().as_uri())
+    return "\n".join(lines) + "\n"
+
+
+def _vlc_span(event: Event) -> list[str]:
+    # VLC plays on where start and stop are one: a point event gets a second.
+    end_s = event.end_s if event.end_s > event.start_s else event.start_s + 1.0
+    return [f"start-time={max(0.0, event.start_s):.3f}", f"stop-time={end_s:.3f}"]

@@ -1,0 +1,168 @@
+"""Events as rows and records: CSV, JSON, JSON lines, SoccerNet, ActivityNet, annotation tools."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+from touchline.pipeline.labels.cvat import track_shapes
+from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
+from touchline.pipeline.outputs.events_json import event_row
+from touchline.pipeline.outputs.result_view import Sheet, one_line
+from touchline.pipeline.outputs.timecode import timecode
+from touchline.pipeline.types import Event
+
+CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")
+
+# A spreadsheet takes a cell that begins with one of these for a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+def text_cell(text: str) -> str:
+    """A CSV text cell that no spreadsheet runs as a formula and no reader splits."""
+    safe = "'" + text if text.startswith(FORMULA_STARTS) else text
+    # csv.writer quotes the line end it writes, a line feed, but not a carriage return.
+    return safe.replace("\r", " ")
+
+
+def csv_text(sheet: Sheet) -> str:
+    """The accepted events, one row each; a last column `clock` where kick-offs are known."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow([*CSV_COLUMNS, *(["clock"] if sheet.clock else [])])
+    video = text_cell(sheet.video)
+    for event in sheet.accepted:
+        times = (event.start_s, event.end_s, event.peak_s)
+        rows.writerow(
+            [video, text_cell(event.label)]
+            + [f"{t:.3f}" for t in times]
+            + [f"{event.score:.4f}"]
+            + [timecode(t) for t in times]
+            + ([text_cell(sheet.clock.text(event.peak_s))] if sheet.clock else [])
+        )
+    return out.getvalue()
+
+
+def jsonl_text(sheet: Sheet) -> str:
+    """One JSON object per candidate and line, each with its video."""
+    rows = (
+        {"video": sheet.video, **event_row(sheet, event, accepted=accepted)}
+        for event, accepted in sheet.candidates
+    )
+    return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+
+
+def soccernet_text(sheet: Sheet) -> str:
+    """results_spotting.json of the SoccerNet action spotting challenge: all candidates.
+
+    Positions are of the peak: from the half's kick-off where kick-offs are known, else file time
+    in half 1. What is before the first kick-off stands at 0.
+    """
+    halves: dict[int, list[Event]] = {}
+    for event, _ in sheet.candidates:
+        half, kickoff_s = 1, 0.0
+        if sheet.clock is not None:
+            half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)
+            kickoff_s = sheet.clock.kickoff_s[half]
+        halves.setdefault(half, []).append(on_half_clock(event, kickoff_s))
+    return results_spotting(halves, match=one_line(sheet.result.path.parent.name))
+
+
+def activitynet_text(sheet: Sheet) -> str:
+    """A detection file of ActivityNet 1.3: all candidates under the footage's stem."""
+    found = [
+        {
+            "label": event.label,
+            "score": round(event.score, 6),
+            "segment": [round(event.start_s, 6), round(event.end_s, 6)],
+        }
+        for event, _ in sheet.candidates
+    ]
+    document = {
+        "version": "VERSION 1.3",
+        "results": {sheet.title: found},
+        "external_data": {"used": False, "details": ""},
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def label_studio_text(sheet: Sheet) -> str:
+    """One Label Studio task with the accepted events as predictions of <TimelineLabels>.
+
+    Frames count from 1 and the last one belongs to the range. The labelling interface must name
+    its tags `timeline` and `video`.
+    """
+    results = []
+    for k, event in enumerate(sheet.accepted):
+        first, after = sheet.frames(event)
+        results.append(
+            {
+                "id": f"event{k}",
+                "type": "timelinelabels",
+                "from_name": "timeline",
+                "to_name": "video",
+                "score": round(event.score, 6),
+                "value": {
+                    "ranges": [{"start": first + 1, "end": after}],
+                    "timelinelabels": [event.label],
+                },
+            }
+        )
+    task = {
+        "data": {"video": sheet.video, "fps": float(sheet.clip_rate.rate)},
+        "predictions": [{"model_version": "touchline", "result": results}],
+    }
+    return json.dumps([task], indent=1) + "\n"
+
+
+def cvat_text(sheet: Sheet) -> str:
+    """CVAT for video 1.1: each accepted event a track, a box over the whole picture.
+
+    The track begins at the event's first frame and is marked outside at the frame after its last,
+    where the footage has one.
+    """
+    health = sheet.result.health
+    if health is None:
+        raise ValueError(f"{sheet.result.path}: CVAT needs the size of the picture; give --footage")
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
+    ElementTree.SubElement(task, "name").text = sheet.title
+    ElementTree.SubElement(task, "mode").text = "interpolation"
+    ElementTree.SubElement(task, "source").text = one_line(sheet.result.path.name)
+    size = ElementTree.SubElement(task, "original_size")
+    ElementTree.SubElement(size, "width").text = str(health.width)
+    ElementTree.SubElement(size, "height").text = str(health.height)
+    labels = ElementTree.SubElement(task, "labels")
+    for name in sorted({event.label for event in sheet.accepted}):
+        label = ElementTree.SubElement(labels, "label")
+        ElementTree.SubElement(label, "name").text = one_line(name)
+    for k, event in enumerate(sheet.accepted):
+        track = ElementTree.SubElement(
+            root, "track", id=str(k), label=one_line(event.label), source="auto"
+        )
+        shapes = track_shapes(*sheet.frames(event), health, sheet.clip_rate.frame)
+        for frame, outside in shapes:
+            ElementTree.SubElement(
+                track,
+                "box",
+                frame=str(frame),
+                outside=outside,
+                occluded="0",
+                keyframe="1",
+                xtl="0",
+                ytl="0",
+                xbr=str(health.width),
+                ybr=str(health.height),
+                z_order="0",
+            )
+    return xml_text(root)
+
+
+def xml_text(root: ElementTree.Element, *, doctype: str = "") -> str:
+    """An XML document, indented."""
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'

@@ -1,0 +1,137 @@
+"""Results to files: each format is one entry of WRITERS, every file is written beside and renamed.
+
+A path inside a file (`video`) is relative to the folder the file lies in, so that results and
+footage can be moved together and `events.csv` can be read back as labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from touchline.pipeline.files import write_atomic
+from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
+from touchline.pipeline.outputs.result_view import Sheet
+from touchline.pipeline.outputs.timecode import FrameRate, MatchClock, rate_of_footage
+from touchline.pipeline.types import MatchResult
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One output format: the name of its file in OUT/<stem>/, what makes its text, what it is.
+
+    counts:  whether it counts frames, and so needs their rate.
+    extra:   the optional install whose library it needs.
+    """
+
+    file_name: str
+    text: Callable[[Sheet], str]
+    about: str
+    counts: bool = False
+    extra: str = ""
+
+
+# What each optional install brings, of what is asked for here.
+EXTRAS = {"edit": ("opentimelineio", "otio_fcp_adapter")}
+
+WRITERS = {
+    "csv": Writer("events.csv", tables.csv_text, "accepted events as a table"),
+    "json": Writer("events.json", events_json.json_text, "all candidates, footage, model, options"),
+    "jsonl": Writer("events.jsonl", tables.jsonl_text, "all candidates, one object per line"),
+    "soccernet": Writer(
+        "results_spotting.json", tables.soccernet_text, "SoccerNet action spotting results"
+    ),
+    "activitynet": Writer(
+        "activitynet.json", tables.activitynet_text, "ActivityNet 1.3 detections"
+    ),
+    "labelstudio": Writer(
+        "label_studio.json",
+        tables.label_studio_text,
+        "Label Studio pre-annotations",
+        counts=True,
+    ),
+    "cvat": Writer("cvat.xml", tables.cvat_text, "CVAT for video 1.1 pre-annotations", counts=True),
+    "vtt": Writer("events.vtt", chapters.vtt_text, "WebVTT subtitles"),
+    "vtt-chapters": Writer(
+        "chapters.vtt", chapters.vtt_chapters_text, "WebVTT chapters for web players"
+    ),
+    "srt": Writer("events.srt", chapters.srt_text, "SubRip subtitles"),
+    "ffmetadata": Writer(
+        "chapters.ffmeta", chapters.ffmetadata_text, "chapters for FFmpeg to put in the file"
+    ),
+    "youtube": Writer("youtube.txt", chapters.youtube_text, "chapters for a YouTube description"),
+    "edl": Writer("events.edl", edit_lists.edl_text, "CMX 3600 edit list", counts=True),
+    "fcpxml": Writer(
+        "events.fcpxml", edit_lists.fcpxml_text, "Final Cut Pro, DaVinci Resolve", counts=True
+    ),
+    "otio": Writer(
+        "events.otio", edit_lists.otio_text, "OpenTimelineIO", counts=True, extra="edit"
+    ),
+    "premiere": Writer(
+        "premiere.xml",
+        edit_lists.premiere_text,
+        "Premiere Pro: Final Cut Pro 7 XML",
+        counts=True,
+        extra="edit",
+    ),
+    "losslesscut": Writer("events.llc", edit_lists.losslesscut_text, "LosslessCut project"),
+    "xspf": Writer("events.xspf", edit_lists.xspf_text, "VLC playlist"),
+    "m3u": Writer("events.m3u8", edit_lists.m3u_text, "VLC playlist, the older format"),
+}
+
+
+def write_result(
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    formats: Iterable[str] = ("csv", "json"),
+    rate: FrameRate | None = None,
+    clock: MatchClock | None = None,
+) -> list[Path]:
+    """Write `result` to `folder` in every format named; the paths, in the order of the names.
+
+    rate and clock default to what the footage's health and the result's options say. ValueError,
+    before anything is written, for an unknown format or one that cannot hold this result.
+    """
+    names = list(formats)
+    check_formats(names)
+    sheet = result_sheet(result, folder, rate=rate, clock=clock)
+    texts = [(WRITERS[name].file_name, WRITERS[name].text(sheet)) for name in names]
+    return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """ValueError for a name that is no output format, or one whose library is not installed."""
+    for name in names:
+        if name not in WRITERS:
+            raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
+        if not is_installed(name):
+            extra = WRITERS[name].extra
+            raise ValueError(
+                f"the format {name} needs {EXTRAS[extra][0]}: pip install 'touchline[{extra}]', "
+                "or leave the format out"
+            )
+
+
+def is_installed(name: str) -> bool:
+    """Whether the library of an output format is there."""
+    extra = WRITERS[name].extra
+    return not extra or all(find_spec(library) is not None for library in EXTRAS[extra])
+
+
+def result_sheet(
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    rate: FrameRate | None = None,
+    clock: MatchClock | None = None,
+) -> Sheet:
+    """What writers and the report are given; defaults as for `write_result`."""
+    if rate is None and result.health is not None:
+        rate = rate_of_footage(result.health)
+    if clock is None:
+        clock = MatchClock.from_options(result.options)
+    return Sheet(result, Path(folder), rate, clock)

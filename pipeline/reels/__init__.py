@@ -1,0 +1,1 @@
+"""Clips and reels as MP4, and single pictures."""

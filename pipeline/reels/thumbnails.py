@@ -1,0 +1,81 @@
+"""Small pictures of footage at given times, as JPEG data URIs."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from touchline.pipeline.reels.coded_video import CodedVideo
+
+JPEG_QUALITY = 70
+
+# Frames this long before the one wanted are decoded only where others refer to them.
+RUN_UP_S = 0.5
+
+
+def thumbnails(
+    footage: Path,
+    times_s: Sequence[float],
+    *,
+    width_px: int,
+    max_bytes: int,
+    stream: int | None = None,
+) -> list[str | None]:
+    """The frame shown at each time as a data URI, in the order given.
+
+    None where no frame can be decoded, and for what comes after `max_bytes` are full: put the
+    times that matter most first. stream is the container's index of the video stream.
+    """
+    uris: list[str | None] = []
+    used = 0
+    with CodedVideo(footage, stream=stream) as video:
+        for time_s in times_s:
+            if used >= max_bytes:
+                break
+            frame = frame_shown_at(video, time_s)
+            uri = None if frame is None else data_uri(frame, width_px)
+            used += len(uri or "")
+            uris.append(uri)
+    return uris + [None] * (len(times_s) - len(uris))
+
+
+def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
+    """The last frame at or before a time, else the first after it; None where none decodes."""
+    target = video.pts(time_s) + video.rounding()
+    run_up = target - round(RUN_UP_S / video.time_base)
+    context = video.stream.codec_context
+    shown: VideoFrame | None = None
+    for packet in video.packets_from(target):
+        context.skip_frame = "NONREF" if (packet.pts or 0) < run_up else "DEFAULT"
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
+            if frame.pts is not None and frame.pts > target:
+                return shown or frame
+            shown = frame
+    context.skip_frame = "DEFAULT"
+    for frame in video.stream.decode(None):
+        if frame.pts is not None and frame.pts <= target:
+            shown = frame
+    return shown
+
+
+def data_uri(frame: VideoFrame, width_px: int) -> str:
+    """A frame, upright and scaled, as data:image/jpeg;base64,..."""
+    pixels = frame.to_ndarray(format="rgb24")  # (H, W, 3)
+    image = Image.fromarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
+    height = max(1, round(image.height * width_px / image.width))
+    content = io.BytesIO()
+    image.resize((width_px, height), Image.Resampling.BILINEAR).save(
+        content, "JPEG", quality=JPEG_QUALITY, optimize=True
+    )
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")

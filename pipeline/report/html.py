@@ -1,0 +1,59 @@
+"""Pages put together from the files of `page/`: one HTML file each, complete in itself.
+
+All that comes from file names and labels is escaped: in HTML by jinja2's autoescape, in the JSON
+that the page's script reads by escaping < > & and '. A content security policy allows this
+page's own script and style and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.metadata import version
+from importlib.resources import files
+
+import jinja2
+
+# What each page's script is put together from, in this order.
+SCRIPTS = {
+    "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
+    "index": ("theme",),
+}
+
+
+def page_html(name: str, **values: object) -> str:
+    """The page `name` with these values: all its script and style in it."""
+    return _template(f"{name}.html.jinja").render(values | _assets(name))
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_page_file),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    return environment.get_template(name)
+
+
+def _page_file(name: str) -> str:
+    return files("touchline.pipeline.report").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _assets(name: str) -> dict[str, str]:
+    """Style and script of a page, and the policy that allows these and no others."""
+    css = _page_file("page.css") + _page_file(f"{name}.css")
+    parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
+    js = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    policy = (
+        "default-src 'none'; img-src data:; media-src 'self' file: blob:; "
+        f"style-src '{_digest(css)}'; script-src '{_digest(js)}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+    return {"css": css, "js": js, "policy": policy, "version": version("touchline")}
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

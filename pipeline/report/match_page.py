@@ -1,0 +1,298 @@
+"""The report: one HTML file per match that needs no network, and a page over all of a run."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from touchline.models.errors import TouchlineError
+from touchline.pipeline.files import write_atomic
+from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_line
+from touchline.pipeline.outputs.timecode import MatchClock, timecode
+from touchline.pipeline.outputs.writers import result_sheet
+from touchline.pipeline.reels.encode import SOFTWARE
+from touchline.pipeline.reels.plan import Cut
+from touchline.pipeline.reels.render import RenderOptions, render_cuts
+from touchline.pipeline.reels.thumbnails import thumbnails
+from touchline.pipeline.report.html import page_html
+from touchline.pipeline.report.truth import Truth
+from touchline.pipeline.types import Event, MatchResult, ScoreTrack
+
+REPORT_FILE = "report.html"
+PROXY_FILE = "proxy.mp4"
+
+# A page stays under 5 MB: pictures take most of it, curves and events the rest.
+MAX_THUMBNAIL_BYTES = 3_500_000
+MAX_THUMBNAILS = 300
+MAX_EVENTS = 2000
+MAX_CLASSES = 60
+MAX_CURVE_POINTS = 3000
+
+THUMBNAIL_WIDTH_PX = 224
+PROXY_HEIGHT_PX = 360
+
+# What browsers play. Others (hevc, say) some of them do.
+PLAYED_CONTAINERS = frozenset({"mov", "mp4", "m4a", "webm", "ogg"})
+PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1", "theora"})
+
+
+def write_report(
+    result: MatchResult,
+    folder: str | os.PathLike[str],
+    *,
+    truth: Truth | None = None,
+    clock: MatchClock | None = None,
+    proxy: bool = False,
+) -> Path:
+    """OUT/<stem>/report.html: player, timeline, events, curves, footage health, options.
+
+    Score curves are drawn where `result.track` is there. proxy: beside it a small MP4 that every
+    browser plays. Footage that has gone missing costs the pictures, not the report.
+    """
+    sheet = result_sheet(result, folder, clock=clock)
+    playing = _proxy(sheet) if proxy else _original(sheet)
+    data = report_data(sheet, truth, playing)
+    page = page_html(
+        "report",
+        title=sheet.title,
+        data=data,
+        sheet=sheet,
+        subtitle=_subtitle(sheet),
+        health_rows=_health_rows(sheet),
+        model_rows=_flat_rows(result.options.get("model") or {}),
+        option_rows=_flat_rows(_options(result)),
+        measures=dict(truth.measures or {}) if truth else {},
+        has_truth=truth is not None,
+        events=sheet.accepted,
+        timecode=timecode,
+    )
+    return write_atomic(sheet.folder / REPORT_FILE, page)
+
+
+def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> dict[str, Any]:
+    """What the page's script works on; plain values, ready for JSON."""
+    true_events = in_time_order(truth.events) if truth else []
+    labels = _classes(sheet, true_events)
+    kept = _kept(sheet, labels)
+    true_events = [event for event in true_events if event.label in labels]
+    pictures = _pictures(sheet, kept)
+    track = sheet.result.track
+    return {
+        "video": playing,
+        "durationS": round(sheet.duration_s, 3),
+        "frameRate": float(sheet.rate.rate) if sheet.rate else 25.0,
+        "labels": [one_line(label) for label in labels],
+        "thresholds": [_threshold(sheet, label) for label in labels],
+        "events": [
+            {
+                "label": labels.index(event.label),
+                "start": round(event.start_s, 3),
+                "end": round(event.end_s, 3),
+                "peak": round(event.peak_s, 3),
+                "score": round(event.score, 4),
+                "accepted": accepted,
+                "picture": picture,
+            }
+            for (event, accepted), picture in zip(kept, pictures, strict=True)
+        ],
+        "numLeftOut": len(sheet.candidates) - len(kept),
+        "truth": [
+            {
+                "label": labels.index(event.label),
+                "start": round(event.start_s, 3),
+                "end": round(event.end_s, 3),
+            }
+            for event in true_events
+        ],
+        "toleranceS": truth.tolerance_s if truth else 0,
+        "curves": None if track is None else curves(track, labels),
+        "damaged": list(sheet.result.health.damaged_s) if sheet.result.health else [],
+        "periods": _periods(sheet.clock),
+    }
+
+
+def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
+    """The classes that get a lane, in alphabetical order.
+
+    Where a model knows more than a page can show, those with labels or accepted events, then the
+    surest.
+    """
+    track = sheet.result.track
+    best = dict.fromkeys(track.labels[1:] if track else (), 0.0)
+    for event, accepted in sheet.candidates:
+        best[event.label] = max(best.get(event.label, 0.0), event.score + accepted)
+    best |= {event.label: 2.0 for event in true_events}
+    return sorted(sorted(best, key=lambda label: -best[label])[:MAX_CLASSES])
+
+
+def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
+    """All accepted events and the best of the other candidates of some classes, in time order."""
+    shown = [row for row in sheet.candidates if row[0].label in set(labels)]
+    ranked = sorted(shown, key=lambda row: (not row[1], -row[0].score))
+    chosen = set(ranked[:MAX_EVENTS])
+    return [row for row in shown if row in chosen]
+
+
+def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | None]:
+    """A picture of each event's peak, the accepted and the surest first until the page is full."""
+    order = sorted(range(len(kept)), key=lambda k: (not kept[k][1], -kept[k][0].score))
+    order = order[:MAX_THUMBNAILS]
+    pictures: list[str | None] = [None] * len(kept)
+    try:
+        uris = thumbnails(
+            sheet.result.path,
+            [kept[k][0].peak_s for k in order],
+            width_px=THUMBNAIL_WIDTH_PX,
+            max_bytes=MAX_THUMBNAIL_BYTES,
+            stream=_stream(sheet),
+        )
+    except (TouchlineError, ValueError):
+        # The page itself says that the footage is missing. A file without the stream is another.
+        return pictures
+    for k, uri in zip(order, uris, strict=True):
+        pictures[k] = uri
+    return pictures
+
+
+def _stream(sheet: Sheet) -> int | None:
+    """The video stream that the events were found in, where that is known."""
+    return None if sheet.result.health is None else sheet.result.health.stream_index
+
+
+def _threshold(sheet: Sheet, label: str) -> float | None:
+    thresholds = sheet.result.options.get("thresholds")
+    value = thresholds.get(label) if isinstance(thresholds, Mapping) else None
+    return float(value) if isinstance(value, int | float) else None
+
+
+def curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
+    """Scores over time for each label: bytes (0 to 255) in base64, the highest of every stretch.
+
+    All points are evenly spaced: point k stands for [k, k + 1) * stepS.
+    """
+    end_s = float(track.end_s.max()) if len(track.end_s) else 0.0
+    num_points = max(1, min(MAX_CURVE_POINTS, len(track.centre_s)))
+    step_s = max(end_s / num_points, 1e-3)
+    slots = np.clip((track.centre_s / step_s).astype(int), 0, num_points - 1)
+    values = []
+    for label in labels:
+        levels = np.zeros(num_points)
+        if label in track.labels:
+            np.maximum.at(levels, slots, track.probs[:, track.labels.index(label)])
+        filled = np.interp(np.arange(num_points), np.unique(slots), levels[np.unique(slots)])
+        quantised = np.rint(np.clip(filled, 0, 1) * 255).astype(np.uint8)
+        values.append(base64.b64encode(quantised.tobytes()).decode("ascii"))
+    return {"stepS": step_s, "values": values}
+
+
+def _periods(clock: MatchClock | None) -> list[dict[str, Any]]:
+    """Kick-offs for the page's own match clock."""
+    if clock is None:
+        return []
+    periods = []
+    for period, kickoff_s in sorted(clock.kickoff_s.items()):
+        start_min, end_min = clock.span_min(period)
+        periods.append(
+            {
+                "name": clock.period_name(period),
+                "kickoff": kickoff_s,
+                "base": start_min * 60,
+                "length": (end_min - start_min) * 60,
+            }
+        )
+    return periods
+
+
+def _original(sheet: Sheet) -> dict[str, Any]:
+    health = sheet.result.health
+    containers = set(health.container.split(",")) if health else set()
+    played = health is None or (
+        bool(containers & PLAYED_CONTAINERS) and health.codec in PLAYED_CODECS
+    )
+    return {
+        "src": sheet.video_url,
+        "name": one_line(sheet.result.path.name),
+        "path": one_line(sheet.video),
+        "offsetS": 0,
+        "played": played,
+        "kind": f"{health.codec} in {health.container.split(',')[0]}" if health else "",
+    }
+
+
+def _proxy(sheet: Sheet) -> dict[str, Any]:
+    """A small H.264 copy of the whole footage beside the report."""
+    height = min(PROXY_HEIGHT_PX, sheet.result.health.height if sheet.result.health else 10_000)
+    options = RenderOptions(
+        mode="encode", encoder=SOFTWARE, height_px=height, stream=_stream(sheet)
+    )
+    whole = Cut(0.0, sheet.duration_s, ())
+    rendered = render_cuts(sheet.result.path, [whole], sheet.folder / PROXY_FILE, options=options)
+    return {
+        "src": f"./{PROXY_FILE}",
+        "name": PROXY_FILE,
+        "path": PROXY_FILE,
+        "offsetS": rendered.cuts[0].start_s,
+        "played": True,
+        "kind": "h264 in mp4",
+    }
+
+
+def _subtitle(sheet: Sheet) -> str:
+    health = sheet.result.health
+    parts = [timecode(sheet.duration_s)[:-4]]
+    if health is not None:
+        parts.append(f"{health.width}\u2009×\u2009{health.height}")
+        if sheet.rate is not None:
+            parts.append(f"{float(sheet.rate.rate):.5g} fps")
+        parts.append(health.codec)
+    return " · ".join(parts)
+
+
+def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
+    health = sheet.result.health
+    if health is None:
+        return []
+    rate = f"{health.frame_rate or 'not declared'}{', variable' if health.variable_rate else ''}"
+    unread = health.actual_frames is None
+    damaged = ", ".join(f"{timecode(a)} to {timecode(b)}" for a, b in health.damaged_s[:50])
+    return [
+        ("File", one_line(sheet.video)),
+        ("Container and codec", f"{health.container}, {health.codec}"),
+        ("Picture", f"{health.width} × {health.height}"),
+        ("Frame rate", rate),
+        ("Frames decoded", "none" if unread else str(health.actual_frames)),
+        ("Length", f"{timecode(health.duration_s)} ({health.duration_s:.3f} s)"),
+        ("Start in the container", f"{health.start_s:.6g} s"),
+        ("Start timecode", health.start_timecode or "none"),
+        ("Damaged", damaged or ("not looked for" if unread else "nothing found")),
+        *(("Warning", one_line(warning)) for warning in health.warnings),
+    ]
+
+
+def _options(result: MatchResult) -> dict[str, Any]:
+    """The options as the page shows them: a threshold that all classes share once."""
+    options = {key: value for key, value in result.options.items() if key != "model"}
+    thresholds = options.get("thresholds")
+    if isinstance(thresholds, Mapping) and len(set(map(str, thresholds.values()))) == 1:
+        options["thresholds"] = next(iter(thresholds.values()))
+    return options
+
+
+def _flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested options as rows of a table: "spec.rate_hz", "8"."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += _flat_rows(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            rows.append((f"{prefix}{key}", ", ".join(map(str, value))))
+        elif value is not None:
+            rows.append(
+                (f"{prefix}{key}", f"{value:.6g}" if isinstance(value, float) else str(value))
+            )
+    return [(one_line(key), one_line(value)) for key, value in rows]

@@ -1,0 +1,1 @@
+"""The train command: a label file in, a run folder out."""

@@ -1,0 +1,215 @@
+"""Prepare a training run: labels, split, network, background examples, warnings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from touchline.models.backbone import ClipSpec
+from touchline.models.catalog import build_backbone
+from touchline.models.checkpoint import TrainedModel, load_checkpoint
+from touchline.models.classes import BACKGROUND
+from touchline.models.errors import FootageError
+from touchline.models.spelling import nearest
+from touchline.models.weights.download import OnProgress
+from touchline.models.weights.open import open_weights
+from touchline.pipeline.clips.leakage import find_leaks
+from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.labels.checks import find_problems, names_a_side
+from touchline.pipeline.labels.read import class_names, read_labels
+from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
+from touchline.pipeline.runs.background import BackgroundPlan, with_background
+from touchline.pipeline.scoring.seen_groups import every_trained_group, trained_groups
+from touchline.pipeline.training.options import Progress, TrainOptions
+from touchline.pipeline.types import Example
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """What to train on what; None takes the default of the weights, or of the backbone.
+
+    weights: a file or a name; None starts from random weights.
+    freeze: a number of stages, the name of the last frozen stage, or `trunk` for all; None is
+    `trunk` with weights and 0 without.
+    unfreeze: pairs (epoch, stage): after so many epochs this stage and those behind it train too.
+    val_groups: None chooses whole groups that hold about `val_share` of each class.
+    background: eventless footage; all of it is for training.
+    background_ratio: where labels have times, so many stretches of unlabelled time per event
+    become background examples, background_margin_s away from every label.
+    hard_negatives: an earlier model; half of those stretches are the ones it takes for events.
+    multi_label: classes are independent of each other; labels that overlap are one example.
+    """
+
+    labels: Path
+    backbone: str
+    weights: str | None = None
+    freeze: str | None = None
+    unfreeze: tuple[tuple[int, str], ...] = ()
+    val_groups: tuple[str, ...] | None = None
+    val_share: float = 0.2
+    exclude_groups: tuple[str, ...] = ()
+    background: tuple[Path, ...] = ()
+    background_label: str | None = None
+    background_ratio: float = 1.0
+    background_margin_s: float = 2.0
+    hard_negatives: Path | None = None
+    multi_label: bool = False
+    num_frames: int | None = None
+    rate_hz: float | None = None
+    size_px: int | None = None
+    fit: str | None = None
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+
+def prepare(
+    job: TrainJob, *, device: str = "auto", on_download: OnProgress | None = None
+) -> tuple[TrainedModel, Split, TrainJob]:
+    """The untrained model, the split, and the job with its stages resolved to numbers.
+
+    Events that happen out of the picture are not trained on, but are not background either.
+    """
+    examples = read_labels(job.labels)
+    if job.background_label is not None:
+        examples = name_background(examples, job.background_label)
+    split = split_by_group(
+        examples,
+        val_groups=job.val_groups,
+        val_share=job.val_share,
+        exclude_groups=job.exclude_groups,
+        seed=job.options.seed,
+    )
+    classes = class_names(visible_examples(split.train + split.val))
+    model = _untrained(job, classes, on_download)
+    plan = BackgroundPlan(
+        footage=job.background,
+        ratio=job.background_ratio,
+        margin_s=job.background_margin_s,
+        earlier=None if job.hard_negatives is None else load_checkpoint(job.hard_negatives),
+        seed=job.options.seed,
+    )
+    split = with_background(split, plan, window_s=model.spec.duration_s, device=device)
+    split = replace(
+        split,
+        train=visible_examples(split.train),
+        val=visible_examples(split.val),
+    )
+    if len({example.label for example in split.train}) == 1:
+        raise ValueError(
+            f"every training example is {split.train[0].label!r}, so there is nothing to tell it "
+            "from: add eventless footage (--background), or other classes"
+        )
+    names = model.backbone.stage_names
+    options = replace(
+        job.options,
+        freeze=resolve_freeze(job.freeze, names, pretrained=job.weights is not None),
+        unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
+    )
+    if options.augmentation and any(names_a_side(label) for label in model.labels):
+        options = replace(options, augmentation=replace(options.augmentation, flip=False))
+    model.backbone.freeze(options.freeze)
+    return model, split, replace(job, options=options)
+
+
+def _untrained(
+    job: TrainJob, labels: tuple[str, ...], on_download: OnProgress | None
+) -> TrainedModel:
+    """The network with its pretrained trunk and a random classifier.
+
+    Its record holds the SHA-256 of the weights, and the groups that these were trained on.
+    """
+    torch.manual_seed(job.options.seed)
+
+    def sampled(spec: ClipSpec) -> ClipSpec:
+        return spec.with_sampling(
+            num_frames=job.num_frames, rate_hz=job.rate_hz, size_px=job.size_px, fit=job.fit
+        )
+
+    if job.weights is None:
+        spec = sampled(build_backbone(job.backbone, len(labels)).spec)
+        backbone = build_backbone(job.backbone, len(labels), spec)
+        record: dict[str, Any] = {}
+    else:
+        weights = open_weights(job.weights, job.backbone, on_progress=on_download)
+        spec = sampled(weights.spec)
+        backbone = build_backbone(job.backbone, len(labels), spec)
+        weights.load_into(backbone)
+        earlier = sorted(every_trained_group(weights.record))
+        record = {"weights_sha256": weights.sha256, "groups": {"earlier": earlier}}
+    return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label, record=record)
+
+
+def too_hopeful(model: TrainedModel, split: Split) -> list[str]:
+    """The validation groups that the weights were trained on already."""
+    return trained_groups(model, {example.group for example in split.val})
+
+
+def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool) -> int:
+    """How many stages `freeze` means: a number, `trunk`, or the name of the last frozen stage."""
+    if freeze is None:
+        return len(names) if pretrained else 0
+    if freeze == "trunk":
+        return len(names)
+    if freeze in names:
+        return names.index(freeze) + 1
+    if freeze.isdigit() and int(freeze) <= len(names):
+        return int(freeze)
+    raise ValueError(
+        f"freeze is {freeze!r}; it must be 0 to {len(names)}, trunk, or a stage: "
+        + _stages(freeze, names)
+    )
+
+
+def first_trained(stage: str, names: Sequence[str]) -> int:
+    """How many stages stay frozen when `stage` and those behind it train."""
+    if stage not in names:
+        raise ValueError(f"unfreeze names {stage!r}, which is no stage: " + _stages(stage, names))
+    return names.index(stage)
+
+
+def _stages(name: str, names: Sequence[str]) -> str:
+    near = nearest(name, names)
+    return ", ".join(names) + (f"; is {near!r} meant?" if near else "")
+
+
+def name_background(examples: Sequence[Example], label: str) -> list[Example]:
+    """The examples with the class `label` called `background`, which is what it is."""
+    labels = sorted({e.label for e in examples})
+    if label not in labels:
+        near = nearest(label, labels)
+        raise ValueError(
+            f"background label {label!r} is no class; "
+            + (f"is {near!r} meant?" if near else f"the classes are {', '.join(labels)}")
+        )
+    return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
+
+
+def label_warnings(
+    split: Split,
+    *,
+    max_clip_s: float | None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> list[str]:
+    """Clips that show the same on both sides of the split, and what looks wrong with the labels.
+
+    Processes that torchrun started share the work, so each must call this.
+    """
+    examples = [*split.train, *split.val]
+    durations: dict[Path, float] = {}
+    for example in examples:
+        if example.path not in durations:
+            with contextlib.suppress(FootageError):
+                durations[example.path] = probe_footage(example.path).duration_s
+    if max_clip_s is not None:
+        # No more than this is used of a clip, so no more of its length can be learnt.
+        whole = {example.path for example in examples if example.start_s is None}
+        durations |= {p: min(s, max_clip_s) for p, s in durations.items() if p in whole}
+
+    def on_clip(done: int) -> None:
+        on_progress(Progress("comparing clips", done, len(examples)))
+
+    return find_leaks(split, on_clip=on_clip) + find_problems(examples, durations)

@@ -1,0 +1,357 @@
+"""From scores to events: pure functions of a `ScoreTrack`, so that events can be re-cut at will.
+
+What a run of overlapping windows says about time
+-------------------------------------------------
+Each instant of the footage belongs to the window whose *centre* is nearest:
+
+    window 0   |-----c-----|
+    window 1      |-----c-----|
+    window 2         |-----c-----|
+    cells      [------)[-)[------]      a cell: the hop around the centre
+
+A window fires, as a trained classifier does, when what is around its centre is the event, so the
+run's interval is the union of its windows' cells. The union of whole windows would add half a
+window at either end. For events at least a window long the cells give the true interval to within
+half a hop; a shorter event is seen whole by many windows, and comes out about one window long
+around the right middle. The first window's cell reaches back to its start and the last one's on
+to its end, so that cells cover the footage exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from touchline.pipeline.scoring.nms import (
+    in_time,
+    suppress_near,
+    suppress_replays,
+    without_replays_of,
+)
+from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, ScoreTrack
+
+SMOOTHING_REACH = 4.0
+"""Standard deviations after which the Gaussian is cut."""
+
+CANDIDATE_LEVEL = 0.5
+"""A candidate below its threshold lasts while the score is at least this share of its peak."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """When the scores of one class become an event.
+
+    threshold:    an event's peak is at least this, in (0, 1].
+    low:          it goes on while the score is at least this; None: `threshold`, no hysteresis.
+    join_s:       runs at most this far apart become one event.
+    min_length_s: shorter events are dropped.
+    max_length_s: of a longer event only this much is kept, around its peak; None: no limit.
+
+    The last three do not touch spots, which have no length.
+    """
+
+    threshold: float = 0.5
+    low: float | None = None
+    join_s: float = 1.0
+    min_length_s: float = 0.0
+    max_length_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+        if self.low is not None and not 0.0 < self.low <= self.threshold:
+            raise ValueError(f"low is {self.low}; it must be in (0, {self.threshold}]")
+        for name in ("join_s", "min_length_s"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < np.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+        longest_s = self.max_length_s
+        if longest_s is not None and not (
+            0 < longest_s < np.inf and longest_s >= self.min_length_s
+        ):
+            raise ValueError(
+                f"max_length_s is {longest_s}; it must be a number above 0 and at least "
+                f"min_length_s, {self.min_length_s}"
+            )
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """How scores become events, whatever the class.
+
+    smooth_s:     standard deviation of the Gaussian; 0: none; None: one hop (the median).
+    spots:        every local maximum at or above the threshold is an event without length.
+    nms_s:        of two events of a class whose peaks are at most this far apart, the lower gives
+                  way. None: 0 for intervals, one window (the median) for spots, since windows
+                  that overlap see the same moment.
+    soft_nms:     the lower one's score is multiplied by (distance / nms_s)^2 instead.
+    refractory_s: an event of the same class whose peak comes at most this long after another's is
+                  taken for its replay and dropped; 0: none.
+    """
+
+    smooth_s: float | None = None
+    spots: bool = False
+    nms_s: float | None = None
+    soft_nms: bool = False
+    refractory_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("smooth_s", "nms_s", "refractory_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 <= seconds < np.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One class's smoothed score at every window, 0 at those not usable: all arrays are (N,)."""
+
+    label: str
+    values: Float64
+    usable: Bool
+    centre_s: Float64
+    left_s: Float64
+    right_s: Float64
+
+
+def operating_points(
+    labels: Iterable[str],
+    *,
+    thresholds: Mapping[str, float] | None = None,
+    default: OperatingPoint | None = None,
+) -> dict[str, OperatingPoint]:
+    """One operating point per class but background: `default` with the class's own threshold.
+
+    A `low` above a class's threshold is lowered to it.
+    """
+    default = default or OperatingPoint()
+    points = {}
+    for label in list(labels)[1:]:
+        threshold = (thresholds or {}).get(label, default.threshold)
+        low = None if default.low is None else min(default.low, threshold)
+        points[label] = replace(default, threshold=threshold, low=low)
+    return points
+
+
+def find_events(
+    track: ScoreTrack,
+    operating_points: Mapping[str, OperatingPoint],
+    options: EventOptions | None = None,
+) -> list[Event]:
+    """The events that reach their class's operating point, in time order.
+
+    Background never becomes an event, and windows that hold damaged frames never make one. Events
+    of one class never overlap. An event's score is the peak of the smoothed probability, its
+    `peak_s` the vertex of the parabola through the peak and its neighbours.
+    ValueError where a class has no operating point, or windows are not in time order.
+    """
+    return _search(track, operating_points, options or EventOptions(), floor=None)[0]
+
+
+def find_candidates(
+    track: ScoreTrack,
+    operating_points: Mapping[str, OperatingPoint],
+    options: EventOptions | None = None,
+    *,
+    floor: float = 0.01,
+) -> list[Event]:
+    """What `find_events` gives, and every local maximum below the threshold too, in time order.
+
+    Those reach at least `floor`, last while the score is at least half of their peak, and overlap
+    no other candidate of their class; length, NMS and replay rules hold for them as well. Metrics
+    that sweep the threshold need them.
+    """
+    if not 0.0 < floor <= 1.0:
+        raise ValueError(f"floor is {floor}; it must be in (0, 1]")
+    accepted, below = _search(track, operating_points, options or EventOptions(), floor=floor)
+    return sorted(accepted + below, key=in_time)
+
+
+def _search(
+    track: ScoreTrack,
+    points: Mapping[str, OperatingPoint],
+    options: EventOptions,
+    *,
+    floor: float | None,
+) -> tuple[list[Event], list[Event]]:
+    """Accepted events, and where `floor` is given the candidates below; both in time order."""
+    missing = [label for label in track.labels[1:] if label not in points]
+    if missing:
+        raise ValueError(f"no operating point for {', '.join(missing)}; every class needs one")
+    accepted: list[Event] = []
+    below: list[Event] = []
+    if len(track.start_s) == 0:
+        return accepted, below
+    left_s, right_s = window_cells(track)
+    values = smooth_scores(track, smooth_s=options.smooth_s)
+    nms_s = _nms_window_s(track, options)
+    for k, label in enumerate(track.labels[1:], start=1):
+        curve = _Curve(label, values[:, k], ~track.damaged, track.centre_s, left_s, right_s)
+        point = points[label]
+        found = _spots(curve, point, floor) if options.spots else _intervals(curve, point, floor)
+        least = point.threshold if floor is None else min(floor, point.threshold)
+        found = suppress_near(found, window_s=nms_s, soft=options.soft_nms, floor=least)
+        kept = [event for event in found if event.score >= point.threshold]
+        rest = [event for event in found if event.score < point.threshold]
+        kept = suppress_replays(kept, refractory_s=options.refractory_s)
+        accepted += kept
+        below += without_replays_of(kept, rest, options.refractory_s)
+    return sorted(accepted, key=in_time), sorted(below, key=in_time)
+
+
+def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
+    """(N,) start and (N,) end of what each window speaks for: the instants nearest its centre."""
+    centre_s = track.centre_s
+    if not (np.diff(centre_s) > 0).all():
+        raise ValueError("the windows of a score track must be in time order, each once")
+    middle_s = (centre_s[:-1] + centre_s[1:]) / 2
+    left_s = np.maximum(np.concatenate([track.start_s[:1], middle_s]), track.start_s)
+    right_s = np.minimum(np.concatenate([middle_s, track.end_s[-1:]]), track.end_s)
+    return left_s, right_s
+
+
+def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float64:
+    """(N, K) scores under a Gaussian of `smooth_s` seconds (None: one hop), six decimals.
+
+    Weights are renormalised at the ends and around damaged windows, which count for nothing and
+    come out as 0.
+    """
+    if not np.isfinite(track.probs).all():
+        raise ValueError("the score track holds scores that are not numbers")
+    usable = ~track.damaged
+    probs = track.probs.astype(np.float64) * usable[:, None]
+    centre_s = track.centre_s
+    if smooth_s is None:
+        smooth_s = float(np.median(np.diff(centre_s))) if len(centre_s) > 1 else 0.0
+    total, weight = probs.copy(), usable.astype(np.float64)
+    for offset in range(1, _reach(centre_s, smooth_s * SMOOTHING_REACH) + 1):
+        distance = (centre_s[offset:] - centre_s[:-offset]) / smooth_s
+        w = np.exp(-0.5 * distance**2) * (distance <= SMOOTHING_REACH)
+        total[:-offset] += w[:, None] * probs[offset:]
+        total[offset:] += w[:, None] * probs[:-offset]
+        weight[:-offset] += w * usable[offset:]
+        weight[offset:] += w * usable[:-offset]
+    smooth = total / np.where(usable, weight, 1.0)[:, None] * usable[:, None]
+    # float32 holds no more: a probability of 0.7 is 0.69999999 and must reach a threshold of 0.7.
+    return np.clip(np.round(smooth, 6), 0.0, 1.0)
+
+
+def _reach(centre_s: Float64, distance_s: float) -> int:
+    """The most windows that lie within `distance_s` after any window."""
+    if distance_s <= 0:
+        return 0
+    last = np.searchsorted(centre_s, centre_s + distance_s, side="right") - 1
+    return int((last - np.arange(len(centre_s))).max())
+
+
+def _nms_window_s(track: ScoreTrack, options: EventOptions) -> float:
+    if options.nms_s is not None:
+        return options.nms_s
+    return float(np.median(track.end_s - track.start_s)) if options.spots else 0.0
+
+
+def _runs(mask: Bool) -> list[tuple[int, int]]:
+    """Half-open index ranges of the runs of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(i), int(j)) for i, j in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _plateaus(curve: _Curve, least: float) -> list[tuple[int, int]]:
+    """Half-open index ranges of the local maxima of at least `least`, equal neighbours as one."""
+    v = curve.values
+    first = np.flatnonzero(np.concatenate([[True], v[1:] != v[:-1]]))
+    last = np.concatenate([first[1:], [len(v)]])
+    level = np.concatenate([[-np.inf], v[first], [-np.inf]])
+    top = (level[1:-1] > level[:-2]) & (level[1:-1] > level[2:]) & (v[first] >= least)
+    return [(int(i), int(j)) for i, j in zip(first[top], last[top], strict=True)]
+
+
+def _peak_s(curve: _Curve, i: int, j: int) -> float:
+    """When the plateau i..j-1 peaks: its middle, or for one window the parabola's vertex."""
+    x, y = curve.centre_s, curve.values
+    if j - i > 1:
+        return float((x[i] + x[j - 1]) / 2)
+    inside = 0 < i < len(x) - 1 and curve.usable[i - 1] and curve.usable[i + 1]
+    if not inside:
+        return float(x[i])
+    rise = (y[i] - y[i - 1]) / (x[i] - x[i - 1])
+    fall = (y[i + 1] - y[i]) / (x[i + 1] - x[i])
+    bend = (fall - rise) / (x[i + 1] - x[i - 1])
+    vertex = (x[i - 1] + x[i]) / 2 - rise / (2 * bend) if bend < 0 else x[i]
+    return float(np.clip(vertex, curve.left_s[i], curve.right_s[i]))
+
+
+def _spots(curve: _Curve, point: OperatingPoint, floor: float | None) -> list[Event]:
+    least = point.threshold if floor is None else min(floor, point.threshold)
+    spots = []
+    for i, j in _plateaus(curve, least):
+        peak_s = _peak_s(curve, i, j)
+        spots.append(Event(curve.label, peak_s, peak_s, peak_s, float(curve.values[i])))
+    return spots
+
+
+def _intervals(curve: _Curve, point: OperatingPoint, floor: float | None) -> list[Event]:
+    runs = _accepted_runs(curve, point)
+    if floor is not None:
+        runs = runs + _candidate_runs(curve, runs, point.threshold, floor)
+    events = [_interval(curve, i, j, point) for i, j in runs]
+    return [
+        event
+        for event in events
+        if event.end_s - event.start_s > point.min_length_s - MICROSECOND_S
+    ]
+
+
+def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]]:
+    """Runs above `low` that reach the threshold, joined where at most join_s apart."""
+    low = point.threshold if point.low is None else point.low
+    joined: list[tuple[int, int]] = []
+    for i, j in _runs(curve.values >= low):
+        if curve.values[i:j].max() < point.threshold:
+            continue
+        if (
+            joined
+            and curve.left_s[i] - curve.right_s[joined[-1][1] - 1] <= point.join_s + MICROSECOND_S
+        ):
+            joined[-1] = (joined[-1][0], j)
+        else:
+            joined.append((i, j))
+    return joined
+
+
+def _candidate_runs(
+    curve: _Curve, accepted: list[tuple[int, int]], threshold: float, floor: float
+) -> list[tuple[int, int]]:
+    """Runs around the local maxima in [floor, threshold), best first, where nothing was before."""
+    free = np.ones(len(curve.values), dtype=np.bool_)
+    for i, j in accepted:
+        free[i:j] = False
+    peaks = [(i, j) for i, j in _plateaus(curve, floor) if curve.values[i] < threshold]
+    peaks.sort(key=lambda peak: -curve.values[peak[0]])
+    found = []
+    for i, j in peaks:
+        if not free[i:j].all():
+            continue
+        level = curve.values[i] * CANDIDATE_LEVEL
+        while i > 0 and free[i - 1] and curve.values[i - 1] >= level:
+            i -= 1
+        while j < len(free) and free[j] and curve.values[j] >= level:
+            j += 1
+        free[i:j] = False
+        found.append((i, j))
+    return found
+
+
+def _interval(curve: _Curve, i: int, j: int, point: OperatingPoint) -> Event:
+    """The event of windows i..j-1, cut to the longest allowed around its peak."""
+    start_s, end_s = float(curve.left_s[i]), float(curve.right_s[j - 1])
+    top = i + int(curve.values[i:j].argmax())
+    beyond = np.flatnonzero(curve.values[top:j] < curve.values[top])
+    peak_s = _peak_s(curve, top, top + int(beyond[0]) if len(beyond) else j)
+    peak_s = min(max(peak_s, start_s), end_s)
+    if point.max_length_s is not None and end_s - start_s > point.max_length_s:
+        start_s = min(max(peak_s - point.max_length_s / 2, start_s), end_s - point.max_length_s)
+        end_s = start_s + point.max_length_s
+    return Event(curve.label, start_s, end_s, peak_s, float(curve.values[top]))

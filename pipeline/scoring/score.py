@@ -1,0 +1,221 @@
+"""Footage to class probabilities over time: sliding windows in one decoding pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from touchline.models.backbone import normalise
+from touchline.models.checkpoint import TrainedModel
+from touchline.models.inference import fast_copy, pick_device, pick_dtype
+from touchline.pipeline.clips.windows import Sampled, frames_of, hop_samples, slide
+from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
+
+MODES = ("auto", "windows", "shared")
+
+T = TypeVar("T")
+
+
+class Scorer:
+    """A model ready to score footage on one device; the fast copy is made once per run."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 8,
+        mode: str = "auto",
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        self.model = model
+        self.device = pick_device(device)
+        self.dtype = pick_dtype(precision, self.device)
+        self.batch_size = batch_size
+        self.backbone = fast_copy(model.backbone, self.device, self.dtype)
+        exact = model.backbone.framewise
+        self.shared = mode == "shared" or (mode == "auto" and exact)
+        self.stride = self._frames_per_feature() if self.shared else 1
+        # Windows of a framewise trunk need nothing around them; others lose what they would see
+        # beyond the segment: half a window on each side keeps the loss small.
+        self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
+
+    def score(
+        self,
+        frames: Iterable[Frames],
+        *,
+        hop_s: float | None = None,
+        on_window: Callable[[float], None] | None = None,
+    ) -> ScoreTrack:
+        """frames at the model's rate and size -> ScoreTrack; on_window gets each window's end."""
+        spec = self.model.spec
+        hop = hop_samples(spec, hop_s)
+        rows: list[tuple[float, float, bool]] = []
+        probs: list[Float32] = []
+        track = frames_of(frames, spec)
+        windows = self._shared(track, hop) if self.shared else self._windows(track, hop)
+        for times, logits in windows:
+            rows += times
+            probs.append(self.model.probs(logits).cpu().numpy())
+            if on_window is not None:
+                on_window(times[-1][1])
+        labels = self.model.labels
+        return ScoreTrack(
+            labels=labels,
+            start_s=np.array([r[0] for r in rows], dtype=np.float64),
+            end_s=np.array([r[1] for r in rows], dtype=np.float64),
+            probs=np.concatenate(probs) if probs else np.zeros((0, len(labels)), np.float32),
+            damaged=np.array([r[2] for r in rows], dtype=np.bool_),
+        )
+
+    def logits(self, clips: UInt8) -> Tensor:
+        """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
+        return self._head(self._features(clips))
+
+    def _windows(
+        self, track: Iterator[Sampled[UInt8]], hop: int
+    ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
+        """Every window through the whole network."""
+        spec = self.model.spec
+        windows = slide(track, length=spec.num_frames, hop=hop)
+        for batch in batched(windows, self.batch_size):
+            clips = np.stack([np.stack([w.item for w in window]) for window, _ in batch])
+            features = self._features(clips)
+            yield _times(batch), self._head(features)
+
+    def _frames_per_feature(self) -> int:
+        """How many frames one feature stands for; ValueError where features cannot be shared."""
+        model, spec = self.model, self.model.spec
+        if not model.backbone.slides_in_time:
+            raise ValueError(
+                f"mode 'shared' needs a trunk that is convolutional in time, unlike that of "
+                f"{model.architecture}: use 'windows'"
+            )
+        clip = np.zeros((1, spec.num_frames, 3, spec.size_px, spec.size_px), np.uint8)
+        num_features = self._features(clip).shape[2]
+        if spec.num_frames % num_features:
+            raise ValueError(
+                f"mode 'shared' needs num_frames to be a multiple of its {num_features} features; "
+                f"it is {spec.num_frames}: use 'windows'"
+            )
+        return spec.num_frames // num_features
+
+    def _shared(
+        self, track: Iterator[Sampled[UInt8]], hop: int
+    ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
+        """The trunk once over everything; the head slides over the features."""
+        spec, stride = self.model.spec, self.stride
+        if hop % stride:
+            raise ValueError(
+                f"mode 'shared' needs a hop of whole features, {stride / spec.rate_hz:g} s each; "
+                f"it is {hop / spec.rate_hz:g} s"
+            )
+        windows = slide(
+            self._feature_track(track), length=spec.num_frames // stride, hop=hop // stride
+        )
+        for batch in batched(windows, 4 * self.batch_size):
+            features = torch.stack(
+                [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
+            )  # (B, D, T')
+            yield _times(batch), self._head(features)
+
+    def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
+        """One item per feature, at the instant of its first frame."""
+        # Long pieces: their margins are computed twice.
+        length = _round_up(8 * self.batch_size, self.stride)
+        for segment, first, last in segments(track, length=length, margin=self.margin):
+            short = -len(segment) % self.stride
+            segment = segment + segment[-1:] * short
+            features = self._features(np.stack([s.item for s in segment])[None])[0]  # (D, T')
+            for start in range(first, last, self.stride):
+                frames = segment[start : start + self.stride]
+                yield Sampled(
+                    features[:, start // self.stride],
+                    start_s=frames[0].start_s,
+                    end_s=frames[-1].end_s,
+                    damaged=any(s.damaged for s in frames),
+                )
+
+    @torch.inference_mode()
+    def _features(self, clips: UInt8) -> Tensor:
+        """(B, T, 3, S, S) uint8 -> (B, D, T') float32."""
+        x = torch.from_numpy(clips).to(self.device).transpose(1, 2)
+        x = normalise(x, self.model.spec).to(self.dtype)
+        if not self.backbone.framewise:
+            x = x.contiguous(memory_format=torch.channels_last_3d)
+        backbone = self.backbone
+        return backbone.leave(backbone.run_stages(backbone.enter(x)), len(x)).float()
+
+    @torch.inference_mode()
+    def _head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.backbone.head(features)
+        return logits
+
+
+def score_footage(
+    model: TrainedModel,
+    frames: Iterable[Frames],
+    *,
+    hop_s: float | None = None,
+    mode: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 8,
+) -> ScoreTrack:
+    """Score one file's frames; for many files make one `Scorer`.
+
+    mode "shared" runs the trunk once over everything and slides the head, "windows" runs every
+    window whole, "auto" shares where the trunk is framewise and both give the same. Elsewhere
+    sharing is an approximation: windows see their surroundings instead of zero padding.
+    """
+    scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
+    return scorer.score(frames, hop_s=hop_s)
+
+
+def segments(
+    track: Iterable[Sampled[T]], *, length: int, margin: int
+) -> Iterator[tuple[list[Sampled[T]], int, int]]:
+    """Cut a track into pieces of `length` items with up to `margin` neighbours on each side.
+
+    Gives (items, first, last): items[first:last] are the piece, the rest its neighbours.
+    """
+    held: list[Sampled[T]] = []
+    before = 0
+    for item in track:
+        held.append(item)
+        if len(held) == before + length + margin:
+            yield held, before, before + length
+            # What was behind the piece opens the next one, with the piece's end before it.
+            before_next = min(margin, before + length)
+            held = held[before + length - before_next :]
+            before = before_next
+    if len(held) > before:
+        yield held, before, len(held)
+
+
+def _round_up(n: int, step: int) -> int:
+    return -(-n // step) * step
+
+
+def _times(batch: list[tuple[list[Sampled[T]], int]]) -> list[tuple[float, float, bool]]:
+    """(start_s, end_s, damaged) of each window; repeated items add no time."""
+    return [
+        (window[0].start_s, window[real - 1].end_s, any(w.damaged for w in window))
+        for window, real in batch
+    ]
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` consecutive items; itertools.batched is in Python 3.12."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

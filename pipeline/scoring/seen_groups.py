@@ -1,0 +1,78 @@
+"""Tell which matches a model was trained on."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.types import Example
+
+
+def unseen_examples(
+    model: TrainedModel, examples: Sequence[Example]
+) -> tuple[list[Example], list[str]]:
+    """The examples whose match the model was not trained on, and the training groups left out.
+
+    ValueError where none remains: figures on training matches would say nothing.
+    """
+    left_out = trained_groups(model, {example.group for example in examples})
+    unseen = [example for example in examples if example.group not in left_out]
+    if examples and not unseen:
+        raise ValueError(
+            f"the model was trained on every group of these labels ({', '.join(left_out[:8])}); "
+            "give labels of other matches"
+        )
+    return unseen, left_out
+
+
+def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
+    """Those of these groups that the model, or weights it began with, were trained on, sorted.
+
+    A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
+    """
+    trained = every_trained_group(model.record)
+    by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for group in trained:
+        by_end[_stem(group)[-1]].append(_stem(group))
+    return sorted(g for g in set(groups) if g in trained or _has_same_end(_stem(g), by_end))
+
+
+def _stem(group: str) -> tuple[str, ...]:
+    """The parts of a group's name, without the ending that a file's name has."""
+    path = PurePosixPath(group)
+    name = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
+    return (*path.parts[:-1], name)
+
+
+def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str, ...]]]) -> bool:
+    return any(
+        all(a == b for a, b in zip(reversed(parts), reversed(other), strict=False))
+        for other in known.get(parts[-1], ())
+    )
+
+
+def every_trained_group(record: Mapping[str, Any]) -> set[str]:
+    """The groups that a model of this record, or weights it began with, were trained on."""
+    groups = recorded_groups(record)
+    return {*groups.get("train", ()), *groups.get("earlier", ())}
+
+
+def recorded_groups(record: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
+    """The groups of each part of the split a model comes from; empty where nobody wrote them.
+
+    `earlier` are those that the weights it began with were trained on.
+    """
+    groups = record.get("groups", {})
+    return groups if isinstance(groups, Mapping) else {}
+
+
+def recorded_max_clip_s(model: TrainedModel) -> float | None:
+    """How much of a clip training used at most; None: all of it, or nobody wrote it."""
+    job = model.record.get("job", {})
+    options = job.get("options", {}) if isinstance(job, Mapping) else {}
+    longest = options.get("max_clip_s") if isinstance(options, Mapping) else None
+    return float(longest) if isinstance(longest, int | float) else None

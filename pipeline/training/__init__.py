@@ -1,0 +1,1 @@
+"""Fine-tuning: examples in, an adapted network out."""

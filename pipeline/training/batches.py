@@ -1,0 +1,290 @@
+"""Make the batches of each training step: views of clips, through the frozen stages, cached."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.clips.augment import augmented_view, view_rng
+from touchline.pipeline.clips.load import LabelledClip, load_clips, one_per_interval, plain_view
+from touchline.pipeline.distributed import current_world, memory_per_process
+from touchline.pipeline.training.cache import ClipStore, FeatureStore
+from touchline.pipeline.training.options import Progress, TrainOptions, ViewPlan
+from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.targets import make_targets
+from touchline.pipeline.types import Example, Float32, Float64
+
+Int = npt.NDArray[np.int64]
+
+T = TypeVar("T")
+
+ORDER, VIEWS, MIXING, DROPOUT = 1, 2, 3, 4
+"""Streams of random numbers, beside those of each view."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The examples of one optimizer step: of all processes, and this one's in micro-batches."""
+
+    everyone: Int
+    mine: tuple[Int, ...]
+
+
+def plan_epoch(
+    epoch: int,
+    num_examples: int,
+    *,
+    batch_size: int,
+    accumulate: int,
+    seed: int,
+    chances: Float64 | None = None,
+) -> list[Step]:
+    """The steps of an epoch: every example once in random order, or drawn with `chances`.
+
+    A step has batch_size * accumulate examples of each process; the last ones are evened out.
+    """
+    world = current_world()
+    rng = np.random.default_rng([ORDER, seed, epoch])
+    if chances is None:
+        order = rng.permutation(num_examples)
+    else:
+        order = rng.choice(num_examples, num_examples, p=chances)
+    step_size = batch_size * accumulate * world.size
+    steps = np.array_split(order, -(-num_examples // step_size))
+    if min(len(step) for step in steps) < world.size:
+        raise ValueError(
+            f"batch_size is {batch_size} and there are {num_examples} clips: too few for "
+            f"{world.size} processes"
+        )
+    plan = []
+    for step in steps:
+        mine = step[world.rank :: world.size]
+        parts = np.array_split(mine, min(accumulate, len(mine)))
+        plan.append(Step(step, tuple(parts)))
+    return plan
+
+
+class Inputs:
+    """Training and validation inputs of a cut network, made anew whenever the cut moves."""
+
+    def __init__(
+        self,
+        network: CutNetwork,
+        clips: Sequence[LabelledClip],
+        val_clips: Sequence[LabelledClip],
+        plan: ViewPlan,
+        *,
+        cache: Path | None = None,
+        on_view: Callable[[int, int], None] = lambda done, total: None,
+    ) -> None:
+        self._network = network
+        self._clips = clips
+        self._val_clips = val_clips
+        self._plan = plan
+        self._cache = cache
+        self._on_view = on_view
+        self._world = current_world()
+        self._workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        self._bank: Tensor | None = None  # (views, N, ...)
+        self._val: Tensor | None = None  # (N * views, ...)
+
+    @property
+    def num_banked(self) -> int:
+        """How many random views of each clip are carried through the frozen stages only once."""
+        if self._network.cut == 0:
+            return 0
+        return min(self._plan.cached, 1) if self._plan.augmentation is None else self._plan.cached
+
+    def fill(self) -> None:
+        """Carry what is kept through the frozen stages; to be called whenever the cut has moved."""
+        self._bank = self._val = None
+        if self._network.cut == 0:
+            return
+        random = [
+            _View(clip, k, random=True) for k in range(self.num_banked) for clip in self._clips
+        ]
+        plain = self._plain()
+        carried = self._carried([*random, *plain])
+        if random:
+            shape = (self.num_banked, len(self._clips))
+            self._bank = torch.stack(carried[: len(random)]).reshape(*shape, *carried[0].shape)
+        if plain:
+            self._val = torch.stack(carried[len(random) :])
+
+    def check_memory(self, freezes: Iterable[int]) -> None:
+        """ValueError where what is to be kept with so many stages frozen is too much to hold."""
+        view = self._make(_View(self._clips[0], 0, random=False))
+        num_views = self.num_banked * len(self._clips) + self._plan.val * len(self._val_clips)
+        for stages in freezes:
+            if stages:
+                _refuse_too_large(self._network.carried_bytes(view, stages) * num_views, num_views)
+
+    def batches(self, steps: Sequence[Step], epoch: int) -> Iterator[tuple[Step, list[Tensor]]]:
+        """Every step with its inputs, one per micro-batch; fresh views are made one step ahead."""
+        numbers = np.random.default_rng([VIEWS, self._plan.seed, epoch]).integers(
+            0, max(1, self.num_banked), len(self._clips)
+        )
+        waiting: deque[tuple[Step, list[list[Future[Tensor]]]]] = deque()
+        for step in [*steps, None]:
+            if step is not None and self._bank is not None:
+                yield step, [self._bank[numbers[part], part] for part in step.mine]
+                continue
+            if step is not None:
+                views = [
+                    [self._submit(_View(self._clips[i], epoch, random=True)) for i in part]
+                    for part in step.mine
+                ]
+                waiting.append((step, views))
+            if waiting and (step is None or len(waiting) > 1):
+                ready, parts = waiting.popleft()
+                yield ready, [self._network.carry([v.result() for v in p]) for p in parts]
+
+    def val_batches(self) -> Iterator[Tensor]:
+        """The plain views of the validation clips, clip by clip, carried through."""
+        if self._val is not None:
+            yield from torch.split(self._val, self._network.batch_size)
+            return
+        for batch in batched(self._plain(), self._network.batch_size):
+            yield self._network.carry([self._make(view) for view in batch])
+
+    def _plain(self) -> list[_View]:
+        return [
+            _View(clip, k, random=False) for clip in self._val_clips for k in range(self._plan.val)
+        ]
+
+    def _submit(self, view: _View) -> Future[Tensor]:
+        return self._workers.submit(self._make, view)
+
+    def _make(self, view: _View) -> Tensor:
+        """(T, 3, S, S) uint8."""
+        spec, plan = self._network.backbone.spec, self._plan
+        if not view.random:
+            return plain_view(view.clip, spec, view.number, plan.val, sampling=plan.sampling)
+        if plan.augmentation is None:
+            return plain_view(view.clip, spec, 0, 1, sampling=plan.sampling)
+        rng = view_rng(plan.seed, view.clip.example, view.number)
+        device = self._network.device
+        return augmented_view(
+            view.clip, spec, plan.augmentation, rng, sampling=plan.sampling, device=device
+        )
+
+    def _carried(self, views: Sequence[_View]) -> list[Tensor]:
+        """Every view through the frozen stages, batch by batch, shared out among the processes."""
+        network, world = self._network, self._world
+        store = None if self._cache is None else FeatureStore(self._cache, network)
+        batches = dict(enumerate(batched(views, network.batch_size)))
+        mine: dict[int, Tensor] = {}
+        for i in list(batches)[world.rank :: world.size]:
+            self._on_view(i * network.batch_size, len(views))
+            names = [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
+            known = None if store is None else store.read(names)
+            if known is None:
+                known = network.carry([f.result() for f in map(self._submit, batches[i])]).cpu()
+                if store is not None:
+                    store.write(names, known)
+            mine[i] = known
+        merged = world.merged(mine)
+        return [row for i in batches for row in merged[i]]
+
+
+@dataclass(frozen=True)
+class _View:
+    """A view that is wanted: random under a number, or the number-th of the plain ones."""
+
+    clip: LabelledClip
+    number: int
+    random: bool
+
+    def name(self, plan: ViewPlan) -> tuple[object, ...]:
+        """What the view depends on beside the footage and the network."""
+        clip, example = self.clip, self.clip.example
+        # A label cut shorter moves the window around it, with as many frames as before.
+        label = (example.start_s, example.end_s, plan.max_clip_s)
+        frames = (*label, clip.first, clip.last, clip.begin, clip.end, len(clip.pixels))
+        if not self.random:
+            return ("plain", plan.sampling, self.number, plan.val, frames)
+        drawn = (plan.augmentation, plan.seed, self.number, example.path.name, example.label)
+        return ("random", plan.sampling, *drawn, frames)
+
+
+def _refuse_too_large(num_bytes: int, num_views: int) -> None:
+    """ValueError where features of so many bytes would take more than half of the memory."""
+    memory = memory_per_process()
+    needed = 2 * num_bytes  # twice while they are put together
+    if needed > memory / 2:
+        raise ValueError(
+            f"features of {num_views} views at the end of the frozen stages would take "
+            f"{needed / 2**30:.1f} GiB of {memory / 2**30:.1f}: keep fewer views "
+            "(--cached-views, 0 for none; --val-views), or freeze more stages"
+        )
+
+
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for i in range(0, len(items), size):
+        yield items[i : i + size]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The clips of both parts, and what a network should answer to them: (N, K) each."""
+
+    train_clips: list[LabelledClip]
+    val_clips: list[LabelledClip]
+    targets: Float32
+    val_targets: Float32
+    problems: list[str]
+
+
+def load_material(
+    model: TrainedModel,
+    train: Sequence[Example],
+    val: Sequence[Example],
+    options: TrainOptions,
+    cache: Path | None,
+    on_progress: Callable[[Progress], None],
+) -> Material:
+    """The clips of both parts with their targets, and a message per example not readable."""
+    if model.multi_label:
+        train_examples, val_examples = one_per_interval(train), one_per_interval(val)
+    else:
+        train_examples, val_examples = list(train), list(val)
+    done, total = 0, len(train_examples) + len(val_examples)
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        on_progress(Progress("reading clips", done, total))
+
+    loaded = load_clips(
+        [*train_examples, *val_examples],
+        model.spec,
+        max_clip_s=options.max_clip_s,
+        max_bad=options.max_bad,
+        load=None if cache is None else ClipStore(cache).load,
+        on_clip=count,
+    )
+    in_train = {id(e) for e in train_examples}
+    clips = [c for c in loaded.clips if id(c.example) in in_train]
+    val_clips = [c for c in loaded.clips if id(c.example) not in in_train]
+    if not clips:
+        raise ValueError("not one training clip can be read: " + "; ".join(loaded.problems[:3]))
+
+    def targets(of: Sequence[LabelledClip], among: Sequence[Example]) -> Float32:
+        return make_targets(
+            [c.example for c in of], model.labels, among=among if model.multi_label else ()
+        )
+
+    return Material(
+        clips, val_clips, targets(clips, train), targets(val_clips, val), loaded.problems
+    )

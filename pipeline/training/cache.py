@@ -1,0 +1,121 @@
+"""What training keeps between runs: decoded clips and features of frozen stages, by content.
+
+A cache folder may be shared by runs and processes: files appear whole or not at all, are never
+changed, and can be deleted at any time when no training runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.checkpoint import file_digest, write_tensors
+from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.clips.load import LabelledClip, load_clip
+from touchline.pipeline.files import beside, write_atomic
+from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.types import Example
+
+CLIP_FORMAT = 2
+"""Part of each name: files of another format are not taken for ours."""
+
+
+class ClipStore:
+    """Decoded clips in a folder, named after the footage's content and the sampling."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "clips"
+        self._digests: dict[Path, str] = {}
+        self._lock = threading.Lock()
+
+    def load(
+        self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
+    ) -> LabelledClip:
+        """As `load_clip`; the frames stay in their file, so that they need no memory."""
+        path = self._folder / f"{self._key(example, spec, max_clip_s)}.npy"
+        starts = path.with_suffix(".txt")
+        if not path.exists():
+            clip = load_clip(example, spec, max_clip_s=max_clip_s)
+            write_atomic(starts, f"{clip.first} {clip.last} {clip.begin} {clip.end}")
+            with _written(path) as part:
+                np.save(part, clip.pixels)
+        return LabelledClip(example, path, *map(int, starts.read_text(encoding="utf-8").split()))
+
+    def _key(self, example: Example, spec: ClipSpec, max_clip_s: float | None) -> str:
+        sampling = (CLIP_FORMAT, spec.num_frames, spec.rate_hz, spec.size_px, spec.fit, max_clip_s)
+        return _short_digest(self.content(example.path), sampling, example.start_s, example.end_s)
+
+    def content(self, path: Path) -> str:
+        """SHA-256 of footage; read once per file."""
+        if not path.is_file():
+            raise FootageError(path, "no such file")
+        with self._lock:
+            if path not in self._digests:
+                try:
+                    self._digests[path] = file_digest(path)
+                except OSError as error:
+                    raise FootageError(path, f"cannot be read: {error.strerror}") from None
+            return self._digests[path]
+
+
+class FeatureStore:
+    """Features of views of clips, named after everything that they depend on."""
+
+    def __init__(self, folder: Path, network: CutNetwork) -> None:
+        self._folder = folder / "features"
+        self._clips = ClipStore(folder)
+        self._trunk = trunk_digest(network.backbone, network.cut, network.dtype)
+
+    def _path(self, footage: Path, view: object) -> Path:
+        name = _short_digest(self._trunk, self._clips.content(footage), view)
+        return self._folder / f"{name}.safetensors"
+
+    def read(self, views: Sequence[tuple[Path, object]]) -> Tensor | None:
+        """The features (B, ...) of views, each footage and how it is shown; None unless all.
+
+        All or none, for a batch of another size may be computed with other roundings.
+        """
+        paths = [self._path(*view) for view in views]
+        if not all(path.exists() for path in paths):
+            return None
+        return torch.stack([load_file(path)["features"] for path in paths])
+
+    def write(self, views: Sequence[tuple[Path, object]], features: Tensor) -> None:
+        """Keep the features (B, ...) of these views."""
+        for view, row in zip(views, features, strict=True):
+            with _written(self._path(*view)) as part:
+                write_tensors(part, {"features": row.contiguous()})
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[Path]:
+    """`beside`; TouchlineError where the file cannot be written."""
+    try:
+        with beside(path) as part:
+            yield part
+    except (OSError, SafetensorError) as error:
+        raise TouchlineError(path, f"cannot be written ({error})") from None
+
+
+def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:
+    """What the features after the first `stop` stages depend on, beside the clips."""
+    hashed = hashlib.sha256(f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}".encode())
+    for name in backbone.stage_names[:stop]:
+        for key, tensor in backbone.stages[name].state_dict().items():
+            hashed.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
+
+
+def _short_digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]

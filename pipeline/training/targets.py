@@ -1,0 +1,73 @@
+"""What a network should answer: targets, their balance, the loss, and how well answers fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from touchline.pipeline.types import Example, Float32, Float64
+
+BALANCES = ("weights", "sampling", "none")
+
+# A positive of a rare class counts for at most so many negatives.
+MAX_POSITIVE_WEIGHT = 10.0
+
+
+def make_targets(
+    examples: Sequence[Example],
+    labels: Sequence[str],
+    *,
+    among: Sequence[Example] = (),
+) -> Float32:
+    """(N, K): 1 in the column of each example's class, 0 elsewhere.
+
+    among, for independent classes: labels of the same footage count too where they share at least
+    half of the shorter interval.
+    """
+    column = {label: k for k, label in enumerate(labels)}
+    targets = np.zeros((len(examples), len(labels)), np.float32)
+    by_path: dict[object, list[Example]] = {}
+    for other in among:
+        by_path.setdefault(other.path, []).append(other)
+    for i, example in enumerate(examples):
+        targets[i, column[example.label]] = 1
+        for other in by_path.get(example.path, ()):
+            if _together(example, other):
+                targets[i, column[other.label]] = 1
+    return targets
+
+
+def _together(first: Example, second: Example) -> bool:
+    if first.start_s is None or first.end_s is None:
+        return True
+    if second.start_s is None or second.end_s is None:
+        return True
+    shared_s = min(first.end_s, second.end_s) - max(first.start_s, second.start_s)
+    shorter_s = min(first.end_s - first.start_s, second.end_s - second.start_s)
+    return shared_s >= shorter_s / 2 and shared_s >= 0
+
+
+def class_weights(targets: Float32) -> Tensor:
+    """(K,) inverse frequency, mean 1 over the examples; 0 for a class without any."""
+    counts = targets.sum(axis=0)
+    present = counts > 0
+    weights = np.zeros(len(counts))
+    weights[present] = counts.sum() / (present.sum() * counts[present])
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def positive_weights(targets: Float32) -> Tensor:
+    """(K,) negatives per positive of each independent class, at most MAX_POSITIVE_WEIGHT."""
+    counts = targets.sum(axis=0)
+    ratio = (len(targets) - counts) / np.maximum(counts, 1)
+    return torch.tensor(ratio.clip(1.0, MAX_POSITIVE_WEIGHT), dtype=torch.float32)
+
+
+def draw_chances(targets: Float32) -> Float64:
+    """(N,) how often to draw each example so that every class comes up equally often."""
+    weights = class_weights(targets).numpy().astype(np.float64)
+    chances = (targets * weights).max(axis=1)
+    return np.asarray(chances / chances.sum())

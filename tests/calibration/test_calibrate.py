@@ -1,0 +1,309 @@
+"""Thresholds against values worked out by hand; the command end to end."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import typer
+from calibration_material import (
+    LABELS,
+    RECORD,
+    make_footage,
+    make_season,
+    scores_of,
+    two_event_model,
+)
+from typer.testing import CliRunner
+
+from touchline.models.checkpoint import load_checkpoint
+from touchline.pipeline.calibration.calibrate import calibrate, calibration_examples, refuse_trained
+from touchline.pipeline.calibration.thresholds import (
+    LEAST_THRESHOLD,
+    Choice,
+    Target,
+    choose_above,
+    choose_for_rate,
+    choose_threshold,
+    most_events_per_hour,
+    window_cuts,
+)
+from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.score_clips import ClipScores
+from touchline.pipeline.types import Example, ScoreTrack
+from touchline.tools.calibrate import calibrate_command
+
+
+@pytest.fixture(scope="module")
+def model():
+    return two_event_model()
+
+
+SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
+POSITIVE = np.array([True, True, False, True, False, False])
+
+
+def test_the_best_f1_lies_halfway_to_the_next_window():
+    # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3.
+    found = choose_threshold(window_cuts(SCORES, POSITIVE), Target("f1"))
+    assert found.threshold == pytest.approx(0.55)
+    assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(6 / 7))
+    assert found.positives == 3
+
+
+def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
+    strict = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.9))
+    assert (strict.threshold, strict.recall, strict.reached) == (0.75, pytest.approx(2 / 3), True)
+    loose = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.75))
+    assert loose.threshold == pytest.approx(0.55)
+
+
+def test_a_precision_out_of_reach_is_told():
+    cuts = window_cuts(np.array([0.9, 0.8]), np.array([False, True]))
+    found = choose_threshold(cuts, Target("precision", 0.9))
+    assert not found.reached
+    assert found.precision == 0.5
+
+
+def test_equal_scores_are_kept_or_left_out_together():
+    cuts = window_cuts(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
+    found = choose_threshold(cuts, Target("f1"))
+    assert found.f1 == pytest.approx(0.8)
+    assert found.threshold == pytest.approx(0.1)
+
+
+def eventless(*peaks, hours=2.0):
+    """A track without events of `goal`: one window in every ten has such a score."""
+    N = 10 * len(peaks)
+    probs = np.zeros((N, 3), dtype=np.float32)
+    probs[5::10, 1] = peaks
+    probs[:, 0] = 1 - probs[:, 1]
+    hop_s = hours * 3600 / N
+    start_s = np.arange(N) * hop_s
+    return ScoreTrack(LABELS, start_s, start_s + hop_s, probs, np.zeros(N, dtype=bool))
+
+
+SIX_FIVE_FOUR = window_cuts(  # six right at .95, five wrong at .75, four right at .3
+    np.repeat([0.95, 0.75, 0.3], [6, 5, 4]), np.repeat([True, False, True], [6, 5, 4])
+)
+
+
+@pytest.mark.parametrize(
+    ("least", "threshold", "f1"),
+    [
+        (0.01, 0.15, 0.8),  # the best F1 of all: 10 of 10 found beside 5 wrong
+        (0.2, 0.2, 0.8),  # the same windows, a little higher
+        (0.5, 0.85, 0.75),  # not .5, which gives 6 of 10 beside 5 wrong
+        (0.9, 0.9, 0.75),
+        (0.96, 0.96, 0.0),
+    ],
+)
+def test_above_the_rate_the_best_f1_is_chosen(least, threshold, f1):
+    found = choose_above(SIX_FIVE_FOUR, Choice(least, False, false_events=1, hours=2.0))
+    assert (found.threshold, found.f1) == (pytest.approx(threshold), pytest.approx(f1))
+    assert (found.reached, found.positives) == (False, 10)
+
+
+@pytest.mark.parametrize(
+    ("per_hour", "threshold", "false_events"),
+    [(0, 0.95, 0), (0.5, 0.75, 1), (0.9, 0.75, 1), (1.0, 0.45, 2), (2.0, LEAST_THRESHOLD, 4)],
+)
+def test_a_rate_of_false_events_sets_the_threshold(per_hour, threshold, false_events):
+    # Two hours with peaks .9, .6, .3, .1: one event per hour leaves .9 and .6.
+    found = choose_for_rate(
+        [eventless(0.6, 0.1, 0.9, 0.3)],
+        "goal",
+        Target("false_per_hour", per_hour),
+        EventOptions(smooth_s=0),
+    )
+    assert found.threshold == pytest.approx(threshold, abs=1e-6)
+    assert (found.false_events, found.hours, found.reached) == (false_events, 2.0, True)
+
+
+def test_a_false_event_of_score_one_cannot_be_kept_out():
+    found = choose_for_rate(
+        [eventless(1.0)], "goal", Target("false_per_hour", 0), EventOptions(smooth_s=0)
+    )
+    assert (found.threshold, found.reached, found.false_events) == (1.0, False, 1)
+
+
+def test_little_footage_bounds_the_rate_loosely():
+    # None in one hour: e^-3 is about 5 %. One: (1 + m) e^-m = 5 % at 4.744.
+    assert most_events_per_hour(0, 1.0) == pytest.approx(-math.log(0.05))
+    assert most_events_per_hour(0, 0.01) == pytest.approx(-100 * math.log(0.05))
+    assert most_events_per_hour(1, 1.0) == pytest.approx(4.744, abs=1e-3)
+
+
+def test_the_rate_raises_a_threshold_that_clips_would_set_too_low(model):
+    scores = scores_of([0, 1, 2])
+    tracks = {"quiet.mp4": eventless(0.99, hours=0.1)}
+    fixed = {"tracks": tracks, "temperature": 1.0, "events": EventOptions(smooth_s=0)}
+    by_clips = calibrate(model, scores, target=Target("f1"), **fixed)
+    assert by_clips.choices["goal"].false_events == 1
+    by_rate = calibrate(model, scores, target=Target("false_per_hour", 1), **fixed)
+    assert by_rate.thresholds["goal"] == pytest.approx(0.995, abs=1e-6)
+    assert by_rate.choices["goal"].false_events == 0
+    # Nothing false of card: the clips decide.
+    assert by_rate.thresholds["card"] == pytest.approx(by_clips.thresholds["card"])
+
+
+def test_calibrating_for_a_rate_takes_the_best_f1_above_it(model):
+    # Clips of goal: six at .95 are goals, five at .75 none, four goals at .3; footage reaches .5.
+    probs = np.repeat([0.95, 0.75, 0.3], [6, 5, 4])
+    logits = np.zeros((15, 1, 3), dtype=np.float32)
+    logits[:, 0, 1] = np.log(probs / (1 - probs))
+    logits[:, 0, 2] = -50
+    truth = np.repeat([1, 0, 1], [6, 5, 4])
+    scores = ClipScores(
+        tuple(Example("x.mp4", LABELS[k], f"B{n}") for n, k in enumerate(truth)), logits, truth
+    )
+    found = calibrate(
+        model,
+        scores,
+        target=Target("false_per_hour", 0),
+        tracks={"quiet.mp4": eventless(0.5)},
+        temperature=1.0,
+        events=EventOptions(smooth_s=0),
+    )
+    assert found.thresholds["goal"] == pytest.approx(0.85)
+    assert found.choices["goal"].false_events == 0
+
+
+def test_windows_of_eventless_footage_are_negatives_beside_the_clips(model):
+    scores = scores_of([0, 1, 2])
+    fixed = {"target": Target("f1"), "temperature": 1.0}
+    alone = calibrate(model, scores, **fixed).choices["goal"]
+    # Softmax of 3, 0, 0 is 0.909 for the goal and 0.045 elsewhere; ten windows of 0.6 lie between.
+    assert alone.threshold == pytest.approx((0.9094 + 0.0453) / 2, abs=1e-3)
+    tracks = {"quiet.mp4": eventless(*[0.6] * 10, hours=0.1)}
+    beside = calibrate(model, scores, tracks=tracks, **fixed).choices["goal"]
+    assert beside.threshold == pytest.approx((0.9094 + 0.6) / 2, abs=1e-3)
+    assert (beside.precision, beside.recall) == (1.0, 1.0)
+
+
+def test_a_class_without_clips_gets_no_threshold(model):
+    found = calibrate(model, scores_of([0, 1]), target=Target("f1"))
+    assert list(found.thresholds) == ["goal"]
+
+
+def test_what_cannot_be_calibrated_is_refused(model):
+    with pytest.raises(ValueError, match="--eventless"):
+        calibrate(model, scores_of([0, 1]), target=Target("false_per_hour", 1))
+    with pytest.raises(ValueError, match="never learnt"):
+        calibrate(replace(model, has_background=False), scores_of([0, 1]), target=Target("f1"))
+    with pytest.raises(ValueError, match="precision"):
+        Target("precision", 0.0)
+
+
+def examples(*groups):
+    return [Example(f"{group}.mp4", "goal", group) for group in groups]
+
+
+def test_groups_that_were_trained_on_are_refused(model):
+    with pytest.raises(ValueError, match=r"trained on A.*--groups val"):
+        calibration_examples(model, examples("A", "B", "C"))
+    assert calibration_examples(model, examples("A", "B", "C"), ["val"]) == examples("B")
+    assert calibration_examples(model, examples("A", "B", "C"), ["C"]) == examples("C")
+    with pytest.raises(ValueError, match="'D'"):
+        calibration_examples(model, examples("A", "B"), ["D"])
+    with pytest.raises(ValueError, match="A"):
+        refuse_trained(model, ["A"])
+
+
+def test_eventless_footage_that_was_trained_on_is_refused(model):
+    trained = replace(model, record={"groups": {"train": ["clips/m1.mp4"]}})
+    with pytest.raises(ValueError, match="trained on m1"):
+        refuse_trained(trained, ["m1"])  # eventless footage m1.mp4
+
+
+@pytest.fixture
+def season(tmp_path, model):
+    return make_season(tmp_path, model)
+
+
+def run(command, *arguments):
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpoint(season):
+    out = season / "calibrated.safetensors"
+    result = run(
+        calibrate_command,
+        *(season / "model.safetensors", season / "labels.csv", "--groups", "B,C"),
+        *("--eventless", season / "quiet.mp4", "--false-per-hour", 0),
+        *("-o", out, "--curves", season / "curves"),
+    )
+    assert result.exit_code == 0, result.output
+    before, after = (load_checkpoint(path) for path in (season / "model.safetensors", out))
+    assert before.thresholds is None
+    assert set(after.thresholds) == {"goal", "card"}
+    assert after.temperature != 1.0
+    assert after.record["groups"] == RECORD["groups"]
+    evidence = after.record["calibration"]
+    assert (evidence["thresholds_of"], evidence["tapes"]) == ("events", 3)
+    assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
+    assert evidence["held_out"]
+    printed = " ".join(result.stdout.split())
+    assert "every group at the temperature the others give" in printed
+    assert "F1 are of the events that chose the thresholds: too hopeful" in printed
+    assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
+    assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
+    for name in ("reliability.png", "thresholds.png"):
+        assert (season / "curves" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_makes_the_folder_it_writes_to_and_leaves_hidden_events_out(season):
+    rows = (season / "labels.csv").read_text().splitlines()
+    hidden = [f"{row},{str(not row.startswith('3.mp4')).lower()}" for row in rows[1:]]
+    (season / "seen.csv").write_text("\n".join([rows[0] + ",visible", *hidden]) + "\n")
+    model, out = season / "model.safetensors", season / "new" / "calibrated.safetensors"
+    result = run(calibrate_command, model, season / "seen.csv", "--groups", "B,C", "-o", out)
+    assert result.exit_code == 0, result.output
+    assert "left out: 1 events that are not in the picture" in " ".join(result.stderr.split())
+    assert load_checkpoint(out).record["calibration"]["clips"] == 5
+    refused = run(calibrate_command, model, season / "seen.csv", "--groups", "B", "--views", 0)
+    assert refused.exit_code == 2
+
+
+def test_the_command_says_what_clips_cannot_tell(season):
+    result = run(
+        calibrate_command, season / "model.safetensors", season / "labels.csv", "--groups", "val"
+    )
+    assert result.exit_code == 0, result.output
+    assert "cannot be told without footage" in " ".join(result.stderr.split())
+    assert "on the one group it was fitted on: too hopeful" in " ".join(result.stdout.split())
+    refused = run(
+        calibrate_command,
+        season / "model.safetensors",
+        season / "labels.csv",
+        "--false-per-hour",
+        1,
+    )
+    assert "--eventless" in str(refused.exception)
+
+
+def test_the_command_can_set_thresholds_on_windows(season):
+    out = season / "windows.safetensors"
+    arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
+    result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
+    assert result.exit_code == 0, result.output
+    evidence = load_checkpoint(out).record["calibration"]
+    assert (evidence["thresholds_of"], evidence["tapes"]) == ("windows", 0)
+    assert evidence["target"] == {"kind": "precision", "value": 0.9}
+    assert evidence["per_class"]["goal"]["positives"] == 3  # one clip in three windows
+    wrong = run(calibrate_command, *arguments, "--on", "clips")
+    assert "events or windows" in str(wrong.exception)
+    both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)
+    assert "two targets" in str(both.exception)
+
+
+def test_the_command_refuses_footage_that_was_trained_on(season):
+    make_footage(season / "A.mp4", shade=10)
+    result = run(
+        calibrate_command,
+        *(season / "model.safetensors", season / "labels.csv", "--groups", "val"),
+        *("--eventless", season / "A.mp4"),
+    )
+    assert "trained on A" in str(result.exception)

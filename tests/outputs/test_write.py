@@ -1,0 +1,158 @@
+"""events.csv, events.json and scores.npz: what is written is read back, whole or not at all."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from touchline.models.errors import LabelsError, TouchlineError
+from touchline.pipeline.files import write_atomic
+from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.outputs.score_track import load_track, save_track
+from touchline.pipeline.outputs.writers import write_result
+from touchline.pipeline.types import Event, FootageHealth, MatchResult, ScoreTrack
+
+GOAL = Event("goal", 10.0, 14.5, 12.25, 0.9)
+CARD = Event("yellow card", 3.0, 5.0, 4.0, 0.75)
+MAYBE = Event("goal", 20.0, 21.0, 20.5, 0.2)
+
+
+def result(tmp_path: Path, **changes: object) -> MatchResult:
+    fields: dict[str, object] = {
+        "path": tmp_path / "matches" / "final.mp4",
+        "candidates": (GOAL, CARD, MAYBE),
+        "accepted": (GOAL, CARD),
+        "health": FootageHealth(
+            "mp4", "h264", 640, 360, "25/1", False, 60.0, 0.0, damaged_s=((1.0, 2.0),)
+        ),
+        "options": {"model": {"backbone": "cnn_lstm"}, "threshold": 0.5},
+    }
+    return MatchResult(**(fields | changes))  # type: ignore[arg-type]
+
+
+def test_csv_holds_accepted_events_in_time_order(tmp_path: Path) -> None:
+    (path,) = write_result(result(tmp_path), tmp_path / "out" / "final", formats=["csv"])
+    assert path.read_text() == (
+        "video,label,start_s,end_s,peak_s,score,start,end,peak\n"
+        "../../matches/final.mp4,yellow card,3.000,5.000,4.000,0.7500,"
+        "0:00:03.000,0:00:05.000,0:00:04.000\n"
+        "../../matches/final.mp4,goal,10.000,14.500,12.250,0.9000,"
+        "0:00:10.000,0:00:14.500,0:00:12.250\n"
+    )
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_csv_cells_that_a_spreadsheet_would_run_are_text(tmp_path: Path, start: str) -> None:
+    evil = Event(start + "HYPERLINK()", 0.0, 1.0, 0.5)
+    (path,) = write_result(result(tmp_path, accepted=(evil,)), tmp_path, formats=["csv"])
+    row = next(csv.DictReader(io.StringIO(path.read_bytes().decode(), newline="")))
+    assert row["label"] == "'" + start.replace("\r", " ") + "HYPERLINK()"
+
+
+def test_json_is_read_back_as_the_result_it_was_written_from(tmp_path: Path) -> None:
+    written = result(tmp_path)
+    (path,) = write_result(written, tmp_path / "out", formats=["json"])
+    document = json.loads(path.read_text())
+    assert document["version"] == 1
+    assert document["model"] == {"backbone": "cnn_lstm"}
+    assert [row["accepted"] for row in document["events"]] == [True, True, False]
+    read = read_events_json(path)
+    assert read.path == written.path
+    assert read.candidates == (CARD, GOAL, MAYBE)
+    assert read.accepted == (CARD, GOAL)
+    assert (read.health, read.options) == (written.health, written.options)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", 'has no list "events"'),
+        ('{"version": 9, "events": []}', "is version 9"),
+        ('{"version": 1, "events": [{"label": "goal"}]}', r"events\[0\] is not an event"),
+        ('{"version": 1, "events": [], "footage": {"a": 1}}', "is not footage health"),
+    ],
+)
+def test_a_json_that_is_not_ours_is_refused_by_name(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "events.json"
+    path.write_text(content)
+    with pytest.raises(LabelsError, match=message) as caught:
+        read_events_json(path)
+    assert caught.value.path == str(path)
+
+
+def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no output format 'xls'"):
+        write_result(result(tmp_path), tmp_path / "out", formats=["csv", "xls"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_atomic(tmp_path / "events.csv", "old")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("touchline.pipeline.outputs.writers.os.fsync", no_space)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_atomic(path, "new")
+    assert caught.value.filename == str(path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["events.csv"]
+
+
+def test_a_name_as_long_as_names_can_be_is_written(tmp_path: Path) -> None:
+    assert write_atomic(tmp_path / ("x" * 251 + ".csv"), "a").read_text() == "a"
+
+
+def test_a_score_track_is_read_back_exactly(tmp_path: Path) -> None:
+    track = ScoreTrack(
+        labels=("background", "Ecke – corner"),
+        start_s=np.array([0.0, 0.64]),
+        end_s=np.array([2.56, 3.2]),
+        probs=np.array([[0.25, 0.75], [1.0, 0.0]], dtype=np.float32),
+        damaged=np.array([False, True]),
+    )
+    read = load_track(save_track(tmp_path / "scores.npz", track))
+    assert read.labels == track.labels
+    for name in ("start_s", "end_s", "probs", "damaged"):
+        assert np.array_equal(getattr(read, name), getattr(track, name))
+        assert getattr(read, name).dtype == getattr(track, name).dtype
+
+
+def test_a_score_track_with_pickled_objects_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    np.savez(path, labels=np.array(["background", {}], dtype=object))
+    with pytest.raises(TouchlineError, match="is not a score track"):
+        load_track(path)
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed"])
+def test_a_damaged_score_track_is_one_error_that_names_it(tmp_path: Path, damage: str) -> None:
+    path = save_track(
+        tmp_path / "scores.npz",
+        ScoreTrack(
+            labels=("background", "goal"),
+            start_s=np.arange(20.0),
+            end_s=np.arange(20.0) + 1,
+            probs=np.full((20, 2), 0.5, np.float32),
+            damaged=np.zeros(20, np.bool_),
+        ),
+    )
+    whole = path.read_bytes()
+    if damage == "changed":
+        # In the middle of the labels: what is unpacked there has another checksum, or none.
+        damaged = [whole[:k] + bytes([whole[k] ^ 255]) + whole[k + 1 :] for k in range(60, 90)]
+    else:
+        damaged = [whole[:k] for k in ([0] if damage == "empty" else range(1, len(whole), 7))]
+    for content in damaged:
+        path.write_bytes(content)
+        with pytest.raises(TouchlineError, match=r"scores\.npz: is not a score track .*\(.+\)"):
+            load_track(path)

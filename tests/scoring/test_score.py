@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import SPEC, brightness_model, small_3d_model, write_levels
+
+from touchline.models.backbone import normalise
+from touchline.pipeline.clips.windows import Sampled, sliding_windows
+from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.scoring.score import Scorer, score_footage, segments
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory) -> Path:
+    """10 s at 16 Hz: dark but for seconds 4 to 6."""
+    path = tmp_path_factory.mktemp("score") / "levels.mp4"
+    return write_levels(path, [20] * 64 + [235] * 32 + [20] * 64)
+
+
+def read(path, spec=SPEC):
+    return decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px)
+
+
+def noise(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    return write_levels(tmp_path / "noise.mp4", rng.integers(0, 255, 100).tolist())
+
+
+def test_scores_rise_where_the_footage_is_bright(footage):
+    track = score_footage(brightness_model(), read(footage), hop_s=0.25, device="cpu")
+    bright = track.probs[:, 1]
+    inside = (track.start_s >= 4) & (track.end_s <= 6)
+    outside = (track.end_s <= 4) | (track.start_s >= 6)
+    assert bright[inside].min() > 0.99
+    assert bright[outside].max() < 0.01
+    assert track.labels == ("background", "bright")
+    np.testing.assert_allclose(track.probs.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(track.end_s - track.start_s, 1.0)
+    assert track.end_s[-1] == pytest.approx(10.0)
+
+
+def test_a_framewise_trunk_shared_gives_what_whole_windows_give(footage):
+    by_mode = [
+        score_footage(brightness_model(), read(footage), mode=mode, device="cpu", batch_size=3)
+        for mode in ("windows", "shared", "auto")
+    ]
+    for track in by_mode[1:]:
+        np.testing.assert_array_equal(track.start_s, by_mode[0].start_s)
+        np.testing.assert_allclose(track.probs, by_mode[0].probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_scores_do_not_depend_on_the_batch_size(footage, batch_size):
+    one = score_footage(small_3d_model(), read(footage), device="cpu", precision="float32")
+    other = score_footage(
+        small_3d_model(), read(footage), device="cpu", precision="float32", batch_size=batch_size
+    )
+    np.testing.assert_allclose(one.probs, other.probs, atol=1e-5)
+
+
+def test_the_fast_copy_scores_as_the_plain_network_does(tmp_path):
+    model = small_3d_model()
+    path = noise(tmp_path)
+    track = score_footage(model, read(path), device="cpu", precision="float32")
+    clips = np.stack([c.pixels for c in sliding_windows(read(path), model.spec)])
+    x = normalise(torch.from_numpy(clips).transpose(1, 2), model.spec)
+    with torch.inference_mode():
+        plain = model.probs(model.backbone(x)).numpy()
+    np.testing.assert_allclose(track.probs, plain, atol=1e-5)
+
+
+def test_a_shared_3d_trunk_differs_only_by_what_windows_see_around_them(footage):
+    """In the dark, far from any change, surroundings and padding are all that can differ."""
+    model = small_3d_model()
+    shared = score_footage(model, read(footage), mode="shared", hop_s=0.5, precision="float32")
+    whole = score_footage(model, read(footage), mode="windows", hop_s=0.5, precision="float32")
+    np.testing.assert_array_equal(shared.start_s, whole.start_s)
+    np.testing.assert_array_equal(shared.end_s, whole.end_s)
+    assert np.abs(shared.probs - whole.probs).max() < 0.2
+
+
+def test_a_shared_trunk_does_not_depend_on_how_the_track_was_cut(footage):
+    """Pieces of 8 and of 32 frames agree but for what lies beyond the margin."""
+    small, large = (
+        Scorer(small_3d_model(), mode="shared", batch_size=n, precision="float32").score(
+            read(footage), hop_s=0.5
+        )
+        for n in (2, 40)
+    )
+    np.testing.assert_array_equal(small.start_s, large.start_s)
+    np.testing.assert_allclose(small.probs, large.probs, atol=0.02)
+
+
+def test_a_shared_trunk_needs_a_hop_of_whole_features(footage):
+    with pytest.raises(ValueError, match=r"0\.5 s each; it is 0\.25 s"):
+        score_footage(small_3d_model(), read(footage), mode="shared", hop_s=0.25)
+
+
+def test_segments_give_every_item_once_with_its_neighbours():
+    track = [Sampled(k, float(k), k + 1.0) for k in range(10)]
+    cut = [
+        ([s.item for s in items], [s.item for s in items[first:last]])
+        for items, first, last in segments(track, length=4, margin=2)
+    ]
+    assert cut == [
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3]),
+        ([2, 3, 4, 5, 6, 7, 8, 9], [4, 5, 6, 7]),
+        ([6, 7, 8, 9], [8, 9]),
+    ]
+
+
+def test_unknown_modes_and_trunks_that_cannot_be_shared_are_refused():
+    with pytest.raises(ValueError, match="one of auto, windows, shared"):
+        Scorer(brightness_model(), mode="fast")
+    model = small_3d_model()
+    model.backbone.slides_in_time = False
+    with pytest.raises(ValueError, match="use 'windows'"):
+        Scorer(model, mode="shared")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        Scorer(brightness_model(), batch_size=0)
+
+
+def test_damaged_frames_mark_their_windows(footage):
+    chunks = list(read(footage))
+    chunks[0].damaged[3] = True
+    track = score_footage(brightness_model(), chunks, hop_s=0.5)
+    assert track.damaged[:3].tolist() == [True, False, False]
+
+
+def test_progress_is_told_in_footage_time(footage):
+    ends = []
+    Scorer(brightness_model()).score(read(footage), on_window=ends.append)
+    assert ends == sorted(ends)
+    assert ends[-1] == pytest.approx(10.0)
+
+
+def test_empty_footage_gives_an_empty_track():
+    track = score_footage(brightness_model(), [])
+    assert track.probs.shape == (0, 2)

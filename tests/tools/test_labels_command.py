@@ -1,0 +1,164 @@
+"""The command `touchline labels`, on files made here."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from touchline.pipeline.labels.formats import BY_NAME, WRITABLE
+from touchline.pipeline.labels.read import read_labels
+from touchline.tools import cli
+
+RUN = [sys.executable, "-m", "touchline.tools.cli"]
+
+
+def make_footage(path: Path, *, seed: int, seconds: int = 2, rate: int = 10) -> None:
+    """Footage of coarse blocks that depend on the seed."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 255, size=(8, 9, 3), dtype=np.uint8)
+    picture = blocks.repeat(8, axis=0).repeat(8, axis=1)  # (64, 72, 3)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width, stream.height = 72, 64
+        for _ in range(rate * seconds):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    make_footage(tmp_path / "a.mp4", seed=1)
+    make_footage(tmp_path / "b.mp4", seed=2)
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "video,label,start_s,end_s,group\n"
+        "a.mp4,shot_left,0.5,1.0,match_A\n"
+        "a.mp4,goal[1],1.0,1.5,match_A\n"
+        "b.mp4,goal[1],0.5,9.5,match_B\n"
+        "c.mp4,goal[1],,,match_C\n"
+    )
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    cli.app([str(a) for a in arguments], standalone_mode=False)
+    return capsys.readouterr().out
+
+
+def test_the_summary_names_classes_groups_and_problems(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = run(capsys, "labels", labels)
+    assert "4 labels of 2 classes in 3 files of 3 groups, 4 s of footage" in text
+    assert re.search(r"goal\[1\] +3 +75% +3 +0 +0.50 +4.75 +9.00", text)
+    assert re.search(r"match_A +2 +1 +", text)
+    assert "shot_left: named after a side" in text
+    assert "1 of 3 footage files are not there" in text
+    assert "line 4: 'goal[1]' ends at 9.5 s; b.mp4 lasts 2.000 s" in text
+
+
+def test_look_alikes_of_two_groups_are_named(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "show almost the same" not in run(capsys, "labels", labels, "--look-alikes")
+    make_footage(tmp_path / "c.mp4", seed=1)
+    text = run(capsys, "labels", labels, "--look-alikes")
+    assert "line 2 and line 5 show almost the same (0 of 64 bits differ)" in text
+
+
+@pytest.mark.parametrize("name", set(WRITABLE) - {"soccernet"})
+def test_labels_are_converted_to_every_format(
+    labels: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_footage(tmp_path / "c.mp4", seed=3)
+    form = BY_NAME[name]
+    out = tmp_path / "out" / f"labels{form.suffix}"
+    run(capsys, "labels", labels, "--convert", name, "-o", out)
+    files = sorted(out.iterdir()) if out.is_dir() else [out]
+    assert len(files) == (3 if form.one_video else 1)
+    read = [example for file in files for example in read_labels(file)]
+    times = sorted((e.path.name, e.start_s, e.end_s) for e in read)
+    whole = (None, None) if name == "csv" else (0.0, 2.0)
+    assert times == [
+        ("a.mp4", 0.5, 1.0),
+        ("a.mp4", 1.0, 1.5),
+        # CVAT refuses frames that the footage has not.
+        ("b.mp4", 0.5, 2.0 if name == "cvat" else 9.5),
+        ("c.mp4", *whole),
+    ]
+
+
+def test_cvat_is_written_at_the_footage_s_own_rate_whatever_rate_was_read(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "tasks.json"
+    source.write_text(
+        '[{"data": {"video": "a.mp4"}, "annotations": [{"result": [{"value": '
+        '{"ranges": [{"start": 25, "end": 36}], "timelinelabels": ["goal"]}}]}]}]'
+    )
+    for form, own_rate_hz in (("cvat", True), ("label-studio", False)):
+        out = tmp_path / f"out.{form}"
+        run(capsys, "labels", source, "--rate-hz", 24, "--convert", form, "-o", out)
+        (goal,) = read_labels(out)
+        assert (goal.start_s, goal.end_s) == (1.0, 1.5)
+        # The footage has 10 frames a second; Label Studio's are those of the project, which is 24.
+        assert ('frame="10"' in out.read_text()) == own_rate_hz
+
+
+def test_footage_of_two_rates_is_written_each_at_its_own(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_footage(tmp_path / "b.mp4", seed=2, rate=20)
+    labels.write_text("video,label,start_s,end_s\na.mp4,goal,1,1.5\nb.mp4,goal,1,1.5\n")
+    out = tmp_path / "out.json"
+    run(capsys, "labels", labels, "--convert", "label-studio", "-o", out)
+    assert [(e.start_s, e.end_s) for e in read_labels(out)] == [(1.0, 1.5), (1.0, 1.5)]
+    assert '"fps": 10.0' in out.read_text()
+    assert '"fps": 20.0' in out.read_text()
+
+
+def test_the_help_names_every_format_that_can_be_written() -> None:
+    # A terminal this wide keeps the list on one line.
+    wide = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    shown = subprocess.run(
+        [*RUN, "labels", "--help"], env=wide, capture_output=True, text=True, check=True
+    )
+    named = re.search(r"Write as (.*?)\.", shown.stdout)
+    assert named is not None
+    assert set(re.split(r", | or ", named[1])) == set(WRITABLE)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["labels.csv", "--convert", "elan"], "belong together"),
+        (["labels.csv", "--convert", "srt", "-o", "out"], "'srt' cannot be written"),
+        (["labels.csv", "--convert", "soccernet", "-o", "out"], "one match per file"),
+        (["none.csv"], "none.csv: no such file"),
+        (["broken.csv"], "broken.csv: line 2: the end 1 s is before 2 s"),
+        (["labels.csv", "--rate-hz", "0"], "rate_hz is 0"),
+    ],
+)
+def test_a_bad_call_is_one_line_and_exit_code_1(
+    labels: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(labels.parent)
+    make_footage(Path("c.mp4"), seed=3)
+    Path("broken.csv").write_text("video,label,start_s,end_s\na.mp4,goal,2,1\n")
+    monkeypatch.setattr(sys, "argv", ["touchline", "labels", *arguments])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line

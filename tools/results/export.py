@@ -1,0 +1,188 @@
+"""touchline export: events as files for other tools."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+from touchline.tools.results.clock import Kickoff, PeriodMin
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.types import Event, MatchResult
+
+
+def export_command(
+    events: Annotated[
+        list[Path],
+        typer.Argument(
+            help="events.json files, or events as CSV, ...",
+            default_factory=list,
+            show_default=False,
+        ),
+    ],
+    to: Annotated[
+        str, typer.Option(help="Formats, such as vtt,edl; all; list shows what there is.")
+    ] = "list",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the files (default: beside EVENTS)."),
+    ] = None,
+    footage: Annotated[
+        Path | None, typer.Option(help="The footage, where it is not the one that EVENTS names.")
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(help="Frames per second to count in: 25, 29.97, 29.97ndf, 30000/1001."),
+    ] = None,
+    kickoff: Kickoff = None,
+    period_min: PeriodMin = None,
+    one_match: Annotated[
+        bool,
+        typer.Option(
+            "--one-match",
+            help="SoccerNet: EVENTS are the halves of one match, in order; one file for both.",
+        ),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write EVENTS as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
+    from touchline.pipeline.detection.folders import output_folders
+    from touchline.pipeline.outputs.read_results import read_results
+    from touchline.pipeline.outputs.timecode import parse_rate
+    from touchline.pipeline.outputs.writers import write_result
+    from touchline.tools.results.clock import clocks_of
+
+    if to == "list":
+        _list_formats(as_json=json_)
+        return
+    if not events:
+        raise ValueError("name the events.json files to write in other formats")
+    formats = _named(to)
+    given = None if rate is None else parse_rate(rate)
+    rate_hz = None if given is None else float(given.rate)
+    found = [
+        (path, result)
+        for path in events
+        for result in read_results(path, footage=footage, rate_hz=rate_hz)
+    ]
+    results = [result for _, result in found]
+    if one_match:
+        clocks = clocks_of(results, kickoff or [], period_min=period_min)
+        written = [_write_halves(results, clocks, formats, out)]
+    else:
+        folders = [path.parent for path, _ in found]
+        if out is not None:
+            many = len(found) > 1
+            folders = output_folders([r.path for r in results], out) if many else [out]
+        _refuse_overwriting(events, formats, folders)
+        if given is None:
+            _tell_conformed(results, formats)
+        clocks = clocks_of(results, kickoff or [], period_min=period_min)
+        written = []
+        for result, folder, clock in zip(results, folders, clocks, strict=True):
+            written += write_result(result, folder, formats=formats, rate=given, clock=clock)
+    console.show_written(written, quiet=quiet, as_json=json_)
+
+
+def _named(to: str) -> list[str]:
+    """The formats that `--to` names; all: those whose libraries are installed."""
+    from touchline.pipeline.outputs.writers import WRITERS, is_installed
+
+    if to != "all":
+        return [name.strip() for name in to.split(",")]
+    if missing := [name for name in WRITERS if not is_installed(name)]:
+        console.warn(
+            f"left out for want of a library: {', '.join(missing)} (pip install 'touchline[edit]')"
+        )
+    return [name for name in WRITERS if is_installed(name)]
+
+
+def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
+    """Say at which rate frames are counted where the footage has none of its own."""
+    from touchline.pipeline.outputs.timecode import rate_of_footage
+    from touchline.pipeline.outputs.writers import WRITERS
+
+    counting = [name for name in formats if WRITERS[name].counts]
+    for result in results:
+        health = result.health
+        if health is None or health.frame_rate is None or not counting:
+            continue
+        rate, declared = rate_of_footage(health), Fraction(health.frame_rate)
+        if rate is None:
+            continue
+        if health.variable_rate or abs(rate.rate / declared - 1) > Fraction(1, 1000):
+            what = "variable frame rate" if health.variable_rate else f"{float(declared):.5g} fps"
+            console.warn(
+                f"{result.path}: {what}; {', '.join(counting)} count frames at "
+                f"{float(rate.rate):.5g} per second, as editors conform it (--rate for another)"
+            )
+
+
+def _refuse_overwriting(
+    events: Sequence[Path], formats: Sequence[str], folders: Sequence[Path]
+) -> None:
+    """ValueError where a table would be written over itself with fewer columns, or two to one."""
+    from touchline.pipeline.outputs.read_results import is_events_json
+    from touchline.pipeline.outputs.writers import WRITERS, check_formats
+
+    check_formats(formats)
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError("the files would be written over each other; give a folder with -o")
+    given = {path.resolve() for path in events if not is_events_json(path)}
+    for folder in folders:
+        for name in formats:
+            target = folder / WRITERS[name].file_name
+            if target.resolve() in given:
+                raise ValueError(f"{target} would be written over itself; give a folder with -o")
+
+
+def _write_halves(
+    results: Sequence[MatchResult],
+    clocks: Sequence[MatchClock | None],
+    formats: Sequence[str],
+    out: Path | None,
+) -> Path:
+    """OUT/results_spotting.json: the files are the halves in order.
+
+    Times count from a half's kick-off where it is known, else from the start of its file.
+    """
+    from touchline.pipeline.files import write_atomic
+    from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
+    from touchline.pipeline.outputs.writers import WRITERS
+
+    if list(formats) != ["soccernet"] or out is None:
+        raise ValueError("--one-match goes with --to soccernet and --out FOLDER, nothing else")
+    halves: dict[int, Sequence[Event]] = {}
+    for half, (result, clock) in enumerate(zip(results, clocks, strict=True), start=1):
+        if clock is not None and half not in clock.kickoff_s:
+            raise ValueError(f"{result.path} is half {half} here, and has no kick-off of that half")
+        kickoff_s = 0.0 if clock is None else clock.kickoff_s[half]
+        halves[half] = [on_half_clock(event, kickoff_s) for event in result.candidates]
+    text = results_spotting(halves, match=results[0].path.parent.name)
+    return write_atomic(out / WRITERS["soccernet"].file_name, text)
+
+
+def _list_formats(*, as_json: bool) -> None:
+    from rich.table import Table
+
+    from touchline.pipeline.outputs.writers import WRITERS
+
+    if as_json:
+        rows = {name: {"file": w.file_name, "about": w.about} for name, w in WRITERS.items()}
+        console.print_json(rows)
+        return
+    table = Table(box=None)
+    for name in ("format", "file", "what it is"):
+        table.add_column(name, no_wrap=name != "what it is")
+    for name, writer in WRITERS.items():
+        extra = f" (extra: {writer.extra})" if writer.extra else ""
+        table.add_row(name, writer.file_name, writer.about + extra)
+    console.out.print(table)

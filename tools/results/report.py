@@ -1,0 +1,86 @@
+"""touchline report: the page to look at, made again from events.json."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from touchline.tools import console
+from touchline.tools.results.clock import Kickoff, PeriodMin
+
+if TYPE_CHECKING:
+    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.types import MatchResult
+
+
+def report_command(
+    events: Annotated[
+        list[Path],
+        typer.Argument(
+            help="events.json files, or events as CSV, ...",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder for the pages (default: beside EVENTS)."),
+    ] = None,
+    footage: Annotated[
+        Path | None, typer.Option(help="The footage, where it is not the one that EVENTS names.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels to compare with, of any format.")
+    ] = None,
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Make a small copy of the footage that browsers play.")
+    ] = False,
+    kickoff: Kickoff = None,
+    period_min: PeriodMin = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Make report.html of EVENTS, and index.html over them where they are several."""
+    from touchline.pipeline.detection.folders import output_folders
+    from touchline.pipeline.outputs.read_results import read_results
+    from touchline.pipeline.report.match_page import write_report
+    from touchline.pipeline.report.run_page import write_index
+    from touchline.pipeline.report.truth import read_truth
+    from touchline.tools.results.clock import clocks_of
+
+    found = [(path, result) for path in events for result in read_results(path, footage=footage)]
+    results = [result for _, result in found]
+    folders = [path.parent for path, _ in found]
+    if out is not None:
+        many = len(found) > 1
+        folders = output_folders([r.path for r in results], out) if many else [out]
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ValueError(
+            "the reports would be written over each other: leave -o out, or report each by itself"
+        )
+    truths = [None] * len(results) if labels is None else read_truth(labels, results)
+    clocks = clocks_of(results, kickoff or [], period_min=period_min)
+    results = [_on_clock(r, clock) for r, clock in zip(results, clocks, strict=True)]
+    written = []
+    for result, folder, truth in zip(results, folders, truths, strict=True):
+        if not result.path.is_file():
+            console.warn(
+                f"{result.path}: no such file, so no pictures (--footage says where it is)"
+            )
+        if labels is not None and truth is None:
+            console.warn(f"{result.path}: {labels} has no labels for it")
+        written.append(write_report(result, folder, truth=truth, proxy=proxy))
+    if len(results) > 1:
+        over = out or Path(os.path.commonpath([folder.resolve() for folder in folders]))
+        written.append(write_index(results, over, folders=folders))
+    console.show_written(written, quiet=quiet, as_json=json_)
+
+
+def _on_clock(result: MatchResult, clock: MatchClock | None) -> MatchResult:
+    """The result with its match clock among its options, where every page finds it."""
+    if clock is None:
+        return result
+    return replace(result, options=result.options | {"match_clock": clock.as_options()})
