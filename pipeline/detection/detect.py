@@ -95,6 +95,15 @@ def detect(
 
     Give a Scorer instead of a model to prepare the network once for many files. FootageError
     where the file cannot be read as video.
+
+    Example:
+        >>> from touchline.pipeline import DetectOptions, detect, load_model
+        >>> model = load_model("model.safetensors")
+        >>> match = detect("match.mp4", model, DetectOptions(hop_s=0.25))
+        >>> for event in match.accepted:
+        ...     print(f"{event.label} from {event.start_s:.1f} to {event.end_s:.1f} s")
+        bright from 3.1 to 4.9 s
+        bright from 8.1 to 9.4 s
     """
     options = options or DetectOptions()
     scorer = model if isinstance(model, Scorer) else make_scorer(model, options)

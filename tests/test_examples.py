@@ -1,0 +1,41 @@
+"""The example in the docstring of each public name runs and prints what it says."""
+
+import doctest
+import shutil
+
+import pytest
+from example_material import ARCHITECTURE, brightness_backbone, make_examples_folder
+
+import touchline.pipeline as touchline
+from touchline.models import catalog
+
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+@pytest.fixture(scope="module")
+def material(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(catalog.BACKBONES, ARCHITECTURE, brightness_backbone)
+        folder = tmp_path_factory.mktemp("examples")
+        make_examples_folder(folder)
+        yield folder
+
+
+def example_of(name: str) -> doctest.DocTest:
+    text = getattr(touchline, name).__doc__ or ""
+    return doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+
+
+WITH_EXAMPLE = [name for name in touchline.__all__ if example_of(name).examples]
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLE)
+def test_the_example_runs(name, material, tmp_path, monkeypatch):
+    folder = tmp_path / "work"
+    shutil.copytree(material, folder)
+    monkeypatch.chdir(folder)
+    printed = []
+    failed, run = doctest.DocTestRunner(optionflags=OPTIONS).run(
+        example_of(name), out=printed.append
+    )
+    assert (failed, run > 0) == (0, True), "".join(printed)
