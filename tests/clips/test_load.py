@@ -155,7 +155,7 @@ def test_what_another_process_cannot_read_is_left_out_here_too(
         def merged(self, mine: dict[int, object]) -> dict[int, object]:
             return {1: FootageError("share/b.mkv", "a stale handle"), **mine}
 
-    monkeypatch.setattr("touchline.pipeline.distributed.current_world", TwoProcesses)
+    monkeypatch.setattr("touchline.pipeline.clips.load.current_world", TwoProcesses)
     examples = [example(ramp, k / 4, 1.0) for k in range(3)]
     loaded = load_clips(examples, SPEC, max_bad=1)
     assert [clip.example for clip in loaded.clips] == [examples[0], examples[2]]
@@ -169,7 +169,7 @@ def test_clips_that_would_not_fit_into_memory_are_refused(
 ) -> None:
     examples = [example(ramp, 0.0, 1.0)] * 3  # 4 frames and one of jitter: 3 KiB each and more
     num_bytes = load_clips(examples, SPEC).clips[0].num_bytes
-    room = "touchline.pipeline.distributed.memory_per_process"
+    room = "touchline.pipeline.clips.load.memory_per_process"
     monkeypatch.setattr(room, lambda: 4.0 * num_bytes)
     assert len(load_clips(examples, SPEC).clips) == 3
     monkeypatch.setattr(room, lambda: 3.9 * num_bytes)

@@ -80,7 +80,7 @@ def test_all_processes_train_on_the_hard_negatives_of_the_first(
 
     write_footage(tmp_path / "a.mkv", grey_ramp(25)[:1] * 80)
     event = Example(tmp_path / "a.mkv", "goal", "a", 9.0, 10.0)
-    monkeypatch.setattr("touchline.pipeline.distributed.current_world", TwoProcesses)
+    monkeypatch.setattr("touchline.pipeline.runs.background.current_world", TwoProcesses)
     plan = BackgroundPlan(margin_s=1.0, earlier=tiny_model())
     mined = with_background(Split(train=(event,), val=()), plan, window_s=1.0, device="cpu")
     assert mined.train == (event, stretch(77.0))

@@ -247,7 +247,7 @@ def test_a_clip_whose_file_cannot_be_read_is_a_footage_error(
         raise PermissionError(13, "Permission denied", str(path))
 
     (tmp_path / "a.mkv").write_bytes(b"")
-    monkeypatch.setattr("touchline.models.checkpoint.file_digest", refuse)
+    monkeypatch.setattr("touchline.pipeline.training.cache.file_digest", refuse)
     with pytest.raises(FootageError, match=r"a\.mkv: cannot be read: Permission denied"):
         ClipStore(tmp_path).load(Example(tmp_path / "a.mkv", "goal", "match"), SPEC)
 
