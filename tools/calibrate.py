@@ -50,8 +50,8 @@ def calibrate_command(
     on: Annotated[
         str,
         typer.Option(
-            help="What thresholds are set on. events: those found on the clips cut together to "
-            "footage; windows: those of the clips."
+            help="What thresholds are set on. events: those found on the stitched clips, "
+            "as in footage; windows: those of the clips."
         ),
     ] = "events",
     spots: Annotated[
@@ -101,7 +101,7 @@ def calibrate_command(
         options,
         target,
         eventless or (),
-        tapes=on == "events",
+        stitched=on == "events",
         spots=spots,
     )
     evidence = evidence_record(
@@ -143,10 +143,14 @@ def _calibrate(
     target: Target,
     eventless: Sequence[Path],
     *,
-    tapes: bool,
+    stitched: bool,
     spots: bool,
 ) -> tuple[ClipScores, Calibration]:
-    from touchline.pipeline.calibration.calibrate import calibrate, make_tapes, score_eventless
+    from touchline.pipeline.calibration.calibrate import (
+        calibrate,
+        score_eventless,
+        score_in_several_orders,
+    )
     from touchline.pipeline.calibration.temperature import fit_model_temperature
     from touchline.pipeline.scoring.events import EventOptions
     from touchline.pipeline.scoring.score import Scorer
@@ -164,7 +168,7 @@ def _calibrate(
         trained,
         scores,
         target=target,
-        tapes=make_tapes(scorer, loaded.clips, eventless) if tapes else (),
+        stitched=score_in_several_orders(scorer, loaded.clips, eventless) if stitched else (),
         tracks=score_eventless(scorer, eventless),
         temperature=at,
         events=EventOptions(spots=spots),
@@ -215,7 +219,7 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     )
     console.out.print(
         f"{N} clips of {groups} groups, {V} windows each; thresholds of {calibration.unit}"
-        f"{f' on {calibration.num_tapes} tapes of them' if calibration.num_tapes else ''}\n"
+        f"{_orders(calibration.num_orders)}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
         f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f} ({on})",
         highlight=False,
@@ -234,6 +238,10 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         "hopeful",
         highlight=False,
     )
+
+
+def _orders(num_orders: int) -> str:
+    return f" on clips stitched in {num_orders} orders" if num_orders else ""
 
 
 def _figures(choice: Choice) -> tuple[float | None, ...]:

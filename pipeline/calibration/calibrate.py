@@ -16,7 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.calibration.stitched_clips import Tape, event_cuts, score_tape
+from touchline.pipeline.calibration.stitched_clips import (
+    StitchedClips,
+    event_curve,
+    score_stitched_clips,
+)
 from touchline.pipeline.calibration.temperature import (
     Reliability,
     every_window,
@@ -28,15 +32,15 @@ from touchline.pipeline.calibration.temperature import (
 )
 from touchline.pipeline.calibration.thresholds import (
     Choice,
-    Cuts,
     Target,
+    ThresholdCurve,
     choose_above,
     choose_for_rate,
     choose_threshold,
     count_events,
     hours_of,
     most_events_per_hour,
-    window_cuts,
+    window_curve,
 )
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import squared
@@ -49,19 +53,19 @@ from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
 
 Int = npt.NDArray[np.int64]
 
-NUM_TAPES = 3
-"""So many orders of the clips, each with other neighbours and gaps."""
+NUM_ORDERS = 3
+"""How many orders the clips are stitched in, each with other neighbours and gaps."""
 
 GAP_FOOTAGE_S = 120.0
-"""Gaps of the tapes are taken from the first so many seconds of each eventless file."""
+"""Gaps are taken from this many seconds at the start of each eventless file."""
 
 
 @dataclass(frozen=True)
 class Calibration:
     """A model's new temperature and thresholds, and all that they rest on.
 
-    cuts: per class what every threshold would do, to events on tapes where num_tapes is above 0,
-    else to windows.  nll: mean negative log-likelihood of the windows.
+    curves: per class what every threshold would do: to events of stitched clips where num_orders is
+    above 0, else to windows.  nll: mean negative log-likelihood of the windows.
     held_out: `after` and nll_after are of windows each at the temperature that the other groups
     give; False where one group leaves only those the temperature was fitted on.
     """
@@ -74,13 +78,13 @@ class Calibration:
     nll_before: float
     nll_after: float
     held_out: bool
-    cuts: Mapping[str, Cuts]
-    num_tapes: int = 0
+    curves: Mapping[str, ThresholdCurve]
+    num_orders: int = 0
 
     @property
     def unit(self) -> str:
         """What precision and recall are counted in."""
-        return "events" if self.num_tapes else "windows"
+        return "events" if self.num_orders else "windows"
 
     def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
         """The model at its operating points, the evidence in its record."""
@@ -136,16 +140,19 @@ def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTra
     }
 
 
-def make_tapes(
+def score_in_several_orders(
     scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Path], *, seed: int = 0
-) -> list[Tape]:
-    """The clips cut together in NUM_TAPES orders, stretches of eventless footage between them."""
+) -> list[StitchedClips]:
+    """The clips stitched in NUM_ORDERS orders, stretches of eventless footage between them."""
     spec = scorer.model.spec
     gaps: list[UInt8] = []
     for path in eventless:
         chunks = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=GAP_FOOTAGE_S)
         gaps.append(np.concatenate([squared(chunk.pixels, spec) for chunk in chunks]))
-    return [score_tape(scorer, clips, eventless=gaps, seed=seed + k) for k in range(NUM_TAPES)]
+    return [
+        score_stitched_clips(scorer, clips, eventless=gaps, seed=seed + k)
+        for k in range(NUM_ORDERS)
+    ]
 
 
 def calibrate(
@@ -153,18 +160,27 @@ def calibrate(
     scores: ClipScores,
     *,
     target: Target,
-    tapes: Sequence[Tape] = (),
+    stitched: Sequence[StitchedClips] = (),
     tracks: Mapping[str, ScoreTrack] | None = None,
     temperature: float | None = None,
     events: EventOptions | None = None,
 ) -> Calibration:
-    """The temperature and the threshold of every class that has evidence.
+    """Fit the temperature and choose the threshold of every class that has evidence.
 
-    tapes: of the same clips (`make_tapes`): thresholds are then set on the events found on them,
-    without any on the windows of the clips. tracks: of eventless footage by name; its events, or
-    windows, are negatives. Both are scored at `temperature`, what `fit_model_temperature` gave
-    (None: fitted here). ValueError for background clips where the model has no background, and
-    for a rate without footage.
+    Args:
+        model: The trained model.
+        scores: Its logits of labelled clips.
+        target: What the thresholds are to achieve.
+        stitched: The same clips stitched together (`score_in_several_orders`). Thresholds are then
+            chosen on the events found in them; without any, on the windows of the clips.
+        tracks: Score tracks of eventless footage by name. Their events (or windows) are false.
+        temperature: The one that `stitched` and `tracks` were scored at, from
+            `fit_model_temperature`; None fits it here.
+        events: How scores become events; None takes the defaults.
+
+    Raises:
+        ValueError: Some clips are background, but the model has no background; or the target is a
+            rate per hour and there is no eventless footage.
     """
     logits, truth = every_window(model, scores)
     if target.kind == "false_per_hour" and not tracks:
@@ -178,15 +194,15 @@ def calibrate(
     held_out = held_out_probs(model, scores)
     after = probs if held_out is None else held_out
     options, footage = events or EventOptions(), list((tracks or {}).values())
-    cuts: dict[str, Cuts] = {}
+    curves: dict[str, ThresholdCurve] = {}
     choices: dict[str, Choice] = {}
     for k, label in enumerate(model.labels[1:], start=1):
         positive = truth == k
-        if positive.any() and tapes:
-            cuts[label] = event_cuts(tapes, footage, label, options)
+        if positive.any() and stitched:
+            curves[label] = event_curve(stitched, footage, label, options)
         elif positive.any():
-            cuts[label] = _cuts_of_windows(probs[:, k], positive, footage, label)
-        choice = _choose(label, cuts.get(label), target, footage, options)
+            curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
+        choice = _choose(label, curves.get(label), target, footage, options)
         if choice is not None:
             choices[label] = choice
     return Calibration(
@@ -198,23 +214,23 @@ def calibrate(
         nll_before=negative_log_likelihood(model, before, truth),
         nll_after=negative_log_likelihood(model, after, truth),
         held_out=held_out is not None,
-        cuts=cuts,
-        num_tapes=len(tapes),
+        curves=curves,
+        num_orders=len(stitched),
     )
 
 
-def _cuts_of_windows(
+def _curve_of_windows(
     scores: Float64, positive: Bool, footage: Sequence[ScoreTrack], label: str
-) -> Cuts:
+) -> ThresholdCurve:
     """Windows of clips, and those of eventless footage as negatives beside them."""
     quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
     every = np.concatenate([scores, *quiet])
-    return window_cuts(every, np.append(positive, np.zeros(len(every) - len(positive), np.bool_)))
+    return window_curve(every, np.append(positive, np.zeros(len(every) - len(positive), np.bool_)))
 
 
 def _choose(
     label: str,
-    cuts: Cuts | None,
+    curve: ThresholdCurve | None,
     target: Target,
     footage: Sequence[ScoreTrack],
     options: EventOptions,
@@ -222,9 +238,9 @@ def _choose(
     """The choice for one class; None where neither clips nor footage say anything about it."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
-        choice = choice if cuts is None else choose_above(cuts, choice)
-    elif cuts is not None:
-        choice = choose_threshold(cuts, target)
+        choice = choice if curve is None else choose_above(curve, choice)
+    elif curve is not None:
+        choice = choose_threshold(curve, target)
     else:
         return None
     if footage:
@@ -243,7 +259,7 @@ def evidence_record(
         "windows": int(scores.logits.shape[0] * scores.logits.shape[1]),
         "groups": sorted(set(scores.groups)),
         "thresholds_of": calibration.unit,
-        "tapes": calibration.num_tapes,
+        "stitched_orders": calibration.num_orders,
         "eventless": list(eventless),
         "temperature": calibration.temperature,
         "held_out": calibration.held_out,

@@ -43,16 +43,16 @@ def _draw_reliability(panel: Axes, reliability: Reliability) -> None:
 def write_thresholds(calibration: Calibration, path: Path) -> Path:
     """Precision over recall, and F1 over the threshold, of every class; a dot at its choice."""
     canvas, (left, right) = new_canvas(2)
-    for k, (label, cuts) in enumerate(list(calibration.cuts.items())[:MAX_CLASSES]):
+    for k, (label, curve) in enumerate(list(calibration.curves.items())[:MAX_CLASSES]):
         choice = calibration.choices[label]
         color, line = f"C{k % 10}", "-:"[k // 10]
         name = f"{label} ({choice.threshold:.2f})"
-        left.plot(cuts.recall, cuts.precision, color=color, linestyle=line, label=name)
-        right.plot(cuts.threshold, cuts.f1, color=color, linestyle=line)
+        left.plot(curve.recall, curve.precision, color=color, linestyle=line, label=name)
+        right.plot(curve.threshold, curve.f1, color=color, linestyle=line)
         right.axvline(choice.threshold, color=color, linestyle=line, alpha=0.5)
         if choice.recall is not None and choice.precision is not None:
             left.plot(choice.recall, choice.precision, marker="o", color=color)
-    on = "events on tapes of the clips" if calibration.num_tapes else "windows of the clips"
+    on = "events of stitched clips" if calibration.num_orders else "windows of the clips"
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=on)
     if left.lines:
         left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))

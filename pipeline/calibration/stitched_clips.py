@@ -1,8 +1,9 @@
-"""Labelled clips cut together into footage, to try thresholds on what detection will see.
+"""Labelled clips stitched into footage, to try thresholds on what detection will see.
 
 A clip fills its windows; in a match the same event is met by windows that see half of it, or have
 much else beside it when it is shorter than they are. So windows of clips score higher than a
-match's do, and thresholds set on them are missed by short events. A tape has the borders back:
+match's do, and thresholds set on them are missed by short events. Stitched clips have the
+borders back:
 
     clips     [goal][==card==][pen][==goal==] ...    neighbours of different classes
     gaps          ..        ..    ..                 eventless footage, where there is some
@@ -23,8 +24,8 @@ from touchline.models.backbone import ClipSpec
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.calibration.thresholds import (
     LEAST_THRESHOLD,
-    Cuts,
-    cuts_of,
+    ThresholdCurve,
+    curve_from_counts,
     halfway_down,
     one_class,
 )
@@ -42,27 +43,27 @@ from touchline.pipeline.types import Event, Float64, Frames, ScoreTrack, UInt8
 GAP_WINDOWS = (1.0, 3.0)
 """Gaps last from one to three windows: long enough for windows that see nothing else."""
 
-MOST_CUTS = 200
+MOST_THRESHOLDS = 200
 """So many thresholds of a class are tried at most."""
 
 
 @dataclass(frozen=True)
-class Tape:
-    """What the network says of clips cut together, and where their events are."""
+class StitchedClips:
+    """What the network says of stitched clips, and where their events are."""
 
     track: ScoreTrack
     truth: tuple[Event, ...]
 
 
-def score_tape(
+def score_stitched_clips(
     scorer: Scorer, clips: Sequence[LabelledClip], *, eventless: Sequence[UInt8] = (), seed: int = 0
-) -> Tape:
-    """The clips in an order drawn by `seed`; `eventless` as in `cut_together`."""
-    frames, truth = cut_together(clips, scorer.model.spec, eventless=eventless, seed=seed)
-    return Tape(scorer.score([frames]), truth)
+) -> StitchedClips:
+    """The clips in an order drawn by `seed`; `eventless` as in `stitch`."""
+    frames, truth = stitch(clips, scorer.model.spec, eventless=eventless, seed=seed)
+    return StitchedClips(scorer.score([frames]), truth)
 
 
-def cut_together(
+def stitch(
     clips: Sequence[LabelledClip],
     spec: ClipSpec,
     *,
@@ -140,18 +141,21 @@ def _event(clip: LabelledClip, spec: ClipSpec, start_s: float) -> Event:
     return Event(label, start_s + first_s, start_s + last_s, start_s + (first_s + last_s) / 2)
 
 
-def event_cuts(
-    tapes: Sequence[Tape], eventless: Sequence[ScoreTrack], label: str, options: EventOptions
-) -> Cuts:
-    """Cuts of the events that `detect` would find on the tapes; all those on `eventless` are false.
+def event_curve(
+    stitched: Sequence[StitchedClips],
+    eventless: Sequence[ScoreTrack],
+    label: str,
+    options: EventOptions,
+) -> ThresholdCurve:
+    """The curve of the events that `detect` finds in stitched clips; all on `eventless` are false.
 
-    ValueError where the tapes hold no event of the class.
+    ValueError where the clips hold no event of the class.
     """
-    truths = [[e for e in tape.truth if e.label == label] for tape in tapes]
+    truths = [[e for e in one.truth if e.label == label] for one in stitched]
     num_positive = sum(map(len, truths))
     if num_positive == 0:
         raise ValueError(f"no clip is of {label!r}: no threshold can be chosen")
-    tracks = [one_class(tape.track, label) for tape in tapes]
+    tracks = [one_class(one.track, label) for one in stitched]
     quiet = [one_class(track, label) for track in eventless]
     score = _peaks([*tracks, *quiet], label, options)
     hits, kept = np.zeros(len(score)), np.zeros(len(score))
@@ -164,7 +168,7 @@ def event_cuts(
             reach_s = float(np.median(track.end_s - track.start_s)) / 2
             hits[c] += count_hits(found, truth, reach_s=reach_s)
         kept[c] += sum(len(find_events(track, point, options)) for track in quiet)
-    return cuts_of(score, hits, kept, num_positive=num_positive)
+    return curve_from_counts(score, hits, kept, num_positive=num_positive)
 
 
 def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> Float64:
@@ -176,9 +180,9 @@ def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> F
         for event in find_candidates(track, point, options, floor=LEAST_THRESHOLD)
     }
     peaks = np.array(sorted(scores, reverse=True) or [1.0])
-    if len(peaks) <= MOST_CUTS:
+    if len(peaks) <= MOST_THRESHOLDS:
         return peaks
-    return peaks[np.linspace(0, len(peaks) - 1, MOST_CUTS).round().astype(np.int64)]
+    return peaks[np.linspace(0, len(peaks) - 1, MOST_THRESHOLDS).round().astype(np.int64)]
 
 
 def count_hits(found: Sequence[Event], truth: Sequence[Event], *, reach_s: float) -> int:

@@ -63,7 +63,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Cuts:
+class ThresholdCurve:
     """What every threshold worth trying gives of one class: (C,) arrays, from the highest down.
 
     score: the lowest score kept.  num_positive: how many windows or events there are to find.
@@ -82,7 +82,7 @@ class Cuts:
         return halfway_down(self.score)
 
     def at(self, threshold: float) -> int | None:
-        """Which cut a threshold makes; None where it keeps nothing."""
+        """Which point of the curve a threshold makes; None where it keeps nothing."""
         kept = int((self.score >= threshold).sum())
         return kept - 1 if kept else None
 
@@ -93,8 +93,8 @@ def halfway_down(score: Float64) -> Float64:
     return np.maximum(halfway, LEAST_THRESHOLD)
 
 
-def window_cuts(scores: Float64, positive: Bool) -> Cuts:
-    """Cuts of windows: `scores` (N,), and which are `positive` (N,).
+def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
+    """The curve of windows: `scores` (N,), and which are `positive` (N,).
 
     ValueError without a positive window.
     """
@@ -103,55 +103,57 @@ def window_cuts(scores: Float64, positive: Bool) -> Cuts:
     order = np.argsort(-scores, kind="stable")
     score, hits = scores[order], np.cumsum(positive[order])
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-    return cuts_of(score[last], hits[last], last + 1, num_positive=int(positive.sum()))
+    return curve_from_counts(score[last], hits[last], last + 1, num_positive=int(positive.sum()))
 
 
-def cuts_of(score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int) -> Cuts:
-    """Cuts from counts (C,): how many are kept from each score up, and how many of these right."""
+def curve_from_counts(
+    score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int
+) -> ThresholdCurve:
+    """The curve from counts (C,): how many are kept from each score up, and how many hit."""
     right, shown = np.asarray(hits, dtype=np.float64), np.asarray(kept, dtype=np.float64)
     precision = np.divide(right, shown, out=np.full_like(right, np.nan), where=shown > 0)
-    return Cuts(
+    return ThresholdCurve(
         score, precision, right / num_positive, 2 * right / (shown + num_positive), num_positive
     )
 
 
-def choose_threshold(cuts: Cuts, target: Target) -> Choice:
+def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
     """The threshold of one class; ties go to the higher one."""
     reached = True
     if target.kind == "precision":
-        good = np.nan_to_num(cuts.precision) >= target.value
+        good = np.nan_to_num(curve.precision) >= target.value
         reached = bool(good.any())
-        best = np.where(good, cuts.recall, -1.0) if reached else np.nan_to_num(cuts.precision)
+        best = np.where(good, curve.recall, -1.0) if reached else np.nan_to_num(curve.precision)
         c = int(best.argmax())
     else:
-        c = int(cuts.f1.argmax())
-    choice = Choice(threshold=float(cuts.threshold[c]), reached=reached)
-    return describe_threshold(choice, cuts)
+        c = int(curve.f1.argmax())
+    choice = Choice(threshold=float(curve.threshold[c]), reached=reached)
+    return describe_threshold(choice, curve)
 
 
-def choose_above(cuts: Cuts, least: Choice) -> Choice:
+def choose_above(curve: ThresholdCurve, least: Choice) -> Choice:
     """The best F1 with no lower threshold than `least` has, which may itself be the best."""
-    allowed = cuts.score >= least.threshold
+    allowed = curve.score >= least.threshold
     if allowed.any():
-        c = int(np.where(allowed, cuts.f1, -1.0).argmax())
+        c = int(np.where(allowed, curve.f1, -1.0).argmax())
         # What is kept down to this score is also kept from `least` up.
-        threshold = max(float(cuts.threshold[c]), least.threshold)
+        threshold = max(float(curve.threshold[c]), least.threshold)
         least = replace(least, threshold=threshold)
-    return describe_threshold(least, cuts)
+    return describe_threshold(least, curve)
 
 
-def describe_threshold(choice: Choice, cuts: Cuts) -> Choice:
-    """The choice with what its threshold does to the windows or events of the cuts."""
-    c = cuts.at(choice.threshold)
+def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
+    """The choice with what its threshold does to the windows or events of the curve."""
+    c = curve.at(choice.threshold)
     if c is None:
-        return replace(choice, positives=cuts.num_positive, recall=0.0, f1=0.0)
-    precision = float(cuts.precision[c])
+        return replace(choice, positives=curve.num_positive, recall=0.0, f1=0.0)
+    precision = float(curve.precision[c])
     return replace(
         choice,
-        positives=cuts.num_positive,
+        positives=curve.num_positive,
         precision=None if math.isnan(precision) else precision,
-        recall=float(cuts.recall[c]),
-        f1=float(cuts.f1[c]),
+        recall=float(curve.recall[c]),
+        f1=float(curve.f1[c]),
     )
 
 

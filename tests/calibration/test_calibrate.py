@@ -26,7 +26,7 @@ from touchline.pipeline.calibration.thresholds import (
     choose_for_rate,
     choose_threshold,
     most_events_per_hour,
-    window_cuts,
+    window_curve,
 )
 from touchline.pipeline.scoring.events import EventOptions
 from touchline.pipeline.scoring.score_clips import ClipScores
@@ -45,29 +45,29 @@ POSITIVE = np.array([True, True, False, True, False, False])
 
 def test_the_best_f1_lies_halfway_to_the_next_window():
     # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3.
-    found = choose_threshold(window_cuts(SCORES, POSITIVE), Target("f1"))
+    found = choose_threshold(window_curve(SCORES, POSITIVE), Target("f1"))
     assert found.threshold == pytest.approx(0.55)
     assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(6 / 7))
     assert found.positives == 3
 
 
 def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
-    strict = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.9))
+    strict = choose_threshold(window_curve(SCORES, POSITIVE), Target("precision", 0.9))
     assert (strict.threshold, strict.recall, strict.reached) == (0.75, pytest.approx(2 / 3), True)
-    loose = choose_threshold(window_cuts(SCORES, POSITIVE), Target("precision", 0.75))
+    loose = choose_threshold(window_curve(SCORES, POSITIVE), Target("precision", 0.75))
     assert loose.threshold == pytest.approx(0.55)
 
 
 def test_a_precision_out_of_reach_is_told():
-    cuts = window_cuts(np.array([0.9, 0.8]), np.array([False, True]))
-    found = choose_threshold(cuts, Target("precision", 0.9))
+    curve = window_curve(np.array([0.9, 0.8]), np.array([False, True]))
+    found = choose_threshold(curve, Target("precision", 0.9))
     assert not found.reached
     assert found.precision == 0.5
 
 
 def test_equal_scores_are_kept_or_left_out_together():
-    cuts = window_cuts(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
-    found = choose_threshold(cuts, Target("f1"))
+    curve = window_curve(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
+    found = choose_threshold(curve, Target("f1"))
     assert found.f1 == pytest.approx(0.8)
     assert found.threshold == pytest.approx(0.1)
 
@@ -83,7 +83,7 @@ def eventless(*peaks, hours=2.0):
     return ScoreTrack(LABELS, start_s, start_s + hop_s, probs, np.zeros(N, dtype=bool))
 
 
-SIX_FIVE_FOUR = window_cuts(  # six right at .95, five wrong at .75, four right at .3
+SIX_FIVE_FOUR = window_curve(  # six right at .95, five wrong at .75, four right at .3
     np.repeat([0.95, 0.75, 0.3], [6, 5, 4]), np.repeat([True, False, True], [6, 5, 4])
 )
 
@@ -242,7 +242,7 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert after.temperature != 1.0
     assert after.record["groups"] == RECORD["groups"]
     evidence = after.record["calibration"]
-    assert (evidence["thresholds_of"], evidence["tapes"]) == ("events", 3)
+    assert (evidence["thresholds_of"], evidence["stitched_orders"]) == ("events", 3)
     assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
     assert evidence["held_out"]
     printed = " ".join(result.stdout.split())
@@ -290,7 +290,7 @@ def test_the_command_can_set_thresholds_on_windows(season):
     result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
     assert result.exit_code == 0, result.output
     evidence = load_checkpoint(out).record["calibration"]
-    assert (evidence["thresholds_of"], evidence["tapes"]) == ("windows", 0)
+    assert (evidence["thresholds_of"], evidence["stitched_orders"]) == ("windows", 0)
     assert evidence["target"] == {"kind": "precision", "value": 0.9}
     assert evidence["per_class"]["goal"]["positives"] == 3  # one clip in three windows
     wrong = run(calibrate_command, *arguments, "--on", "clips")

@@ -1,4 +1,4 @@
-"""Clips cut together: where their events lie, what thresholds do to them."""
+"""Stitched clips: where their events lie, what thresholds do to them."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +13,13 @@ from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.calibration import calibrate
-from touchline.pipeline.calibration.calibrate import make_tapes
+from touchline.pipeline.calibration.calibrate import score_in_several_orders
 from touchline.pipeline.calibration.stitched_clips import (
-    Tape,
+    StitchedClips,
     count_hits,
-    cut_together,
-    event_cuts,
+    event_curve,
     mixed_order,
+    stitch,
 )
 from touchline.pipeline.calibration.thresholds import Target, choose_threshold
 from touchline.pipeline.clips.load import LabelledClip
@@ -43,7 +43,7 @@ def clip(label, shade, *, num_frames, first=0, last=None, times=(None, None)):
 
 def test_events_lie_where_their_clips_are_shown():
     clips = [clip("goal", 10, num_frames=6), clip("card", 20, num_frames=8)]
-    frames, truth = cut_together(clips, SPEC, seed=3)
+    frames, truth = stitch(clips, SPEC, seed=3)
     assert frames.pixels.shape == (14, 3, 16, 16)
     assert frames.time_s.tolist() == [k / 2 for k in range(14)]
     for event in truth:
@@ -56,22 +56,22 @@ def test_a_labelled_part_of_footage_is_the_event_and_what_surrounds_it_is_not():
     # 1 s of event in a window of 2 s, with half a second of surroundings for the jitter:
     # frames 0 to 5, windows start at 0 to 2, their middle is frame 3, the event frames 2 and 3.
     short = clip("goal", 10, num_frames=6, first=0, last=2, times=(100.0, 101.0))
-    _, (event,) = cut_together([short], SPEC)
+    _, (event,) = stitch([short], SPEC)
     assert (event.start_s, event.end_s, event.peak_s) == (1.0, 2.0, 1.5)
     long = clip("goal", 10, num_frames=10, times=(100.0, 105.0))
-    _, (event,) = cut_together([long], SPEC)
+    _, (event,) = stitch([long], SPEC)
     assert (event.start_s, event.end_s) == (0.0, 5.0)
 
 
 def test_background_clips_hold_no_event():
-    _, truth = cut_together([clip("background", 5, num_frames=6)], SPEC)
+    _, truth = stitch([clip("background", 5, num_frames=6)], SPEC)
     assert truth == ()
 
 
 def test_eventless_footage_fills_the_gaps():
     clips = [clip("goal", 10, num_frames=6), clip("card", 20, num_frames=6)]
     quiet = np.full((40, 3, 17, 16), 99, dtype=np.uint8)
-    frames, truth = cut_together(clips, SPEC, eventless=[quiet], seed=1)
+    frames, truth = stitch(clips, SPEC, eventless=[quiet], seed=1)
     inside = np.zeros(len(frames), dtype=bool)
     for event in truth:
         inside |= (frames.time_s >= event.start_s) & (frames.time_s < event.end_s)
@@ -113,42 +113,42 @@ RAW = EventOptions(smooth_s=0)
 
 def test_thresholds_are_set_on_the_events_that_detection_would_find():
     # Goals in windows 2 and 8; something else scores .3 in window 5.
-    tape = Tape(
+    stitched = StitchedClips(
         track_of(0, 0, 0.9, 0, 0, 0.3, 0, 0, 0.5, 0, 0),
         (Event("goal", 2, 3, 2.5), Event("goal", 8, 9, 8.5)),
     )
-    cuts = event_cuts([tape], [], "goal", RAW)
-    assert cuts.score.tolist() == [0.9, 0.5, 0.3]
-    assert cuts.precision.tolist() == [1, 1, pytest.approx(2 / 3)]
-    assert cuts.recall.tolist() == [0.5, 1, 1]
-    found = choose_threshold(cuts, Target("f1"))
+    curve = event_curve([stitched], [], "goal", RAW)
+    assert curve.score.tolist() == [0.9, 0.5, 0.3]
+    assert curve.precision.tolist() == [1, 1, pytest.approx(2 / 3)]
+    assert curve.recall.tolist() == [0.5, 1, 1]
+    found = choose_threshold(curve, Target("f1"))
     assert (found.threshold, found.f1, found.positives) == (pytest.approx(0.4), 1.0, 2)
 
 
 def test_what_a_low_threshold_runs_together_counts_once():
     # Below .2 the two goals become one long event, whose peak lies in the first.
-    tape = Tape(
+    stitched = StitchedClips(
         track_of(0, 0.9, 0.2, 0.2, 0.2, 0.8, 0, 0.1),
         (Event("goal", 1, 2, 1.5), Event("goal", 5, 6, 5.5)),
     )
-    cuts = event_cuts([tape], [], "goal", RAW)
-    assert cuts.recall.tolist() == [0.5, 1, 0.5]
+    curve = event_curve([stitched], [], "goal", RAW)
+    assert curve.recall.tolist() == [0.5, 1, 0.5]
 
 
 def test_events_of_eventless_footage_are_false():
-    tape = Tape(track_of(0, 0.9, 0, 0, 0), (Event("goal", 1, 2, 1.5),))
-    cuts = event_cuts([tape], [track_of(0, 0, 0.95, 0)], "goal", RAW)
-    assert cuts.score.tolist() == pytest.approx([0.95, 0.9])
-    assert cuts.precision.tolist() == [0, 0.5]
+    stitched = StitchedClips(track_of(0, 0.9, 0, 0, 0), (Event("goal", 1, 2, 1.5),))
+    curve = event_curve([stitched], [track_of(0, 0, 0.95, 0)], "goal", RAW)
+    assert curve.score.tolist() == pytest.approx([0.95, 0.9])
+    assert curve.precision.tolist() == [0, 0.5]
 
 
-def test_a_class_without_a_clip_has_no_cuts():
+def test_a_class_without_a_clip_has_no_curve():
     with pytest.raises(ValueError, match="no clip"):
-        event_cuts([Tape(track_of(0.5), ())], [], "goal", RAW)
+        event_curve([StitchedClips(track_of(0.5), ())], [], "goal", RAW)
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash"])
-def test_gaps_of_the_tapes_show_what_the_network_sees_of_footage(tmp_path, monkeypatch, fit):
+def test_gaps_of_stitched_clips_show_what_the_network_sees_of_footage(tmp_path, monkeypatch, fit):
     # Bright to the left and the right of the centre square, dark in it.
     picture = np.full((64, 256, 3), 255, dtype=np.uint8)
     picture[:, 96:160] = 0
@@ -162,8 +162,10 @@ def test_gaps_of_the_tapes_show_what_the_network_sees_of_footage(tmp_path, monke
     spec = ClipSpec(num_frames=8, rate_hz=8.0, size_px=32, fit=fit)
     model = TrainedModel(build_backbone("motion_net", 2, spec), "motion_net", ("background", "a"))
     gaps = []
-    monkeypatch.setattr(calibrate, "score_tape", lambda *_, eventless, seed: gaps.extend(eventless))
-    make_tapes(Scorer(model, device="cpu"), [], [path])
+    monkeypatch.setattr(
+        calibrate, "score_stitched_clips", lambda *_, eventless, seed: gaps.extend(eventless)
+    )
+    score_in_several_orders(Scorer(model, device="cpu"), [], [path])
     frames = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px)
     (window,) = sliding_windows(frames, spec)
     assert (gaps[0] == window.pixels).all()
