@@ -22,6 +22,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from touchline.pipeline.decoding.contract import Instants
+from touchline.pipeline.footage.nal_units import length_bytes, nal_headers
 
 # No codec reorders by more than 16 frames, so the frame shown after another is this near it in
 # decode order. Should it not be, more is decoded than needed, never less.
@@ -172,13 +173,13 @@ def role_reader(stream: VideoStream) -> Callable[[Packet[VideoStream]], Role] | 
     if context.codec.intra_only:
         return lambda packet: Role.FRESH
     if context.name == "h264":
-        prefix = (extradata[4] & 3) + 1 if extradata[:1] == b"\x01" and len(extradata) > 4 else 0
+        prefix = length_bytes(extradata)
         return lambda packet: h264_role(memoryview(packet), prefix)
     if context.name == "hevc" and extradata[:1] == b"\x01" and len(extradata) > 21:
         # With several temporal layers an unreferenced frame of one may serve another.
         if extradata[21] >> 3 & 7 != 1:
             return None
-        prefix = (extradata[21] & 3) + 1
+        prefix = length_bytes(extradata, at=21)
         return lambda packet: hevc_role(memoryview(packet), prefix)
     if context.name in ("mpeg1video", "mpeg2video"):
         return lambda packet: mpeg12_role(bytes(packet))
@@ -216,21 +217,3 @@ def mpeg12_role(packet: bytes) -> Role:
     if k < 0 or k + 5 >= len(packet):
         return Role.REFERENCE
     return Role.UNREFERENCED if packet[k + 5] >> 3 & 7 == 3 else Role.REFERENCE
-
-
-def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
-    """The first two bytes of every NAL unit; nothing more once a length makes no sense."""
-    if prefix == 0:
-        data = bytes(packet)
-        k = data.find(b"\x00\x00\x01")
-        while 0 <= k < len(data) - 4:
-            yield data[k + 3 : k + 5]
-            k = data.find(b"\x00\x00\x01", k + 3)
-        return
-    k = 0
-    while k + prefix + 2 <= len(packet):
-        length = int.from_bytes(packet[k : k + prefix], "big")
-        yield bytes(packet[k + prefix : k + prefix + 2])
-        if length == 0:
-            return
-        k += prefix + length

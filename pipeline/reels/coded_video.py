@@ -24,8 +24,8 @@ from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S
+from touchline.pipeline.footage.nal_units import NAL_IDR, length_bytes, nal_headers
 from touchline.pipeline.footage.open import open_footage, packets_of
-from touchline.pipeline.reels.h264 import NAL_IDR, length_prefixed, nal_units
 
 # How far back to look, in turn, for a key frame that a seek did not find.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
@@ -60,8 +60,7 @@ class CodedVideo:
         self.time_base: Fraction = self.stream.time_base or Fraction(1, 90_000)
         self.origin_s = footage.origin_s
         self.h264 = self.stream.codec_context.name == "h264"
-        # MP4 and Matroska put lengths before NAL units, transport streams put start codes.
-        self.start_codes = (self.stream.codec_context.extradata or b"")[:1] != b"\x01"
+        self.length_bytes = length_bytes(self.stream.codec_context.extradata)
         self.untimed = False
         rate = self.stream.average_rate or Fraction(25)
         self.nominal = max(1, round(1 / rate / self.time_base))
@@ -144,9 +143,8 @@ class CodedVideo:
         yield from itertools.islice(packets, rows.start, rows.stop)
 
     def _holds_idr(self, packet: Packet[VideoStream]) -> bool:
-        raw = bytes(packet)
-        units = nal_units(raw) if self.start_codes else length_prefixed(raw)
-        return any(unit[0] & 31 == NAL_IDR for unit in units)
+        headers = nal_headers(memoryview(packet), self.length_bytes)
+        return any(header[0] & 31 == NAL_IDR for header in headers)
 
     def rounding(self) -> int:
         """How many ticks a container's rounding may move a timestamp."""

@@ -26,6 +26,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.footage.nal_units import START_CODE, parameter_sets
 from touchline.pipeline.reels.coded_video import CodedVideo, Span, clean_points
 from touchline.pipeline.reels.encode import (
     HARDWARE,
@@ -37,7 +38,6 @@ from touchline.pipeline.reels.encode import (
     fitting_encoder,
     set_up,
 )
-from touchline.pipeline.reels.h264 import START_CODE, parameter_sets
 
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
@@ -263,7 +263,7 @@ def _packets(video: CodedVideo, part: Part, splice: Splice | None) -> Iterator[V
         for packet in video.rows_of(part.placed.span, part.rows)
         if packet.pts is not None and packet.pts >= part.first_pts
     )
-    if splice is None or video.start_codes:
+    if splice is None or video.length_bytes == 0:
         return packets
     annex_b = BitStreamFilterContext("h264_mp4toannexb", video.stream)
     return (out for packet in packets for out in annex_b.filter(packet))

@@ -16,8 +16,8 @@ from drawn_footage import frame_number, read_beeps, read_video, write_footage
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.footage.nal_units import parameter_sets
 from touchline.pipeline.outputs.timecode import MatchClock
-from touchline.pipeline.reels.h264 import parameter_sets
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import RenderOptions, cut_clips, cut_reel, render_cuts
 from touchline.pipeline.types import Event

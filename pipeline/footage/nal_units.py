@@ -1,0 +1,90 @@
+"""Split H.264 and HEVC streams into NAL units, and find H.264 parameter sets.
+
+A stream separates its NAL units in one of two ways:
+
+    MP4, Matroska       length unit length unit ...            `length_bytes` is 1 to 4
+    transport streams   00 00 01 unit 00 00 01 unit ...        `length_bytes` is 0
+
+Sources: ITU-T H.264 (7.3.1, annex B), ITU-T H.265 (7.3.1), ISO/IEC 14496-15 (5.3.3, 8.3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+NAL_IDR, NAL_SPS, NAL_PPS = 5, 7, 8
+START_CODE = b"\x00\x00\x00\x01"
+
+_SHORT_START_CODE = b"\x00\x00\x01"
+
+
+def length_bytes(extradata: bytes | None, *, at: int = 4) -> int:
+    """How many bytes hold the length of a NAL unit; 0 for streams with start codes.
+
+    Args:
+        extradata: The codec's header as the container holds it (avcC or hvcC).
+        at: Where that header says it: byte 4 of avcC, byte 21 of hvcC.
+    """
+    header = extradata or b""
+    return (header[at] & 3) + 1 if header[:1] == b"\x01" and len(header) > at else 0
+
+
+def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
+    """The first two bytes of each NAL unit; stops at a length that makes no sense.
+
+    Args:
+        packet: One coded frame.
+        prefix: The stream's `length_bytes`.
+    """
+    if prefix == 0:
+        data = bytes(packet)
+        k = data.find(_SHORT_START_CODE)
+        while 0 <= k < len(data) - 4:
+            yield data[k + 3 : k + 5]
+            k = data.find(_SHORT_START_CODE, k + 3)
+        return
+    k = 0
+    while k + prefix + 2 <= len(packet):
+        length = int.from_bytes(packet[k : k + prefix], "big")
+        yield bytes(packet[k + prefix : k + prefix + 2])
+        if length == 0:
+            return
+        k += prefix + length
+
+
+def parameter_sets(extradata: bytes) -> tuple[list[bytes], set[int]]:
+    """H.264 sequence and picture parameter sets, and every number that identifies one."""
+    sets = [unit for unit in _header_units(extradata) if unit[0] & 31 in (NAL_SPS, NAL_PPS)]
+    numbers = set()
+    for unit in sets:
+        # In a sequence parameter set the number follows profile, constraints and level.
+        numbers.add(_first_exp_golomb(unit[4 if unit[0] & 31 == NAL_SPS else 1 :]))
+    return sets, numbers
+
+
+def _header_units(extradata: bytes) -> list[bytes]:
+    """The NAL units of a header, which is an avcC record or has start codes."""
+    if extradata[:1] == b"\x01" and len(extradata) > 6:
+        return _avcc_units(extradata)
+    units = extradata.replace(START_CODE, _SHORT_START_CODE).split(_SHORT_START_CODE)
+    return [unit for unit in units if unit]
+
+
+def _avcc_units(raw: bytes) -> list[bytes]:
+    """Parameter sets of an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1)."""
+    units, at = [], 5
+    for mask in (0x1F, 0xFF):
+        count = raw[at] & mask
+        at += 1
+        for _ in range(count):
+            size = int.from_bytes(raw[at : at + 2], "big")
+            units.append(raw[at + 2 : at + 2 + size])
+            at += 2 + size
+    return units
+
+
+def _first_exp_golomb(raw: bytes) -> int:
+    """The unsigned Exp-Golomb code (H.264, 9.1) that `raw` begins with."""
+    bits = "".join(f"{byte:08b}" for byte in raw[:9])
+    zeros = len(bits) - len(bits.lstrip("0"))
+    return int(bits[zeros : 2 * zeros + 1], 2) - 1
