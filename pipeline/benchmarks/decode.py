@@ -137,13 +137,14 @@ def _measured(path: Path, name: str, rate_hz: float | None) -> Round:
 def _through_a_worker(path: Path, rate_hz: float | None) -> Round:
     """The caller's clock: what comes through the socket and the shared memory counts too."""
     before = _run("idle_here", path, {})
-    log, clock = DecodeLog(), Clock()
-    for _ in decode(path, rate_hz=rate_hz, size_px=SIZE_PX, log=log):
+    clock = Clock()
+    frames = decode(path, rate_hz=rate_hz, size_px=SIZE_PX)
+    for _ in frames:
         pass
-    ours = clock.stopped(log.num_frames)
+    ours = clock.stopped(frames.log.num_frames)
     after = _run("idle_here", path, {})
     return Round(
-        ours.seconds, ours.cpu_s + after.cpu_s - before.cpu_s, after.peak_bytes, log.num_frames
+        ours.seconds, ours.cpu_s + after.cpu_s - before.cpu_s, after.peak_bytes, ours.num_frames
     )
 
 
@@ -152,7 +153,6 @@ def _run(task: str, path: Path, arguments: Mapping[str, object]) -> Round:
         f"touchline.pipeline.benchmarks.decode:{task}",
         {"path": str(path.absolute()), **arguments},
         path=path,
-        log=DecodeLog(),
         watchdog_s=300.0,
     )
     if not isinstance(measured, Round):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
-from touchline.pipeline.decoding.contract import Shown, Stamped
+from touchline.pipeline.decoding.contract import ShownFrame, StampedFrame
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
 
 # Timestamps that step back this far, or jump ahead that far, come from another clock.
@@ -15,7 +15,9 @@ STEP_BACK_S = Fraction(1)
 STUCK_FRAMES = 8
 
 
-def continuous(frames: Iterable[Stamped], interval_s: Fraction, log: DecodeLog) -> Iterator[Shown]:
+def continuous(
+    frames: Iterable[StampedFrame], interval_s: Fraction, log: DecodeLog
+) -> Iterator[ShownFrame]:
     """Frames on one clock that never stops or runs back; a repaired stamp is warned about.
 
     A duplicate or backward stamp, or a single one far ahead, is put between its neighbours. From
@@ -23,7 +25,7 @@ def continuous(frames: Iterable[Stamped], interval_s: Fraction, log: DecodeLog) 
     frame before: the recording was restarted, or pieces were joined without correction.
     """
     clock = _Clock(interval_s, log)
-    held: Stamped | None = None
+    held: StampedFrame | None = None
     for frame in frames:
         if held is not None:
             yield clock.shown(held, frame.stamp_s)
@@ -42,7 +44,7 @@ class _Clock:
         self.until_s: Fraction | None = None
         self.stuck = 0
 
-    def shown(self, frame: Stamped, next_stamp_s: Fraction | None) -> Shown:
+    def shown(self, frame: StampedFrame, next_stamp_s: Fraction | None) -> ShownFrame:
         stamp = None if frame.stamp_s is None else frame.stamp_s + self.offset_s
         following = None if next_stamp_s is None else next_stamp_s + self.offset_s
         time_s = self._time(stamp, following)
@@ -54,9 +56,9 @@ class _Clock:
         self.log.end_s = float(time_s + duration_s)
         if frame.damaged:
             self.log.damage(time_s, time_s + duration_s)
-        return Shown(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
+        return ShownFrame(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
 
-    def _hole(self, time_s: Fraction, frame: Stamped) -> Fraction | None:
+    def _hole(self, time_s: Fraction, frame: StampedFrame) -> Fraction | None:
         """Where the frame before begins to stand in for missing ones, if it does."""
         if self.previous_s is None:
             return None

@@ -23,7 +23,7 @@ class Picture(Protocol):
 
 
 @dataclass(frozen=True)
-class Stamped:
+class StampedFrame:
     """A decoded frame as it comes: its raw time may be missing, doubled or wrong.
 
     stamp_s:    presentation time minus the container's start, None where the file has none.
@@ -43,7 +43,7 @@ class Stamped:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownFrame:
     """A frame with the time a player first shows it; times grow strictly from frame to frame.
 
     hole_from_s: since when the frame before stood in for frames that are lost or missing.

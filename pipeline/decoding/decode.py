@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from touchline.pipeline.decoding.contract import Instants, Picture, Shown, Wanted
+from touchline.pipeline.decoding.contract import Instants, Picture, ShownFrame, Wanted
 from touchline.pipeline.decoding.other_decoders import (
     decord_frames,
     opencv_frames,
@@ -47,8 +47,7 @@ def decode(
     stream: int | None = None,
     workers: int = 1,
     isolation: bool = AVAILABLE,
-    log: DecodeLog | None = None,
-) -> Iterator[Frames]:
+) -> FrameStream:
     """The frames shown at start_s <= k / rate_hz < end_s, in chunks of at most CHUNK_FRAMES.
 
     rate_hz None gives every frame once. size_px is the shorter side after scaling (None: as
@@ -68,7 +67,7 @@ def decode(
     if workers < 1 or (workers > 1 and not isolation):
         raise ValueError(f"workers is {workers}; it must be 1, or more with isolation")
     path = footage_path(path)
-    log = DecodeLog() if log is None else log
+    log = DecodeLog()
     isolation = isolation or (AVAILABLE and decoder in ALWAYS_ISOLATED)
     request = Request(
         path=str(path.absolute() if isolation else path),
@@ -76,21 +75,49 @@ def decode(
         wanted=Wanted(Instants.of(rate_hz, start_s, end_s), size_px, stream),
     )
     if workers > 1 and decoder == "pyav":
-        return decode_segments(request, workers=workers, path=path, log=log)
+        return FrameStream(decode_segments(request, workers=workers, path=path, log=log), log)
     if not isolation:
-        return decode_here(log, request=request)
+        return FrameStream(decode_here(log, request=request), log)
     limited = not decoder.endswith("-cuda")
-    return run_isolated(DECODE_TASK, {"request": request}, path=path, log=log, limited=limited)
+    arguments = {"request": request}
+    return FrameStream(
+        run_isolated(DECODE_TASK, arguments, path=path, log=log, limited=limited), log
+    )
 
 
-def decode_here(log: DecodeLog, *, request: Request) -> Iterator[Frames]:
+class FrameStream(Iterator[Frames]):
+    """Frames of one file, read chunk by chunk, and the log of what decoding finds.
+
+    `log` is complete once the stream has been read to its end. Closing the stream (also: leaving
+    its `with` block, dropping it) stops the decoder.
+    """
+
+    def __init__(self, chunks: Generator[Frames, None, None], log: DecodeLog) -> None:
+        self.log = log
+        self._chunks = chunks
+
+    def __next__(self) -> Frames:
+        return next(self._chunks)
+
+    def close(self) -> None:
+        """Stop decoding; the stream gives no more frames."""
+        self._chunks.close()
+
+    def __enter__(self) -> FrameStream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, None]:
     """`decode` in this process."""
     shown = DECODERS[request.decoder](footage_path(request.path), request.wanted, log)
     return _chunks(_sample(shown, request.wanted.instants))
 
 
 def _sample(
-    shown: Iterator[Shown], instants: Instants
+    shown: Iterator[ShownFrame], instants: Instants
 ) -> Iterator[tuple[Picture, float, float, bool]]:
     """Every sample: the picture shown, since when, the sample instant, whether it is damaged."""
     if instants.rate_hz is None:
@@ -101,7 +128,7 @@ def _sample(
                 time_s = float(current.time_s)
                 yield current.picture, time_s, time_s, current.damaged
         return
-    held: Shown | None = None
+    held: ShownFrame | None = None
     for current in shown:
         if held is not None:
             until_s = current.time_s - TIMESTAMP_ROUNDING_S
@@ -118,7 +145,9 @@ def _sample(
             yield held.picture, float(held.time_s), float(instant), held.damaged
 
 
-def _chunks(samples: Iterator[tuple[Picture, float, float, bool]]) -> Iterator[Frames]:
+def _chunks(
+    samples: Iterator[tuple[Picture, float, float, bool]],
+) -> Generator[Frames, None, None]:
     pixels = np.empty((0, 3, 0, 0), np.uint8)
     facts: list[tuple[float, float, bool]] = []
     latest: Picture | None = None
@@ -154,7 +183,7 @@ def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
     )
 
 
-Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[Shown]]
+Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[ShownFrame]]
 
 # A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
 # one that is ever chosen automatically.

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.clock import continuous
-from touchline.pipeline.decoding.contract import Instants, Shown, Stamped, Wanted
+from touchline.pipeline.decoding.contract import Instants, ShownFrame, StampedFrame, Wanted
 from touchline.pipeline.decoding.pyav import NO_FRAME, AvPicture, renderer_of
 from touchline.pipeline.decoding.to_rgb import HLG, PQ, Orientation, orientation
 from touchline.pipeline.footage.address import Address
@@ -113,23 +113,23 @@ EVERYWHERE = (
 )
 
 
-def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
+def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
     """Frames from decord, which goes wrong on transport streams and edit lists."""
     wrong_on = (*EVERYWHERE, TRANSPORT, EDIT_LIST)
     yield from _frames("decord", _open_decord, wrong_on, path, wanted, log)
 
 
-def opencv_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
+def opencv_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
     """Frames from OpenCV, read one after the other: its seeking is not exact."""
     yield from _frames("opencv", _open_opencv, EVERYWHERE, path, wanted, log)
 
 
-def torchcodec_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
+def torchcodec_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
     """Frames from torchcodec in its exact mode."""
     yield from _frames("torchcodec", _open_torchcodec, EVERYWHERE, path, wanted, log)
 
 
-def torchcodec_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
+def torchcodec_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
     """Frames from torchcodec on the first CUDA device."""
     opener = _open_torchcodec_cuda
     yield from _frames("torchcodec-cuda", opener, EVERYWHERE, path, wanted, log)
@@ -147,7 +147,7 @@ def _frames(
     path: Path,
     wanted: Wanted,
     log: DecodeLog,
-) -> Iterator[Shown]:
+) -> Iterator[ShownFrame]:
     if isinstance(path, Address):
         raise FootageError(path, f"{name} reads no addresses: use the decoder pyav")
     footage = open_footage(path, stream=wanted.stream)
@@ -164,7 +164,7 @@ def _frames(
         chosen = _chosen(facts.scan, footage.interval_s, wanted.instants, log)
         renderer = renderer_of(footage, wanted.size_px)
         stamped = (
-            Stamped(
+            StampedFrame(
                 AvPicture(_got(name, picture, facts, k), renderer),
                 stamp_s=time_s,
                 duration_s=until_s - time_s,

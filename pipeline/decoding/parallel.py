@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,7 +27,7 @@ from av.index import IndexEntries
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.footage.address import footage_path
-from touchline.pipeline.footage.isolation import Run, run_isolated
+from touchline.pipeline.footage.isolation import IsolatedTask, run_isolated
 from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of
 from touchline.pipeline.types import Frames
@@ -72,7 +72,7 @@ def decode_segments(
     path: str | os.PathLike[str],
     log: DecodeLog,
     segment_s: Fraction = SEGMENT_S,
-) -> Iterator[Frames]:
+) -> Generator[Frames, None, None]:
     """The frames that decoding `request` in one process gives, from several workers.
 
     Segments last segment_s or longer. Footage without an index of its key frames (transport
@@ -82,14 +82,13 @@ def decode_segments(
         "touchline.pipeline.decoding.parallel:bounds_here",
         {"request": request, "segment_s": segment_s},
         path=path,
-        log=DecodeLog(),
     )
     threads = max(1, (os.cpu_count() or 1) // workers)
     parts = deque(
         replace(request, wanted=replace(request.wanted, instants=part, threads=threads))
         for part in _parts(request.wanted.instants, bounds)
     )
-    running: deque[Run] = deque()
+    running: deque[IsolatedTask] = deque()
     done = DecodeLog()
     try:
         while parts or running:
@@ -157,8 +156,8 @@ def _parts(whole: Instants, bounds: Sequence[Fraction]) -> list[Instants]:
     ]
 
 
-def _begun(request: Request, path: str | os.PathLike[str]) -> Run:
-    return Run(DECODE_TASK, {"request": request}, path=path, num_slots=SLOTS_PER_WORKER)
+def _begun(request: Request, path: str | os.PathLike[str]) -> IsolatedTask:
+    return IsolatedTask(DECODE_TASK, {"request": request}, path=path, num_slots=SLOTS_PER_WORKER)
 
 
 def _merge(log: DecodeLog, done: DecodeLog, part: DecodeLog) -> None:

@@ -28,13 +28,16 @@ USUAL_RATES = (
 )
 
 
+# Where the worker finds `probe_footage` without isolation.
+PROBE_TASK = "touchline.pipeline.decoding.probe:probe_here"
+
+
 def probe_footage(
     path: str | os.PathLike[str],
     *,
     depth: str = "headers",
     stream: int | None = None,
     isolation: bool = AVAILABLE,
-    log: DecodeLog | None = None,
 ) -> FootageHealth:
     """What a file declares, and what it holds as far as it is read.
 
@@ -45,13 +48,10 @@ def probe_footage(
     if depth not in DEPTHS:
         raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
     path = footage_path(path)
-    log = DecodeLog() if log is None else log
     if not isolation:
-        return next(probe_here(log, path=str(path), depth=depth, stream=stream))
+        return next(probe_here(DecodeLog(), path=str(path), depth=depth, stream=stream))
     arguments = {"path": str(path.absolute()), "depth": depth, "stream": stream}
-    (health,) = run_isolated(
-        "touchline.pipeline.decoding.probe:probe_here", arguments, path=path, log=log
-    )
+    (health,) = run_isolated(PROBE_TASK, arguments, path=path)
     if not isinstance(health, FootageHealth):
         raise TypeError(f"the worker gave {type(health).__name__}")
     return health

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.clock import continuous
-from touchline.pipeline.decoding.contract import Instants, Shown, Stamped, Wanted
+from touchline.pipeline.decoding.contract import Instants, ShownFrame, StampedFrame, Wanted
 from touchline.pipeline.decoding.damage import Damage
 from touchline.pipeline.decoding.frame_times import InFlight, Stamps
 from touchline.pipeline.decoding.skipping import Planned, plan, role_reader
@@ -83,7 +83,7 @@ def pyav_frames(
     *,
     drop_unneeded: bool = True,
     hwaccel: HWAccel | None = None,
-) -> Iterator[Shown]:
+) -> Iterator[ShownFrame]:
     """Frames in presentation order, from the one shown at the first instant on.
 
     Where a seek does not lead to that frame, the next begins earlier: indexes lie.
@@ -114,7 +114,7 @@ def pyav_frames(
             footage.container.close()
 
 
-def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Shown]:
+def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
     """Frames decoded by the first CUDA device, then brought to memory and scaled there."""
     if "cuda" not in hwdevices_available():
         raise ValueError("the decoder pyav-cuda cannot be used here: this PyAV has no CUDA")
@@ -123,7 +123,7 @@ def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Sho
     yield from pyav_frames(path, wanted, log, hwaccel=hwaccel)
 
 
-def _covers(first: Shown, first_s: Fraction) -> bool:
+def _covers(first: ShownFrame, first_s: Fraction) -> bool:
     return first.time_s - TIMESTAMP_ROUNDING_S <= first_s and not first.damaged
 
 
@@ -172,7 +172,7 @@ def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
     )
 
 
-def _shown(one_pass: Pass) -> Iterator[Shown]:
+def _shown(one_pass: Pass) -> Iterator[ShownFrame]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
@@ -181,7 +181,7 @@ def _shown(one_pass: Pass) -> Iterator[Shown]:
         yield shown
 
 
-def _trusted(one_pass: Pass) -> Iterator[Stamped]:
+def _trusted(one_pass: Pass) -> Iterator[StampedFrame]:
     """Decoded frames with their raw times, from the first on whose time can be trusted."""
     from_s = one_pass.trusted_from_s
     for stamped in _stamped(one_pass):
@@ -237,7 +237,7 @@ class _Reading:
             self.damage.failed()
             return []
 
-    def stamped(self, frame: VideoFrame) -> Stamped:
+    def stamped(self, frame: VideoFrame) -> StampedFrame:
         """A frame with what its packet tells about it."""
         footage = self.one_pass.footage
         planned = self.in_flight.made(frame)
@@ -246,7 +246,7 @@ class _Reading:
         # Asked before the frame, which may be the key frame that ends the damage.
         left_out_s = self._left_out_before(self.latest_s)
         ticks = frame.duration or 0
-        return Stamped(
+        return StampedFrame(
             picture=AvPicture(frame, self.one_pass.renderer),
             stamp_s=stamp_s,
             duration_s=ticks * footage.time_base,
@@ -265,7 +265,7 @@ class _Reading:
         return tuple(shown_s for shown_s, seq in before if self.damage.spares(seq))
 
 
-def _stamped(one_pass: Pass) -> Iterator[Stamped]:
+def _stamped(one_pass: Pass) -> Iterator[StampedFrame]:
     """Decoded frames with their raw times; damage is noted and never ends the pass."""
     _configure(one_pass)
     reading = _Reading(one_pass)
@@ -316,7 +316,7 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
                 return
 
 
-def _tail(one_pass: Pass, latest: Fraction) -> Iterator[Stamped]:
+def _tail(one_pass: Pass, latest: Fraction) -> Iterator[StampedFrame]:
     """The frames after a time, decoded one by one: an error among several decoded at once at the
     very end takes the others with it.
     """

@@ -110,7 +110,6 @@ def detect(
     path = footage_path(path)
     spec = scorer.model.spec
     declared = probe_footage(path, stream=options.stream, isolation=options.isolation)
-    log = DecodeLog()
     frames = decode(
         path,
         rate_hz=spec.rate_hz,
@@ -119,7 +118,6 @@ def detect(
         stream=options.stream,
         isolation=options.isolation,
         workers=_decode_workers(path, declared, options),
-        log=log,
     )
     track = scorer.score(
         frames,
@@ -131,7 +129,7 @@ def detect(
         thresholds=thresholds_of(scorer.model, options),
         default=options.point,
     )
-    health = _health(declared, log)
+    health = _health(declared, frames.log)
     candidates = [
         _ending_by(event, health.duration_s)
         for event in find_candidates(track, points, options.events, floor=options.floor)

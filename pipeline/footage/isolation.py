@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -85,7 +85,7 @@ class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the 
     """The worker crashed or was killed; the message says how."""
 
 
-class Run:
+class IsolatedTask:
     """A task under way in a worker; to be closed at its end and before.
 
     limited False lifts the memory limit: CUDA reserves more address space than any limit leaves.
@@ -140,18 +140,18 @@ def run_isolated(
     arguments: dict[str, Any],
     *,
     path: str | os.PathLike[str],
-    log: DecodeLog,
+    log: DecodeLog | None = None,
     watchdog_s: float | None = None,
     limited: bool = True,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """What the generator `module:function` yields, run in a worker; log is kept up to date.
 
     limited: within the memory limit.
     FootageError, naming path, where the worker crashes, hangs or runs out of memory.
     """
-    run = Run(task, arguments, path=path, limited=limited)
+    run = IsolatedTask(task, arguments, path=path, limited=limited)
     try:
-        yield from run.items(log, watchdog_s=watchdog_s)
+        yield from run.items(DecodeLog() if log is None else log, watchdog_s=watchdog_s)
     finally:
         run.close()
 

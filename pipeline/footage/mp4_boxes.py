@@ -47,7 +47,7 @@ class VideoTrack:
     edits: tuple[Edit, ...]
 
 
-def boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
+def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
     """The boxes between two offsets; stops at the first header that cannot be one."""
     for _ in range(MAX_BOXES):
         if start + 8 > end:
@@ -73,30 +73,30 @@ def _is_kind(kind: bytes) -> bool:
     return all(32 <= byte < 127 or byte == 0xA9 for byte in kind)
 
 
-def find(file: BinaryIO, box: Box, *path: bytes) -> Box | None:
+def find_box(file: BinaryIO, box: Box, *path: bytes) -> Box | None:
     """The first box at a path of types below a box."""
-    for child in boxes(file, box.payload, box.end):
+    for child in read_boxes(file, box.payload, box.end):
         if child.kind == path[0]:
-            return child if len(path) == 1 else find(file, child, *path[1:])
+            return child if len(path) == 1 else find_box(file, child, *path[1:])
     return None
 
 
 def video_tracks(file: BinaryIO, moov: Box) -> list[VideoTrack]:
     """What the video tracks of a movie declare."""
-    tracks = [box for box in boxes(file, moov.payload, moov.end) if box.kind == b"trak"]
+    tracks = [box for box in read_boxes(file, moov.payload, moov.end) if box.kind == b"trak"]
     return [track for box in tracks if (track := _video_track(file, box)) is not None]
 
 
 def _video_track(file: BinaryIO, trak: Box) -> VideoTrack | None:
-    handler = find(file, trak, b"mdia", b"hdlr")
+    handler = find_box(file, trak, b"mdia", b"hdlr")
     if handler is None or _read(file, handler, 12)[8:] != b"vide":
         return None
-    table = find(file, trak, b"mdia", b"minf", b"stbl")
+    table = find_box(file, trak, b"mdia", b"minf", b"stbl")
     if table is None:
         return None
-    entry = find(file, table, b"stsd")
+    entry = find_box(file, table, b"stsd")
     head = b"" if entry is None else _read(file, entry, 8 + 8 + 28)
-    sizes = find(file, table, b"stsz")
+    sizes = find_box(file, table, b"stsz")
     counts = b"" if sizes is None else _read(file, sizes, 12)
     width, height = struct.unpack(">HH", head[40:44]) if len(head) == 44 else (0, 0)
     return VideoTrack(
@@ -109,7 +109,7 @@ def _video_track(file: BinaryIO, trak: Box) -> VideoTrack | None:
 
 
 def _edits(file: BinaryIO, trak: Box) -> tuple[Edit, ...]:
-    box = find(file, trak, b"edts", b"elst")
+    box = find_box(file, trak, b"edts", b"elst")
     if box is None:
         return ()
     payload = _read(file, box, min(box.end - box.payload, 1 << 16))

@@ -25,7 +25,7 @@ from touchline.pipeline.footage.address import BUFFER_BYTES, Address, footage_pa
 
 # Demuxers of real footage. Everything that reads other files or makes connections (hls, dash,
 # concat, sdp, image2, ...) is missing on purpose, and so is everything that is only sound or text.
-FORMATS = (
+DEMUXERS = (
     "mov", "matroska", "mpegts", "mpeg", "avi", "asf", "flv", "gif", "mxf", "ogg", "nut", "ivf",
     "dv", "wtv", "rm", "3gp", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "yuv4mpegpipe",
     "mjpeg", "h263", "h261", "dirac", "gxf", "lxf", "dhav", "nuv", "swf", "amv", "kux", "live_flv",
@@ -103,7 +103,7 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
             content = sniff.refuse_content(file, size)
             if content is not None:
                 raise FootageError(path, content)
-            moov = next((b for b in mp4_boxes.boxes(file, 0, size) if b.kind == b"moov"), None)
+            moov = next((b for b in mp4_boxes.read_boxes(file, 0, size) if b.kind == b"moov"), None)
             tracks = [] if moov is None else mp4_boxes.video_tracks(file, moov)
     except OSError as error:
         raise FootageError(path, f"cannot be read ({error.strerror})") from None
@@ -130,7 +130,7 @@ def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
             metadata_errors="replace",
             container_options={
                 "protocol_whitelist": "file",
-                "format_whitelist": ",".join(FORMATS),
+                "format_whitelist": ",".join(DEMUXERS),
                 "max_streams": "100",
             },
             options={"max_pixels": str(sniff.MAX_PIXELS)},

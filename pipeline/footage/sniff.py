@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from touchline.pipeline.footage.mp4_boxes import boxes
+from touchline.pipeline.footage.mp4_boxes import read_boxes
 
 # An 8-bit 4:2:0 frame of this size takes 200 MB, and a decoder holds a dozen.
 MAX_PIXELS = 1 << 27
@@ -166,7 +166,7 @@ def _refuse_iso(file: BinaryIO, head: bytes, size: int) -> str | None:
         return None
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS and b"moov" not in head:
         return f"a photo ({_STILL_BRANDS[head[8:12]]}), {_NO_VIDEO}"
-    kinds = [box.kind for box in boxes(file, 0, size)]
+    kinds = [box.kind for box in read_boxes(file, 0, size)]
     if b"moov" in kinds:
         return None
     if b"moof" in kinds:

@@ -46,12 +46,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], Path]:
 
 def every_frame(path: Path, **how: object) -> tuple[list[int], list[float], list[bool], DecodeLog]:
     """Numbers, times and damage marks of all frames, and the log."""
-    log = DecodeLog()
-    chunks = list(decode(path, rate_hz=None, size_px=how.pop("size_px", 96), log=log, **how))
+    stream = decode(path, rate_hz=None, size_px=how.pop("size_px", 96), **how)
+    chunks = list(stream)
     numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
     times = [float(time) for chunk in chunks for time in chunk.time_s]
     marks = [bool(mark) for chunk in chunks for mark in chunk.damaged]
-    return numbers, times, marks, log
+    return numbers, times, marks, stream.log
 
 
 def test_there_are_at_least_eighty_cases_of_different_names():
@@ -134,12 +134,11 @@ def test_a_program_stream_with_many_frames_to_a_pack_has_its_times_from_anywhere
         tmp_path / "a.mpg", indices=range(250), codec="mpeg2video", format=format, options=options
     )
     for k in range(8, 240, 9):
-        log = DecodeLog()
         how = {"start_s": k / 25, "end_s": (k + 5) / 25, "isolation": False}
-        chunks = list(decode(path, rate_hz=25, size_px=96, log=log, **how))
-        numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
+        stream = decode(path, rate_hz=25, size_px=96, **how)
+        numbers = [read_index(pixels) for chunk in stream for pixels in chunk.pixels]
         assert numbers == list(range(k, k + 5))
-        assert log.warnings == []
+        assert stream.log.warnings == []
 
 
 @pytest.mark.parametrize("case", DAMAGED, ids=str)
@@ -286,31 +285,45 @@ def test_an_unknown_decoder_is_refused_with_the_known_ones(tmp_path: Path):
 def test_the_number_of_workers_changes_nothing(case: Case, made: Made):
     path = made(case)
     request = Request(str(path), "pyav", Wanted(Instants(Fraction(25)), 48))
-    logs = DecodeLog(), DecodeLog()
-    one = list(decode(path, rate_hz=25, size_px=48, log=logs[0]))
-    many = list(
-        decode_segments(request, workers=2, path=path, log=logs[1], segment_s=Fraction(1, 5))
-    )
+    alone, log = decode(path, rate_hz=25, size_px=48), DecodeLog()
+    one = list(alone)
+    many = list(decode_segments(request, workers=2, path=path, log=log, segment_s=Fraction(1, 5)))
     for name in ("pixels", "time_s", "sample_s", "damaged"):
         whole, parts = (np.concatenate([getattr(c, name) for c in all]) for all in (one, many))
         assert np.array_equal(whole, parts)
-    assert logs[1].num_frames == logs[0].num_frames
-    assert logs[1].end_s == logs[0].end_s
-    assert logs[1].damaged_s == logs[0].damaged_s
-    assert logs[1].warnings == logs[0].warnings
+    assert log.num_frames == alone.log.num_frames
+    assert log.end_s == alone.log.end_s
+    assert log.damaged_s == alone.log.damaged_s
+    assert log.warnings == alone.log.warnings
 
 
 @pytest.mark.parametrize("case", [*GOOD, *DAMAGED], ids=str)
 def test_isolation_changes_nothing(case: Case, made: Made):
-    logs = DecodeLog(), DecodeLog()
-    one, other = (
-        list(decode(made(case), rate_hz=8, size_px=48, log=log, isolation=isolation))
-        for log, isolation in zip(logs, (True, False), strict=True)
+    isolated, here = (
+        decode(made(case), rate_hz=8, size_px=48, isolation=isolation)
+        for isolation in (True, False)
     )
-    assert logs[0] == logs[1]
-    for a, b in zip(one, other, strict=True):
+    for a, b in zip(isolated, here, strict=True):
         assert np.array_equal(a.time_s, b.time_s)
         assert np.array_equal(a.sample_s, b.sample_s)
         assert np.array_equal(a.damaged, b.damaged)
         # What FFmpeg puts in place of damage depends on how its threads happen to run.
         assert np.array_equal(a.pixels[~a.damaged], b.pixels[~b.damaged])
+    assert isolated.log == here.log
+
+
+@pytest.mark.parametrize("isolation", [True, False])
+def test_a_stream_closed_early_gives_no_more_frames(isolation: bool, made: Made):
+    with decode(made(CASES[0]), rate_hz=None, size_px=None, isolation=isolation) as stream:
+        next(stream)
+    assert list(stream) == []
+
+
+@pytest.mark.skipif(not isolation.AVAILABLE, reason="no worker processes on this system")
+def test_a_stream_that_is_dropped_frees_its_worker(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", indices=range(500), size=(640, 480))
+    stream = decode(path, rate_hz=None, size_px=None)
+    next(stream)
+    assert any(worker.busy for worker in isolation._living)
+    del stream
+    assert not any(worker.busy for worker in isolation._living)

@@ -13,7 +13,6 @@ from footage_made import looped, write_video
 from touchline.pipeline.benchmarks.decode import sampled_here
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.footage import isolation
-from touchline.pipeline.footage.log import DecodeLog
 
 F = Fraction
 
@@ -52,7 +51,6 @@ def test_two_hours_take_no_more_memory_than_ten_minutes(kind: str, tmp_path: Pat
             f"{sampled_here.__module__}:sampled_here",
             {"path": str(path), "decoder": "pyav", "rate_hz": 8.0},
             path=path,
-            log=DecodeLog(),
         )
         assert measured.num_frames == minutes * 60 * 25 // 32 * 32
         peaks.append(measured.peak_bytes)

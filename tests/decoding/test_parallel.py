@@ -60,14 +60,13 @@ def test_the_number_of_workers_changes_not_one_byte(
     kind: str, rate_hz: float | None, tmp_path: Path
 ):
     path = footage(tmp_path, kind)
-    alone, together = DecodeLog(), DecodeLog()
-    one = joined(list(decode(path, rate_hz=rate_hz, size_px=48, log=alone)))
-    three = joined(list(decode(path, rate_hz=rate_hz, size_px=48, workers=3, log=together)))
-    for a, b in zip(one, three, strict=True):
+    alone = decode(path, rate_hz=rate_hz, size_px=48)
+    together = decode(path, rate_hz=rate_hz, size_px=48, workers=3)
+    for a, b in zip(joined(list(alone)), joined(list(together)), strict=True):
         assert np.array_equal(a, b)
-    assert together.num_frames == alone.num_frames == 200
-    assert together.end_s == alone.end_s
-    assert together.warnings == alone.warnings
+    assert together.log.num_frames == alone.log.num_frames == 200
+    assert together.log.end_s == alone.log.end_s
+    assert together.log.warnings == alone.log.warnings
 
 
 def test_part_of_a_file_is_the_same_too(tmp_path: Path):
@@ -93,12 +92,11 @@ def test_segments_together_read_little_more_than_the_file(
     file: str, how: dict[str, object], tmp_path: Path
 ):
     path = write_video(tmp_path / file, indices=range(3000), **how)
-    log = DecodeLog()
-    chunks = list(decode(path, rate_hz=1, size_px=48, workers=2, log=log))
-    assert sum(len(chunk) for chunk in chunks) == 120
-    assert log.num_frames == 3000
+    stream = decode(path, rate_hz=1, size_px=48, workers=2)
+    assert sum(len(chunk) for chunk in stream) == 120
+    assert stream.log.num_frames == 3000
     # 12 segments of 250 packets. Past its end each looks ahead at 34, and at one per thread.
-    assert log.num_packets < 1.5 * 3000
+    assert stream.log.num_packets < 1.5 * 3000
 
 
 @pytest.mark.parametrize("kind", ["mp4", "mkv", "open", "intra"])
@@ -130,13 +128,13 @@ def test_damage_in_one_segment_stays_there(tmp_path: Path):
     path = footage(tmp_path, "intra")
     pos, size, _ = packet_places(path)[77]
     overwrite(path, pos, bytes(size))
-    alone, together = DecodeLog(), DecodeLog()
-    one = joined(list(decode(path, rate_hz=5, size_px=48, log=alone)))
-    two = joined(list(decode(path, rate_hz=5, size_px=48, workers=2, log=together)))
+    alone = decode(path, rate_hz=5, size_px=48)
+    together = decode(path, rate_hz=5, size_px=48, workers=2)
+    one, two = joined(list(alone)), joined(list(together))
     assert np.array_equal(one[3], two[3])
     assert one[3].sum() == 1
-    assert together.damaged_s == alone.damaged_s
-    assert together.damaged_s[0] == pytest.approx((15.4, 15.6))
+    assert together.log.damaged_s == alone.log.damaged_s
+    assert together.log.damaged_s[0] == pytest.approx((15.4, 15.6))
 
 
 def test_frames_come_in_order_and_early_leaving_ends_the_workers(tmp_path: Path):

@@ -15,7 +15,8 @@ from footage_made import write_video
 from typer.testing import CliRunner
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.decoding.probe import PROBE_TASK, probe_footage, probe_here
+from touchline.pipeline.footage.isolation import run_isolated
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.tools.probe import probe_command
 
@@ -58,8 +59,11 @@ def test_a_recording_that_does_not_say_its_length_is_read_for_it(tmp_path: Path)
 def test_reading_a_recording_for_its_length_is_progress(isolation: bool, tmp_path: Path):
     # What is counted in this log is what keeps the worker from being taken for a hanging one.
     path = write_video(tmp_path / "live.mkv", indices=range(50), muxer={"live": "1"})
-    log = DecodeLog()
-    probe_footage(path, isolation=isolation, log=log)
+    log, arguments = DecodeLog(), {"path": str(path), "depth": "headers", "stream": None}
+    if isolation:
+        list(run_isolated(PROBE_TASK, arguments, path=path, log=log))
+    else:
+        list(probe_here(log, **arguments))
     assert log.num_packets == 50
 
 

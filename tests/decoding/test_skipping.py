@@ -11,7 +11,7 @@ from footage_bad_cases import CASES
 from footage_cases import Case
 from footage_made import X264, X264_B, write_video
 
-from touchline.pipeline.decoding.contract import Instants, Shown, Wanted
+from touchline.pipeline.decoding.contract import Instants, ShownFrame, Wanted
 from touchline.pipeline.decoding.decode import _sample
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.decoding.skipping import LOOK_AHEAD, Role, h264_role, hevc_role, mpeg12_role
@@ -38,7 +38,7 @@ def numbers(instants: Instants, start: Fraction, until: Fraction) -> list[Fracti
     return list(instants.between(start, until - F(1, 1000)))
 
 
-def drawn(shown: Shown) -> bytes:
+def drawn(shown: ShownFrame) -> bytes:
     out = np.empty(shown.picture.shape, np.uint8)
     shown.picture.draw(out)
     return out.tobytes()
