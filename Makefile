@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without a GPU driver, torch is the one build the checks run with; with one, pip's own choice.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,--constraint constraints/cpu.txt)
 
-.PHONY: demo test slow lint format clean
+.PHONY: demo test slow lint types format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/touchline demo -o out/demo
@@ -22,10 +22,13 @@ slow: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed
 	mkdir -p build/types/touchline
 	ln -sfn ../../../models ../../../pipeline ../../../tools build/types/touchline/
 	MYPYPATH=build/types $(BIN)/mypy -p touchline.models -p touchline.pipeline -p touchline.tools
-	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
