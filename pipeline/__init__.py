@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from touchline.pipeline.decoding.probe import probe_footage
     from touchline.pipeline.detection.batch import detect_all
     from touchline.pipeline.detection.detect import DetectOptions, detect
-    from touchline.pipeline.evaluation.evaluate import EvaluateOptions, Evaluation, evaluate_events
+    from touchline.pipeline.evaluation.evaluate import Evaluation, evaluate_events
     from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
+    from touchline.pipeline.evaluation.options import EvaluateOptions
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.labels.split import split_by_group
     from touchline.pipeline.outputs.events_json import read_events_json
@@ -65,8 +66,9 @@ _HOMES = {
     "touchline.pipeline.decoding.probe": "probe_footage",
     "touchline.pipeline.detection.batch": "detect_all",
     "touchline.pipeline.detection.detect": "DetectOptions detect",
-    "touchline.pipeline.evaluation.evaluate": "EvaluateOptions Evaluation evaluate_events",
+    "touchline.pipeline.evaluation.evaluate": "Evaluation evaluate_events",
     "touchline.pipeline.evaluation.event_sets": "EventSet pair_videos read_event_set",
+    "touchline.pipeline.evaluation.options": "EvaluateOptions",
     "touchline.pipeline.labels.read": "read_labels",
     "touchline.pipeline.labels.split": "split_by_group",
     "touchline.pipeline.outputs.events_json": "read_events_json",

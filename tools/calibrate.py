@@ -14,7 +14,8 @@ from touchline.tools import console
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.calibration.calibrate import Calibration
-    from touchline.pipeline.calibration.thresholds import Choice, Target
+    from touchline.pipeline.calibration.options import Target
+    from touchline.pipeline.calibration.thresholds import Choice
     from touchline.pipeline.scoring.score_clips import ClipOptions, ClipScores
     from touchline.pipeline.types import Example
 
@@ -120,7 +121,7 @@ def calibrate_command(
 
 
 def _target(precision: float | None, false_per_hour: float | None, *, has_footage: bool) -> Target:
-    from touchline.pipeline.calibration.thresholds import Target
+    from touchline.pipeline.calibration.options import Target
 
     if precision is not None and false_per_hour is not None:
         raise ValueError("--precision and --false-per-hour are two targets: give one of them")

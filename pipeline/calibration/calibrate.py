@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from touchline.models.checkpoint import TrainedModel
+from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
     event_curve,
@@ -32,7 +32,6 @@ from touchline.pipeline.calibration.temperature import (
 )
 from touchline.pipeline.calibration.thresholds import (
     Choice,
-    Target,
     ThresholdCurve,
     choose_above,
     choose_for_rate,
@@ -50,8 +49,6 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.scoring.seen_groups import recorded_groups, trained_groups
 from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
-
-Int = npt.NDArray[np.int64]
 
 NUM_ORDERS = 3
 """How many orders the clips are stitched in, each with other neighbours and gaps."""

@@ -13,9 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from touchline.models.checkpoint import TrainedModel, class_probs
 from touchline.pipeline.scoring.score_clips import ClipScores
-from touchline.pipeline.types import Float32, Float64
-
-Int = npt.NDArray[np.int64]
+from touchline.pipeline.types import Float32, Float64, Int64
 
 TEMPERATURES = (0.05, 20.0)
 """Where the temperature is looked for; at either end the model's scores say next to nothing."""
@@ -58,7 +56,7 @@ def window_probs(
     return probs.numpy().astype(np.float64)
 
 
-def negative_log_likelihood(model: TrainedModel, probs: Float64, truth: Int) -> float:
+def negative_log_likelihood(model: TrainedModel, probs: Float64, truth: Int64) -> float:
     """Mean over the windows (N,): of the true class, or for multi-label models of all classes."""
     rows = np.arange(len(truth))
     if not model.multi_label:
@@ -70,7 +68,7 @@ def negative_log_likelihood(model: TrainedModel, probs: Float64, truth: Int) -> 
 
 
 def fit_temperature(
-    model: TrainedModel, logits: Float32, truth: Int, *, doubt: float = 0.0
+    model: TrainedModel, logits: Float32, truth: Int64, *, doubt: float = 0.0
 ) -> float:
     """The temperature of least negative log-likelihood (Guo et al. 2017).
 
@@ -104,7 +102,7 @@ def fit_temperature(
     return math.exp((low + high) / 2)
 
 
-def _doubtful_target(scores: Tensor, truth: Int, doubt: float, *, multi_label: bool) -> Tensor:
+def _doubtful_target(scores: Tensor, truth: Int64, doubt: float, *, multi_label: bool) -> Tensor:
     """(N, K) 1 - doubt for the true class; the rest is shared as the model shares it.
 
     Shared evenly, classes that are far off would decide: the loss grows with their distance.
@@ -155,7 +153,7 @@ def held_out_probs(model: TrainedModel, scores: ClipScores) -> Float64 | None:
     return probs
 
 
-def every_window(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.float32], Int]:
+def every_window(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.float32], Int64]:
     """Every window by itself: logits (N V, K) and truth (N V,)."""
     N, V, K = scores.logits.shape
     if N == 0:
@@ -168,7 +166,7 @@ def every_window(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[n
     return scores.logits.reshape(N * V, K), np.repeat(scores.truth, V)
 
 
-def measure_reliability(probs: Float64, truth: Int) -> Reliability:
+def measure_reliability(probs: Float64, truth: Int64) -> Reliability:
     """How often the top class is right, by how sure it is."""
     top = probs.max(axis=1)
     right = probs.argmax(axis=1) == truth

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from touchline.models.classes import BACKGROUND
+from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.scoring.events import (
     EventOptions,
     OperatingPoint,
@@ -21,25 +21,6 @@ from touchline.pipeline.types import Bool, Float64, ScoreTrack
 
 LEAST_THRESHOLD = 0.01
 """No threshold lies below: candidates are not kept further down."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a threshold is to achieve.
-
-    f1: the best F1.  precision: at least `value` of what is found is right, with as much found as
-    possible.  false_per_hour: of each class at most `value` events per hour of eventless footage;
-    above that the best F1.
-    """
-
-    kind: Literal["f1", "precision", "false_per_hour"] = "f1"
-    value: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.kind == "precision" and not 0 < self.value <= 1:
-            raise ValueError(f"the wanted precision is {self.value}; it must be in (0, 1]")
-        if self.kind == "false_per_hour" and not 0 <= self.value < math.inf:
-            raise ValueError(f"false events per hour are {self.value}; it must be 0 or more")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from touchline.pipeline.evaluation.ranking import (
     NO_MATCH,
     Columns,
     EventsByVideo,
-    Int,
     Units,
     all_columns,
     match_greedily,
@@ -29,7 +28,7 @@ from touchline.pipeline.evaluation.ranking import (
     video_names,
 )
 from touchline.pipeline.evaluation.spotting import closest_pairs, spotting_map
-from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64
+from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, Int64
 
 SPOT_REACH = 4.0
 """A spot of the right class this many tolerances from a truth is mistimed, not false."""
@@ -122,6 +121,12 @@ class Breakdown:
     average_precision: float
     cost: dict[str, float]
 
+    @property
+    def at(self) -> str:
+        """The threshold with its unit, for people."""
+        unit = "{:g} s" if self.metric == "spotting" else "tIoU {:g}"
+        return unit.format(self.threshold)
+
     def total(self, kind: Kind) -> int:
         return sum(row.kinds[kind] for row in self.per_class)
 
@@ -156,8 +161,8 @@ class _Pairs:
     Each prediction's closest truth comes first. hit: close enough.
     """
 
-    i: Int
-    j: Int
+    i: Int64
+    j: Int64
     hit: Bool
 
 
@@ -271,7 +276,7 @@ def _best_first(flat: _Flat) -> _Flat:
     )
 
 
-def _sort_out(pairs: _Pairs, guesses: _Flat, actual: _Flat) -> tuple[list[Kind], Int, Bool]:
+def _sort_out(pairs: _Pairs, guesses: _Flat, actual: _Flat) -> tuple[list[Kind], Int64, Bool]:
     """The kind (N,) and truth (N,) of each prediction, and which truths (M,) are spoken for."""
     N, M = len(guesses.events), len(actual.events)
     kinds = [Kind.FALSE] * N
@@ -300,7 +305,7 @@ def _mended(
     guesses: _Flat,
     actual: _Flat,
     kinds: Sequence[Kind],
-    partner: Int,
+    partner: Int64,
     found: Bool,
     videos: Sequence[str],
 ) -> Iterator[tuple[str, EventsByVideo, EventsByVideo]]:
@@ -337,7 +342,7 @@ def _count_units(
     guesses: _Flat,
     actual: _Flat,
     kinds: Sequence[Kind],
-    partner: Int,
+    partner: Int64,
     units: Units,
     videos: Sequence[str],
 ) -> Float64:

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from touchline.pipeline.evaluation.ranking import ratio
 from touchline.pipeline.evaluation.significance import (
     Difference,
     Figure,
     compare,
     describe_intervals,
-    exchanges,
     figure,
     resampled_counts,
+    swap_counts,
 )
-from touchline.pipeline.types import Float32, Float64
+from touchline.pipeline.types import Float32, Float64, Int64
 
 HEADLINES = ("top1", "top5", "balanced_accuracy", "macro_f1")
 PER_CLASS = ("recall", "precision", "f1")
@@ -71,7 +71,7 @@ def compare_clips(
     if a.num_units != b.num_units or a.confusion.sum() != b.confusion.sum():
         raise ValueError("the two checkpoints were not scored on the same clips")
     draws = resampled_counts(a.num_units, resamples=resamples, seed=seed)
-    swaps = exchanges(a.num_units, resamples=resamples, seed=seed)
+    swaps = swap_counts(a.num_units, resamples=resamples, seed=seed)
     both = join_clips(a, b)
     whole = [clip_figures(counts) for counts in (a, b)]
     drawn = [None if draws is None else clip_figures(counts, draws) for counts in (a, b)]
@@ -88,8 +88,6 @@ def compare_clips(
         )
     return found
 
-
-Int = npt.NDArray[np.int64]
 
 TOP_FEW = 5
 
@@ -128,7 +126,7 @@ class ClipFigures:
 
 
 def count_clips(
-    probs: Float32, truth: Int, labels: Sequence[str], groups: Sequence[str]
+    probs: Float32, truth: Int64, labels: Sequence[str], groups: Sequence[str]
 ) -> ClipCounts:
     """probs (N, K), truth (N,) columns, and the match of each clip -> what is needed of them.
 
@@ -158,27 +156,23 @@ def clip_figures(counts: ClipCounts, draws: Float64 | None = None) -> ClipFigure
     right = np.diagonal(confusion, axis1=1, axis2=2)
     actual, guessed = confusion.sum(axis=2), confusion.sum(axis=1)
     total = actual.sum(axis=1)
-    recall = _ratio(right, actual)
-    f1 = np.where(actual > 0, _ratio(2 * right, actual + guessed), np.nan)
+    recall = ratio(right, actual)
+    f1 = np.where(actual > 0, ratio(2 * right, actual + guessed), np.nan)
     return ClipFigures(
-        top1=_ratio(right.sum(axis=1), total),
-        top5=_ratio(draws @ counts.top_few, total),
+        top1=ratio(right.sum(axis=1), total),
+        top5=ratio(draws @ counts.top_few, total),
         balanced_accuracy=_mean_of_defined(recall),
         macro_f1=_mean_of_defined(f1),
-        precision=_ratio(right, guessed),
+        precision=ratio(right, guessed),
         recall=recall,
         f1=f1,
     )
 
 
-def _ratio(part: Float64, whole: Float64) -> Float64:
-    return np.asarray(np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0))
-
-
 def _mean_of_defined(table: Float64) -> Float64:
     """(R, K) -> (R,) the mean of what is not NaN."""
     defined = np.isfinite(table)
-    return _ratio(np.where(defined, table, 0.0).sum(axis=1), defined.sum(axis=1).astype(float))
+    return ratio(np.where(defined, table, 0.0).sum(axis=1), defined.sum(axis=1).astype(float))
 
 
 def join_clips(a: ClipCounts, b: ClipCounts) -> ClipCounts:

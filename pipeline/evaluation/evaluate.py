@@ -26,6 +26,7 @@ from touchline.pipeline.evaluation.intervals import (
     activitynet_map,
     thumos_map,
 )
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.evaluation.ranking import (
     EventsByVideo,
     MeanAP,
@@ -39,10 +40,10 @@ from touchline.pipeline.evaluation.significance import (
     Figure,
     compare,
     describe_intervals,
-    exchanges,
     figure,
     join_metrics,
     resampled_counts,
+    swap_counts,
 )
 from touchline.pipeline.evaluation.spotting import (
     SOCCERNET_WIDTHS_S,
@@ -71,45 +72,36 @@ class Metric:
     measure: Measure
 
 
-def _spotting(
-    truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
-) -> MeanAP:
-    return spotting_map(truth.events, predictions, tolerances_s=thresholds, units=units)
+def _of_events(mean_ap: Callable[..., MeanAP]) -> Measure:
+    """A metric that needs no more of the labels than their events."""
 
-
-def _soccernet(shown: Shown) -> Measure:
     def measure(
         truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
     ) -> MeanAP:
-        return soccernet_map(
-            truth.events,
-            predictions,
-            widths_s=thresholds,
-            visible=truth.visible,
-            shown=shown,
-            units=units,
-        )
+        return mean_ap(truth.events, predictions, thresholds, units=units)
 
     return measure
 
 
-def _activitynet(
-    truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
-) -> MeanAP:
-    return activitynet_map(truth.events, predictions, tious=thresholds, units=units)
+def _soccernet(shown: Shown) -> Measure:
+    def measure(
+        truth: EventSet, predictions: EventsByVideo, widths_s: Sequence[float], units: Units
+    ) -> MeanAP:
+        return soccernet_map(
+            truth.events, predictions, widths_s, visible=truth.visible, shown=shown, units=units
+        )
 
-
-def _thumos(
-    truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
-) -> MeanAP:
-    return thumos_map(truth.events, predictions, tious=thresholds, units=units)
+    return measure
 
 
 _TIGHT, _LOOSE = SOCCERNET_WIDTHS_S["tight"], SOCCERNET_WIDTHS_S["loose"]
 
 METRICS: Mapping[str, Metric] = {
     "spotting": Metric(
-        "E2E-Spot: mAP at a tolerance, half the window", "s", SPOTTING_TOLERANCES_S, _spotting
+        "E2E-Spot: mAP at a tolerance, half the window",
+        "s",
+        SPOTTING_TOLERANCES_S,
+        _of_events(spotting_map),
     ),
     "soccernet-tight": Metric(
         "SoccerNet: average-mAP, windows of 1 to 5 s", "s", _TIGHT, _soccernet("all")
@@ -124,28 +116,12 @@ METRICS: Mapping[str, Metric] = {
         "SoccerNet tight, actions that are not shown", "s", _TIGHT, _soccernet("unshown")
     ),
     "activitynet": Metric(
-        "ActivityNet: mAP at tIoU .5 to .95", "tIoU", ACTIVITYNET_TIOUS, _activitynet
+        "ActivityNet: mAP at tIoU .5 to .95", "tIoU", ACTIVITYNET_TIOUS, _of_events(activitynet_map)
     ),
-    "thumos": Metric("THUMOS'14: mAP at tIoU .3 to .7", "tIoU", THUMOS_TIOUS, _thumos),
+    "thumos": Metric(
+        "THUMOS'14: mAP at tIoU .3 to .7", "tIoU", THUMOS_TIOUS, _of_events(thumos_map)
+    ),
 }
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What to measure.
-
-    metrics: names of METRICS; none: spotting, and activitynet where labels have lengths.
-    tolerances_s, tious: instead of a metric's own thresholds.
-    resamples: of the bootstrap and of the test of a difference; 0: neither.
-    block_s: resample stretches of so many seconds rather than matches, for want of matches.
-    """
-
-    metrics: tuple[str, ...] = ()
-    tolerances_s: tuple[float, ...] | None = None
-    tious: tuple[float, ...] | None = None
-    resamples: int = 1000
-    seed: int = 0
-    block_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -226,7 +202,7 @@ def compare_events(
     units = _units(truth, options, a.events, b.events)
     draws = _Draws(
         resampled_counts(units.num, resamples=options.resamples, seed=options.seed),
-        exchanges(units.num, resamples=options.resamples, seed=options.seed),
+        swap_counts(units.num, resamples=options.resamples, seed=options.seed),
         units.num,
     )
     found = {}
@@ -238,9 +214,8 @@ def compare_events(
         measured[1].append((name, second))
     accepted = [_breakdowns(truth, s, m, units) for s, m in zip((a, b), measured, strict=True)]
     for one, other in zip(*accepted, strict=True):
-        at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
         both = join_breakdowns(one, other)
-        found[f"accepted F1 at {at}"] = draws.compare(one, other, both, _f1)
+        found[f"accepted F1 at {one.at}"] = draws.compare(one, other, both, _f1)
     return found
 
 

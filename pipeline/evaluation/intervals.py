@@ -17,7 +17,6 @@ from touchline.pipeline.evaluation.ranking import (
     NO_MATCH,
     Columns,
     EventsByVideo,
-    Int,
     MeanAP,
     Ranking,
     Rule,
@@ -30,7 +29,7 @@ from touchline.pipeline.evaluation.ranking import (
     rank,
     video_names,
 )
-from touchline.pipeline.types import Bool, Float64
+from touchline.pipeline.types import Bool, Float64, Int64
 
 ACTIVITYNET_TIOUS = tuple(float(tiou) for tiou in np.linspace(0.5, 0.95, 10))
 THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -43,8 +42,8 @@ THUMOS_RULE = Rule(area="plain", absent="skip", average="mean")
 def activitynet_map(
     truth: EventsByVideo,
     predictions: EventsByVideo,
-    *,
     tious: Sequence[float] = ACTIVITYNET_TIOUS,
+    *,
     units: Units | None = None,
 ) -> MeanAP:
     """mAP at temporal IoU as ActivityNet measures it (`Evaluation/eval_detection.py`).
@@ -59,8 +58,8 @@ def activitynet_map(
 def thumos_map(
     truth: EventsByVideo,
     predictions: EventsByVideo,
-    *,
     tious: Sequence[float] = THUMOS_TIOUS,
+    *,
     units: Units | None = None,
 ) -> MeanAP:
     """mAP at temporal IoU as THUMOS'14 measures it (`TH14eventdet.m` of its evaluation kit).
@@ -104,8 +103,8 @@ class Overlaps:
 
     predictions: Columns
     truth: Columns
-    i: Int
-    j: Int
+    i: Int64
+    j: Int64
     tiou: Float64
 
 
@@ -117,7 +116,7 @@ def overlaps(predictions: Columns, truth: Columns) -> Overlaps:
     return Overlaps(predictions, truth, i[some], j[some], tiou[some])
 
 
-def temporal_iou(first: Columns, second: Columns, i: Int, j: Int) -> Float64:
+def temporal_iou(first: Columns, second: Columns, i: Int64, j: Int64) -> Float64:
     """(E,) intersection over union of the intervals of each pair; 0 for two points."""
     start_s = np.maximum(first.start_s[i], second.start_s[j])
     end_s = np.minimum(first.end_s[i], second.end_s[j])

@@ -24,7 +24,7 @@ def precision_recall(ranking: Ranking) -> tuple[Float64, Float64]:
     return hits / max(float(ranking.num_truth.sum()), 1.0), hits / order
 
 
-def write_metric_curves(figures: MetricFigures, path: Path) -> Path:
+def write_metric_plot(figures: MetricFigures, path: Path) -> Path:
     """Precision over recall of every class, and the mean AP over the thresholds."""
     canvas, (left, right) = new_canvas(2)
     threshold = middle_threshold(figures.metric)
@@ -68,6 +68,6 @@ def _draw_means(panel: Axes, figures: MetricFigures) -> None:
     panel.plot([p[0] for p in points], [p[1] for p in points], marker="o", color="C0")
 
 
-def write_curves(metrics: Sequence[MetricFigures], folder: Path) -> list[Path]:
+def write_metric_plots(metrics: Sequence[MetricFigures], folder: Path) -> list[Path]:
     """One PNG per metric, FOLDER/<metric>.png."""
-    return [write_metric_curves(one, folder / f"{one.name}.png") for one in metrics]
+    return [write_metric_plot(one, folder / f"{one.name}.png") for one in metrics]

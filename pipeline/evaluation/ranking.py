@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from touchline.pipeline.types import Bool, Event, Float64
+from touchline.pipeline.types import Bool, Event, Float64, Int64
 
-Int = npt.NDArray[np.int64]
 EventsByVideo = Mapping[str, Sequence[Event]]
 """The events of each video, by a name that truth and predictions share."""
 
@@ -26,7 +24,7 @@ NO_MATCH = -1
 class Columns:
     """Events as columns, (N,) each, in the order given: `video` indexes the list of videos."""
 
-    video: Int
+    video: Int64
     start_s: Float64
     end_s: Float64
     peak_s: Float64
@@ -35,7 +33,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.video)
 
-    def take(self, index: Int | Bool) -> Columns:
+    def take(self, index: Int64 | Bool) -> Columns:
         """The chosen rows."""
         return Columns(
             self.video[index],
@@ -79,7 +77,7 @@ def video_names(*sets: EventsByVideo) -> list[str]:
     return list(dict.fromkeys(video for events in sets for video in events))
 
 
-def pairs_within(first: Columns, second: Columns, reach_s: float) -> tuple[Int, Int]:
+def pairs_within(first: Columns, second: Columns, reach_s: float) -> tuple[Int64, Int64]:
     """Index pairs (i, j) of one video whose peaks are at most `reach_s` apart, by i then j's time.
 
     A little more may come back than asked: times are compared beside the video's number.
@@ -87,7 +85,7 @@ def pairs_within(first: Columns, second: Columns, reach_s: float) -> tuple[Int, 
     return _pairs_between(first, second, first.peak_s - reach_s, first.peak_s + reach_s, "peak_s")
 
 
-def pairs_overlapping(first: Columns, second: Columns) -> tuple[Int, Int]:
+def pairs_overlapping(first: Columns, second: Columns) -> tuple[Int64, Int64]:
     """Index pairs (i, j) of one video whose intervals overlap, and some that do not; by i."""
     longest_s = float((second.end_s - second.start_s).max(initial=0.0))
     return _pairs_between(first, second, first.start_s - longest_s, first.end_s, "start_s")
@@ -99,7 +97,7 @@ def _pairs_between(
     low_s: Float64,
     high_s: Float64,
     time: Literal["peak_s", "start_s"],
-) -> tuple[Int, Int]:
+) -> tuple[Int64, Int64]:
     """Pairs of one video where low_s[i] <= the time of j <= high_s[i], within a millisecond."""
     time_s: Float64 = getattr(second, time)
     every = np.concatenate([low_s, high_s, time_s, [0.0]])
@@ -113,7 +111,7 @@ def _pairs_between(
     return i, order[position]
 
 
-def expand_ranges(low: Int, high: Int) -> tuple[Int, Int]:
+def expand_ranges(low: Int64, high: Int64) -> tuple[Int64, Int64]:
     """Ranges [low[i], high[i]) -> one (i, member) per member."""
     count = high - low
     i = np.repeat(np.arange(len(low)), count)
@@ -121,7 +119,7 @@ def expand_ranges(low: Int, high: Int) -> tuple[Int, Int]:
     return i, first + np.arange(int(count.sum()))
 
 
-def match_greedily(taker: Int, taken: Int, *, num_takers: int, num_taken: int) -> Int:
+def match_greedily(taker: Int64, taken: Int64, *, num_takers: int, num_taken: int) -> Int64:
     """(num_takers,) what each taker got, or NO_MATCH.
 
     The pairs are in the order of preference: the takers one after the other, each with its own
@@ -147,7 +145,7 @@ class Units:
     num: int
     block_s: float | None = None
 
-    def of(self, columns: Columns, videos: Sequence[str]) -> Int:
+    def of(self, columns: Columns, videos: Sequence[str]) -> Int64:
         """(N,) the unit of each event, by its video and its peak."""
         unit = np.array([self.first[video] for video in videos], dtype=np.int64)[columns.video]
         if self.block_s is not None:
@@ -187,7 +185,7 @@ class Ranking:
 
     score: Float64
     hit: Bool
-    unit: Int
+    unit: Int64
     num_truth: Float64
 
 
@@ -362,7 +360,7 @@ def ratio(total: Float64, truths: Float64) -> Float64:
 def rank(
     predictions: Columns,
     truth: Columns,
-    partner: Int,
+    partner: Int64,
     *,
     videos: Sequence[str],
     units: Units,

@@ -91,7 +91,7 @@ class Difference:
     """B minus A over the same matches.
 
     p: how often a difference as large comes of exchanging their answers match by match, two-sided
-    (see `exchanges`); None where that was not tried. num_units: how many matches there are.
+    (see `swap_counts`); None where that was not tried. num_units: how many matches there are.
     """
 
     a: float
@@ -125,23 +125,23 @@ def compare(
     b: float,
     samples_a: Float64 | None,
     samples_b: Float64 | None,
-    exchanged: Float64 | None,
+    permuted: Float64 | None,
     *,
     num_units: int,
 ) -> Difference:
     """B against A from paired resamplings, the same matches drawn for both, and exchanges.
 
-    exchanged: (S,) the difference after each exchange of their answers, the first as it is.
+    permuted: (S,) the difference after each exchange of their answers, the first as it is.
     """
     apart = None if samples_a is None or samples_b is None else samples_b - samples_a
     p = None
-    if exchanged is not None and np.isfinite(exchanged[0]):
+    if permuted is not None and np.isfinite(permuted[0]):
         # What cannot be told counts as chance; as large is also what only rounding makes smaller.
-        p = float(1 - (np.abs(exchanged) < abs(exchanged[0]) - ROUNDING).mean())
+        p = float(1 - (np.abs(permuted) < abs(permuted[0]) - ROUNDING).mean())
     return Difference(a, b, figure(b - a, apart), p, num_units)
 
 
-def exchanges(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | None:
+def swap_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | None:
     """(S, 2 U) whose answers stand in for A's: of every match A's, then of every match B's.
 
     1 minus a row is what stands in for B's; row 0 exchanges nothing. All exchanges where they are

@@ -18,7 +18,6 @@ from touchline.pipeline.evaluation.ranking import (
     NO_MATCH,
     Columns,
     EventsByVideo,
-    Int,
     MeanAP,
     Ranking,
     Rule,
@@ -32,7 +31,7 @@ from touchline.pipeline.evaluation.ranking import (
     rank,
     video_names,
 )
-from touchline.pipeline.types import MICROSECOND_S, Bool, Float64
+from touchline.pipeline.types import MICROSECOND_S, Bool, Float64, Int64
 
 SPOTTING_TOLERANCES_S = (1.0, 2.0, 5.0)
 
@@ -42,8 +41,8 @@ SPOTTING_RULE = Rule(area="interpolated", absent="skip", average="mean")
 def spotting_map(
     truth: EventsByVideo,
     predictions: EventsByVideo,
-    *,
     tolerances_s: Sequence[float] = SPOTTING_TOLERANCES_S,
+    *,
     units: Units | None = None,
 ) -> MeanAP:
     """mAP at a tolerance as E2E-Spot measures it (Hong et al. 2022, `util/score.py`).
@@ -72,7 +71,7 @@ def _check_widths(name: str, widths_s: Sequence[float]) -> None:
 
 def closest_pairs(
     predictions: Columns, truth: Columns, *, reach_s: float
-) -> tuple[Int, Int, Float64]:
+) -> tuple[Int64, Int64, Float64]:
     """Pairs at most `reach_s` apart (inclusive) and their distance: by prediction, closest first.
 
     Ties go to the truth that comes first.
@@ -127,15 +126,15 @@ class _Bins:
     """Events of one class in bins of 1/fps; at most one per bin, in time order of each video."""
 
     columns: Columns
-    bin: Int
+    bin: Int64
     shown: Bool
 
 
 def soccernet_map(
     truth: EventsByVideo,
     predictions: EventsByVideo,
-    *,
     widths_s: Sequence[float] = SOCCERNET_WIDTHS_S["loose"],
+    *,
     rate_hz: float = SOCCERNET_RATE_HZ,
     labels: Sequence[str] | None = None,
     visible: Mapping[str, Sequence[bool]] | None = None,

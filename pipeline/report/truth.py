@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from touchline.pipeline.evaluation.evaluate import METRICS, EvaluateOptions, evaluate_events
+from touchline.pipeline.evaluation.evaluate import METRICS, evaluate_events
 from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.types import Event, MatchResult
 
 # An event counts as found where its peak lies in the label's interval, widened by this.

@@ -105,7 +105,7 @@ class EventOptions:
 
 
 @dataclass(frozen=True)
-class _Curve:
+class _ClassScores:
     """One class's smoothed score at every window, 0 at those not usable: all arrays are (N,)."""
 
     label: str
@@ -188,9 +188,9 @@ def _search(
     values = smooth_scores(track, smooth_s=options.smooth_s)
     nms_s = _nms_window_s(track, options)
     for k, label in enumerate(track.labels[1:], start=1):
-        curve = _Curve(label, values[:, k], ~track.damaged, track.centre_s, left_s, right_s)
+        scores = _ClassScores(label, values[:, k], ~track.damaged, track.centre_s, left_s, right_s)
         point = points[label]
-        found = _spots(curve, point, floor) if options.spots else _intervals(curve, point, floor)
+        found = _spots(scores, point, floor) if options.spots else _intervals(scores, point, floor)
         least = point.threshold if floor is None else min(floor, point.threshold)
         found = suppress_near(found, window_s=nms_s, soft=options.soft_nms, floor=least)
         kept = [event for event in found if event.score >= point.threshold]
@@ -258,9 +258,9 @@ def _runs(mask: Bool) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _plateaus(curve: _Curve, least: float) -> list[tuple[int, int]]:
+def _plateaus(scores: _ClassScores, least: float) -> list[tuple[int, int]]:
     """Half-open index ranges of the local maxima of at least `least`, equal neighbours as one."""
-    v = curve.values
+    v = scores.values
     first = np.flatnonzero(np.concatenate([[True], v[1:] != v[:-1]]))
     last = np.concatenate([first[1:], [len(v)]])
     level = np.concatenate([[-np.inf], v[first], [-np.inf]])
@@ -268,35 +268,35 @@ def _plateaus(curve: _Curve, least: float) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in zip(first[top], last[top], strict=True)]
 
 
-def _peak_s(curve: _Curve, i: int, j: int) -> float:
+def _peak_s(scores: _ClassScores, i: int, j: int) -> float:
     """When the plateau i..j-1 peaks: its middle, or for one window the parabola's vertex."""
-    x, y = curve.centre_s, curve.values
+    x, y = scores.centre_s, scores.values
     if j - i > 1:
         return float((x[i] + x[j - 1]) / 2)
-    inside = 0 < i < len(x) - 1 and curve.usable[i - 1] and curve.usable[i + 1]
+    inside = 0 < i < len(x) - 1 and scores.usable[i - 1] and scores.usable[i + 1]
     if not inside:
         return float(x[i])
     rise = (y[i] - y[i - 1]) / (x[i] - x[i - 1])
     fall = (y[i + 1] - y[i]) / (x[i + 1] - x[i])
     bend = (fall - rise) / (x[i + 1] - x[i - 1])
     vertex = (x[i - 1] + x[i]) / 2 - rise / (2 * bend) if bend < 0 else x[i]
-    return float(np.clip(vertex, curve.left_s[i], curve.right_s[i]))
+    return float(np.clip(vertex, scores.left_s[i], scores.right_s[i]))
 
 
-def _spots(curve: _Curve, point: OperatingPoint, floor: float | None) -> list[Event]:
+def _spots(scores: _ClassScores, point: OperatingPoint, floor: float | None) -> list[Event]:
     least = point.threshold if floor is None else min(floor, point.threshold)
     spots = []
-    for i, j in _plateaus(curve, least):
-        peak_s = _peak_s(curve, i, j)
-        spots.append(Event(curve.label, peak_s, peak_s, peak_s, float(curve.values[i])))
+    for i, j in _plateaus(scores, least):
+        peak_s = _peak_s(scores, i, j)
+        spots.append(Event(scores.label, peak_s, peak_s, peak_s, float(scores.values[i])))
     return spots
 
 
-def _intervals(curve: _Curve, point: OperatingPoint, floor: float | None) -> list[Event]:
-    runs = _accepted_runs(curve, point)
+def _intervals(scores: _ClassScores, point: OperatingPoint, floor: float | None) -> list[Event]:
+    runs = _accepted_runs(scores, point)
     if floor is not None:
-        runs = runs + _candidate_runs(curve, runs, point.threshold, floor)
-    events = [_interval(curve, i, j, point) for i, j in runs]
+        runs = runs + _candidate_runs(scores, runs, point.threshold, floor)
+    events = [_interval(scores, i, j, point) for i, j in runs]
     return [
         event
         for event in events
@@ -304,16 +304,16 @@ def _intervals(curve: _Curve, point: OperatingPoint, floor: float | None) -> lis
     ]
 
 
-def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]]:
+def _accepted_runs(scores: _ClassScores, point: OperatingPoint) -> list[tuple[int, int]]:
     """Runs above `low` that reach the threshold, joined where at most join_s apart."""
     low = point.threshold if point.low is None else point.low
     joined: list[tuple[int, int]] = []
-    for i, j in _runs(curve.values >= low):
-        if curve.values[i:j].max() < point.threshold:
+    for i, j in _runs(scores.values >= low):
+        if scores.values[i:j].max() < point.threshold:
             continue
         if (
             joined
-            and curve.left_s[i] - curve.right_s[joined[-1][1] - 1] <= point.join_s + MICROSECOND_S
+            and scores.left_s[i] - scores.right_s[joined[-1][1] - 1] <= point.join_s + MICROSECOND_S
         ):
             joined[-1] = (joined[-1][0], j)
         else:
@@ -322,36 +322,36 @@ def _accepted_runs(curve: _Curve, point: OperatingPoint) -> list[tuple[int, int]
 
 
 def _candidate_runs(
-    curve: _Curve, accepted: list[tuple[int, int]], threshold: float, floor: float
+    scores: _ClassScores, accepted: list[tuple[int, int]], threshold: float, floor: float
 ) -> list[tuple[int, int]]:
     """Runs around the local maxima in [floor, threshold), best first, where nothing was before."""
-    free = np.ones(len(curve.values), dtype=np.bool_)
+    free = np.ones(len(scores.values), dtype=np.bool_)
     for i, j in accepted:
         free[i:j] = False
-    peaks = [(i, j) for i, j in _plateaus(curve, floor) if curve.values[i] < threshold]
-    peaks.sort(key=lambda peak: -curve.values[peak[0]])
+    peaks = [(i, j) for i, j in _plateaus(scores, floor) if scores.values[i] < threshold]
+    peaks.sort(key=lambda peak: -scores.values[peak[0]])
     found = []
     for i, j in peaks:
         if not free[i:j].all():
             continue
-        level = curve.values[i] * CANDIDATE_LEVEL
-        while i > 0 and free[i - 1] and curve.values[i - 1] >= level:
+        level = scores.values[i] * CANDIDATE_LEVEL
+        while i > 0 and free[i - 1] and scores.values[i - 1] >= level:
             i -= 1
-        while j < len(free) and free[j] and curve.values[j] >= level:
+        while j < len(free) and free[j] and scores.values[j] >= level:
             j += 1
         free[i:j] = False
         found.append((i, j))
     return found
 
 
-def _interval(curve: _Curve, i: int, j: int, point: OperatingPoint) -> Event:
+def _interval(scores: _ClassScores, i: int, j: int, point: OperatingPoint) -> Event:
     """The event of windows i..j-1, cut to the longest allowed around its peak."""
-    start_s, end_s = float(curve.left_s[i]), float(curve.right_s[j - 1])
-    top = i + int(curve.values[i:j].argmax())
-    beyond = np.flatnonzero(curve.values[top:j] < curve.values[top])
-    peak_s = _peak_s(curve, top, top + int(beyond[0]) if len(beyond) else j)
+    start_s, end_s = float(scores.left_s[i]), float(scores.right_s[j - 1])
+    top = i + int(scores.values[i:j].argmax())
+    beyond = np.flatnonzero(scores.values[top:j] < scores.values[top])
+    peak_s = _peak_s(scores, top, top + int(beyond[0]) if len(beyond) else j)
     peak_s = min(max(peak_s, start_s), end_s)
     if point.max_length_s is not None and end_s - start_s > point.max_length_s:
         start_s = min(max(peak_s - point.max_length_s / 2, start_s), end_s - point.max_length_s)
         end_s = start_s + point.max_length_s
-    return Event(curve.label, start_s, end_s, peak_s, float(curve.values[top]))
+    return Event(scores.label, start_s, end_s, peak_s, float(scores.values[top]))

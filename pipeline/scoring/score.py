@@ -46,7 +46,7 @@ class Scorer:
         self.shared = mode == "shared" or (mode == "auto" and exact)
         self.stride = self._frames_per_feature() if self.shared else 1
         # Windows of a framewise trunk need nothing around them; others lose what they would see
-        # beyond the segment: half a window on each side keeps the loss small.
+        # beyond the piece: half a window on each side keeps the loss small.
         self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
 
     def score(
@@ -132,12 +132,12 @@ class Scorer:
         """One item per feature, at the instant of its first frame."""
         # Long pieces: their margins are computed twice.
         length = _round_up(8 * self.batch_size, self.stride)
-        for segment, first, last in segments(track, length=length, margin=self.margin):
-            short = -len(segment) % self.stride
-            segment = segment + segment[-1:] * short
-            features = self._features(np.stack([s.item for s in segment])[None])[0]  # (D, T')
+        for piece, first, last in overlapping_pieces(track, length=length, margin=self.margin):
+            short = -len(piece) % self.stride
+            piece = piece + piece[-1:] * short
+            features = self._features(np.stack([s.item for s in piece])[None])[0]  # (D, T')
             for start in range(first, last, self.stride):
-                frames = segment[start : start + self.stride]
+                frames = piece[start : start + self.stride]
                 yield Sampled(
                     features[:, start // self.stride],
                     start_s=frames[0].start_s,
@@ -181,7 +181,7 @@ def score_footage(
     return scorer.score(frames, hop_s=hop_s)
 
 
-def segments(
+def overlapping_pieces(
     track: Iterable[Sampled[T]], *, length: int, margin: int
 ) -> Iterator[tuple[list[Sampled[T]], int, int]]:
     """Cut a track into pieces of `length` items with up to `margin` neighbours on each side.

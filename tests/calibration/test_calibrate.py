@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 from touchline.models.checkpoint import load_checkpoint
 from touchline.pipeline.calibration.calibrate import calibrate, calibration_examples, refuse_trained
+from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.thresholds import (
     LEAST_THRESHOLD,
     Choice,
-    Target,
     choose_above,
     choose_for_rate,
     choose_threshold,

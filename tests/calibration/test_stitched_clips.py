@@ -14,6 +14,7 @@ from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.calibration import calibrate
 from touchline.pipeline.calibration.calibrate import score_in_several_orders
+from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
     count_hits,
@@ -21,7 +22,7 @@ from touchline.pipeline.calibration.stitched_clips import (
     mixed_order,
     stitch,
 )
-from touchline.pipeline.calibration.thresholds import Target, choose_threshold
+from touchline.pipeline.calibration.thresholds import choose_threshold
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import sliding_windows
 from touchline.pipeline.decoding.decode import decode

@@ -8,13 +8,13 @@ import pytest
 from calibration_material import scores_of, two_event_model
 
 from touchline.pipeline.calibration.calibrate import calibrate
+from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.temperature import (
     at_the_end,
     fit_model_temperature,
     fit_temperature,
     measure_reliability,
 )
-from touchline.pipeline.calibration.thresholds import Target
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.tools.calibrate import _notices
 

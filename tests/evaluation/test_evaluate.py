@@ -9,11 +9,11 @@ from touchline.pipeline.evaluation.breakdown import Kind, break_down_intervals, 
 from touchline.pipeline.evaluation.clips import clip_figures, count_clips, evaluate_clips
 from touchline.pipeline.evaluation.evaluate import (
     METRICS,
-    EvaluateOptions,
     compare_events,
     evaluate_events,
 )
 from touchline.pipeline.evaluation.event_sets import EventSet
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.evaluation.record import evaluation_record
 from touchline.pipeline.evaluation.significance import (
     Figure,

@@ -8,7 +8,7 @@ from tiny import SPEC, brightness_model, small_3d_model, write_levels
 from touchline.models.backbone import normalise
 from touchline.pipeline.clips.windows import Sampled, sliding_windows
 from touchline.pipeline.decoding.decode import decode
-from touchline.pipeline.scoring.score import Scorer, score_footage, segments
+from touchline.pipeline.scoring.score import Scorer, overlapping_pieces, score_footage
 
 
 @pytest.fixture(scope="module")
@@ -97,11 +97,11 @@ def test_a_shared_trunk_needs_a_hop_of_whole_features(footage):
         score_footage(small_3d_model(), read(footage), mode="shared", hop_s=0.25)
 
 
-def test_segments_give_every_item_once_with_its_neighbours():
+def test_pieces_give_every_item_once_with_its_neighbours():
     track = [Sampled(k, float(k), k + 1.0) for k in range(10)]
     cut = [
         ([s.item for s in items], [s.item for s in items[first:last]])
-        for items, first, last in segments(track, length=4, margin=2)
+        for items, first, last in overlapping_pieces(track, length=4, margin=2)
     ]
     assert cut == [
         ([0, 1, 2, 3, 4, 5], [0, 1, 2, 3]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from touchline.pipeline.evaluation.breakdown import Breakdown
     from touchline.pipeline.evaluation.clips import ClipCounts, ClipEvaluation
-    from touchline.pipeline.evaluation.evaluate import EvaluateOptions, Evaluation, MetricFigures
+    from touchline.pipeline.evaluation.evaluate import Evaluation, MetricFigures
     from touchline.pipeline.evaluation.event_sets import EventSet
     from touchline.pipeline.evaluation.significance import Difference, Figure
 
@@ -85,8 +86,6 @@ def evaluate_command(
     json_: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Measure predictions against labels, or a checkpoint on labelled clips."""
-    from touchline.pipeline.evaluation.evaluate import EvaluateOptions
-
     _check_arguments(paths, model=model, compare=compare, unlabelled=unlabelled)
     options = EvaluateOptions(
         metrics=tuple(metric or ()),
@@ -140,7 +139,7 @@ def _on_events(
     say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.evaluation.evaluate import evaluate_events
-    from touchline.pipeline.evaluation.plots import write_curves
+    from touchline.pipeline.evaluation.plots import write_metric_plots
     from touchline.pipeline.evaluation.record import evaluation_record
 
     truth, predictions = _read_pair(paths[0], paths[1], unlabelled)
@@ -148,7 +147,7 @@ def _on_events(
     if say:
         _show_evaluation(evaluation)
     if curves is not None:
-        for path in write_curves(evaluation.metrics, curves):
+        for path in write_metric_plots(evaluation.metrics, curves):
             if say:
                 console.out.print(f"curves in {console.escape(str(path))}", highlight=False)
     return evaluation_record(evaluation)
@@ -336,11 +335,10 @@ def _with_interval(one: Figure) -> str:
 def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
     from touchline.pipeline.evaluation.breakdown import MISSED, Kind
 
-    at = f"{one.threshold:g} s" if one.metric == "spotting" else f"tIoU {one.threshold:g}"
     short = {Kind.MISTIMED: "time", Kind.CONFUSED: "class", Kind.DUPLICATE: "double"}
     kinds = [short.get(kind, kind.value) for kind in Kind]
     heads = ["class", *kinds, MISSED, "prec.", "recall", "F1"]
-    table = _table(f"accepted events at {at}", heads)
+    table = _table(f"accepted events at {one.at}", heads)
     for row in one.per_class:
         figures = ["-" if f is None else f"{f:.2f}" for f in (row.precision, row.recall, row.f1)]
         counts = [str(row.kinds[kind]) for kind in Kind]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from touchline.pipeline.evaluation.clips import clip_figures, compare_clips, count_clips, join_clips
-from touchline.pipeline.evaluation.evaluate import METRICS, EvaluateOptions, compare_events
+from touchline.pipeline.evaluation.evaluate import METRICS, compare_events
 from touchline.pipeline.evaluation.event_sets import EventSet
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.evaluation.ranking import match_units
 from touchline.pipeline.evaluation.record import comparison_record
-from touchline.pipeline.evaluation.significance import compare, exchanges, join_metrics
+from touchline.pipeline.evaluation.significance import compare, join_metrics, swap_counts
 from touchline.pipeline.types import Event
 
 
@@ -39,22 +40,22 @@ def drawn_counts(rng, num_units, labels="ab", right=0.7, clips=10):
 
 def test_every_exchange_is_tried_where_they_are_few():
     # The last match stays: exchanging all others instead only turns the sign.
-    assert exchanges(3, resamples=1000).tolist() == [
+    assert swap_counts(3, resamples=1000).tolist() == [
         [1, 1, 1, 0, 0, 0],
         [0, 1, 1, 1, 0, 0],
         [1, 0, 1, 0, 1, 0],
         [0, 0, 1, 1, 1, 0],
     ]
-    assert exchanges(1, resamples=1000) is None
-    assert exchanges(3, resamples=0) is None
+    assert swap_counts(1, resamples=1000) is None
+    assert swap_counts(3, resamples=0) is None
 
 
 def test_of_many_exchanges_some_are_drawn_and_the_first_exchanges_nothing():
-    some = exchanges(30, resamples=200, seed=1)
+    some = swap_counts(30, resamples=200, seed=1)
     assert some.shape == (201, 60)
     assert some[0].tolist() == [1] * 30 + [0] * 30
     assert (some[:, :30] + some[:, 30:] == 1).all()
-    assert (some == exchanges(30, resamples=200, seed=1)).all()
+    assert (some == swap_counts(30, resamples=200, seed=1)).all()
 
 
 @pytest.mark.parametrize(("num", "p"), [(2, 2 / 4), (3, 2 / 8), (5, 2 / 32), (6, 2 / 64)])
