@@ -20,22 +20,28 @@ def pyproject():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
+def built(tmp_path_factory) -> tuple[Path, str]:
+    """The wheel, and all that its build printed."""
     out = tmp_path_factory.mktemp("wheel")
     command = [
         sys.executable,
         "-m",
         "pip",
         "wheel",
-        "--quiet",
+        "--verbose",
         "--no-deps",
         "-w",
         str(out),
         str(ROOT),
     ]
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     (path,) = out.glob("*.whl")
-    return path
+    return path, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(built) -> Path:
+    return built[0]
 
 
 def tracked(folder: str) -> set[str]:
@@ -63,6 +69,19 @@ def test_the_wheel_holds_every_committed_file(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = set().union(*(tracked(folder) for folder in PACKAGES))
     assert expected - names == set()
+
+
+def test_the_wheel_holds_licence_and_notice(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        for name in ("LICENSE", "NOTICE"):
+            (inside,) = [n for n in archive.namelist() if n.endswith(f".dist-info/licenses/{name}")]
+            assert archive.read(inside) == (ROOT / name).read_bytes()
+
+
+def test_setuptools_builds_without_a_warning(built):
+    log = built[1]
+    assert "running build_py" in log
+    assert [line for line in log.splitlines() if "Warning:" in line] == []
 
 
 def test_the_wheel_installs_nothing_outside_its_namespace(wheel):
