@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without a GPU driver, torch is the one build the checks run with; with one, pip's own choice.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,--constraint constraints/cpu.txt)
 
-.PHONY: demo test slow lint types format clean
+.PHONY: demo test slow lint types docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/touchline demo -o out/demo
@@ -29,6 +29,11 @@ types: $(VENV)/.installed
 	mkdir -p build/types/touchline
 	ln -sfn ../../../models ../../../pipeline ../../../tools build/types/touchline/
 	MYPYPATH=build/types $(BIN)/mypy -p touchline.models -p touchline.pipeline -p touchline.tools
+
+# A warning is an error; so is a page that loads anything from elsewhere.
+docs: $(VENV)/.installed
+	$(BIN)/sphinx-build -q -W --keep-going --fresh-env docs build/site
+	! grep -rEn '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' --include=*.html build/site
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
