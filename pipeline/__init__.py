@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     )
     from touchline.pipeline.scoring.score import score_footage
     from touchline.pipeline.training.finetune import fine_tune
-    from touchline.pipeline.training.options import FineTuneResult, TrainOptions
+    from touchline.pipeline.training.options import TrainOptions
+    from touchline.pipeline.training.result import FineTuneResult
     from touchline.pipeline.types import (
         Clip,
         Event,
@@ -86,7 +87,8 @@ _HOMES = {
     ),
     "touchline.pipeline.scoring.score": "score_footage",
     "touchline.pipeline.training.finetune": "fine_tune",
-    "touchline.pipeline.training.options": "FineTuneResult TrainOptions",
+    "touchline.pipeline.training.options": "TrainOptions",
+    "touchline.pipeline.training.result": "FineTuneResult",
     "touchline.pipeline.types": "Clip Event Example FootageHealth Frames MatchResult ScoreTrack",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}

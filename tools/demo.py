@@ -11,7 +11,7 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.pipeline.demonstration.demo import Arm, DemoResult
-    from touchline.pipeline.training.options import Progress
+    from touchline.pipeline.training.result import Progress
 
 
 def demo_command(

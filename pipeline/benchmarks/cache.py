@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from touchline.pipeline.runs.prepare import TrainJob, prepare
+from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.types import Float32
 

@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.clips.augment import Augmentation
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.files import write_atomic
-from touchline.pipeline.runs.prepare import TrainJob, prepare
+from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.training.finetune import fine_tune
-from touchline.pipeline.training.options import Progress, TrainOptions
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Example, Float32
 
 CELLS_FOLDER = "cells"

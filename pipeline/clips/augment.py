@@ -7,7 +7,6 @@ nothing else: not on the order in which views are made, nor on which of them are
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,32 +15,10 @@ from torch.nn import functional as F
 
 from touchline.models.backbone import ClipSpec
 from touchline.pipeline.clips.load import LabelledClip
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.types import Example
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """How a training view is varied; the defaults suit broadcast footage.
-
-    min_area: random resized crop takes at least this share of the square's area.
-    flip: mirror left and right; off where a class names a side.
-    brightness, contrast, saturation: each drawn from 1 +- this.
-    """
-
-    min_area: float = 0.5
-    flip: bool = True
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_area <= 1:
-            raise ValueError(f"min_area is {self.min_area}; it must be in (0, 1]")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be in [0, 1)")
 
 
 def view_rng(seed: int, example: Example, number: int) -> np.random.Generator:

@@ -22,9 +22,6 @@ from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.types import Example, Float64, Frames, UInt8
 
-SAMPLINGS = ("dense", "uniform")
-"""dense: frames at the network's rate. uniform: as many frames spread over the whole example."""
-
 CLIPS_SHARE = 0.75
 """Of the memory: more decoded clips are refused, before the system ends the process."""
 

@@ -25,9 +25,11 @@ from touchline.pipeline.evaluation.spotting import spotting_map
 from touchline.pipeline.files import write_atomic
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.source import LabelTarget
-from touchline.pipeline.runs.prepare import TrainJob, prepare
+from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.runs.run import MODEL_FILE, SNAPSHOT_FILE, run_training
-from touchline.pipeline.training.options import Progress, TrainOptions
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Event, Example, MatchResult, ScoreTrack
 
 BACKBONE = "motion_net"

@@ -20,7 +20,8 @@ from touchline.pipeline.clips.augment import augmented_view, view_rng
 from touchline.pipeline.clips.load import LabelledClip, load_clips, one_per_interval, plain_view
 from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.training.cache import ClipStore, FeatureStore
-from touchline.pipeline.training.options import Progress, TrainOptions, ViewPlan
+from touchline.pipeline.training.options import TrainOptions, ViewPlan
+from touchline.pipeline.training.result import Progress
 from touchline.pipeline.training.split_network import CutNetwork
 from touchline.pipeline.training.targets import make_targets
 from touchline.pipeline.types import Example, Float32, Float64

@@ -39,14 +39,10 @@ from touchline.pipeline.training.optimize import (
     share_statistics,
     trained_parameters,
 )
-from touchline.pipeline.training.options import (
-    FineTuneResult,
-    KeepState,
-    OnEpoch,
-    Progress,
-    TrainOptions,
-)
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
 from touchline.pipeline.training.snapshot import (
+    KeepState,
     Training,
     describe_run,
     read_snapshot,

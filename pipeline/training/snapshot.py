@@ -24,6 +24,15 @@ from touchline.pipeline.types import Example
 FORMAT = "touchline-snapshot-2"
 
 
+@dataclass(frozen=True)
+class KeepState:
+    """Where and how often the state of the run is written, so that it can go on after a kill."""
+
+    path: Path
+    every_s: float = 60.0
+    resume: bool = False
+
+
 @dataclass
 class Training:
     """What changes while a network is trained.

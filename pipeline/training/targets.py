@@ -10,8 +10,6 @@ from torch import Tensor
 
 from touchline.pipeline.types import Example, Float32, Float64
 
-BALANCES = ("weights", "sampling", "none")
-
 # A positive of a rare class counts for at most so many negatives.
 MAX_POSITIVE_WEIGHT = 10.0
 

@@ -19,7 +19,7 @@ from touchline.pipeline.benchmarks.study_figures import (
     arm_figures,
     balanced_accuracy,
 )
-from touchline.pipeline.clips.augment import Augmentation
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.types import Example
 from touchline.tools import cli

@@ -15,14 +15,9 @@ from train_material import SPEC, grey_ramp, write_footage
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import FootageError
-from touchline.pipeline.clips.augment import (
-    Augmentation,
-    augmented_view,
-    jitter_colours,
-    mix_up,
-    view_rng,
-)
+from touchline.pipeline.clips.augment import augmented_view, jitter_colours, mix_up, view_rng
 from touchline.pipeline.clips.load import LabelledClip, each_clip, load_clip, load_clips, plain_view
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.distributed import World
 from touchline.pipeline.types import Example
 

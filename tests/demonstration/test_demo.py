@@ -17,9 +17,10 @@ from touchline.pipeline.demonstration.demo import (
     run_demo,
 )
 from touchline.pipeline.runs import run
-from touchline.pipeline.runs.prepare import TrainJob
+from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.run import SNAPSHOT_FILE
-from touchline.pipeline.training.options import KeepState, TrainOptions
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.snapshot import KeepState
 from touchline.pipeline.types import Event, ScoreTrack
 
 

@@ -17,7 +17,8 @@ from train_material import coloured, tiny_backbone, write_clips, write_footage
 from touchline.models import catalog
 from touchline.models.checkpoint import load_checkpoint
 from touchline.pipeline.labels.split import split_by_group
-from touchline.pipeline.runs.prepare import TrainJob, label_warnings, prepare, resolve_freeze
+from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.prepare import label_warnings, prepare, resolve_freeze
 from touchline.tools import cli
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny")

@@ -20,8 +20,8 @@ from train_material import (
 )
 
 from touchline.models.errors import FootageError, TouchlineError
-from touchline.pipeline.clips.augment import Augmentation
 from touchline.pipeline.clips.load import load_clip, load_clips, plain_view
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.distributed import World
 from touchline.pipeline.training import batches as inputs_module
 from touchline.pipeline.training import cache

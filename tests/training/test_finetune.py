@@ -19,7 +19,9 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.scoring.score_clips import ClipOptions, clip_probs, score_clips
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.optimize import Clock, Guard, make_optimizer
-from touchline.pipeline.training.options import KeepState, Progress, TrainOptions
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.result import Progress
+from touchline.pipeline.training.snapshot import KeepState
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")

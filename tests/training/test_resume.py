@@ -18,8 +18,9 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import CheckpointError
 from touchline.pipeline.training import finetune, snapshot
 from touchline.pipeline.training.finetune import fine_tune
-from touchline.pipeline.training.options import FineTuneResult, KeepState, TrainOptions
-from touchline.pipeline.training.snapshot import save_snapshot
+from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.result import FineTuneResult
+from touchline.pipeline.training.snapshot import KeepState, save_snapshot
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")

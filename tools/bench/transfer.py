@@ -136,7 +136,7 @@ def bench_cache_command(
 
     from touchline.pipeline.benchmarks.cache import bench_cache
     from touchline.pipeline.benchmarks.detect import machine
-    from touchline.pipeline.runs.prepare import TrainJob
+    from touchline.pipeline.runs.options import TrainJob
     from touchline.pipeline.training.options import TrainOptions
 
     if views < 1:

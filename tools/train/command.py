@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from touchline.pipeline.clips.options import Augmentation
+from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.training.options import TrainOptions
 from touchline.tools.train.run import Places, train
 
 NETWORK, CLIPS, BACKGROUND, LEARNING, RUNNING = (
@@ -40,7 +43,7 @@ def train_command(
             "(default: trunk with weights, else 0).",
             rich_help_panel=NETWORK,
         ),
-    ] = None,
+    ] = TrainJob.freeze,
     unfreeze_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,20 +54,20 @@ def train_command(
     ] = None,
     num_frames: Annotated[
         int | None, typer.Option(help="Frames per window.", rich_help_panel=NETWORK)
-    ] = None,
+    ] = TrainJob.num_frames,
     rate: Annotated[
         float | None, typer.Option(help="Frames per second sampled.", rich_help_panel=NETWORK)
-    ] = None,
+    ] = TrainJob.rate_hz,
     size: Annotated[
         int | None, typer.Option(help="Shorter side in pixels.", rich_help_panel=NETWORK)
-    ] = None,
+    ] = TrainJob.size_px,
     fit: Annotated[
         str | None,
         typer.Option(
             help="crop: the middle square of the picture; squash: all of it, squeezed to a square.",
             rich_help_panel=NETWORK,
         ),
-    ] = None,
+    ] = TrainJob.fit,
     multi_label: Annotated[
         bool,
         typer.Option(
@@ -72,14 +75,14 @@ def train_command(
             help="Classes are independent: labels that overlap are true together.",
             rich_help_panel=NETWORK,
         ),
-    ] = False,
+    ] = TrainJob.multi_label,
     val_groups: Annotated[
         str | None,
         typer.Option(help="Groups to validate on, comma-separated.", rich_help_panel=CLIPS),
     ] = None,
     val_share: Annotated[
         float, typer.Option(help="Else about this share of the clips.", rich_help_panel=CLIPS)
-    ] = 0.2,
+    ] = TrainJob.val_share,
     exclude_groups: Annotated[
         str,
         typer.Option(help="Groups that must stay unseen, comma-separated.", rich_help_panel=CLIPS),
@@ -87,24 +90,24 @@ def train_command(
     max_clip: Annotated[
         float | None,
         typer.Option(help="Use at most so many seconds of a clip.", rich_help_panel=CLIPS),
-    ] = None,
+    ] = TrainOptions.max_clip_s,
     max_bad: Annotated[
         int, typer.Option(help="So many unreadable clips may be skipped.", rich_help_panel=CLIPS)
-    ] = 0,
+    ] = TrainOptions.max_bad,
     sampling: Annotated[
         str,
         typer.Option(
             help="dense: frames as detection sees them; uniform: spread over the whole clip.",
             rich_help_panel=CLIPS,
         ),
-    ] = "dense",
+    ] = TrainOptions.sampling,
     cached_views: Annotated[
         int,
         typer.Option(
             help="Random views of each clip carried through frozen stages once; 0: fresh ones.",
             rich_help_panel=CLIPS,
         ),
-    ] = 4,
+    ] = TrainOptions.cached_views,
     augment: Annotated[
         bool,
         typer.Option(help="Vary clips by crops, flips and colours.", rich_help_panel=CLIPS),
@@ -116,14 +119,14 @@ def train_command(
             "fills the picture.",
             rich_help_panel=CLIPS,
         ),
-    ] = 0.5,
+    ] = Augmentation.min_area,
     val_views: Annotated[
         int, typer.Option(help="Windows per validation clip.", rich_help_panel=CLIPS)
-    ] = 3,
+    ] = TrainOptions.val_views,
     validate_every: Annotated[
         int,
         typer.Option(help="Epochs from one validation to the next.", rich_help_panel=CLIPS),
-    ] = 1,
+    ] = TrainOptions.validate_every,
     background: Annotated[
         list[Path] | None,
         typer.Option(
@@ -135,48 +138,48 @@ def train_command(
         typer.Option(
             help="The class of the labels that means background.", rich_help_panel=BACKGROUND
         ),
-    ] = None,
+    ] = TrainJob.background_label,
     background_ratio: Annotated[
         float,
         typer.Option(
             help="Where labels have times: negatives per event, from other time.",
             rich_help_panel=BACKGROUND,
         ),
-    ] = 1.0,
+    ] = TrainJob.background_ratio,
     background_margin: Annotated[
         float,
         typer.Option(
             help="Such negatives keep so many seconds from every label.",
             rich_help_panel=BACKGROUND,
         ),
-    ] = 2.0,
+    ] = TrainJob.background_margin_s,
     hard_negatives: Annotated[
         Path | None,
         typer.Option(
             help="Half of them are what this earlier model takes for events.",
             rich_help_panel=BACKGROUND,
         ),
-    ] = None,
+    ] = TrainJob.hard_negatives,
     epochs: Annotated[
         int, typer.Option(help="At most so many passes over the clips.", rich_help_panel=LEARNING)
-    ] = 40,
+    ] = TrainOptions.epochs,
     max_seconds: Annotated[
         float | None,
         typer.Option(help="Wall-clock budget of all of it.", rich_help_panel=LEARNING),
-    ] = None,
+    ] = TrainOptions.max_seconds,
     patience: Annotated[
         int | None,
         typer.Option(help="Stop after so many epochs without gain.", rich_help_panel=LEARNING),
-    ] = None,
+    ] = TrainOptions.patience,
     batch_size: Annotated[
         int, typer.Option(help="Clips per batch and process.", rich_help_panel=LEARNING)
-    ] = 8,
+    ] = TrainOptions.batch_size,
     accumulate: Annotated[
         int, typer.Option(help="So many batches make one step.", rich_help_panel=LEARNING)
-    ] = 1,
+    ] = TrainOptions.accumulate,
     lr: Annotated[
         float, typer.Option(help="Peak learning rate of the head.", rich_help_panel=LEARNING)
-    ] = 1e-3,
+    ] = TrainOptions.lr,
     trunk_lr_scale: Annotated[
         float | None,
         typer.Option(
@@ -187,48 +190,48 @@ def train_command(
     stage_lr_decay: Annotated[
         float,
         typer.Option(help="Each stage before: this share of the next.", rich_help_panel=LEARNING),
-    ] = 1.0,
+    ] = TrainOptions.stage_lr_decay,
     weight_decay: Annotated[
         float, typer.Option(help="AdamW's, on weights.", rich_help_panel=LEARNING)
-    ] = 0.01,
+    ] = TrainOptions.weight_decay,
     warmup: Annotated[
         float, typer.Option(help="Share of training to warm up in.", rich_help_panel=LEARNING)
-    ] = 0.1,
+    ] = TrainOptions.warmup,
     smoothing: Annotated[
         float, typer.Option(help="Label smoothing.", rich_help_panel=LEARNING)
-    ] = 0.1,
+    ] = TrainOptions.label_smoothing,
     batchnorm: Annotated[
         str,
         typer.Option(
             help="Trained stages: train (follow the batches), or keep the statistics they have.",
             rich_help_panel=LEARNING,
         ),
-    ] = "train",
+    ] = TrainOptions.batchnorm,
     balance: Annotated[
         str,
         typer.Option(help="Rare classes: weights, sampling, or none.", rich_help_panel=LEARNING),
-    ] = "weights",
+    ] = TrainOptions.balance,
     focal: Annotated[
         float, typer.Option(help="Gamma of the focal loss; 0: off.", rich_help_panel=LEARNING)
-    ] = 0.0,
+    ] = TrainOptions.focal_gamma,
     mixup: Annotated[
         float, typer.Option(help="Alpha of mixup; 0: off.", rich_help_panel=LEARNING)
-    ] = 0.0,
+    ] = TrainOptions.mixup,
     ema: Annotated[
         float,
         typer.Option(help="Decay of averaged weights; 0: off.", rich_help_panel=LEARNING),
-    ] = 0.0,
+    ] = TrainOptions.ema,
     seed: Annotated[
         int,
         typer.Option(help="Same seed, same model (on one machine).", rich_help_panel=LEARNING),
-    ] = 0,
+    ] = TrainOptions.seed,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)
     ] = "auto",
     precision: Annotated[
         str,
         typer.Option(help="auto (bf16 where it pays), float32, bf16.", rich_help_panel=RUNNING),
-    ] = "auto",
+    ] = TrainOptions.precision,
     cache: Annotated[
         Path | None,
         typer.Option(
@@ -259,10 +262,6 @@ def train_command(
 
     Several GPUs: torchrun --nproc-per-node N -m touchline.tools.cli train ...
     """
-    from touchline.pipeline.clips.augment import Augmentation
-    from touchline.pipeline.runs.prepare import TrainJob
-    from touchline.pipeline.training.options import TrainOptions
-
     job = TrainJob(
         labels=labels,
         backbone=backbone,

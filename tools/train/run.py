@@ -19,7 +19,7 @@ from touchline.tools.train.screen import (
 )
 
 if TYPE_CHECKING:
-    from touchline.pipeline.runs.prepare import TrainJob
+    from touchline.pipeline.runs.options import TrainJob
 
 
 @dataclass(frozen=True)

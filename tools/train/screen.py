@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from touchline.models.backbone import Backbone
     from touchline.models.weights.download import OnProgress
     from touchline.pipeline.labels.split import Split
-    from touchline.pipeline.runs.prepare import TrainJob
-    from touchline.pipeline.training.options import FineTuneResult, OnEpoch, Progress
+    from touchline.pipeline.runs.options import TrainJob
+    from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
     from touchline.pipeline.types import Float32
 
 SHOWN = 10
