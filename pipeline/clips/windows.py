@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -58,6 +59,13 @@ def slide(
         yield list(held) + [held[-1]] * (length - n), n
     elif n > length and (n - length) % hop != 0:
         yield list(held), length
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of at most `size` consecutive items; itertools.batched is in Python 3.12."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
 
 
 def frames_of(chunks: Iterable[Frames], spec: ClipSpec) -> Iterator[Sampled[UInt8]]:

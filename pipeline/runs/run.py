@@ -18,8 +18,8 @@ from touchline.pipeline.files import write_atomic
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
+from touchline.pipeline.scoring.clip_figures import average_precision, mean_average_precision
 from touchline.pipeline.scoring.seen_groups import recorded_groups
-from touchline.pipeline.training.figures import average_precision, mean_average_precision
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
 from touchline.pipeline.training.snapshot import KeepState

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
-from touchline.pipeline.clips.windows import Sampled, frames_of, hop_samples, slide
+from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
 from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
 
 MODES = ("auto", "windows", "shared")
@@ -212,10 +211,3 @@ def _times(batch: list[tuple[list[Sampled[T]], int]]) -> list[tuple[float, float
         (window[0].start_s, window[real - 1].end_s, any(w.damaged for w in window))
         for window, real in batch
     ]
-
-
-def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of at most `size` consecutive items; itertools.batched is in Python 3.12."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch

@@ -22,9 +22,10 @@ from touchline.pipeline.clips.load import (
     plain_view,
     refuse_unreadable,
 )
+from touchline.pipeline.clips.windows import batched
 from touchline.pipeline.labels.read import check_labels
 from touchline.pipeline.labels.split import visible_examples
-from touchline.pipeline.scoring.score import Scorer, batched
+from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Bool, Example, Float32
 
 

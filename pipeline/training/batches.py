@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,17 +17,16 @@ from torch import Tensor
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.clips.augment import augmented_view, view_rng
 from touchline.pipeline.clips.load import LabelledClip, load_clips, one_per_interval, plain_view
+from touchline.pipeline.clips.windows import batched
 from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.training.cache import ClipStore, FeatureStore
 from touchline.pipeline.training.options import TrainOptions, ViewPlan
 from touchline.pipeline.training.result import Progress
-from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.training.targets import make_targets
 from touchline.pipeline.types import Example, Float32, Float64
 
 Int = npt.NDArray[np.int64]
-
-T = TypeVar("T")
 
 ORDER, VIEWS, MIXING, DROPOUT = 1, 2, 3, 4
 """Streams of random numbers, beside those of each view."""
@@ -76,12 +74,12 @@ def plan_epoch(
     return plan
 
 
-class Inputs:
+class BatchSource:
     """Training and validation inputs of a cut network, made anew whenever the cut moves."""
 
     def __init__(
         self,
-        network: CutNetwork,
+        network: SplitNetwork,
         clips: Sequence[LabelledClip],
         val_clips: Sequence[LabelledClip],
         plan: ViewPlan,
@@ -101,24 +99,26 @@ class Inputs:
         self._val: Tensor | None = None  # (N * views, ...)
 
     @property
-    def num_banked(self) -> int:
+    def num_cached_views(self) -> int:
         """How many random views of each clip are carried through the frozen stages only once."""
-        if self._network.cut == 0:
+        if self._network.split_at == 0:
             return 0
         return min(self._plan.cached, 1) if self._plan.augmentation is None else self._plan.cached
 
-    def fill(self) -> None:
+    def compute_features(self) -> None:
         """Carry what is kept through the frozen stages; to be called whenever the cut has moved."""
         self._bank = self._val = None
-        if self._network.cut == 0:
+        if self._network.split_at == 0:
             return
         random = [
-            _View(clip, k, random=True) for k in range(self.num_banked) for clip in self._clips
+            _View(clip, k, random=True)
+            for k in range(self.num_cached_views)
+            for clip in self._clips
         ]
         plain = self._plain()
         carried = self._carried([*random, *plain])
         if random:
-            shape = (self.num_banked, len(self._clips))
+            shape = (self.num_cached_views, len(self._clips))
             self._bank = torch.stack(carried[: len(random)]).reshape(*shape, *carried[0].shape)
         if plain:
             self._val = torch.stack(carried[len(random) :])
@@ -126,15 +126,17 @@ class Inputs:
     def check_memory(self, freezes: Iterable[int]) -> None:
         """ValueError where what is to be kept with so many stages frozen is too much to hold."""
         view = self._make(_View(self._clips[0], 0, random=False))
-        num_views = self.num_banked * len(self._clips) + self._plan.val * len(self._val_clips)
+        num_views = self.num_cached_views * len(self._clips) + self._plan.val * len(self._val_clips)
         for stages in freezes:
             if stages:
-                _refuse_too_large(self._network.carried_bytes(view, stages) * num_views, num_views)
+                _refuse_too_large(self._network.feature_bytes(view, stages) * num_views, num_views)
 
-    def batches(self, steps: Sequence[Step], epoch: int) -> Iterator[tuple[Step, list[Tensor]]]:
+    def train_batches(
+        self, steps: Sequence[Step], epoch: int
+    ) -> Iterator[tuple[Step, list[Tensor]]]:
         """Every step with its inputs, one per micro-batch; fresh views are made one step ahead."""
         numbers = np.random.default_rng([VIEWS, self._plan.seed, epoch]).integers(
-            0, max(1, self.num_banked), len(self._clips)
+            0, max(1, self.num_cached_views), len(self._clips)
         )
         waiting: deque[tuple[Step, list[list[Future[Tensor]]]]] = deque()
         for step in [*steps, None]:
@@ -149,7 +151,7 @@ class Inputs:
                 waiting.append((step, views))
             if waiting and (step is None or len(waiting) > 1):
                 ready, parts = waiting.popleft()
-                yield ready, [self._network.carry([v.result() for v in p]) for p in parts]
+                yield ready, [self._network.run_frozen([v.result() for v in p]) for p in parts]
 
     def val_batches(self) -> Iterator[Tensor]:
         """The plain views of the validation clips, clip by clip, carried through."""
@@ -157,7 +159,7 @@ class Inputs:
             yield from torch.split(self._val, self._network.batch_size)
             return
         for batch in batched(self._plain(), self._network.batch_size):
-            yield self._network.carry([self._make(view) for view in batch])
+            yield self._network.run_frozen([self._make(view) for view in batch])
 
     def _plain(self) -> list[_View]:
         return [
@@ -191,7 +193,9 @@ class Inputs:
             names = [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
             known = None if store is None else store.read(names)
             if known is None:
-                known = network.carry([f.result() for f in map(self._submit, batches[i])]).cpu()
+                known = network.run_frozen(
+                    [f.result() for f in map(self._submit, batches[i])]
+                ).cpu()
                 if store is not None:
                     store.write(names, known)
             mine[i] = known
@@ -231,11 +235,6 @@ def _refuse_too_large(num_bytes: int, num_views: int) -> None:
         )
 
 
-def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for i in range(0, len(items), size):
-        yield items[i : i + size]
-
-
 @dataclass(frozen=True)
 class Material:
     """The clips of both parts, and what a network should answer to them: (N, K) each."""
@@ -252,8 +251,9 @@ def load_material(
     train: Sequence[Example],
     val: Sequence[Example],
     options: TrainOptions,
-    cache: Path | None,
-    on_progress: Callable[[Progress], None],
+    *,
+    cache: Path | None = None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Material:
     """The clips of both parts with their targets, and a message per example not readable."""
     if model.multi_label:

@@ -23,7 +23,7 @@ from touchline.models.checkpoint import file_digest, write_tensors
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.clips.load import LabelledClip, load_clip
 from touchline.pipeline.files import beside, write_atomic
-from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 
 CLIP_FORMAT = 2
@@ -71,10 +71,10 @@ class ClipStore:
 class FeatureStore:
     """Features of views of clips, named after everything that they depend on."""
 
-    def __init__(self, folder: Path, network: CutNetwork) -> None:
+    def __init__(self, folder: Path, network: SplitNetwork) -> None:
         self._folder = folder / "features"
         self._clips = ClipStore(folder)
-        self._trunk = trunk_digest(network.backbone, network.cut, network.dtype)
+        self._trunk = trunk_digest(network.backbone, network.split_at, network.dtype)
 
     def _path(self, footage: Path, view: object) -> Path:
         name = _short_digest(self._trunk, self._clips.content(footage), view)

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from touchline.models.backbone import Backbone
 from touchline.pipeline.distributed import current_world
-from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.split_network import SplitNetwork
 
 # A channel that hardly varies on these clips must not be magnified when it does.
 MIN_VARIANCE = 1e-3
@@ -44,11 +44,11 @@ def _is_folded(layer: _BatchNorm) -> bool:
 
 
 @torch.no_grad()
-def settle_batchnorm(network: CutNetwork, batches: Iterable[Tensor]) -> list[str]:
+def settle_batchnorm(network: SplitNetwork, batches: Iterable[Tensor]) -> list[str]:
     """Give folded layers the mean and variance of what `batches` send through them; their names.
 
     Weight and bias make up for it, so that the network computes in evaluation what it did before.
-    batches: what `CutNetwork.carry` gives; in several processes each one's own.
+    batches: what `SplitNetwork.run_frozen` gives; in several processes each one's own.
     """
     found = folded_layers(network.backbone)
     layers = list(found.values())

@@ -73,7 +73,7 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, *, done: float, warmup:
         group["lr"] = group["peak_lr"] * schedule(done, warmup, group["freed"])
 
 
-class Clock:
+class BudgetClock:
     """Time since training began, how much of the budget it is, and when state is to be kept."""
 
     def __init__(self, budget_s: float | None, *, elapsed_s: float = 0.0) -> None:

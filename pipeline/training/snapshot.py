@@ -1,4 +1,4 @@
-"""A training run on disk: all that is needed to go on as if it had never stopped."""
+"""Save a training run on disk and restore it, so that it continues as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -19,14 +19,21 @@ from touchline.models.errors import CheckpointError
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.files import beside
 from touchline.pipeline.training.optimize import Average, Best, Guard
+from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.types import Example
 
-FORMAT = "touchline-snapshot-2"
+FORMAT = "touchline-snapshot-3"
 
 
 @dataclass(frozen=True)
 class KeepState:
-    """Where and how often the state of the run is written, so that it can go on after a kill."""
+    """Where and how often a run saves its state, so that it can continue after a kill.
+
+    Attributes:
+        path: The snapshot file.
+        every_s: Seconds between two snapshots.
+        resume: Whether to continue from the snapshot if there is one.
+    """
 
     path: Path
     every_s: float = 60.0
@@ -34,10 +41,19 @@ class KeepState:
 
 
 @dataclass
-class Training:
-    """What changes while a network is trained.
+class TrainingState:
+    """Everything that changes while a network is trained.
 
-    epoch, step: the next step to take. losses: of this epoch's steps so far.
+    Attributes:
+        backbone: The network, with its current weights.
+        optimizer: Over the parameters that are trained now.
+        average: The moving average of the weights.
+        best: The best epoch so far.
+        guard: Counts the steps that were skipped.
+        epoch: The epoch of the next step, from 0.
+        step: The next step within that epoch, from 0.
+        losses: The loss of each step of this epoch so far.
+        history: One row of figures per finished epoch.
     """
 
     backbone: Backbone
@@ -52,89 +68,126 @@ class Training:
 
 
 @dataclass(frozen=True)
+class SavedNumbers:
+    """The part of a snapshot that is not tensors; stored as JSON.
+
+    Attributes:
+        epoch: As in `TrainingState`.
+        step: As in `TrainingState`.
+        losses: As in `TrainingState`.
+        history: As in `TrainingState`.
+        precision: The precision that `auto` stood for when the run started.
+        elapsed_s: Seconds that the run has taken.
+        average_steps: How many steps the moving average holds.
+        best_rank: How good the best epoch is; larger is better.
+        best_epoch: The number of the best epoch, from 1; 0 before the first validation.
+        skipped: How many steps were skipped.
+        skipped_in_a_row: How many of the last steps were skipped.
+        freed: When each trained parameter began to learn, by name, as a fraction of training.
+    """
+
+    epoch: int
+    step: int
+    losses: list[float]
+    history: list[dict[str, float]]
+    precision: str
+    elapsed_s: float
+    average_steps: int
+    best_rank: list[float]
+    best_epoch: int
+    skipped: int
+    skipped_in_a_row: int
+    freed: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Snapshot:
-    """What a file holds of a run. tensors: `network.`, `average.`, `best.`, `optimizer.`"""
+    """The content of a snapshot file: tensors by `network.`, `average.`, `best.`, `optimizer.`"""
 
     tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
-
-    @property
-    def epoch(self) -> int:
-        return int(self.facts["epoch"])
-
-    @property
-    def precision(self) -> str:
-        """What `auto` came to where the run began."""
-        return str(self.facts["precision"])
-
-    @property
-    def elapsed_s(self) -> float:
-        return float(self.facts["elapsed_s"])
+    numbers: SavedNumbers
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """The tensors whose names begin with `name.`, without that."""
+        """Return the tensors whose names begin with `name.`, without that prefix."""
         start = name + "."
         return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
 
-    def restore(self, training: Training) -> None:
-        """Make `training`, whose network already holds `part("network")`, what it was.
+    def restore(self, state: TrainingState) -> None:
+        """Set `state` to what was saved.
 
-        Its optimizer must be over the parameters that were trained then.
+        Its network must hold `part("network")` already, and its optimizer must be over the
+        parameters that were trained when the snapshot was saved.
         """
-        facts = self.facts
-        training.epoch, training.step = facts["epoch"], facts["step"]
-        training.losses, training.history = list(facts["losses"]), list(facts["history"])
-        training.average.restore(self.part("average"), steps=facts["average_steps"])
-        training.best.rank, training.best.epoch = tuple(facts["best_rank"]), facts["best_epoch"]
-        training.best.state = self.part("best")
-        training.guard.skipped, training.guard.in_a_row = facts["skipped"]
-        names = {p: name for name, p in training.backbone.named_parameters()}
-        for group in training.optimizer.param_groups:
-            group["freed"] = facts["freed"][names[group["params"][0]]]
+        numbers = self.numbers
+        state.epoch, state.step = numbers.epoch, numbers.step
+        state.losses, state.history = list(numbers.losses), list(numbers.history)
+        state.average.restore(self.part("average"), steps=numbers.average_steps)
+        state.best.rank, state.best.epoch = tuple(numbers.best_rank), numbers.best_epoch
+        state.best.state = self.part("best")
+        state.guard.skipped, state.guard.in_a_row = numbers.skipped, numbers.skipped_in_a_row
+        names = {p: name for name, p in state.backbone.named_parameters()}
+        for group in state.optimizer.param_groups:
+            group["freed"] = numbers.freed[names[group["params"][0]]]
             for p in group["params"]:
-                if state := self.part(f"optimizer.{names[p]}"):
-                    # The count of steps stays where AdamW keeps it, on the CPU.
-                    training.optimizer.state[p] = {
-                        # Elsewhere in the layout of its parameter, as AdamW made it.
+                if saved := self.part(f"optimizer.{names[p]}"):
+                    # AdamW keeps the count of steps on the CPU, and every other tensor in the
+                    # memory layout of its parameter.
+                    state.optimizer.state[p] = {
                         k: v if k == "step" else torch.empty_like(p).copy_(v)
-                        for k, v in state.items()
+                        for k, v in saved.items()
                     }
 
 
 def save_snapshot(
     path: Path,
-    training: Training,
+    state: TrainingState,
     *,
     precision: str,
     elapsed_s: float,
     run: Mapping[str, Any],
 ) -> None:
-    """Write the state of a run, whole or not at all; `run` says which run it is."""
-    names: dict[Tensor, str] = {p: name for name, p in training.backbone.named_parameters()}
-    groups = training.optimizer.param_groups
-    facts = {
-        "epoch": training.epoch,
-        "step": training.step,
-        "losses": training.losses,
-        "history": training.history,
-        "precision": precision,
-        "elapsed_s": elapsed_s,
-        "average_steps": training.average.steps,
-        "best_rank": training.best.rank,
-        "best_epoch": training.best.epoch,
-        "skipped": [training.guard.skipped, training.guard.in_a_row],
-        "freed": {names[p]: group["freed"] for group in groups for p in group["params"]},
-    }
-    tensors = {f"network.{k}": v for k, v in training.backbone.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in training.average.state.items()}
-    tensors |= {f"best.{k}": v for k, v in training.best.state.items()}
-    for p, state in training.optimizer.state.items():
-        tensors |= {f"optimizer.{names[p]}.{k}": v for k, v in state.items()}
-    # Clones, for the file format refuses tensors that share memory.
+    """Write the state of a run; the file appears whole or not at all.
+
+    Args:
+        path: The snapshot file; an earlier one is replaced.
+        state: What to save.
+        precision: bf16 or float32.
+        elapsed_s: Seconds that the run has taken.
+        run: The run's identity, from `describe_run`.
+
+    Raises:
+        CheckpointError: The file cannot be written.
+    """
+    names: dict[Tensor, str] = {p: name for name, p in state.backbone.named_parameters()}
+    groups = state.optimizer.param_groups
+    numbers = SavedNumbers(
+        epoch=state.epoch,
+        step=state.step,
+        losses=state.losses,
+        history=state.history,
+        precision=precision,
+        elapsed_s=elapsed_s,
+        average_steps=state.average.steps,
+        best_rank=list(state.best.rank),
+        best_epoch=state.best.epoch,
+        skipped=state.guard.skipped,
+        skipped_in_a_row=state.guard.in_a_row,
+        freed={names[p]: group["freed"] for group in groups for p in group["params"]},
+    )
+    tensors = {f"network.{k}": v for k, v in state.backbone.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in state.average.state.items()}
+    tensors |= {f"best.{k}": v for k, v in state.best.state.items()}
+    for p, of_parameter in state.optimizer.state.items():
+        tensors |= {f"optimizer.{names[p]}.{k}": v for k, v in of_parameter.items()}
+    # Clones, because the file format refuses tensors that share memory.
     apart = {
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()
     }
-    metadata = {"format": FORMAT, "facts": json.dumps(facts), "run": json.dumps(dict(run))}
+    metadata = {
+        "format": FORMAT,
+        "numbers": json.dumps(asdict(numbers)),
+        "run": json.dumps(dict(run)),
+    }
     try:
         with beside(path) as part:
             write_tensors(part, apart, metadata)
@@ -143,37 +196,53 @@ def save_snapshot(
 
 
 def read_snapshot(path: Path, *, run: Mapping[str, Any]) -> Snapshot:
-    """What a run left; CheckpointError where it is damaged or of another run than `run`."""
+    """Read the snapshot of a run.
+
+    Args:
+        path: The snapshot file.
+        run: The identity, from `describe_run`, of the run that wants to continue.
+
+    Raises:
+        CheckpointError: The file is damaged, or another run wrote it.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in list(file.keys())}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(path, f"a damaged snapshot: delete it ({error})") from None
+        raise CheckpointError(path, f"a damaged snapshot ({error}). Delete it") from None
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(path, "not a snapshot of this version of Touchline: delete it")
+        raise CheckpointError(path, "not a snapshot of this version of Touchline. Delete it")
     theirs, ours = json.loads(metadata["run"]), json.loads(json.dumps(dict(run)))
     changed = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
     if changed:
         key = changed[0]
         raise CheckpointError(
             path,
-            f"of a run with another {key} ({theirs.get(key)!r}, now {ours.get(key)!r}): "
-            "go on with what it began with, or begin anew in another folder",
+            f"this run was started with {key} = {theirs.get(key)!r}, now it is {ours.get(key)!r}. "
+            "Use the old value to resume, or choose another output folder",
         )
-    return Snapshot(tensors, json.loads(metadata["facts"]))
+    return Snapshot(tensors, SavedNumbers(**json.loads(metadata["numbers"])))
 
 
 def describe_run(
-    model: TrainedModel, examples: Sequence[Example], options: Mapping[str, Any]
+    model: TrainedModel, examples: Sequence[Example], options: TrainOptions
 ) -> dict[str, Any]:
-    """What makes a run the same run: its options, classes, clips, weights and processes."""
+    """Return the identity of a run as JSON values: a snapshot is for runs with the same one.
+
+    The identity names every option by its name, then the classes, clips, weights and processes.
+
+    Args:
+        model: The network before training.
+        examples: The training examples, then the validation examples.
+        options: As given by the user; `auto` stays `auto`.
+    """
     weights = hashlib.sha256()
-    # The head begins at random numbers of the seed, which is among the options.
+    # The head is left out: it begins with random numbers of the seed, which is an option.
     for value in model.backbone.stages.state_dict().values():
         weights.update(value.detach().cpu().contiguous().numpy().tobytes())
     clips = [(str(e.path), e.label, e.start_s, e.end_s) for e in examples]
-    return dict(options) | {
+    return asdict(options) | {
         "architecture": model.architecture,
         "clip": asdict(model.spec),
         "classes": model.labels,

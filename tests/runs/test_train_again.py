@@ -13,10 +13,10 @@ from train_material import write_clips
 from touchline.models.checkpoint import load_checkpoint
 from touchline.pipeline.calibration.calibrate import refuse_trained
 from touchline.pipeline.labels.read import read_labels
-from touchline.pipeline.runs import run as train_module
+from touchline.pipeline.runs import prepare, run
 from touchline.pipeline.scoring.seen_groups import unseen_examples
 from touchline.pipeline.training import finetune
-from touchline.pipeline.training.optimize import Clock
+from touchline.pipeline.training.optimize import BudgetClock
 from touchline.pipeline.training.snapshot import save_snapshot
 from touchline.tools import cli
 
@@ -83,8 +83,8 @@ def test_the_budget_counts_what_goes_before_training(
         told.append(already_s)
         raise InterruptedError
 
-    monkeypatch.setattr(train_module, "label_warnings", compare)
-    monkeypatch.setattr(train_module, "run_training", run_training)
+    monkeypatch.setattr(prepare, "label_warnings", compare)
+    monkeypatch.setattr(run, "run_training", run_training)
     with pytest.raises(InterruptedError):
         train(labels, tmp_path / "run")
     assert told[0] >= 0.2
@@ -106,7 +106,7 @@ def test_a_killed_run_is_gone_on_with_on_request(
 
     with monkeypatch.context() as killing:
         killing.setattr(finetune, "save_snapshot", kept_then_killed)
-        killing.setattr(Clock, "due", lambda *_: True)
+        killing.setattr(BudgetClock, "due", lambda *_: True)
         with pytest.raises(KilledError):
             train(*arguments)
     assert [p.name for p in out.iterdir()] == ["snapshot.safetensors"]

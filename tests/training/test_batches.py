@@ -25,10 +25,10 @@ from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.distributed import World
 from touchline.pipeline.training import batches as inputs_module
 from touchline.pipeline.training import cache
-from touchline.pipeline.training.batches import Inputs, plan_epoch
+from touchline.pipeline.training.batches import BatchSource, plan_epoch
 from touchline.pipeline.training.cache import ClipStore, trunk_digest
 from touchline.pipeline.training.options import TrainOptions, ViewPlan
-from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -81,19 +81,19 @@ def examples(tmp_path: Path) -> list[Example]:
 
 def make_inputs(
     examples: list[Example], freeze: int, plan: ViewPlan = PLAN, cache: Path | None = None
-) -> Inputs:
+) -> BatchSource:
     torch.manual_seed(0)
-    network = CutNetwork(tiny_backbone(2), freeze=freeze, batch_size=2)
+    network = SplitNetwork(tiny_backbone(2), freeze=freeze, batch_size=2)
     load = None if cache is None else ClipStore(cache).load
     clips = load_clips(examples, SPEC, load=load).clips
-    made = Inputs(network, clips[:4], clips[4:], plan, cache=cache)
-    made.fill()
+    made = BatchSource(network, clips[:4], clips[4:], plan, cache=cache)
+    made.compute_features()
     return made
 
 
-def train_inputs(made: Inputs, epoch: int = 0) -> list[torch.Tensor]:
+def train_inputs(made: BatchSource, epoch: int = 0) -> list[torch.Tensor]:
     steps = plan_epoch(epoch, 4, batch_size=2, accumulate=1, seed=0)
-    return [x for _, parts in made.batches(steps, epoch) for x in parts]
+    return [x for _, parts in made.train_batches(steps, epoch) for x in parts]
 
 
 @pytest.mark.parametrize("freeze", [0, 1, 3])
@@ -121,7 +121,7 @@ def test_cached_features_are_the_same_and_not_computed_again(
 ) -> None:
     plain = make_inputs(examples, 3)
     first = make_inputs(examples, 3, cache=tmp_path / "cache")
-    monkeypatch.setattr(CutNetwork, "carry", None)  # would fail
+    monkeypatch.setattr(SplitNetwork, "run_frozen", None)  # would fail
     monkeypatch.setattr(cache, "load_clip", None)
     second = make_inputs(examples, 3, cache=tmp_path / "cache")
     for made in (first, second):
@@ -184,11 +184,11 @@ def test_features_of_a_label_cut_shorter_are_not_those_of_the_whole_label(tmp_pa
 
     def features(max_clip_s: float | None, cache: Path | None) -> torch.Tensor:
         torch.manual_seed(0)
-        network = CutNetwork(tiny_backbone(2), freeze=3)
+        network = SplitNetwork(tiny_backbone(2), freeze=3)
         clip = load_clip(example, SPEC, max_clip_s=max_clip_s)
         plan = TrainOptions(max_clip_s=max_clip_s).views()
-        made = Inputs(network, [clip], [clip], plan, cache=cache)
-        made.fill()
+        made = BatchSource(network, [clip], [clip], plan, cache=cache)
+        made.compute_features()
         return next(made.val_batches())
 
     whole = features(None, tmp_path / "cache")
@@ -271,16 +271,18 @@ def test_nothing_is_kept_between_the_stages_of_a_network_of_several_paths(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TinyBackbone, "single_path", False)
-    network = CutNetwork(tiny_backbone(2), freeze=2, precision="float32")
+    network = SplitNetwork(tiny_backbone(2), freeze=2, precision="float32")
     view = plain_view(load_clips(examples[:1], SPEC).clips[0], SPEC, 0, 1)
-    assert [network.carried_bytes(view, stages) for stages in range(4)][:3] == [0, 0, 0]
-    assert network.carried_bytes(view, 3) > 0
+    assert [network.feature_bytes(view, stages) for stages in range(4)][:3] == [0, 0, 0]
+    assert network.feature_bytes(view, 3) > 0
 
 
 @pytest.mark.parametrize("freeze", [1, 2, 3])
 def test_what_a_view_will_take_is_known_beforehand(examples: list[Example], freeze: int) -> None:
-    network = CutNetwork(tiny_backbone(2), freeze=freeze, precision="float32")
+    network = SplitNetwork(tiny_backbone(2), freeze=freeze, precision="float32")
     view = plain_view(load_clips(examples[:1], SPEC).clips[0], SPEC, 0, 1)
-    carried = network.carry([view])
-    known = CutNetwork(tiny_backbone(2), freeze=0, precision="float32").carried_bytes(view, freeze)
+    carried = network.run_frozen([view])
+    known = SplitNetwork(tiny_backbone(2), freeze=0, precision="float32").feature_bytes(
+        view, freeze
+    )
     assert known == carried.numel() * carried.element_size()

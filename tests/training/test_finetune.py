@@ -18,7 +18,7 @@ from touchline.models.backbone import Backbone
 from touchline.models.errors import FootageError
 from touchline.pipeline.scoring.score_clips import ClipOptions, clip_probs, score_clips
 from touchline.pipeline.training.finetune import fine_tune
-from touchline.pipeline.training.optimize import Clock, Guard, make_optimizer
+from touchline.pipeline.training.optimize import BudgetClock, Guard, make_optimizer
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.training.snapshot import KeepState
@@ -122,7 +122,7 @@ def test_a_budget_ends_training_within_an_epoch_too(
 ) -> None:
     taken = 0
 
-    def late(self: Clock) -> float:
+    def late(self: BudgetClock) -> float:
         return 1.0 if taken >= 2 else 0.0
 
     def count(self: Guard, norm: torch.Tensor) -> bool:
@@ -130,7 +130,7 @@ def test_a_budget_ends_training_within_an_epoch_too(
         taken += 1
         return True
 
-    monkeypatch.setattr(Clock, "spent", late)
+    monkeypatch.setattr(BudgetClock, "spent", late)
     monkeypatch.setattr(Guard, "allows", count)
     result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=5))
     assert (result.stopped, taken, len(result.history)) == ("budget", 2, 1)
@@ -138,9 +138,9 @@ def test_a_budget_ends_training_within_an_epoch_too(
 
 
 def test_a_budget_gone_before_the_first_step_trains_nothing(examples: list[Example]) -> None:
-    with pytest.raises(ValueError, match=r"all of the 1e-06 s, so nothing was trained"):
+    with pytest.raises(ValueError, match=r"nothing was trained.* all of the 1e-06 s"):
         fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=1e-6))
-    with pytest.raises(ValueError, match=r"all of the 900 s, so nothing was trained"):
+    with pytest.raises(ValueError, match=r"nothing was trained.* all of the 900 s"):
         fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=900), already_s=901.0)
 
 

@@ -17,7 +17,7 @@ from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.folded_batchnorm import folded_layers, settle_batchnorm
 from touchline.pipeline.training.optimize import Average
 from touchline.pipeline.training.options import TrainOptions
-from touchline.pipeline.training.split_network import CutNetwork
+from touchline.pipeline.training.split_network import SplitNetwork
 
 FROZEN = 6  # of stem, block1 .. block7, last
 
@@ -38,14 +38,14 @@ def batchnorms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
-def batches(network: CutNetwork) -> list[Tensor]:
+def batches(network: SplitNetwork) -> list[Tensor]:
     torch.manual_seed(1)
     views = [torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8) for _ in range(12)]
-    return [network.carry(views[:8]), network.carry(views[8:])]
+    return [network.run_frozen(views[:8]), network.run_frozen(views[8:])]
 
 
-def cut(backbone: Backbone) -> CutNetwork:
-    return CutNetwork(backbone, freeze=FROZEN, device="cpu", precision="float32")
+def split(backbone: Backbone) -> SplitNetwork:
+    return SplitNetwork(backbone, freeze=FROZEN, device="cpu", precision="float32")
 
 
 def test_only_trained_folded_layers_are_found() -> None:
@@ -71,7 +71,7 @@ def test_random_layers_and_layers_with_statistics_are_not_folded() -> None:
 
 
 def test_settling_keeps_the_function_and_gives_the_mean_and_variance_of_the_clips() -> None:
-    network = cut(folded_backbone())
+    network = split(folded_backbone())
     clips = batches(network)
     before = [network.score(x) for x in clips]
     seen: list[Tensor] = []
@@ -92,14 +92,14 @@ def test_settling_keeps_the_function_and_gives_the_mean_and_variance_of_the_clip
 
 @torch.no_grad()
 def test_once_settled_a_training_pass_computes_what_evaluation_does() -> None:
-    unsettled = cut(folded_backbone())
-    settled = cut(copy.deepcopy(unsettled.backbone))
+    unsettled = split(folded_backbone())
+    settled = split(copy.deepcopy(unsettled.backbone))
     clips = torch.cat(batches(settled))
     settle_batchnorm(settled, [clips])
     # What dropout does to the logits is not the question.
     expected = features(settled, clips)
 
-    def error(network: CutNetwork) -> float:
+    def error(network: SplitNetwork) -> float:
         network.train()
         return float((features(network, clips) - expected).abs().mean() / expected.abs().mean())
 
@@ -107,19 +107,19 @@ def test_once_settled_a_training_pass_computes_what_evaluation_does() -> None:
     assert error(unsettled) > 0.3
 
 
-def features(network: CutNetwork, x: Tensor) -> Tensor:
+def features(network: SplitNetwork, x: Tensor) -> Tensor:
     backbone = network.backbone
     return backbone.leave(backbone.run_stages(x.flatten(0, 1), start=FROZEN), len(x))
 
 
 def test_nothing_is_settled_where_nothing_is_folded() -> None:
-    network = cut(build_backbone("cnn_lstm", 3))
+    network = split(build_backbone("cnn_lstm", 3))
     assert settle_batchnorm(network, []) == []
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0])
 def test_a_channel_that_never_varies_stays_finite(value: float) -> None:
-    network = cut(folded_backbone())
+    network = split(folded_backbone())
     first = next(iter(folded_layers(network.backbone).values()))
     first.register_forward_pre_hook(lambda _, args: (torch.full_like(args[0], value),))
     clips = batches(network)
@@ -129,7 +129,7 @@ def test_a_channel_that_never_varies_stays_finite(value: float) -> None:
 
 
 def test_an_average_of_the_weights_takes_settled_layers_over() -> None:
-    network = cut(folded_backbone())
+    network = split(folded_backbone())
     (clips, *_) = batches(network)
     before = network.score(clips)
     average = Average(network.backbone, 0.999)
@@ -147,7 +147,7 @@ def test_a_first_step_that_is_not_finite_leaves_the_function(
 
     monkeypatch.setattr("touchline.pipeline.training.finetune.nn.utils.clip_grad_norm_", diverged)
     backbone = folded_backbone()
-    network = cut(backbone)
+    network = split(backbone)
     (clips, *_) = batches(network)
     before = network.score(clips)
     model = TrainedModel(backbone, "cnn_lstm", ("background", "blue", "red"))
@@ -155,5 +155,5 @@ def test_a_first_step_that_is_not_finite_leaves_the_function(
     options = TrainOptions(freeze=FROZEN, epochs=1, batch_size=1, max_skipped=1)
     result = fine_tune(model, examples, [], options, device="cpu")
     assert result.stopped == "diverged"
-    after = cut(result.model.backbone)
+    after = split(result.model.backbone)
     torch.testing.assert_close(after.score(clips), before, rtol=1e-4, atol=1e-5)

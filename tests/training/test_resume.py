@@ -161,7 +161,7 @@ def test_a_run_is_not_gone_on_with_under_other_options(
     die_after(monkeypatch, 1)
     with pytest.raises(KilledError):
         train(keep)
-    with pytest.raises(CheckpointError, match=r"another lr \(0\.01, now 0\.02\)"):
+    with pytest.raises(CheckpointError, match=r"started with lr = 0\.01, now it is 0\.02"):
         train(keep, replace(OPTIONS, lr=0.02))
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from touchline.pipeline.clips.load import one_per_interval
-from touchline.pipeline.training.figures import average_precision, val_figures
+from touchline.pipeline.scoring.clip_figures import average_precision, val_figures
 from touchline.pipeline.training.loss import Loss, make_loss
 from touchline.pipeline.training.targets import (
     class_weights,
