@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 from touchline.models.backbone import Backbone, ClipSpec
@@ -12,6 +11,7 @@ from touchline.models.networks.cnn_lstm import cnn_lstm, cnn_lstm_r50
 from touchline.models.networks.i3d import i3d
 from touchline.models.networks.mobilenet3d import mobilenet3d
 from touchline.models.networks.motion_net import motion_net
+from touchline.models.spelling import did_you_mean
 
 # Each takes (num_classes, spec); spec None means the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
@@ -39,7 +39,6 @@ BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
 def build_backbone(name: str, num_classes: int, spec: ClipSpec | None = None) -> Backbone:
     """A backbone with random weights; ValueError with the nearest name for an unknown one."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name, BACKBONES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ValueError(f"no backbone {name!r}{hint} There are: {', '.join(BACKBONES)}")
+        known = f"The backbones are {', '.join(BACKBONES)}."
+        raise ValueError(f"no backbone {name!r}. {did_you_mean(name, BACKBONES) or known}")
     return BACKBONES[name](num_classes, spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint
 from touchline.models.classes import BACKGROUND, class_list
+from touchline.models.spelling import ask, nearest
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import PretrainedWeights, find_entry, open_weights
 from touchline.models.weights.table import WEIGHTS, WeightsEntry
@@ -144,9 +144,6 @@ def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
 def _unknown(label: str, known: Sequence[str]) -> str:
     """The message about a label that is none, with the classes that it may mean."""
     words = [name for name in known if label.lower() in name.lower()]
-    near = words[:3] or difflib.get_close_matches(label, known, n=3, cutoff=0.6)
-    if near:
-        return f"no class {label!r}; is {' or '.join(repr(name) for name in near)} meant?"
-    return f"no class {label!r} among the {len(known)} of this model; they begin with " + ", ".join(
-        repr(name) for name in known[:5]
-    )
+    begin = f"Its {len(known)} classes begin with {', '.join(map(repr, known[:5]))}."
+    hint = ask(words[:3] or nearest(label, known, most=3)) or begin
+    return f"the model has no class {label!r}. {hint}"

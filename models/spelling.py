@@ -1,13 +1,29 @@
-"""Name the known word that a misspelt one probably means."""
+"""Suggest the known name that a misspelt one probably means."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like `name`, whatever the case; None where nothing comes close."""
+def nearest(name: str, names: Iterable[str], *, most: int = 1) -> list[str]:
+    """Return the known names most like `name`, best first, ignoring case.
+
+    Args:
+        name: The name that is not known.
+        names: The known names.
+        most: How many to return at most. Fewer come where few are close, none where none is.
+    """
     by_folded = {other.casefold(): other for other in sorted(names, reverse=True)}
-    found = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.6)
-    return by_folded[found[0]] if found else None
+    found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
+    return [by_folded[folded] for folded in found]
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return the sentence "Did you mean 'x'?", empty where no known name is close to `name`."""
+    return ask(nearest(name, names))
+
+
+def ask(suggestions: Sequence[str]) -> str:
+    """Return the sentence "Did you mean 'x' or 'y'?", empty for no suggestions."""
+    return f"Did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else ""

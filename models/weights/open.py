@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +15,7 @@ from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.checkpoint import FORMAT, file_digest, metadata_record, metadata_spec
 from touchline.models.errors import WeightsError
 from touchline.models.networks.inflate import inflate_kernel
+from touchline.models.spelling import did_you_mean
 from touchline.models.weights.cache import obtain
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.files import SUFFIXES, WeightsFile, read_weights_file
@@ -118,12 +118,9 @@ def find_entry(source: str | os.PathLike[str]) -> WeightsEntry | None:
         return None
     if text in WEIGHTS:
         return WEIGHTS[text]
-    near = difflib.get_close_matches(text, WEIGHTS, n=1)
-    hint = f" Is {near[0]!r} meant?" if near else ""
+    hint = did_you_mean(text, WEIGHTS) or "`touchline models` lists the names."
     what = "a folder" if Path(text).is_dir() else "no file"
-    raise ValueError(
-        f"{text!r} is {what}, and no weights have this name.{hint} `touchline models` lists them"
-    )
+    raise ValueError(f"{text!r} is {what}, and no weights have this name. {hint}")
 
 
 def open_weights(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
-from touchline.models.spelling import nearest
+from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
 from touchline.pipeline.labels.source import (
     LabelSource,
@@ -96,10 +96,8 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
     for name in REQUIRED_COLUMNS:
         if name in header:
             continue
-        hint = f"the columns must be {','.join(COLUMNS)}"
-        if near := nearest(name, header):
-            hint = f"is {near!r} meant?"
-        raise LabelsError(path, f"line {line}: no column {name!r}; {hint}")
+        hint = did_you_mean(name, header) or f"The columns must be {','.join(COLUMNS)}."
+        raise LabelsError(path, f"line {line}: no column {name!r}. {hint}")
     for name in (*COLUMNS, "visible", "peak_s", "score"):
         if header.count(name) > 1:
             raise LabelsError(path, f"line {line}: {header.count(name)} columns {name!r}; keep one")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import LabelsError
-from touchline.models.spelling import nearest
+from touchline.models.spelling import did_you_mean
 from touchline.pipeline.labels.formats import BY_NAME, WRITABLE, recognise
 from touchline.pipeline.labels.source import LabelSource, LabelTarget
 from touchline.pipeline.types import Example, FootageHealth
@@ -96,8 +96,7 @@ def check_labels(examples: Iterable[Example], known: Iterable[str]) -> None:
     for example in examples:
         if example.label in names or example.label == BACKGROUND:
             continue
-        near = nearest(example.label, names)
-        hint = f"is {near!r} meant?" if near else f"the classes are {', '.join(names)}"
+        hint = did_you_mean(example.label, names) or f"The classes are {', '.join(names)}."
         raise LabelsError(
-            example.source or example.path, f"the class {example.label!r} is unknown; {hint}"
+            example.source or example.path, f"the class {example.label!r} is unknown. {hint}"
         )

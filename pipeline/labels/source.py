@@ -19,7 +19,7 @@ from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from touchline.models.errors import LabelsError
-from touchline.models.spelling import nearest
+from touchline.models.spelling import did_you_mean
 from touchline.pipeline.types import Example, FootageHealth
 
 HOW_TO_GIVE_A_RATE = (
@@ -150,8 +150,7 @@ class JsonValue:
         """A member of an object."""
         members = dict(self.members())
         if key not in members:
-            near = nearest(key, members)
-            raise self.error(f"no {key!r} here" + (f"; is {near!r} meant?" if near else ""))
+            raise self.error(f"no {key!r} here. {did_you_mean(key, members)}".rstrip())
         return members[key]
 
     def members(self) -> list[tuple[str, JsonValue]]:

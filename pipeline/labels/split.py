@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from touchline.models.spelling import nearest
+from touchline.models.spelling import did_you_mean
 from touchline.pipeline.types import Example
 
 NUM_STARTS = 16
@@ -125,10 +125,9 @@ def _check_groups(option: str, names: Sequence[str], groups: Sequence[str]) -> N
         raise ValueError(f"{option} is {names!r}; it must be a list of group names")
     for name in names:
         if name not in groups:
-            near = nearest(name, groups)
             some = ", ".join(groups[:8]) + (", ..." if len(groups) > 8 else "")
-            hint = f"is {near!r} meant?" if near else f"the groups are {some}"
-            raise ValueError(f"{option} names {name!r}, which no example has; {hint}")
+            hint = did_you_mean(name, groups) or f"The groups are {some}."
+            raise ValueError(f"{option} names {name!r}, which no example has. {hint}")
 
 
 def choose_val_groups(

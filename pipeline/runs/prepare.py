@@ -15,7 +15,7 @@ from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import FootageError
-from touchline.models.spelling import nearest
+from touchline.models.spelling import did_you_mean
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
@@ -136,19 +136,15 @@ def first_trained(stage: str, names: Sequence[str]) -> int:
 
 
 def _stages(name: str, names: Sequence[str]) -> str:
-    near = nearest(name, names)
-    return ", ".join(names) + (f"; is {near!r} meant?" if near else "")
+    return f"{', '.join(names)}. {did_you_mean(name, names)}".rstrip()
 
 
 def name_background(examples: Sequence[Example], label: str) -> list[Example]:
     """The examples with the class `label` called `background`, which is what it is."""
     labels = sorted({e.label for e in examples})
     if label not in labels:
-        near = nearest(label, labels)
-        raise ValueError(
-            f"background label {label!r} is no class; "
-            + (f"is {near!r} meant?" if near else f"the classes are {', '.join(labels)}")
-        )
+        hint = did_you_mean(label, labels) or f"The classes are {', '.join(labels)}."
+        raise ValueError(f"background label {label!r} is no class. {hint}")
     return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
 
 

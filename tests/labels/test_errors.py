@@ -32,7 +32,7 @@ BILLION_LAUGHS = """<?xml version="1.0"?>
             "soccernet",
             '"label": "Goal"',
             '"lable": "Goal"',
-            r"annotations\[0\]: no 'label' here; is 'lable' meant",
+            r"annotations\[0\]: no 'label' here. Did you mean 'lable'",
         ),
         ("soccernet", '"label": "Goal"', '"label": " "', r"annotations\[0\]: the label is empty"),
         ("soccernet", "not shown", "hidden", r"annotations\[1\]\.visibility: 'hidden'"),

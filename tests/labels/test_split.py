@@ -97,8 +97,8 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str, encoding: st
     [
         ("", "empty"),
         (HEADER, "no labels"),
-        ("video,lable,start_s,end_s\n", "line 1: no column 'label'; is 'lable' meant?"),
-        ("Video,label,start_s,end_s\n", "line 1: no column 'video'; is 'Video' meant?"),
+        ("video,lable,start_s,end_s\n", "line 1: no column 'label'. Did you mean 'lable'?"),
+        ("Video,label,start_s,end_s\n", "line 1: no column 'video'. Did you mean 'Video'?"),
         ("video;label;start_s\n", "line 1: no column 'end_s'"),
         ("video:label:start_s:end_s\n", "line 1: no column 'video'; the columns must be"),
         (HEADER + '"a.mp4",goal,"1,5",2,g\n', "line 2: start_s is '1,5'; it must be a number"),
