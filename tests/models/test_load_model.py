@@ -194,5 +194,5 @@ def test_a_path_gives_the_checkpoint_there(backbone: Backbone, tmp_path: Path) -
 def test_weights_without_known_classes_are_refused_with_those_that_have_some() -> None:
     with pytest.raises(ValueError, match=r"train --weights mobilenet_v2-imagenet.*i3d-kinetics400"):
         load_model("mobilenet_v2-imagenet")
-    with pytest.raises(ValueError, match="Is 'slow_r50-kinetics400' meant"):
+    with pytest.raises(ValueError, match="Did you mean 'slow_r50-kinetics400'"):
         load_model("slow_r50-kinetics40")
