@@ -351,7 +351,7 @@ def test_a_name_for_another_backbone_is_refused_with_those_that_fit() -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_nearest_named() -> None:
-    with pytest.raises(ValueError, match="Is 'i3d-kinetics400' meant"):
+    with pytest.raises(ValueError, match="Did you mean 'i3d-kinetics400'"):
         find_entry("i3d-kinetic400")
 
 
