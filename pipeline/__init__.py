@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from touchline.pipeline.decoding.decode import decode
     from touchline.pipeline.decoding.probe import probe_footage
     from touchline.pipeline.detection.batch import detect_all
-    from touchline.pipeline.detection.detect import DetectOptions, detect
+    from touchline.pipeline.detection.detect import detect
+    from touchline.pipeline.detection.options import DetectOptions
     from touchline.pipeline.evaluation.evaluate import Evaluation, evaluate_events
     from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
     from touchline.pipeline.evaluation.options import EvaluateOptions
@@ -38,13 +39,8 @@ if TYPE_CHECKING:
     from touchline.pipeline.report.match_page import write_report
     from touchline.pipeline.report.run_page import write_index
     from touchline.pipeline.report.truth import Truth, read_truth
-    from touchline.pipeline.scoring.events import (
-        EventOptions,
-        OperatingPoint,
-        find_candidates,
-        find_events,
-        operating_points,
-    )
+    from touchline.pipeline.scoring.events import find_candidates, find_events, operating_points
+    from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
     from touchline.pipeline.scoring.score import score_footage
     from touchline.pipeline.training.finetune import fine_tune
     from touchline.pipeline.training.options import TrainOptions
@@ -66,7 +62,8 @@ _HOMES = {
     "touchline.pipeline.decoding.decode": "decode",
     "touchline.pipeline.decoding.probe": "probe_footage",
     "touchline.pipeline.detection.batch": "detect_all",
-    "touchline.pipeline.detection.detect": "DetectOptions detect",
+    "touchline.pipeline.detection.detect": "detect",
+    "touchline.pipeline.detection.options": "DetectOptions",
     "touchline.pipeline.evaluation.evaluate": "Evaluation evaluate_events",
     "touchline.pipeline.evaluation.event_sets": "EventSet pair_videos read_event_set",
     "touchline.pipeline.evaluation.options": "EvaluateOptions",
@@ -82,9 +79,8 @@ _HOMES = {
     "touchline.pipeline.report.match_page": "write_report",
     "touchline.pipeline.report.run_page": "write_index",
     "touchline.pipeline.report.truth": "Truth read_truth",
-    "touchline.pipeline.scoring.events": (
-        "EventOptions OperatingPoint find_candidates find_events operating_points"
-    ),
+    "touchline.pipeline.scoring.events": "find_candidates find_events operating_points",
+    "touchline.pipeline.scoring.options": "EventOptions OperatingPoint",
     "touchline.pipeline.scoring.score": "score_footage",
     "touchline.pipeline.training.finetune": "fine_tune",
     "touchline.pipeline.training.options": "TrainOptions",

@@ -153,7 +153,7 @@ def _calibrate(
         score_in_several_orders,
     )
     from touchline.pipeline.calibration.temperature import fit_model_temperature
-    from touchline.pipeline.scoring.events import EventOptions
+    from touchline.pipeline.scoring.options import EventOptions
     from touchline.pipeline.scoring.score import Scorer
     from touchline.pipeline.scoring.score_clips import load_for, score_loaded
 

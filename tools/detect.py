@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
@@ -18,114 +20,191 @@ if TYPE_CHECKING:
 
 EVENTS = "From scores to events"
 
+DEFAULTS = DetectOptions()
+
 
 def detect_command(
     footage: Annotated[
         list[Path],
-        typer.Argument(help="Footage files or addresses.", parser=footage_path, metavar="FOOTAGE"),
+        typer.Argument(
+            help="Footage files, or addresses (https://, s3://, gs://).",
+            parser=footage_path,
+            metavar="FOOTAGE",
+        ),
     ],
     model: Annotated[
-        str, typer.Option(help="A checkpoint, or the name of weights with published classes.")
+        str,
+        typer.Option(
+            help="A checkpoint of touchline train, or the name of published weights that know "
+            "classes (touchline models lists them)."
+        ),
     ],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for OUT/<stem>/events.csv, ...")
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for the results: OUT/<name of the footage>/events.json, ..."
+        ),
     ] = Path("out"),
     hop: Annotated[
         float | None,
-        typer.Option(help="Seconds between windows (default: a quarter of the window)."),
-    ] = None,
+        typer.Option(
+            help="Seconds from the start of one window to the next (default: a quarter of the "
+            "window)."
+        ),
+    ] = DEFAULTS.hop_s,
     threshold: Annotated[
         float | None,
-        typer.Option(help="One threshold for all classes (default: calibrated, else 0.5)."),
-    ] = None,
+        typer.Option(
+            help="Lowest score of an event, one value for all classes (default: the calibrated "
+            f"threshold of each class, else {DEFAULTS.point.threshold:g})."
+        ),
+    ] = DEFAULTS.threshold,
     labels: Annotated[
-        list[str] | None, typer.Option(help="Keep only these classes of the model.")
+        list[str] | None,
+        typer.Option(help="Look for this class of the model only; repeat it for several classes."),
     ] = None,
     spots: Annotated[
         bool,
         typer.Option(
-            "--spots", help="Every peak is an event without length.", rich_help_panel=EVENTS
+            "--spots",
+            help="Report each peak of the score as an event without length (action spotting).",
+            rich_help_panel=EVENTS,
         ),
-    ] = False,
+    ] = DEFAULTS.events.spots,
     refractory: Annotated[
         float,
         typer.Option(
-            help="Seconds after an event in which its class is a replay; 0: none.",
+            help="Drop an event that comes at most this many seconds after another of its class: "
+            "it is probably a replay. 0 keeps all.",
             rich_help_panel=EVENTS,
         ),
-    ] = 0.0,
+    ] = DEFAULTS.events.refractory_s,
     smooth: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation in seconds of the Gaussian over scores (default: one hop).",
+            help="Standard deviation in seconds of the Gaussian that smooths the scores "
+            "(default: one hop; 0: no smoothing).",
             rich_help_panel=EVENTS,
         ),
-    ] = None,
+    ] = DEFAULTS.events.smooth_s,
     low: Annotated[
         float | None,
         typer.Option(
-            help="An event goes on while the score is at least this (default: its threshold).",
+            help="An event lasts while the score is at least this (default: its threshold).",
             rich_help_panel=EVENTS,
         ),
-    ] = None,
+    ] = DEFAULTS.point.low,
     join: Annotated[
         float,
-        typer.Option(help="Runs at most so many seconds apart are one.", rich_help_panel=EVENTS),
-    ] = 1.0,
+        typer.Option(
+            help="Join events of a class that are at most this many seconds apart.",
+            rich_help_panel=EVENTS,
+        ),
+    ] = DEFAULTS.point.join_s,
     min_length: Annotated[
-        float, typer.Option(help="Shorter events are dropped.", rich_help_panel=EVENTS)
-    ] = 0.0,
+        float,
+        typer.Option(help="Drop events shorter than this, in seconds.", rich_help_panel=EVENTS),
+    ] = DEFAULTS.point.min_length_s,
     max_length: Annotated[
         float | None,
-        typer.Option(help="Longer events are cut around their peak.", rich_help_panel=EVENTS),
-    ] = None,
+        typer.Option(
+            help="Cut longer events to this many seconds around their peak (default: no limit).",
+            rich_help_panel=EVENTS,
+        ),
+    ] = DEFAULTS.point.max_length_s,
     nms: Annotated[
         float | None,
         typer.Option(
-            help="Of peaks at most so many seconds apart the best stays (default: a window for "
-            "spots, else 0).",
+            help="Non-maximum suppression: of two events of a class whose peaks are at most this "
+            "many seconds apart, keep the one with the higher score (default: the length of a "
+            "window with --spots, else 0).",
             rich_help_panel=EVENTS,
         ),
-    ] = None,
+    ] = DEFAULTS.events.nms_s,
     soft_nms: Annotated[
         bool,
         typer.Option(
-            "--soft-nms", help="Weaken the others instead, by distance.", rich_help_panel=EVENTS
+            "--soft-nms",
+            help="Lower the score of nearby events (the closer, the more) instead of removing "
+            "them. See --nms.",
+            rich_help_panel=EVENTS,
         ),
-    ] = False,
+    ] = DEFAULTS.events.soft_nms,
     to: Annotated[
         str,
         typer.Option(
-            help="Formats to write beside events.json, which is always there; comma-separated "
-            "(touchline export lists them)."
+            help="Output formats, comma-separated (touchline export lists them). "
+            "events.json is always written."
         ),
     ] = "csv,json",
     report: Annotated[
-        bool, typer.Option(help="A page to look at for each match, and one over the run.")
+        bool,
+        typer.Option(
+            help="Write report.html, a page to look at, for each match, and index.html over all."
+        ),
     ] = True,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     mode: Annotated[
-        str, typer.Option(help="windows: each one whole. shared: the trunk once (faster).")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bf16.")] = "auto",
-    batch_size: Annotated[int, typer.Option(help="Windows per batch.")] = 8,
+        str,
+        typer.Option(
+            help="windows: run the network on every window separately (exact). shared: run its "
+            "first part once over the whole video (faster; scores differ slightly). auto: shared "
+            "where the scores stay the same, else windows."
+        ),
+    ] = DEFAULTS.mode,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="Where the network runs: auto (the first GPU, else the CPU), cpu, cuda, cuda:1, "
+            "mps."
+        ),
+    ] = DEFAULTS.device,
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Number format of the network: float32, bf16, or auto (bf16 where the hardware "
+            "gains by it)."
+        ),
+    ] = DEFAULTS.precision,
+    batch_size: Annotated[
+        int, typer.Option(help="Windows that run through the network together.")
+    ] = DEFAULTS.batch_size,
     decoder: Annotated[
-        str, typer.Option(help="pyav, pyav-cuda, decord, opencv, torchcodec or torchcodec-cuda.")
-    ] = "pyav",
+        str,
+        typer.Option(
+            help="Library that decodes the footage: pyav, pyav-cuda, decord, opencv, torchcodec "
+            "or torchcodec-cuda."
+        ),
+    ] = DEFAULTS.decoder,
     stream: Annotated[
-        int | None, typer.Option(help="The video stream, by its index in the file.")
-    ] = None,
+        int | None,
+        typer.Option(
+            help="Index of the video stream in the file (default: the file's default stream, "
+            "else the largest)."
+        ),
+    ] = DEFAULTS.stream,
     decode_workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes that decode one file (default: by cores and length)."),
-    ] = None,
+        typer.Option(
+            min=1,
+            help="Processes that decode one file (default: depends on cores and length).",
+        ),
+    ] = DEFAULTS.decode_workers,
     isolation: Annotated[
-        bool, typer.Option(help="Decode in processes of their own (--no-isolation for debuggers).")
-    ] = True,
+        bool,
+        typer.Option(
+            help="Decode in separate processes, so that a crash of a decoder costs one file "
+            "(--no-isolation for debuggers)."
+        ),
+    ] = DEFAULTS.isolation,
     skip_done: Annotated[
-        bool, typer.Option("--skip-done", help="Pass over inputs finished earlier.")
+        bool,
+        typer.Option(
+            "--skip-done",
+            help="Skip footage whose results are complete, newer than the footage, and made with "
+            "the same model and options.",
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
@@ -134,10 +213,7 @@ def detect_command(
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
     from touchline.pipeline.detection.batch import detect_all
-    from touchline.pipeline.detection.detect import DetectOptions
-    from touchline.pipeline.footage.isolation import AVAILABLE
     from touchline.pipeline.report.run_page import write_index
-    from touchline.pipeline.scoring.events import EventOptions, OperatingPoint
 
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
@@ -159,7 +235,7 @@ def detect_command(
         decoder=decoder,
         mode=mode,
         stream=stream,
-        isolation=isolation and AVAILABLE,
+        isolation=isolation,
         decode_workers=decode_workers,
     )
     clocks = _clocks(footage, kickoff or [], period_min)
@@ -226,8 +302,9 @@ def _default_threshold(trained: TrainedModel, threshold: float | None, low: floa
     """The threshold of classes without one of their own, where --low may be as high as this."""
     if threshold is not None:
         return threshold
+    default = DEFAULTS.point.threshold
     calibrated = set(trained.labels[1:]) <= set(trained.thresholds or ())
-    return max(0.5, low or 0.0) if calibrated else 0.5
+    return max(default, low or 0.0) if calibrated else default
 
 
 def _clocks(

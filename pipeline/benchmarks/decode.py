@@ -17,7 +17,7 @@ import numpy as np
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Wanted
-from touchline.pipeline.decoding.decode import DECODERS, decode, decode_here
+from touchline.pipeline.decoding.decode import DECODERS, check_decoder, decode, decode_here
 from touchline.pipeline.decoding.parallel import Request
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage import isolation
@@ -73,9 +73,8 @@ def bench_decode(
     A measurement is a fresh process that opens the file, decodes all of it and drops the frames.
     frames_per_s counts the footage's frames, also those that need no decoding.
     """
-    unknown = [name for name in decoders if name not in DECODERS]
-    if unknown:
-        raise ValueError(f"decoder is {unknown[0]!r}; it must be one of {', '.join(DECODERS)}")
+    for name in decoders:
+        check_decoder(name)
     probe_footage(path)
     ways = _ways(decoders or tuple(filter(_is_installed, DECODERS)))
     taken: dict[Way, list[Round]] = {way: [] for way in ways}

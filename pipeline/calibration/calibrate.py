@@ -44,7 +44,7 @@ from touchline.pipeline.calibration.thresholds import (
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import squared
 from touchline.pipeline.decoding.decode import decode
-from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.scoring.seen_groups import recorded_groups, trained_groups

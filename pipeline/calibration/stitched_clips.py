@@ -31,12 +31,8 @@ from touchline.pipeline.calibration.thresholds import (
 )
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import squared
-from touchline.pipeline.scoring.events import (
-    EventOptions,
-    OperatingPoint,
-    find_candidates,
-    find_events,
-)
+from touchline.pipeline.scoring.events import find_candidates, find_events
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, Float64, Frames, ScoreTrack, UInt8
 

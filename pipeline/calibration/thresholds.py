@@ -11,12 +11,8 @@ import numpy.typing as npt
 
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.calibration.options import Target
-from touchline.pipeline.scoring.events import (
-    EventOptions,
-    OperatingPoint,
-    find_candidates,
-    find_events,
-)
+from touchline.pipeline.scoring.events import find_candidates, find_events
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import Bool, Float64, ScoreTrack
 
 LEAST_THRESHOLD = 0.01

@@ -58,8 +58,7 @@ def decode(
     marked as damaged too, how many depends on the frames decoded at once: on workers and cores.)
     FootageError where the file cannot be read.
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"decoder is {decoder!r}; it must be one of {', '.join(DECODERS)}")
+    check_decoder(decoder)
     if rate_hz is not None and not 0 < rate_hz <= 1000:
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
     if size_px is not None and not 1 <= size_px <= 4096:
@@ -195,6 +194,13 @@ DECODERS: dict[str, Decoder] = {
     "torchcodec": torchcodec_frames,
     "torchcodec-cuda": torchcodec_cuda_frames,
 }
+
+
+def check_decoder(name: str) -> None:
+    """Raise ValueError unless `name` is a decoder."""
+    if name not in DECODERS:
+        raise ValueError(f"decoder is {name!r}; it must be one of {', '.join(DECODERS)}")
+
 
 # decord takes gigabytes on large footage and can abort the process it runs in.
 ALWAYS_ISOLATED = {"decord"}

@@ -20,7 +20,7 @@ from touchline.models.classes import BACKGROUND
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.demonstration.render_match import render_match
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.spotting import spotting_map
 from touchline.pipeline.files import write_atomic
 from touchline.pipeline.labels.csv_files import write_csv

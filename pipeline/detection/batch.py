@@ -11,9 +11,11 @@ from pathlib import Path
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.detection.detect import DetectOptions, detect, make_scorer, options_record
+from touchline.pipeline.decoding.decode import check_decoder
+from touchline.pipeline.detection.detect import detect, make_scorer, options_record
 from touchline.pipeline.detection.finished import finished_result, is_stale
 from touchline.pipeline.detection.folders import ASIDE, EVENTS_FILE, output_folders, result_folder
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.files import write_atomic
 from touchline.pipeline.outputs.score_track import save_track
 from touchline.pipeline.outputs.timecode import MatchClock
@@ -67,6 +69,7 @@ def detect_all(
     """
     formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)
+    check_decoder(options.decoder)
     # What no file of the run can be analysed with is told before the first one is.
     made_with = options_record(model, options)
     made_with["model"] |= model_record or {}

@@ -4,66 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.clips.windows import hop_samples
-from touchline.pipeline.decoding.decode import DECODERS, decode
+from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.parallel import workers_for
 from touchline.pipeline.decoding.probe import health_after, probe_footage
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.footage.log import DecodeLog
-from touchline.pipeline.scoring.events import (
-    EventOptions,
-    OperatingPoint,
-    find_candidates,
-    operating_points,
-)
+from touchline.pipeline.scoring.events import find_candidates, operating_points
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, FootageHealth, MatchResult
-
-
-@dataclass(frozen=True)
-class DetectOptions:
-    """How to look for events.
-
-    hop_s: seconds between windows; None: a quarter of the window.
-    threshold: one threshold for every class; None: the model's calibrated ones, else 0.5.
-    point: what else makes an event (joining, lengths); its threshold is the default one.
-    floor: candidates below this score are forgotten.
-    stream: the container's index of the video stream; None: the default one, else the largest.
-    isolation, decode_workers: in which processes footage is decoded; None: several for long footage
-    where there are cores for them. Neither changes the result of sound footage. Damage is marked in
-    any case; how many good pictures beside it are marked with it depends on how many frames are
-    decoded at once, and so on decode_workers and on the cores of the machine.
-    """
-
-    hop_s: float | None = None
-    threshold: float | None = None
-    point: OperatingPoint = field(default_factory=OperatingPoint)
-    events: EventOptions = field(default_factory=EventOptions)
-    floor: float = 0.01
-    decoder: str = "pyav"
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int = 8
-    mode: str = "auto"
-    stream: int | None = None
-    isolation: bool = AVAILABLE
-    decode_workers: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
-        if not 0 < self.floor <= 1:
-            raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")
-        if self.decoder not in DECODERS:
-            raise ValueError(
-                f"decoder is {self.decoder!r}; it must be one of {', '.join(DECODERS)}"
-            )
 
 
 def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
@@ -109,15 +65,16 @@ def detect(
     scorer = model if isinstance(model, Scorer) else make_scorer(model, options)
     path = footage_path(path)
     spec = scorer.model.spec
-    declared = probe_footage(path, stream=options.stream, isolation=options.isolation)
+    isolation = options.isolation and AVAILABLE
+    declared = probe_footage(path, stream=options.stream, isolation=isolation)
     frames = decode(
         path,
         rate_hz=spec.rate_hz,
         size_px=spec.size_px,
         decoder=options.decoder,
         stream=options.stream,
-        isolation=options.isolation,
-        workers=_decode_workers(path, declared, options),
+        isolation=isolation,
+        workers=_decode_workers(path, declared, options) if isolation else 1,
     )
     track = scorer.score(
         frames,
@@ -147,7 +104,7 @@ def detect(
 def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions) -> int:
     if options.decode_workers is not None:
         return options.decode_workers
-    alone = isinstance(path, Address) or not options.isolation or options.decoder != "pyav"
+    alone = isinstance(path, Address) or options.decoder != "pyav"
     return 1 if alone else workers_for(declared.duration_s)
 
 

@@ -30,6 +30,7 @@ from touchline.pipeline.scoring.nms import (
     suppress_replays,
     without_replays_of,
 )
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, ScoreTrack
 
 SMOOTHING_REACH = 4.0
@@ -37,71 +38,6 @@ SMOOTHING_REACH = 4.0
 
 CANDIDATE_LEVEL = 0.5
 """A candidate below its threshold lasts while the score is at least this share of its peak."""
-
-
-@dataclass(frozen=True)
-class OperatingPoint:
-    """When the scores of one class become an event.
-
-    threshold:    an event's peak is at least this, in (0, 1].
-    low:          it goes on while the score is at least this; None: `threshold`, no hysteresis.
-    join_s:       runs at most this far apart become one event.
-    min_length_s: shorter events are dropped.
-    max_length_s: of a longer event only this much is kept, around its peak; None: no limit.
-
-    The last three do not touch spots, which have no length.
-    """
-
-    threshold: float = 0.5
-    low: float | None = None
-    join_s: float = 1.0
-    min_length_s: float = 0.0
-    max_length_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.threshold <= 1.0:
-            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
-        if self.low is not None and not 0.0 < self.low <= self.threshold:
-            raise ValueError(f"low is {self.low}; it must be in (0, {self.threshold}]")
-        for name in ("join_s", "min_length_s"):
-            seconds = getattr(self, name)
-            if not 0 <= seconds < np.inf:
-                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
-        longest_s = self.max_length_s
-        if longest_s is not None and not (
-            0 < longest_s < np.inf and longest_s >= self.min_length_s
-        ):
-            raise ValueError(
-                f"max_length_s is {longest_s}; it must be a number above 0 and at least "
-                f"min_length_s, {self.min_length_s}"
-            )
-
-
-@dataclass(frozen=True)
-class EventOptions:
-    """How scores become events, whatever the class.
-
-    smooth_s:     standard deviation of the Gaussian; 0: none; None: one hop (the median).
-    spots:        every local maximum at or above the threshold is an event without length.
-    nms_s:        of two events of a class whose peaks are at most this far apart, the lower gives
-                  way. None: 0 for intervals, one window (the median) for spots, since windows
-                  that overlap see the same moment.
-    soft_nms:     the lower one's score is multiplied by (distance / nms_s)^2 instead.
-    refractory_s: an event of the same class whose peak comes at most this long after another's is
-                  taken for its replay and dropped; 0: none.
-    """
-
-    smooth_s: float | None = None
-    spots: bool = False
-    nms_s: float | None = None
-    soft_nms: bool = False
-    refractory_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("smooth_s", "nms_s", "refractory_s"):
-            seconds = getattr(self, name)
-            if seconds is not None and not 0 <= seconds < np.inf:
-                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from touchline.pipeline.calibration.thresholds import (
     most_events_per_hour,
     window_curve,
 )
-from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Example, ScoreTrack
 from touchline.tools.calibrate import calibrate_command

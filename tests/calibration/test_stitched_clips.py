@@ -26,7 +26,7 @@ from touchline.pipeline.calibration.thresholds import choose_threshold
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import sliding_windows
 from touchline.pipeline.decoding.decode import decode
-from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, Example, ScoreTrack
 

@@ -8,12 +8,13 @@ from tiny import brightness_model, write_levels
 from touchline.models.errors import FootageError
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions, detect, thresholds_of
+from touchline.pipeline.detection.detect import detect, thresholds_of
 from touchline.pipeline.detection.folders import output_folders
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.result_view import safe_name
 from touchline.pipeline.outputs.score_track import load_track
-from touchline.pipeline.scoring.events import EventOptions
+from touchline.pipeline.scoring.options import EventOptions
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
 

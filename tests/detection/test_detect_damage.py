@@ -11,7 +11,8 @@ from footage_made import overwrite, packet_places
 from tiny import brightness_model, write_levels
 from typer.testing import CliRunner
 
-from touchline.pipeline.detection.detect import DetectOptions, detect
+from touchline.pipeline.detection.detect import detect
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.tools.detect import detect_command
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")

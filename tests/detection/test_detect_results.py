@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions, detect
+from touchline.pipeline.detection.detect import detect
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.types import Event, MatchResult

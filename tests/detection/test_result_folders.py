@@ -14,8 +14,9 @@ from tiny import brightness_model, write_levels
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions, options_record
+from touchline.pipeline.detection.detect import options_record
 from touchline.pipeline.detection.folders import output_folders, result_folder
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.event_sets import read_event_set
 from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.outputs.writers import write_result

@@ -20,8 +20,8 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions
 from touchline.pipeline.detection.folders import output_folders
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage import address
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.labels.read import read_labels

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from touchline.pipeline.scoring.events import (
-    EventOptions,
-    OperatingPoint,
     find_candidates,
     find_events,
     operating_points,
     window_cells,
 )
 from touchline.pipeline.scoring.nms import suppress_near, suppress_replays
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import Event, ScoreTrack
 
 RAW = EventOptions(smooth_s=0.0)

@@ -7,13 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from touchline.pipeline.scoring.events import (
-    EventOptions,
-    OperatingPoint,
-    find_candidates,
-    find_events,
-    smooth_scores,
-)
+from touchline.pipeline.scoring.events import find_candidates, find_events, smooth_scores
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import ScoreTrack
 
 # The machine may be busy: a slow example is no failure.

@@ -19,7 +19,7 @@ from touchline.models.backbone import ClipSpec
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.networks.cnn_lstm import CNNLSTM
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import DetectOptions
+from touchline.pipeline.detection.options import DetectOptions
 
 ARCHITECTURE = "brightness"
 

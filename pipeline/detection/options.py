@@ -1,0 +1,61 @@
+"""Options of `detect`: plain values, quick to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
+
+
+@dataclass(frozen=True)
+class DetectOptions:
+    """How to find events in footage.
+
+    `isolation` and `decode_workers` do not change the result of sound footage. Damage is always
+    marked, but how many good frames next to it are marked too depends on how many frames are
+    decoded at once, and so on `decode_workers` and on the machine's cores.
+
+    Attributes:
+        hop_s: Seconds between windows. None: a quarter of the window.
+        threshold: One threshold for every class. None: the model's calibrated thresholds, and
+            `point.threshold` for classes that have none.
+        point: How runs of high scores become events. Its threshold is the default threshold.
+        events: How scores are smoothed and overlapping events dropped.
+        floor: Candidates with a lower score are not kept, in (0, 1].
+        decoder: The library that decodes the footage, one of `decode`'s names.
+        device: "auto" (the first GPU, else the CPU), or a name that torch knows.
+        precision: "auto", "float32" or "bf16".
+        batch_size: Windows that run through the network together.
+        mode: "windows", "shared" or "auto", see `Scorer`.
+        stream: Index of the video stream in the container. None: the default stream, else the
+            largest.
+        isolation: Decode in separate processes where the platform has them (POSIX).
+        decode_workers: Processes that decode one file. None: several for long footage on a
+            machine with enough cores.
+
+    Example:
+        >>> from touchline.pipeline import DetectOptions, EventOptions
+        >>> options = DetectOptions(threshold=0.7, events=EventOptions(spots=True))
+        >>> (options.threshold, options.floor, options.events.spots)
+        (0.7, 0.01, True)
+    """
+
+    hop_s: float | None = None
+    threshold: float | None = None
+    point: OperatingPoint = field(default_factory=OperatingPoint)
+    events: EventOptions = field(default_factory=EventOptions)
+    floor: float = 0.01
+    decoder: str = "pyav"
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 8
+    mode: str = "auto"
+    stream: int | None = None
+    isolation: bool = True
+    decode_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+        if not 0 < self.floor <= 1:
+            raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")

@@ -1,0 +1,88 @@
+"""Options for turning scores into events: plain values, quick to import."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """When the scores of one class become an event.
+
+    Spots have no length, so `join_s`, `min_length_s` and `max_length_s` do not apply to them.
+
+    Attributes:
+        threshold: The least score at an event's peak, in (0, 1].
+        low: An event lasts while the score is at least this. None: the same as `threshold`.
+        join_s: Two runs at most this far apart become one event.
+        min_length_s: Shorter events are dropped.
+        max_length_s: A longer event is cut to this length around its peak. None: no limit.
+
+    Example:
+        >>> from touchline.pipeline import OperatingPoint
+        >>> OperatingPoint(threshold=0.8, join_s=2.0).max_length_s is None
+        True
+        >>> OperatingPoint(threshold=1.5)
+        Traceback (most recent call last):
+        ...
+        ValueError: threshold is 1.5; it must be in (0, 1]
+    """
+
+    threshold: float = 0.5
+    low: float | None = None
+    join_s: float = 1.0
+    min_length_s: float = 0.0
+    max_length_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.threshold <= 1.0:
+            raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
+        if self.low is not None and not 0.0 < self.low <= self.threshold:
+            raise ValueError(f"low is {self.low}; it must be in (0, {self.threshold}]")
+        for name in ("join_s", "min_length_s"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+        longest_s = self.max_length_s
+        if longest_s is not None and not (
+            0 < longest_s < math.inf and longest_s >= self.min_length_s
+        ):
+            raise ValueError(
+                f"max_length_s is {longest_s}; it must be a number above 0 and at least "
+                f"min_length_s, {self.min_length_s}"
+            )
+
+
+@dataclass(frozen=True)
+class EventOptions:
+    """How scores become events, for every class alike.
+
+    Attributes:
+        smooth_s: Standard deviation of the Gaussian that smooths the scores. 0: no smoothing.
+            None: one hop (the median distance between windows).
+        spots: Every local maximum that reaches the threshold is an event without length.
+        nms_s: Non-maximum suppression: if the peaks of two events of a class are at most this far
+            apart, the lower one is dropped. None: 0 for intervals, one window (the median) for
+            spots, because windows that overlap see the same moment.
+        soft_nms: Multiply the lower one's score by (distance / nms_s)^2 instead of dropping it.
+        refractory_s: An event whose peak comes at most this long after another of its class is
+            taken for its replay and dropped. 0: keep replays.
+
+    Example:
+        >>> from touchline.pipeline import EventOptions
+        >>> EventOptions(spots=True, nms_s=5.0).refractory_s
+        0.0
+    """
+
+    smooth_s: float | None = None
+    spots: bool = False
+    nms_s: float | None = None
+    soft_nms: bool = False
+    refractory_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("smooth_s", "nms_s", "refractory_s"):
+            seconds = getattr(self, name)
+            if seconds is not None and not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
