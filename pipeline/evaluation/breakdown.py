@@ -1,7 +1,7 @@
-"""What cost the points: every prediction and every truth sorted into what went wrong with it.
+"""Sort every prediction and every labelled event by what went wrong with it, and what that cost.
 
-In the spirit of TIDE (Bolya et al. 2020): each kind of error is mended by itself and the gain in
-average precision is its cost. Costs do not add up: one prediction may need two repairs.
+In the spirit of TIDE (Bolya et al. 2020): one kind of error is corrected at a time, and the gain
+in average precision is its cost. Costs do not add up: one prediction may need two corrections.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ from touchline.pipeline.evaluation.spotting import closest_pairs, spotting_map
 from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, Int64
 
 SPOT_REACH = 4.0
-"""A spot of the right class this many tolerances from a truth is mistimed, not false."""
+"""A spot of the right class at most this many tolerances from an event is mistimed, not false."""
 
 INTERVAL_REACH_TIOU = 0.1
-"""An interval of the right class that overlaps a truth by this much is mistimed, not false."""
+"""An interval of the right class that overlaps an event by this much is mistimed, not false."""
 
 
 class Kind(Enum):
-    """What became of a prediction; the last two are kinds of false event.
+    """What became of a prediction. "Missed" means that no better prediction hit the event.
 
-    HIT:        right class, right time.
-    MISTIMED:   right class, near a truth that nothing hit, but not near enough.
-    CONFUSED:   right time of a truth that nothing hit, wrong class.
-    DUPLICATE:  would be a hit, but the truth has a better one.
-    FALSE:      nothing there.
+    Attributes:
+        HIT: Right class, right time.
+        MISTIMED: Right class, near a missed event, but not near enough.
+        CONFUSED: Right time of a missed event, wrong class.
+        DUPLICATE: Right class and time, but a better prediction hit the event.
+        FALSE: No event there.
     """
 
     HIT = "hit"
@@ -59,7 +60,15 @@ MISSED = "missed"
 
 @dataclass(frozen=True)
 class ClassBreakdown:
-    """Counts of one class: its truths found, confused, mistimed and missed, its predictions."""
+    """Counts of one class.
+
+    Attributes:
+        label: The class.
+        num_truth: Labelled events of the class.
+        num_predictions: Predictions of the class.
+        kinds: How many of these predictions are of each kind.
+        missed: Labelled events that no prediction belongs to.
+    """
 
     label: str
     num_truth: int
@@ -69,26 +78,28 @@ class ClassBreakdown:
 
     @property
     def precision(self) -> float | None:
-        """The share of predictions that hit."""
+        """Hits divided by predictions; None without predictions."""
         return self.kinds[Kind.HIT] / self.num_predictions if self.num_predictions else None
 
     @property
     def recall(self) -> float | None:
-        """The share of truths that are hit."""
+        """Hits divided by labelled events; None without any."""
         return self.kinds[Kind.HIT] / self.num_truth if self.num_truth else None
 
     @property
     def f1(self) -> float | None:
-        """Twice the hits over truths and predictions."""
+        """Twice the hits divided by labelled events plus predictions; None without either."""
         both = self.num_truth + self.num_predictions
         return 2 * self.kinds[Kind.HIT] / both if both else None
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How far from the truth the times are, prediction minus truth in seconds.
+    """How far predicted times are from labelled ones.
 
-    errors_s: of every hit and mistimed prediction.
+    Attributes:
+        what: The time compared: "peak", "start" or "end".
+        errors_s: Predicted minus labelled time of each hit and mistimed prediction, in seconds.
     """
 
     what: str
@@ -97,7 +108,7 @@ class Timing:
     QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
     def quantiles_s(self) -> dict[float, float]:
-        """The errors at QUANTILES; empty where there are none."""
+        """Return the errors at `QUANTILES`; empty without errors."""
         if len(self.errors_s) == 0:
             return {}
         at = np.quantile(self.errors_s, self.QUANTILES)
@@ -108,9 +119,15 @@ class Timing:
 class Breakdown:
     """The errors of one set of predictions at one threshold.
 
-    per_unit: (U, 3) hits, predictions and truths of each match, or whatever is resampled.
-    cost: for every kind of error the average precision gained by mending it alone. Missed truths
-    are mended by forgetting them; where all are missed, that is worth all that is lacking.
+    Attributes:
+        metric: "spotting" or "activitynet".
+        threshold: The tolerance in seconds, or the temporal IoU.
+        per_class: Counts of each class, sorted by name.
+        timing: Errors of the peak, or of start and end.
+        per_unit: (U, 3) hits, predictions and labelled events of each match (or stretch).
+        average_precision: Mean over classes.
+        cost: By kind of error, the average precision gained if only this kind is corrected. Missed
+            events are corrected by removing them; if all are missed, the rest up to 1 is gained.
     """
 
     metric: str
@@ -123,17 +140,18 @@ class Breakdown:
 
     @property
     def at(self) -> str:
-        """The threshold with its unit, for people."""
+        """The threshold with its unit, such as "1 s" or "tIoU 0.5"."""
         unit = "{:g} s" if self.metric == "spotting" else "tIoU {:g}"
         return unit.format(self.threshold)
 
     def total(self, kind: Kind) -> int:
+        """Count the predictions of this kind over all classes."""
         return sum(row.kinds[kind] for row in self.per_class)
 
     def overall(self, counts: Float64 | None = None) -> dict[str, Float64]:
-        """precision, recall and f1 over all classes, (R,) each; NaN where there is nothing.
+        """Compute precision, recall and f1 over all classes: (R,) each, NaN for 0 / 0.
 
-        counts: (R, U) how often each match counts; without, each once and R is 1.
+        `counts` (R, U) says how often each match counts; None: each once, R = 1.
         """
         counts = np.ones((1, len(self.per_unit))) if counts is None else counts
         hits, guessed, actual = (counts @ self.per_unit).T
@@ -146,7 +164,7 @@ class Breakdown:
 
 @dataclass(frozen=True)
 class _Flat:
-    """All events of all classes and videos, predictions best first: (N,) columns and labels."""
+    """The events of all classes and videos as lists and columns (N,); predictions best first."""
 
     video: list[str]
     events: list[Event]
@@ -156,9 +174,9 @@ class _Flat:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pairs (E,) of predictions and truths of one video, of whatever class, by prediction.
+    """Pairs (E,) of a prediction `i` and an event `j` of one video, of any class.
 
-    Each prediction's closest truth comes first. hit: close enough.
+    Sorted by prediction, the closest event first. `hit`: close enough.
     """
 
     i: Int64
@@ -173,7 +191,14 @@ def break_down_spots(
     tolerance_s: float,
     units: Units | None = None,
 ) -> Breakdown:
-    """Predictions as spots: a hit is at most `tolerance_s` away, mistimed at most four of them."""
+    """Sort predictions as spots: a hit is within the tolerance, mistimed within four of them.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        tolerance_s: Largest distance of a hit, in seconds (inclusive).
+        units: Which match each video belongs to; None: each video is a match.
+    """
 
     def pair(guesses: Columns, actual: Columns) -> _Pairs:
         i, j, apart = closest_pairs(guesses, actual, reach_s=SPOT_REACH * tolerance_s)
@@ -194,7 +219,14 @@ def break_down_intervals(
     tiou: float,
     units: Units | None = None,
 ) -> Breakdown:
-    """Predictions as intervals: a hit overlaps by at least `tiou`, mistimed by at least 0.1."""
+    """Sort predictions as intervals by their overlap; mistimed ones overlap by at least 0.1.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        tiou: Smallest temporal IoU of a hit, in (0, 1].
+        units: Which match each video belongs to; None: each video is a match.
+    """
 
     def pair(guesses: Columns, actual: Columns) -> _Pairs:
         i, j = pairs_overlapping(guesses, actual)
@@ -213,7 +245,7 @@ def break_down_intervals(
 
 @dataclass(frozen=True)
 class _Family:
-    """What differs between spots and intervals."""
+    """The differences between spots and intervals."""
 
     metric: str
     threshold: float
@@ -232,7 +264,7 @@ def _break_down(
     kinds, partner, found = _sort_out(pairs, guesses, actual)
     before = family.average_precision(truth, predictions)
     cost = {}
-    for name, fixed_truth, fixed in _mended(guesses, actual, kinds, partner, found, videos):
+    for name, fixed_truth, fixed in _corrected(guesses, actual, kinds, partner, found, videos):
         left = any(fixed_truth.values())
         cost[name] = (family.average_precision(fixed_truth, fixed) if left else 1.0) - before
     timed = [k for k, kind in enumerate(kinds) if kind in (Kind.HIT, Kind.MISTIMED)]
@@ -277,7 +309,7 @@ def _best_first(flat: _Flat) -> _Flat:
 
 
 def _sort_out(pairs: _Pairs, guesses: _Flat, actual: _Flat) -> tuple[list[Kind], Int64, Bool]:
-    """The kind (N,) and truth (N,) of each prediction, and which truths (M,) are spoken for."""
+    """Kind (N,) and event (N,) of each prediction; which events (M,) have a prediction."""
     N, M = len(guesses.events), len(actual.events)
     kinds = [Kind.FALSE] * N
     partner = np.full(N, NO_MATCH)
@@ -301,7 +333,7 @@ def _sort_out(pairs: _Pairs, guesses: _Flat, actual: _Flat) -> tuple[list[Kind],
     return kinds, partner, found
 
 
-def _mended(
+def _corrected(
     guesses: _Flat,
     actual: _Flat,
     kinds: Sequence[Kind],
@@ -309,7 +341,7 @@ def _mended(
     found: Bool,
     videos: Sequence[str],
 ) -> Iterator[tuple[str, EventsByVideo, EventsByVideo]]:
-    """(kind of error, truth, predictions) with that kind of error mended and no other."""
+    """Yield (kind of error, labels, predictions) with only that kind of error corrected."""
     truth = _by_video(actual.video, actual.events, videos)
     for kind in (Kind.MISTIMED, Kind.CONFUSED, Kind.DUPLICATE, Kind.FALSE):
         fixed: list[Event | None] = list(guesses.events)
@@ -346,7 +378,7 @@ def _count_units(
     units: Units,
     videos: Sequence[str],
 ) -> Float64:
-    """(U, 3) hits, predictions and truths; a hit belongs to the unit of its truth."""
+    """(U, 3) hits, predictions and labelled events; a hit counts in the unit of its event."""
     truth_unit, unit = units.of(actual.columns, videos), units.of(guesses.columns, videos)
     hit = np.array([kind == Kind.HIT for kind in kinds], dtype=np.bool_)
     unit[hit] = truth_unit[partner[hit]]
@@ -371,5 +403,5 @@ def _count(
 
 
 def join_breakdowns(a: Breakdown, b: Breakdown) -> Breakdown:
-    """A with B's matches after its own; only its `overall` is then of any use."""
+    """Put B's matches after A's; only `overall` of the result is meaningful."""
     return replace(a, per_unit=np.concatenate([a.per_unit, b.per_unit]))

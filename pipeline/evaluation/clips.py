@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on labelled clips: counts per match, figures, confidence intervals."""
+"""Measure a checkpoint on labelled clips: counts per match, figures, confidence intervals."""
 
 from __future__ import annotations
 
@@ -21,14 +21,60 @@ from touchline.pipeline.types import Float32, Float64, Int64
 
 HEADLINES = ("top1", "top5", "balanced_accuracy", "macro_f1")
 PER_CLASS = ("recall", "precision", "f1")
+TOP_FEW = 5
+
+
+@dataclass(frozen=True)
+class ClipCounts:
+    """What was counted on labelled clips of K classes in U matches.
+
+    Attributes:
+        labels: The K classes.
+        confusion: (U, K, K) confusion matrix of each match; rows are the true class.
+        top_few: (U,) number of clips whose class is among the five best-scored.
+    """
+
+    labels: tuple[str, ...]
+    confusion: Float64
+    top_few: Float64
+
+    @property
+    def num_units(self) -> int:
+        return len(self.confusion)
+
+
+@dataclass(frozen=True)
+class ClipFigures:
+    """Figures of R resamples; NaN for a class without clips.
+
+    Attributes:
+        top1: (R,) share of clips whose class scores highest.
+        top5: (R,) share of clips whose class is among the five best-scored.
+        balanced_accuracy: (R,) mean recall of the classes that have clips.
+        macro_f1: (R,) mean F1 of the classes that have clips.
+        precision: (R, K), per class.
+        recall: (R, K), per class.
+        f1: (R, K), per class.
+    """
+
+    top1: Float64
+    top5: Float64
+    balanced_accuracy: Float64
+    macro_f1: Float64
+    precision: Float64
+    recall: Float64
+    f1: Float64
 
 
 @dataclass(frozen=True)
 class ClipEvaluation:
-    """Figures of one checkpoint.
+    """The figures of one checkpoint.
 
-    headlines: by the names of HEADLINES.  per_class: by label, then by the names of PER_CLASS.
-    intervals: what the intervals rest on and are worth, in words.
+    Attributes:
+        counts: What the figures are computed from.
+        headlines: Figures by the names of `HEADLINES`.
+        per_class: Figures by label, then by the names of `PER_CLASS`.
+        intervals: A sentence that says what the intervals rest on.
     """
 
     counts: ClipCounts
@@ -37,13 +83,19 @@ class ClipEvaluation:
     intervals: str
 
     def num_clips(self, label: str) -> int:
-        """How many clips are of this class."""
+        """Count the clips of this class."""
         row = self.counts.labels.index(label)
         return int(self.counts.confusion[:, row].sum())
 
 
 def evaluate_clips(counts: ClipCounts, *, resamples: int = 1000, seed: int = 0) -> ClipEvaluation:
-    """Every figure of what was counted, with 95 % intervals over matches."""
+    """Compute every figure, with 95 % confidence intervals over matches.
+
+    Args:
+        counts: What was counted on the clips.
+        resamples: Number of bootstrap resamples; 0 skips the intervals.
+        seed: Random seed of the bootstrap.
+    """
     draws = resampled_counts(counts.num_units, resamples=resamples, seed=seed)
     whole = clip_figures(counts)
     drawn = None if draws is None else clip_figures(counts, draws)
@@ -60,16 +112,28 @@ def evaluate_clips(counts: ClipCounts, *, resamples: int = 1000, seed: int = 0) 
         }
         for k, label in enumerate(counts.labels)
     }
-    told = describe_intervals(counts.num_units, "matches", resamples=resamples)
-    return ClipEvaluation(counts, headlines, per_class, told)
+    intervals = describe_intervals(counts.num_units, "matches", resamples=resamples)
+    return ClipEvaluation(counts, headlines, per_class, intervals)
 
 
 def compare_clips(
     a: ClipCounts, b: ClipCounts, *, resamples: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
-    """B against A by every headline; both must be counts of the same clips."""
+    """Compare checkpoint B with A by every headline figure.
+
+    Args:
+        a: What was counted for A.
+        b: What was counted for B, on the same clips.
+        resamples: Number of bootstrap resamples, and of permutations; 0 skips both.
+        seed: Random seed of both.
+
+    Raises:
+        ValueError: The two were not scored on the same clips.
+    """
     if a.num_units != b.num_units or a.confusion.sum() != b.confusion.sum():
-        raise ValueError("the two checkpoints were not scored on the same clips")
+        raise ValueError(
+            "the two checkpoints were scored on different clips. Score both on the same ones."
+        )
     draws = resampled_counts(a.num_units, resamples=resamples, seed=seed)
     swaps = swap_counts(a.num_units, resamples=resamples, seed=seed)
     both = join_clips(a, b)
@@ -89,54 +153,27 @@ def compare_clips(
     return found
 
 
-TOP_FEW = 5
-
-
-@dataclass(frozen=True)
-class ClipCounts:
-    """What was counted on labelled clips of K classes in U matches.
-
-    confusion: (U, K, K), rows are the truth.  top_few: (U,) clips whose class is among the five
-    best-scored.
-    """
-
-    labels: tuple[str, ...]
-    confusion: Float64
-    top_few: Float64
-
-    @property
-    def num_units(self) -> int:
-        return len(self.confusion)
-
-
-@dataclass(frozen=True)
-class ClipFigures:
-    """Figures of R resamplings: (R,) each, per class (R, K); NaN where a class has no clip.
-
-    balanced_accuracy: mean recall of the classes that have clips.  macro_f1: likewise of F1.
-    """
-
-    top1: Float64
-    top5: Float64
-    balanced_accuracy: Float64
-    macro_f1: Float64
-    precision: Float64
-    recall: Float64
-    f1: Float64
-
-
 def count_clips(
     probs: Float32, truth: Int64, labels: Sequence[str], groups: Sequence[str]
 ) -> ClipCounts:
-    """probs (N, K), truth (N,) columns, and the match of each clip -> what is needed of them.
+    """Count right and wrong clips per match.
 
-    A clip counts as `top_few` while fewer than five other classes score strictly more.
+    A clip counts as `top_few` if fewer than five other classes score strictly more.
+
+    Args:
+        probs: (N, K) probabilities of each clip.
+        truth: (N,) the column of each clip's class.
+        labels: The K classes.
+        groups: The match of each clip.
+
+    Raises:
+        ValueError: The shapes do not fit, or `truth` holds a column that is not there.
     """
     N, K = probs.shape
     if truth.shape != (N,) or len(groups) != N or len(labels) != K:
         raise ValueError(
-            f"probs has shape {probs.shape} beside {len(truth)} truths, {len(groups)} groups and "
-            f"{len(labels)} labels"
+            f"probs has shape {probs.shape}, but there are {len(truth)} true classes, "
+            f"{len(groups)} groups and {len(labels)} labels"
         )
     if N and not (truth.min() >= 0 and truth.max() < K):
         raise ValueError(f"truth holds columns up to {truth.max()}; there are {K} classes")
@@ -150,7 +187,7 @@ def count_clips(
 
 
 def clip_figures(counts: ClipCounts, draws: Float64 | None = None) -> ClipFigures:
-    """The figures where match u counts draws[r, u] times; once each without draws (R is 1)."""
+    """Compute the figures with match u counted draws[r, u] times; without draws once (R = 1)."""
     draws = np.ones((1, counts.num_units)) if draws is None else draws
     confusion = np.einsum("ru,uij->rij", draws, counts.confusion)
     right = np.diagonal(confusion, axis1=1, axis2=2)
@@ -170,13 +207,13 @@ def clip_figures(counts: ClipCounts, draws: Float64 | None = None) -> ClipFigure
 
 
 def _mean_of_defined(table: Float64) -> Float64:
-    """(R, K) -> (R,) the mean of what is not NaN."""
+    """(R, K) -> (R,), the mean without NaN."""
     defined = np.isfinite(table)
     return ratio(np.where(defined, table, 0.0).sum(axis=1), defined.sum(axis=1).astype(float))
 
 
 def join_clips(a: ClipCounts, b: ClipCounts) -> ClipCounts:
-    """The counts of both, B's matches after A's; classes of the same name are the same."""
+    """Put both counts into one, B's matches after A's; classes are matched by name."""
     labels = tuple(dict.fromkeys((*a.labels, *b.labels)))
     counts = []
     for one in (a, b):

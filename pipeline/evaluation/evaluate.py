@@ -1,7 +1,7 @@
-"""Events against labels: the field's metrics with their intervals, and what the errors are.
+"""Measure predicted events against labels: metrics with their intervals, and kinds of error.
 
-The metrics stand beside: `metrics_spotting`, `metrics_detection`, `metrics_clips`; what they share
-in `ranking`, their intervals in `significance`, the errors in `breakdown`.
+The metrics are in `spotting` and `intervals`, what they share in `ranking`. Confidence intervals
+and tests are in `significance`, the kinds of error in `breakdown`.
 """
 
 from __future__ import annotations
@@ -61,9 +61,13 @@ Measure = Callable[[EventSet, EventsByVideo, Sequence[float], Units], MeanAP]
 
 @dataclass(frozen=True)
 class Metric:
-    """One entry of the table: how it is measured and what its thresholds are.
+    """One entry of the table of metrics.
 
-    unit: "s" where thresholds are tolerances, "tIoU" where they are overlaps.
+    Attributes:
+        what: One line for people.
+        unit: "s" if thresholds are times, "tIoU" if they are overlaps.
+        thresholds: The thresholds that the metric's authors use.
+        measure: Computes the metric from labels, predictions, thresholds and units.
     """
 
     what: str
@@ -73,7 +77,7 @@ class Metric:
 
 
 def _of_events(mean_ap: Callable[..., MeanAP]) -> Measure:
-    """A metric that needs no more of the labels than their events."""
+    """Adapt a metric that needs only the events of the labels."""
 
     def measure(
         truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
@@ -98,7 +102,7 @@ _TIGHT, _LOOSE = SOCCERNET_WIDTHS_S["tight"], SOCCERNET_WIDTHS_S["loose"]
 
 METRICS: Mapping[str, Metric] = {
     "spotting": Metric(
-        "E2E-Spot: mAP at a tolerance, half the window",
+        "E2E-Spot: mAP at a tolerance (half the window)",
         "s",
         SPOTTING_TOLERANCES_S,
         _of_events(spotting_map),
@@ -110,10 +114,10 @@ METRICS: Mapping[str, Metric] = {
         "SoccerNet: average-mAP, windows of 5 to 60 s", "s", _LOOSE, _soccernet("all")
     ),
     "soccernet-visible": Metric(
-        "SoccerNet tight, actions that are shown", "s", _TIGHT, _soccernet("visible")
+        "SoccerNet tight, only visible actions", "s", _TIGHT, _soccernet("visible")
     ),
     "soccernet-unshown": Metric(
-        "SoccerNet tight, actions that are not shown", "s", _TIGHT, _soccernet("unshown")
+        "SoccerNet tight, only unshown actions", "s", _TIGHT, _soccernet("unshown")
     ),
     "activitynet": Metric(
         "ActivityNet: mAP at tIoU .5 to .95", "tIoU", ACTIVITYNET_TIOUS, _of_events(activitynet_map)
@@ -126,7 +130,15 @@ METRICS: Mapping[str, Metric] = {
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """One class: how many truths and predictions, AP at every threshold and on average."""
+    """The figures of one class.
+
+    Attributes:
+        label: The class.
+        num_truth: How many events of it are labelled.
+        num_predictions: How many are predicted, at any score.
+        ap: Average precision at each threshold.
+        average: Its average over the thresholds.
+    """
 
     label: str
     num_truth: int
@@ -137,7 +149,15 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class MetricFigures:
-    """One metric: its headline, the mean at every threshold, and every class."""
+    """The figures of one metric.
+
+    Attributes:
+        name: A name from `METRICS`.
+        metric: The rankings that all figures come from.
+        headline: The mean over classes and thresholds.
+        per_threshold: The mean over classes at each threshold.
+        per_class: One entry per class, sorted by name.
+    """
 
     name: str
     metric: MeanAP
@@ -150,10 +170,26 @@ class MetricFigures:
 class Evaluation:
     """All figures of one set of predictions.
 
-    num_units, unit: what is resampled, such as 12 matches.
-    intervals: what the intervals rest on and are worth, in words.
-    breakdowns: of the accepted events, one per family of metrics measured.
-    accepted: precision, recall and f1 over all classes, one per breakdown.
+    Attributes:
+        num_videos: How many videos are labelled.
+        num_units: How many matches (or stretches) are resampled for the intervals.
+        unit: Their name in the plural.
+        intervals: A sentence that says what the intervals rest on.
+        metrics: The figures of each metric.
+        breakdowns: The kinds of error of the accepted events: one entry for spotting, one for
+            intervals, as measured.
+        accepted: Precision, recall and F1 over all classes; one entry per breakdown.
+
+    Example:
+        >>> from touchline.pipeline import evaluate_events, read_event_set
+        >>> truth = read_event_set("labels.csv")
+        >>> evaluation = evaluate_events(truth, truth)
+        >>> for figures in evaluation.metrics:
+        ...     print(figures.name, figures.headline)
+        spotting 1.000 [1.000, 1.000]
+        activitynet 1.000 [1.000, 1.000]
+        >>> evaluation.accepted[0]["recall"].value
+        1.0
     """
 
     num_videos: int
@@ -168,10 +204,25 @@ class Evaluation:
 def evaluate_events(
     truth: EventSet, predictions: EventSet, options: EvaluateOptions | None = None
 ) -> Evaluation:
-    """Average precision of all predictions, and the errors of the accepted ones.
+    """Measure the average precision of all predictions and the errors of the accepted ones.
 
-    The videos of both must be named alike (see `pair_videos`). ValueError for an unknown metric,
-    or labels without a single event.
+    Args:
+        truth: The labelled events.
+        predictions: The predicted events, under the same video names (see `pair_videos`).
+        options: What to measure; None takes the defaults.
+
+    Raises:
+        ValueError: A metric is unknown, or the labels hold no event.
+
+    Example:
+        >>> from touchline.pipeline import evaluate_events, pair_videos, read_event_set
+        >>> truth = read_event_set("labels.csv")
+        >>> paired = pair_videos(truth, read_event_set("out"))
+        >>> evaluation = evaluate_events(truth, paired.predictions)
+        >>> for row in evaluation.metrics[0].per_class:
+        ...     print(f"{row.label}: {row.num_predictions} of {row.num_truth} events found, "
+        ...           f"AP {row.average.value:.2f}")
+        bright: 2 of 3 events found, AP 0.67
     """
     options = options or EvaluateOptions()
     units = _units(truth, options, predictions.events)
@@ -197,7 +248,20 @@ def evaluate_events(
 def compare_events(
     truth: EventSet, a: EventSet, b: EventSet, options: EvaluateOptions | None = None
 ) -> dict[str, Difference]:
-    """B against A by every metric and by the F1 of accepted events, over the same matches."""
+    """Compare predictions B with A by every metric and by the F1 of accepted events.
+
+    Args:
+        truth: The labelled events.
+        a: The first predictions, under the same video names.
+        b: The second predictions, likewise.
+        options: What to measure; None takes the defaults.
+
+    Returns:
+        The differences B - A by name, over the same matches.
+
+    Raises:
+        ValueError: A metric is unknown, or the labels hold no event.
+    """
     options = options or EvaluateOptions()
     units = _units(truth, options, a.events, b.events)
     draws = _Draws(
@@ -221,7 +285,7 @@ def compare_events(
 
 @dataclass(frozen=True)
 class _Draws:
-    """The resamplings and the exchanges of `num_units` matches; None where there are none."""
+    """The resamples and the permutations of `num_units` matches; None: there are none."""
 
     counts: Float64 | None
     swaps: Float64 | None
@@ -230,7 +294,7 @@ class _Draws:
     def compare(
         self, first: Measured, second: Measured, both: Measured, of: Figures[Measured]
     ) -> Difference:
-        """`of` gives the figures of one of them where matches count so often, or once each."""
+        """`of` gives the figures for given counts of the matches; for None each counts once."""
         return compare(
             float(of(first, None)[0]),
             float(of(second, None)[0]),
@@ -250,12 +314,16 @@ def _f1(one: Breakdown, counts: Float64 | None) -> Float64:
 
 
 def chosen_metrics(truth: EventSet, options: EvaluateOptions) -> tuple[str, ...]:
-    """The metrics asked for, or those that the labels allow."""
+    """Name the metrics of the options, or by default those that suit the labels.
+
+    Raises:
+        ValueError: A metric is unknown, or the labels hold no event.
+    """
     if not any(truth.events.values()):
-        raise ValueError("the labels hold no event: there is nothing to measure against")
+        raise ValueError("the labels hold no event. There is nothing to measure against.")
     for name in options.metrics:
         if name not in METRICS:
-            raise ValueError(f"no metric {name!r}; there are {', '.join(METRICS)}")
+            raise ValueError(f"unknown metric {name!r}; it must be one of {', '.join(METRICS)}")
     if options.metrics:
         return options.metrics
     lengths = any(e.end_s > e.start_s for events in truth.events.values() for e in events)
@@ -282,7 +350,7 @@ def _units(truth: EventSet, options: EvaluateOptions, *predictions: EventsByVide
 
 
 def unit_name(options: EvaluateOptions) -> str:
-    """What is resampled."""
+    """Name what is resampled, in the plural."""
     return "matches" if options.block_s is None else f"stretches of {options.block_s:g} s"
 
 
@@ -321,7 +389,7 @@ def _figures(name: str, metric: MeanAP, samples: np.ndarray[Any, Any] | None) ->
 
 
 def _accepted_figures(one: Breakdown, counts: Float64 | None) -> dict[str, Figure]:
-    """Precision, recall and F1 over all classes, with intervals."""
+    """Precision, recall and F1 over all classes with their intervals."""
     drawn = None if counts is None else one.overall(counts)
     return {
         name: figure(float(value[0]), None if drawn is None else drawn[name])
@@ -332,12 +400,12 @@ def _accepted_figures(one: Breakdown, counts: Float64 | None) -> dict[str, Figur
 def _breakdowns(
     truth: EventSet, predictions: EventSet, measured: Sequence[tuple[str, MeanAP]], units: Units
 ) -> tuple[Breakdown, ...]:
-    """Of the first spotting and the first detection metric, at the middle one of its thresholds.
+    """Errors at the middle threshold of the first metric in seconds and the first in tIoU.
 
-    SoccerNet's thresholds are full widths: half of one is the tolerance.
+    SoccerNet's thresholds are full widths, so the tolerance is half of one.
     """
     accepted = predictions.only_accepted()
-    # An ambiguous stretch is no event that could be missed.
+    # An ambiguous stretch is not an event, so it cannot be missed.
     actual = {v: [e for e in es if e.label != AMBIGUOUS] for v, es in truth.events.items()}
     found: dict[str, Breakdown] = {}
     for name, metric in measured:
@@ -354,7 +422,7 @@ def _breakdowns(
 
 
 def middle_threshold(metric: MeanAP) -> float:
-    """The threshold that errors and curves are shown at: 0.5 for overlaps that have it."""
+    """Return the threshold for errors and curves: tIoU 0.5 if present, otherwise the middle."""
     if metric.metric in ("activitynet", "thumos") and 0.5 in metric.thresholds:
         return 0.5
     return metric.thresholds[(len(metric.thresholds) - 1) // 2]

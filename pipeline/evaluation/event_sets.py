@@ -1,4 +1,4 @@
-"""Events of many videos read from whatever holds them, and two such sets brought to one naming."""
+"""Read the events of many videos from results or labels, and pair the videos of two such sets."""
 
 from __future__ import annotations
 
@@ -28,13 +28,24 @@ SIZE_SUFFIX = re.compile(r"^(\d+)_(224p|720p|HQ)$")
 
 @dataclass(frozen=True)
 class EventSet:
-    """Events by video, the videos named by their paths.
+    """Events by video. Videos are named by their paths.
 
-    events:   every labelled video has an entry, eventless ones an empty list.
-    accepted: flags beside the events: at or above the operating point; all, where nobody says.
-    visible:  flags beside the events: False where the broadcast did not show it.
-    groups:   the match of each video.
-    runs:     as what `detect` was run, where it was: one entry for each model and set of options.
+    Attributes:
+        events: An entry for every labelled video; an empty list for one without events.
+        accepted: For each event, whether it is at or above its operating point. Labels are all
+            accepted.
+        visible: For each event, False if the broadcast did not show it.
+        groups: The match of each video, if known.
+        runs: One entry for each combination of model and options that `detect` ran with.
+
+    Example:
+        >>> from touchline.pipeline import EventSet, read_event_set
+        >>> results = read_event_set("out")
+        >>> isinstance(results, EventSet)
+        True
+        >>> for video, events in results.only_accepted().items():
+        ...     print(len(events), "accepted of", len(results.events[video]))
+        2 accepted of 2
     """
 
     events: dict[str, list[Event]]
@@ -44,7 +55,7 @@ class EventSet:
     runs: frozenset[str] = frozenset()
 
     def only_accepted(self) -> dict[str, list[Event]]:
-        """The events at or above their operating point."""
+        """Return the events at or above their operating point, by video."""
         return {
             video: [e for e, flag in zip(events, self.accepted[video], strict=True) if flag]
             for video, events in self.events.items()
@@ -52,7 +63,7 @@ class EventSet:
 
 
 def as_truth(events: EventSet) -> EventSet:
-    """Only what was accepted, each with score 1: detections read as labels."""
+    """Use predictions as labels: only the accepted events, each with score 1."""
     kept = {
         video: [k for k, flag in enumerate(flags) if flag]
         for video, flags in events.accepted.items()
@@ -66,17 +77,31 @@ def as_truth(events: EventSet) -> EventSet:
 
 
 def read_event_set(path: str | os.PathLike[str]) -> EventSet:
-    """Events of a label file of any format, of our files, or of a whole output folder.
+    """Read events from labels of any format, from results, or from a whole output folder.
 
-    A folder is one of `detect` (a folder with events.json for each video), of SoccerNet results,
-    or of labels. Raises LabelsError where nothing of these is there, or a label has no times.
+    A folder is an output folder of `detect` (one folder with events.json per video), a folder of
+    SoccerNet results, or a folder of labels.
+
+    Raises:
+        LabelsError: There is nothing of this kind, or a label has no times.
+
+    Example:
+        >>> from touchline.pipeline import read_event_set
+        >>> for event in read_event_set("out/match/events.json").events["match.mp4"]:
+        ...     print(event.label, event.start_s, event.end_s)
+        bright 3.125 4.875
+        bright 8.125 9.375
     """
     path = Path(path)
     if path.suffix.lower() in FOOTAGE_SUFFIXES:
-        raise LabelsError(path, "is footage; what is measured are its events (touchline detect)")
+        raise LabelsError(
+            path, "this is footage, not events. Find its events first with touchline detect."
+        )
     if path.suffix == CHECKPOINT_SUFFIX:
         raise LabelsError(
-            path, "is a checkpoint: --model measures one on labelled clips, --compare two"
+            path,
+            "this is a checkpoint, not events. Use --model to measure one checkpoint on labelled "
+            "clips, or --compare for two.",
         )
     if path.is_dir():
         for name, read in ((EVENTS_FILE, _from_detect), (RESULTS_FILE, _from_labels)):
@@ -109,7 +134,7 @@ def _from_detect(path: Path) -> EventSet:
 
 
 def _run(options: Mapping[str, Any]) -> str:
-    """What makes a run of `detect` the same run: where its model lay and kick-offs do not."""
+    """The options of a `detect` run as text, without the path of its model and the kick-offs."""
     model = options.get("model")
     kept = {k: v for k, v in options.items() if k not in ("model", "match_clock")}
     if isinstance(model, Mapping):
@@ -122,7 +147,15 @@ def _from_labels(path: Path) -> EventSet:
 
 
 def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> EventSet:
-    """Labels as events; rows of `background` make a video known without giving it an event."""
+    """Turn labels into events. A `background` label adds its video, but no event.
+
+    Args:
+        examples: The labels.
+        path: The file they are from, for error messages.
+
+    Raises:
+        LabelsError: A label has no times.
+    """
     events: dict[str, list[Event]] = {}
     visible: dict[str, list[bool]] = {}
     groups: dict[str, str] = {}
@@ -136,7 +169,7 @@ def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> Even
         if example.start_s is None:
             raise LabelsError(
                 example.source or path,
-                "the label has no times; clips are evaluated with a model (--model CKPT)",
+                "the label has no times. To measure a model on whole clips, use --model CKPT.",
             )
         found.append(example.event())
         shown.append(example.visible)
@@ -149,7 +182,9 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
     for file, one in zip(files, sets, strict=True):
         for video in one.events:
             if names[video] > 1:
-                raise LabelsError(file, f"another file of this folder is about {video} too")
+                raise LabelsError(
+                    file, f"another file of this folder is also about {video}. Keep one."
+                )
     return EventSet(
         events={video: events for one in sets for video, events in one.events.items()},
         accepted={video: flags for one in sets for video, flags in one.accepted.items()},
@@ -161,10 +196,12 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
 
 @dataclass(frozen=True)
 class Paired:
-    """Predictions under the names of the truth.
+    """Predictions under the video names of the labels.
 
-    unlabelled: videos of the predictions that the truth does not know.
-    unpredicted: videos of the truth without predictions; their events count as missed.
+    Attributes:
+        predictions: The predictions.
+        unlabelled: Videos with predictions, but without labels.
+        unpredicted: Videos with labels, but without predictions; their events count as missed.
     """
 
     predictions: EventSet
@@ -172,16 +209,24 @@ class Paired:
     unpredicted: tuple[str, ...]
 
     def labelled_only(self) -> Paired:
-        """Without the videos that the truth does not know; else their events count as false."""
+        """Drop the videos without labels. Otherwise all their events count as false."""
         left = {video: video for video in self.predictions.events if video not in self.unlabelled}
         return replace(self, predictions=_renamed(self.predictions, left))
 
 
 def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
-    """Pair the videos of two sets: by path, else by the longest common end of their paths.
+    """Pair the videos of two sets by path, or else by the longest common end of their paths.
 
-    Names without their ending will do ("match1" is match1.mp4). Videos that the truth does not
-    know keep their names. ValueError where two videos fit equally well, or none is common to both.
+    A name may lack its ending ("match1" is match1.mp4). Videos without labels keep their names.
+
+    Raises:
+        ValueError: Two videos fit equally well, or the sets have no video in common.
+
+    Example:
+        >>> from touchline.pipeline import pair_videos, read_event_set
+        >>> paired = pair_videos(read_event_set("labels.csv"), read_event_set("out"))
+        >>> paired.unpredicted
+        ('second.mp4',)
     """
     name_of: dict[str, str] = {}
     by_stem: dict[str, list[str]] = {}
@@ -197,8 +242,8 @@ def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
     if predictions.events and not name_of:
         theirs, ours = next(iter(predictions.events)), next(iter(truth.events), "nothing")
         raise ValueError(
-            f"no video is in both sets: predictions are of {theirs}, labels of {ours}, ...; "
-            "name the footage alike"
+            f"no video is in both sets: the predictions are for {theirs}, ..., the labels for "
+            f"{ours}, .... Give the footage the same name in both."
         )
     known = set(name_of.values())
     return Paired(
@@ -209,7 +254,7 @@ def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
 
 
 def _renamed(events: EventSet, name_of: Mapping[str, str]) -> EventSet:
-    """The videos of `name_of` under their new names."""
+    """The videos in `name_of`, under their new names."""
     return EventSet(
         events={name: events.events[video] for video, name in name_of.items()},
         accepted={name: events.accepted[video] for video, name in name_of.items()},
@@ -226,7 +271,7 @@ def _stem(video: str) -> str:
 
 
 def _common_end(first: str, second: str) -> tuple[int, bool]:
-    """How many folders above the file agree, and whether the file names agree in full."""
+    """How many folders above the file are the same, and whether the full file names are."""
     above = zip(reversed(Path(first).parts[:-1]), reversed(Path(second).parts[:-1]), strict=False)
     count = 0
     for one, other in above:
@@ -240,8 +285,8 @@ def _best_fit(video: str, choices: Sequence[str]) -> str:
     ranked = sorted(((_common_end(video, choice), choice) for choice in choices), reverse=True)
     if len(ranked) > 1 and ranked[0][0] == ranked[1][0]:
         raise ValueError(
-            f"{video} may be {ranked[0][1]} or {ranked[1][1]}: names must be unique, or the "
-            "folders above them must tell"
+            f"{video} may be {ranked[0][1]} or {ranked[1][1]}. Give the videos different names, or "
+            "keep the folders above them the same in predictions and labels."
         )
     return ranked[0][1]
 
@@ -251,4 +296,6 @@ def _refuse_shared(name_of: dict[str, str]) -> None:
     for video, name in name_of.items():
         other = taken.setdefault(name, video)
         if other != video:
-            raise ValueError(f"{other} and {video} both fit the labelled video {name}")
+            raise ValueError(
+                f"{other} and {video} both fit the labelled video {name}. Remove or rename one."
+            )

@@ -1,7 +1,7 @@
-"""Temporal detection: does a predicted interval overlap the true one well enough?
+"""Compute metrics of temporal detection: does a predicted interval overlap the labelled one enough?
 
-ActivityNet's and THUMOS' rules differ in all that can differ: who chooses, whether the threshold
-itself passes, what precision is summed, and what an ambiguous stretch is.
+The rules of ActivityNet and THUMOS differ in four points: who chooses, whether the threshold itself
+is enough, which precision is summed, and what happens at ambiguous stretches.
 """
 
 from __future__ import annotations
@@ -46,11 +46,20 @@ def activitynet_map(
     *,
     units: Units | None = None,
 ) -> MeanAP:
-    """mAP at temporal IoU as ActivityNet measures it (`Evaluation/eval_detection.py`).
+    """Compute mAP at temporal IoU like ActivityNet (`Evaluation/eval_detection.py`).
 
-    Best first, each prediction takes the truth of its class and video that it overlaps most and
-    that is still free, if their IoU is at least the threshold. AP sums interpolated precision;
-    the mean is over the classes that occur in the truth.
+    Best first, each prediction takes the free event of its class and video that it overlaps most,
+    if the IoU is at least the threshold. AP sums interpolated precision. The mean is over the
+    labelled classes.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        tious: Thresholds in (0, 1].
+        units: What is resampled; None: each video.
+
+    Raises:
+        ValueError: `tious` is empty or holds a number outside (0, 1].
     """
     return _detection_map("activitynet", truth, predictions, tious, units)
 
@@ -62,12 +71,21 @@ def thumos_map(
     *,
     units: Units | None = None,
 ) -> MeanAP:
-    """mAP at temporal IoU as THUMOS'14 measures it (`TH14eventdet.m` of its evaluation kit).
+    """Compute mAP at temporal IoU like THUMOS'14 (`TH14eventdet.m` of its evaluation kit).
 
-    In the order given, each truth takes the prediction of its class and video that overlaps it
-    most and is still free, if their IoU is strictly greater than the threshold. Predictions that
-    hit nothing and overlap a stretch labelled "Ambiguous" are dropped. AP sums the precision at
-    each hit, not interpolated. Equal scores rank by the name of their video.
+    In the order given, each labelled event takes the free prediction of its class and video that
+    overlaps it most, if the IoU is greater than the threshold. Predictions without an event that
+    overlap a stretch labelled "Ambiguous" are dropped. AP sums the precision at each hit, without
+    interpolation. Equal scores rank by the name of their video.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        tious: Thresholds in (0, 1].
+        units: What is resampled; None: each video.
+
+    Raises:
+        ValueError: `tious` is empty or holds a number outside (0, 1].
     """
     return _detection_map("thumos", truth, predictions, tious, units)
 
@@ -99,7 +117,15 @@ def _detection_map(
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Predictions and truths of one class, and the pairs (E,) of them that overlap at all."""
+    """Predictions and labelled events of one class, and the E pairs of them that overlap.
+
+    Attributes:
+        predictions: The predictions.
+        truth: The labelled events.
+        i: (E,) the prediction of each pair.
+        j: (E,) the event of each pair.
+        tiou: (E,) their temporal IoU, above 0.
+    """
 
     predictions: Columns
     truth: Columns
@@ -109,7 +135,7 @@ class Overlaps:
 
 
 def overlaps(predictions: Columns, truth: Columns) -> Overlaps:
-    """The pairs of one video with a temporal IoU above 0."""
+    """Find the pairs of one video with a temporal IoU above 0."""
     i, j = pairs_overlapping(predictions, truth)
     tiou = temporal_iou(predictions, truth, i, j)
     some = tiou > 0
@@ -117,7 +143,14 @@ def overlaps(predictions: Columns, truth: Columns) -> Overlaps:
 
 
 def temporal_iou(first: Columns, second: Columns, i: Int64, j: Int64) -> Float64:
-    """(E,) intersection over union of the intervals of each pair; 0 for two points."""
+    """Compute the intersection over union (E,) of each pair of intervals; 0 for two points.
+
+    Args:
+        first: The intervals that `i` indexes.
+        second: The intervals that `j` indexes.
+        i: (E,) the first interval of each pair.
+        j: (E,) the second one.
+    """
     start_s = np.maximum(first.start_s[i], second.start_s[j])
     end_s = np.minimum(first.end_s[i], second.end_s[j])
     both = np.maximum(end_s - start_s, 0.0)
@@ -172,7 +205,7 @@ def _rank_thumos(
 
 
 def _touches(predictions: Columns, ambiguous: Columns) -> Bool:
-    """(N,) whether a prediction overlaps an ambiguous stretch at all."""
+    """(N,) whether a prediction overlaps an ambiguous stretch."""
     touched = np.zeros(len(predictions), dtype=np.bool_)
     touched[overlaps(predictions, ambiguous).i] = True
     return touched

@@ -1,4 +1,4 @@
-"""Curves as PNG files, drawn by matplotlib (extra `plot`) without a window or global state."""
+"""Draw the curves of an evaluation as PNG files."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 def precision_recall(ranking: Ranking) -> tuple[Float64, Float64]:
-    """(n,) recall and precision after each prediction, best first."""
+    """Compute recall and precision (n,) after each prediction, best first."""
     hits = np.cumsum(ranking.hit)
     order = np.arange(1, len(ranking.hit) + 1)
     return hits / max(float(ranking.num_truth.sum()), 1.0), hits / order
 
 
 def write_metric_plot(figures: MetricFigures, path: Path) -> Path:
-    """Precision over recall of every class, and the mean AP over the thresholds."""
+    """Draw precision over recall for every class, and mean AP over the thresholds."""
     canvas, (left, right) = new_canvas(2)
     threshold = middle_threshold(figures.metric)
     t = figures.metric.thresholds.index(threshold)
@@ -50,7 +50,7 @@ def write_metric_plot(figures: MetricFigures, path: Path) -> Path:
 
 
 def best_first(ranking: Ranking) -> Ranking:
-    """The ranking by score: SoccerNet's rankings stand in time order."""
+    """Sort a ranking by score; SoccerNet's rankings are in time order."""
     order = np.argsort(-ranking.score, kind="stable")
     return Ranking(ranking.score[order], ranking.hit[order], ranking.unit[order], ranking.num_truth)
 
@@ -69,5 +69,5 @@ def _draw_means(panel: Axes, figures: MetricFigures) -> None:
 
 
 def write_metric_plots(metrics: Sequence[MetricFigures], folder: Path) -> list[Path]:
-    """One PNG per metric, FOLDER/<metric>.png."""
+    """Draw one PNG per metric: FOLDER/<metric>.png."""
     return [write_metric_plot(one, folder / f"{one.name}.png") for one in metrics]

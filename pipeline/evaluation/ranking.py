@@ -1,7 +1,7 @@
-"""What every average precision is made of: events as columns, greedy matching, ranked hits.
+"""Compute average precision: events as columns, greedy matching, ranked hits.
 
-A metric decides which prediction hits which truth; here the hits become precision, recall and
-their mean, over the whole set or over any resampling of its matches.
+A metric decides which prediction hits which labelled event. Here the hits become precision, recall
+and their mean, over the whole set or over any resample of its matches.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ import numpy as np
 from touchline.pipeline.types import Bool, Event, Float64, Int64
 
 EventsByVideo = Mapping[str, Sequence[Event]]
-"""The events of each video, by a name that truth and predictions share."""
+"""The events of each video, by a name that labels and predictions share."""
 
 NO_MATCH = -1
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Events as columns, (N,) each, in the order given: `video` indexes the list of videos."""
+    """N events as columns, (N,) each.
+
+    Attributes:
+        video: Index into the list of videos.
+        start_s: Start in seconds.
+        end_s: End in seconds.
+        peak_s: The event's moment in seconds.
+        score: 0 to 1.
+    """
 
     video: Int64
     start_s: Float64
@@ -34,7 +42,7 @@ class Columns:
         return len(self.video)
 
     def take(self, index: Int64 | Bool) -> Columns:
-        """The chosen rows."""
+        """Return the rows with these indices, or where a mask (N,) is True."""
         return Columns(
             self.video[index],
             self.start_s[index],
@@ -45,7 +53,7 @@ class Columns:
 
 
 def columns_by_label(events: EventsByVideo, videos: Sequence[str]) -> dict[str, Columns]:
-    """The events of each class as columns, in the order of the videos and of their events."""
+    """Turn the events of each class into columns, ordered by video, then as given."""
     rows: dict[str, list[tuple[int, float, float, float, float]]] = {}
     for v, video in enumerate(videos):
         for e in events.get(video, ()):
@@ -54,7 +62,7 @@ def columns_by_label(events: EventsByVideo, videos: Sequence[str]) -> dict[str, 
 
 
 def all_columns(events: EventsByVideo, videos: Sequence[str]) -> Columns:
-    """The events of all classes as columns, in the order of the videos and of their events."""
+    """Turn the events of all classes into columns, ordered by video, then as given."""
     return _columns(
         [
             (v, e.start_s, e.end_s, e.peak_s, e.score)
@@ -73,20 +81,28 @@ NO_EVENTS = _columns([])
 
 
 def video_names(*sets: EventsByVideo) -> list[str]:
-    """The videos of all sets, those of the first set first, each once."""
+    """List the videos of all sets once, in the order of the sets."""
     return list(dict.fromkeys(video for events in sets for video in events))
 
 
 def pairs_within(first: Columns, second: Columns, reach_s: float) -> tuple[Int64, Int64]:
-    """Index pairs (i, j) of one video whose peaks are at most `reach_s` apart, by i then j's time.
+    """List pairs (i, j) of one video whose peaks are close, sorted by i, then by j's time.
 
-    A little more may come back than asked: times are compared beside the video's number.
+    Pairs up to a millisecond further apart may be included.
+
+    Args:
+        first: The events that i counts.
+        second: The events that j counts.
+        reach_s: Largest distance of two peaks, in seconds.
     """
     return _pairs_between(first, second, first.peak_s - reach_s, first.peak_s + reach_s, "peak_s")
 
 
 def pairs_overlapping(first: Columns, second: Columns) -> tuple[Int64, Int64]:
-    """Index pairs (i, j) of one video whose intervals overlap, and some that do not; by i."""
+    """List pairs (i, j) of one video whose intervals may overlap, sorted by i.
+
+    All overlapping pairs are included, and some that do not overlap.
+    """
     longest_s = float((second.end_s - second.start_s).max(initial=0.0))
     return _pairs_between(first, second, first.start_s - longest_s, first.end_s, "start_s")
 
@@ -101,7 +117,7 @@ def _pairs_between(
     """Pairs of one video where low_s[i] <= the time of j <= high_s[i], within a millisecond."""
     time_s: Float64 = getattr(second, time)
     every = np.concatenate([low_s, high_s, time_s, [0.0]])
-    # One axis for all videos: they are further apart on it than any two times can be.
+    # All videos on one time axis, further apart than any two times of a video.
     apart = float(np.ptp(every)) + 1.0
     order = np.lexsort((time_s, second.video))
     place = (second.video * apart + time_s)[order]
@@ -112,7 +128,7 @@ def _pairs_between(
 
 
 def expand_ranges(low: Int64, high: Int64) -> tuple[Int64, Int64]:
-    """Ranges [low[i], high[i]) -> one (i, member) per member."""
+    """Expand ranges [low[i], high[i]) to one (i, member) per member."""
     count = high - low
     i = np.repeat(np.arange(len(low)), count)
     first = np.repeat(low - (np.cumsum(count) - count), count)
@@ -120,10 +136,13 @@ def expand_ranges(low: Int64, high: Int64) -> tuple[Int64, Int64]:
 
 
 def match_greedily(taker: Int64, taken: Int64, *, num_takers: int, num_taken: int) -> Int64:
-    """(num_takers,) what each taker got, or NO_MATCH.
+    """Give every taker its first choice that is still free: (num_takers,), or NO_MATCH.
 
-    The pairs are in the order of preference: the takers one after the other, each with its own
-    best choice first. Every taker gets the first of its choices that is still free.
+    Args:
+        taker: (E,) the taker of each pair, in the order in which takers choose.
+        taken: (E,) what the pair offers; each taker's best choice first.
+        num_takers: How many takers there are.
+        num_taken: How many things can be taken.
     """
     partner = [NO_MATCH] * num_takers
     free = [True] * num_taken
@@ -136,9 +155,12 @@ def match_greedily(taker: Int64, taken: Int64, *, num_takers: int, num_taken: in
 
 @dataclass(frozen=True)
 class Units:
-    """What a bootstrap resamples: matches, or stretches of `block_s` seconds of them.
+    """What a bootstrap resamples: matches, or stretches of them.
 
-    first: the number of the first unit of each video.  num: U, how many units there are.
+    Attributes:
+        first: The number of each video's first unit.
+        num: U, how many units there are.
+        block_s: Length of a stretch in seconds; None: units are matches.
     """
 
     first: Mapping[str, int]
@@ -146,7 +168,7 @@ class Units:
     block_s: float | None = None
 
     def of(self, columns: Columns, videos: Sequence[str]) -> Int64:
-        """(N,) the unit of each event, by its video and its peak."""
+        """Find the unit (N,) of each event by its video and its peak."""
         unit = np.array([self.first[video] for video in videos], dtype=np.int64)[columns.video]
         if self.block_s is not None:
             unit = unit + np.maximum(columns.peak_s // self.block_s, 0).astype(np.int64)
@@ -154,19 +176,25 @@ class Units:
 
 
 def match_units(videos: Sequence[str], groups: Mapping[str, str] | None = None) -> Units:
-    """One unit per match: videos of one group together, every other video by itself."""
+    """Make one unit per match: the videos of a group, or a video without a group."""
     names = {video: (groups or {}).get(video, video) for video in videos}
     place = {name: u for u, name in enumerate(dict.fromkeys(names.values()))}
     return Units({video: place[name] for video, name in names.items()}, len(place))
 
 
 def block_units(videos: Sequence[str], *sets: EventsByVideo, block_s: float) -> Units:
-    """One unit per stretch of `block_s` seconds: for sets of too few matches to resample.
+    """Make one unit per stretch of a video, for sets with too few matches to resample.
 
-    Stretches run from the start of each video to its last event.
+    Args:
+        videos: The videos.
+        sets: The events; each video is cut up to its last event.
+        block_s: Length of a stretch in seconds.
+
+    Raises:
+        ValueError: `block_s` is not a number above 0.
     """
     if not 0 < block_s < np.inf:
-        raise ValueError(f"block_s is {block_s}; it must be above 0 seconds")
+        raise ValueError(f"block_s is {block_s}; it must be more than 0 seconds")
     first, num = {}, 0
     for video in videos:
         last_s = max((e.peak_s for s in sets for e in s.get(video, ())), default=0.0)
@@ -177,10 +205,13 @@ def block_units(videos: Sequence[str], *sets: EventsByVideo, block_s: float) -> 
 
 @dataclass(frozen=True)
 class Ranking:
-    """The predictions of one class at one threshold, best first: what hit and what did not.
+    """The n predictions of one class at one threshold, best first.
 
-    score, hit, unit: (n,), where `unit` numbers the match a prediction belongs to; a hit belongs
-    to the match of its truth. num_truth: (U,) truths per match.
+    Attributes:
+        score: (n,) scores.
+        hit: (n,) whether the prediction hit an event.
+        unit: (n,) the unit of the prediction; a hit belongs to the unit of its event.
+        num_truth: (U,) labelled events per unit.
     """
 
     score: Float64
@@ -191,15 +222,18 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Rule:
-    """How a family of metrics makes one number of rankings.
+    """How a family of metrics turns rankings into one number.
 
-    area: "interpolated", the sum over the hits of the best precision at this or a later hit, over
-        the number of truths; "plain", of the precision at the hit itself; "eleven_point", the mean
-        of the best precision at recalls 0, 0.1, ..., 1 over 200 thresholds of the score.
-    absent: a class without truth in the whole set is left out of the mean ("skip") or counts 0
-        ("zero").
-    average: over the thresholds, the plain mean or the trapezoidal one.
-    scale: factor of the average over more than one threshold.
+    Attributes:
+        area: How average precision is computed. "plain": the sum of the precision at each hit,
+            divided by the number of labelled events. "interpolated": likewise with the best
+            precision at this or a later hit. "eleven_point": the mean of the best precision at
+            recalls 0, 0.1, ..., 1 over 200 thresholds of the score.
+        absent: A class without labelled events is left out of the mean ("skip") or counts 0
+            ("zero").
+        average: Average over the thresholds: plain ("mean") or by the trapezoidal rule
+            ("trapezoid").
+        scale: Factor of the average over more than one threshold.
     """
 
     area: Literal["interpolated", "plain", "eleven_point"]
@@ -210,10 +244,15 @@ class Rule:
 
 @dataclass(frozen=True)
 class MeanAP:
-    """A metric over a set: its rankings, and the figures of any resampling of the matches.
+    """A metric on a set of events; it gives the figures of any resample of the matches.
 
-    thresholds: T tolerances in seconds, or temporal IoUs.  labels: K classes, sorted.
-    rankings: K rows of T.  num_units: U, the matches that can be resampled.
+    Attributes:
+        metric: The name of the metric.
+        thresholds: T tolerances in seconds, or T temporal IoUs.
+        labels: K classes, sorted.
+        rankings: K rows of T rankings.
+        rule: How rankings become one number.
+        num_units: U, the number of matches (or stretches).
     """
 
     metric: str
@@ -224,9 +263,9 @@ class MeanAP:
     num_units: int
 
     def per_class(self, counts: Float64 | None = None) -> Float64:
-        """(R, K, T) AP where match u counts `counts[r, u]` times; NaN for a class without truth.
+        """Compute AP (R, K, T) with match u counted `counts[r, u]` times.
 
-        Without counts every match counts once, and R is 1.
+        Without counts every match counts once, R = 1. NaN for a class without labelled events.
         """
         counts = np.ones((1, self.num_units)) if counts is None else counts
         area = _AREAS[self.rule.area]
@@ -235,9 +274,9 @@ class MeanAP:
         return np.stack(rows, axis=1) if rows else np.zeros(shape)
 
     def per_threshold(self, per_class: Float64) -> Float64:
-        """(R, K, T) -> (R, T), the mean over classes; NaN where there is no truth at all.
+        """(R, K, T) -> (R, T), the mean over classes; NaN without any labelled event.
 
-        A class that a resampling does not draw is always left out, as it says nothing there.
+        A class of which a resample draws no event is always left out.
         """
         present = np.isfinite(per_class)
         total = np.where(present, per_class, 0.0).sum(axis=1)
@@ -257,12 +296,12 @@ class MeanAP:
         return np.asarray(per_threshold @ weight / weight.sum())
 
     def headline(self, per_class: Float64) -> Float64:
-        """(R, K, T) -> (R,): the mean over classes, averaged over thresholds."""
+        """(R, K, T) -> (R,), the mean over classes, averaged over thresholds."""
         scale = self.rule.scale if len(self.thresholds) > 1 else 1.0
         return self.average(self.per_threshold(per_class)) * scale
 
     def value(self) -> float:
-        """The headline of the whole set."""
+        """The headline figure of the whole set."""
         return float(self.headline(self.per_class())[0])
 
 
@@ -292,7 +331,7 @@ def _plain_area(row: Sequence[Ranking], counts: Float64) -> Float64:
 def _area_of_hits(
     row: Sequence[Ranking], counts: Float64, area: Callable[[Float64, Float64], float]
 ) -> Float64:
-    """(R, T): `area` of the copies of each hit and the predictions before it, over the truths."""
+    """(R, T) `area` of (copies of each hit, predictions before it), divided by labelled events."""
     total = np.zeros((len(counts), len(row)))
     truths = np.stack([counts @ ranking.num_truth for ranking in row], axis=1)
     for ranked, thresholds in _alike(row):
@@ -308,7 +347,7 @@ def _area_of_hits(
 
 
 def _alike(row: Sequence[Ranking]) -> list[tuple[Ranking, list[int]]]:
-    """The thresholds that rank the same predictions, together: what precedes a hit is shared."""
+    """Group the thresholds that rank the same predictions: their `before` is the same."""
     found: list[tuple[Ranking, list[int]]] = []
     for t, ranking in enumerate(row):
         for other, thresholds in found:
@@ -331,7 +370,7 @@ def _eleven_point_area(row: Sequence[Ranking], counts: Float64) -> Float64:
 def _eleven_points(ranking: Ranking, counts: Float64) -> Float64:
     U = len(ranking.num_truth)
     levels = np.linspace(0, 1, NUM_SCORE_LEVELS)
-    reached = np.searchsorted(levels, ranking.score, side="right")  # how many levels it reaches
+    reached = np.searchsorted(levels, ranking.score, side="right")  # number of levels reached
     cell = ranking.unit * (NUM_SCORE_LEVELS + 1) + reached
     size = U * (NUM_SCORE_LEVELS + 1)
     every = np.bincount(cell, minlength=size).reshape(U, -1).astype(np.float64)
@@ -352,9 +391,9 @@ _AREAS = {
 }
 
 
-def ratio(total: Float64, truths: Float64) -> Float64:
-    """total / truths, NaN where there is no truth."""
-    return np.asarray(np.divide(total, truths, out=np.full_like(total, np.nan), where=truths > 0))
+def ratio(part: Float64, whole: Float64) -> Float64:
+    """Divide, giving NaN where the divisor is 0."""
+    return np.asarray(np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0))
 
 
 def rank(
@@ -366,7 +405,16 @@ def rank(
     units: Units,
     keep: Bool | None = None,
 ) -> Ranking:
-    """Predictions in the order they are in, `partner` their truths; `keep` drops some of them."""
+    """Rank predictions in the order they are in.
+
+    Args:
+        predictions: N predictions of one class.
+        truth: Its labelled events.
+        partner: (N,) the event each prediction hit, or NO_MATCH.
+        videos: The videos that both index.
+        units: The unit of each event.
+        keep: (N,) False drops a prediction; None keeps all.
+    """
     hit = partner != NO_MATCH
     unit = units.of(predictions, videos)
     truth_unit = units.of(truth, videos)
@@ -377,12 +425,12 @@ def rank(
 
 
 def by_score(columns: Columns) -> Columns:
-    """Best first; ties stay in the order given."""
+    """Sort events best first; ties stay in the order given."""
     return columns.take(np.argsort(-columns.score, kind="stable"))
 
 
 def label_list(labels: Iterable[str] | None, *found: Mapping[str, Columns]) -> tuple[str, ...]:
-    """The classes asked for, or all that occur, sorted."""
+    """Return `labels`, or if None all classes that occur, sorted."""
     if labels is not None:
         return tuple(labels)
     return tuple(sorted({label for columns in found for label in columns}))

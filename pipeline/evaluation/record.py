@@ -1,4 +1,4 @@
-"""Evaluations as JSON values: what `touchline evaluate -o` writes. Intervals are 95 %."""
+"""Turn evaluations into JSON values, as `touchline evaluate -o` writes. Intervals are 95 %."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from touchline.pipeline.evaluation.significance import Difference, Figure
 
 
 def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
-    """All figures of an evaluation; `intervals` says what the intervals rest on."""
+    """Turn an evaluation into JSON values; `intervals` says what the intervals rest on."""
     return {
         "videos": evaluation.num_videos,
         "resampled": {"number": evaluation.num_units, "unit": evaluation.unit},
@@ -29,11 +29,12 @@ def evaluation_record(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def figure_record(one: Figure) -> dict[str, float | None]:
+    """Turn a figure and its interval into JSON values; null without an interval."""
     return {"value": one.value, "low": one.low, "high": one.high}
 
 
 def comparison_record(differences: Mapping[str, Difference]) -> dict[str, Any]:
-    """Differences by metric as JSON values."""
+    """Turn the differences by metric into JSON values."""
     return {
         name: {
             "a": _number(one.a),
@@ -73,7 +74,7 @@ def _breakdown_record(one: Breakdown, accepted: Mapping[str, Figure]) -> dict[st
         "threshold": round(one.threshold, 6),
         "accepted": {name: figure_record(each) for name, each in accepted.items()},
         "average_precision_of_accepted": _number(one.average_precision),
-        "gained_by_mending": {kind: _number(gain) for kind, gain in one.cost.items()},
+        "gained_by_correcting": {kind: _number(gain) for kind, gain in one.cost.items()},
         "per_class": {
             row.label: {
                 "truth": row.num_truth,
@@ -95,7 +96,7 @@ def _number(value: float) -> float | None:
 
 
 def _timing_record(one: Timing) -> dict[str, Any]:
-    """Prediction minus truth, in seconds; no more than the number where it is 0."""
+    """Predicted minus labelled time in seconds; only the number if it is 0."""
     if len(one.errors_s) == 0:
         return {"number": 0}
     return {
@@ -107,7 +108,7 @@ def _timing_record(one: Timing) -> dict[str, Any]:
 
 
 def clips_record(evaluation: ClipEvaluation) -> dict[str, Any]:
-    """The evaluation as JSON values; the confusion matrix has the truth in its rows."""
+    """Turn an evaluation on clips into JSON values; rows of the matrix are true classes."""
     return {
         "clips": int(evaluation.counts.confusion.sum()),
         "resampled": {"number": evaluation.counts.num_units, "unit": "matches"},

@@ -1,13 +1,14 @@
 """Say how certain a figure is: confidence intervals, and a test of whether two models differ.
 
-Intervals come from a bootstrap that resamples whole matches with replacement (Efron 1979). Events
-of one match share light, pitch and cameras, so resampling single events would make every interval
+Confidence intervals come from a bootstrap: whole matches are drawn with replacement (Efron 1979).
+Events of one match share light, pitch and cameras. Drawing single events would make every interval
 too narrow.
 
-Two models are compared by a paired randomisation test (Good 2005, "Permutation, Parametric, and
-Bootstrap Tests of Hypotheses"; for ranking metrics Smucker, Allan and Carterette 2007): if neither
-model is better, their answers to a match can be swapped. Average precision is not a sum over
-matches, so every figure is computed again from the swapped answers.
+Two models are compared with a paired permutation test (Good 2005, "Permutation, Parametric, and
+Bootstrap Tests of Hypotheses"; for ranking metrics Smucker, Allan and Carterette 2007). If neither
+model is better, their predictions for a match can be swapped. The p-value is the share of such
+swaps that give a difference at least as large. Average precision is not a sum over matches, so
+every swap computes the figures again.
 """
 
 from __future__ import annotations
@@ -23,22 +24,28 @@ from touchline.pipeline.types import Bool, Float64
 CONFIDENCE = 0.95
 
 FEWEST_UNITS = 6
-"""Exchanging the answers of five matches gives no p below 2 / 2^5, which is above 0.05."""
+"""With five matches no permutation gives a p-value below 2 / 2^5, which is above 0.05."""
 
 ENOUGH_UNITS = 10
 TOO_NARROW = (
-    f"with fewer than {ENOUGH_UNITS} they are too narrow: in simulations they hold the truth in "
-    "half of the cases with 2, in three of four with 3, in 85 % with 6"
+    f"Fewer than {ENOUGH_UNITS} make them too narrow: in simulations they held the true "
+    "value in half of the cases with 2, in three of four with 3, in 85 % with 6."
 )
-"""Of accuracies of matches that differ; see test_evaluate.py. Resampling cannot show more
-difference than few matches happen to have (Hesterberg 2015)."""
+"""For accuracies of matches that differ; see test_evaluate.py. Resampling cannot show more
+variation than the few matches happen to have (Hesterberg 2015)."""
 
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with its 95 % interval; None where it cannot be told (no truth, one match)."""
+    """A value with its 95 % confidence interval.
+
+    Attributes:
+        value: The figure; None if the labels have no such event.
+        low: Lower end of the interval; None without an interval (one match, or no resamples).
+        high: Upper end, likewise.
+    """
 
     value: float | None
     low: float | None = None
@@ -53,7 +60,19 @@ class Figure:
 
 
 def resampled_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | None:
-    """(R, U) how often each match is drawn; None where there are fewer than two to draw from."""
+    """Draw matches with replacement: (R, U) how often each match counts in each resample.
+
+    Args:
+        num_units: U, the number of matches (or stretches) to draw from.
+        resamples: R, the number of resamples.
+        seed: Random seed.
+
+    Returns:
+        The counts, or None with fewer than two units or without resamples.
+
+    Raises:
+        ValueError: `resamples` is negative.
+    """
     if resamples < 0:
         raise ValueError(f"resamples is {resamples}; it must be 0 or more")
     if num_units < 2 or resamples == 0:
@@ -64,7 +83,10 @@ def resampled_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float6
 
 
 def figure(value: float, samples: Float64 | None) -> Figure:
-    """A value with the middle 95 % of its resamplings; those that are NaN had no truth."""
+    """Give a value the interval that holds the middle 95 % of its resamples (R,).
+
+    Resamples that are NaN had no labelled event and are left out.
+    """
     if not np.isfinite(value):
         return Figure(None)
     if samples is None:
@@ -77,21 +99,31 @@ def figure(value: float, samples: Float64 | None) -> Figure:
 
 
 def describe_intervals(num_units: int, unit: str, *, resamples: int) -> str:
-    """What intervals from so many matches, or whatever `unit` names, are worth."""
+    """Say in words what the intervals rest on, and whether that is enough.
+
+    Args:
+        num_units: How many units were resampled.
+        unit: Their name in the plural, such as "matches".
+        resamples: Number of bootstrap resamples.
+    """
     if resamples == 0:
-        return "no intervals: no resamples"
+        return "No confidence intervals: resamples is 0."
     if num_units < 2:
-        return f"no intervals: fewer than two {unit}"
-    told = f"95 % intervals from {num_units} {unit}"
-    return f"{told}; {TOO_NARROW}" if num_units < ENOUGH_UNITS else told
+        return f"No confidence intervals: there are fewer than two {unit}."
+    basis = f"95 % confidence intervals from {num_units} {unit}."
+    return f"{basis} {TOO_NARROW}" if num_units < ENOUGH_UNITS else basis
 
 
 @dataclass(frozen=True)
 class Difference:
-    """B minus A over the same matches.
+    """Model B minus model A over the same matches.
 
-    p: how often a difference as large comes of exchanging their answers match by match, two-sided
-    (see `swap_counts`); None where that was not tried. num_units: how many matches there are.
+    Attributes:
+        a: The figure of A; NaN if the labels have no such event.
+        b: The figure of B.
+        difference: b - a with its confidence interval.
+        p: Two-sided p-value of the permutation test; None if it was not run.
+        num_units: How many matches (or stretches) there are.
     """
 
     a: float
@@ -102,22 +134,22 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """One sentence for people; it follows p, not the interval."""
+        """One sentence for people. It follows the p-value, not the interval."""
         if self.difference.value is None:
-            return "nothing to compare: no truth"
+            return "nothing to compare: no labelled events"
         if self.num_units < 2:
-            return "one match alone cannot tell a difference from chance"
+            return "not tested: one match is not enough"
         if self.p is None:
-            return "not tested: no resamples"
+            return "not tested: resamples is 0"
         if self.num_units < FEWEST_UNITS:
             return (
-                f"too few to tell: with {self.num_units} p cannot fall below "
-                f"{2 / 2**self.num_units:.3g}, it takes {FEWEST_UNITS}"
+                f"too few to test: with {self.num_units} p cannot fall below "
+                f"{2 / 2**self.num_units:.3g}; at least {FEWEST_UNITS} are needed"
             )
         if self.p < 1 - CONFIDENCE:
             better = "better" if self.b > self.a else "worse"
-            return f"the second is {better}, by more than chance (p = {self.p:.3g})"
-        return f"no more than chance (p = {self.p:.3g})"
+            return f"the second is significantly {better} (p = {self.p:.3g})"
+        return f"no significant difference (p = {self.p:.3g})"
 
 
 def compare(
@@ -129,27 +161,42 @@ def compare(
     *,
     num_units: int,
 ) -> Difference:
-    """B against A from paired resamplings, the same matches drawn for both, and exchanges.
+    """Compare B with A.
 
-    permuted: (S,) the difference after each exchange of their answers, the first as it is.
+    Args:
+        a: The figure of A.
+        b: The figure of B.
+        samples_a: (R,) the figure of A in each resample; None without resamples.
+        samples_b: (R,) the figure of B in the same resamples.
+        permuted: (S,) the difference after each permutation; the first one swaps nothing.
+        num_units: How many matches there are.
     """
     apart = None if samples_a is None or samples_b is None else samples_b - samples_a
     p = None
     if permuted is not None and np.isfinite(permuted[0]):
-        # What cannot be told counts as chance; as large is also what only rounding makes smaller.
+        # NaN counts as large, and so does a difference that only rounding makes smaller.
         p = float(1 - (np.abs(permuted) < abs(permuted[0]) - ROUNDING).mean())
     return Difference(a, b, figure(b - a, apart), p, num_units)
 
 
 def swap_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | None:
-    """(S, 2 U) whose answers stand in for A's: of every match A's, then of every match B's.
+    """Say for each permutation whose predictions stand for model A: (S, 2 U) of 0 and 1.
 
-    1 minus a row is what stands in for B's; row 0 exchanges nothing. All exchanges where they are
-    no more than `resamples`, else so many are drawn. None with fewer than two matches.
+    The first U columns are A's matches, the others B's; 1 minus a row stands for model B. Row 0
+    swaps nothing.
+
+    Args:
+        num_units: U, the number of matches.
+        resamples: All permutations are listed if there are at most this many; otherwise this many
+            are drawn at random.
+        seed: Random seed of the draw.
+
+    Returns:
+        The counts, or None with fewer than two matches or without resamples.
     """
     if num_units < 2 or resamples == 0:
         return None
-    # The last match may stay: exchanging the others instead only turns the sign.
+    # The last match never swaps: swapping all others instead gives the same size of difference.
     if num_units - 1 < 62 and 2 ** (num_units - 1) <= resamples:
         swapped = (np.arange(2 ** (num_units - 1))[:, None] >> np.arange(num_units)) & 1
     else:
@@ -159,9 +206,9 @@ def swap_counts(num_units: int, *, resamples: int, seed: int = 0) -> Float64 | N
 
 
 def join_metrics(a: MeanAP, b: MeanAP) -> MeanAP:
-    """The predictions of both in one ranking, B's matches after A's.
+    """Put the predictions of both models into one ranking, B's matches after A's.
 
-    A class that only one of them predicts is a class of both.
+    A class that only one of them predicts becomes a class of both.
     """
     labels = tuple(sorted({*a.labels, *b.labels}))
     rows = []
@@ -173,7 +220,7 @@ def join_metrics(a: MeanAP, b: MeanAP) -> MeanAP:
 def _row(metric: MeanAP, label: str) -> Sequence[Ranking]:
     if label in metric.labels:
         return metric.rankings[metric.labels.index(label)]
-    # Every class of the truth is in every metric, so this one has none.
+    # Every labelled class is in every metric, so this one has no labelled event.
     none: Bool = np.zeros(0, dtype=np.bool_)
     empty = Ranking(np.zeros(0), none, np.zeros(0, dtype=np.int64), np.zeros(metric.num_units))
     return [empty] * len(metric.thresholds)
@@ -184,7 +231,7 @@ def _join_rankings(a: Ranking, b: Ranking) -> Ranking:
     score = np.concatenate([a.score, b.score])
     match = np.concatenate([a.unit, b.unit])
     unit = np.concatenate([a.unit, b.unit + U])
-    # Equal scores in the order of the matches, as either ranking has them by itself.
+    # Equal scores keep the order of their matches, as in each ranking alone.
     order = np.lexsort((match, -score))
     return Ranking(
         score[order],

@@ -1,7 +1,7 @@
-"""Spotting: is there a prediction of the class near enough to the moment it happened?
+"""Compute metrics of spotting: is a prediction of the class close enough to the labelled moment?
 
-Two families with rules of their own: E2E-Spot's mAP at a tolerance, and SoccerNet's average-mAP.
-An event's moment is its `peak_s`.
+There are two families with their own rules: E2E-Spot's mAP at a tolerance, and SoccerNet's
+average-mAP. The moment of an event is its `peak_s`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,21 @@ def spotting_map(
     *,
     units: Units | None = None,
 ) -> MeanAP:
-    """mAP at a tolerance as E2E-Spot measures it (Hong et al. 2022, `util/score.py`).
+    """Compute mAP at a tolerance like E2E-Spot (Hong et al. 2022, `util/score.py`).
 
-    Best first, each prediction takes the closest truth of its class and video that is still free
-    and at most the tolerance away: half the width of the window, inclusive. AP is the sum of
-    interpolated precision at the hits over the number of truths; the mean is over the classes
-    that occur in the truth. Frames may stand in for seconds on both sides.
+    Best first, each prediction takes the closest free event of its class and video that is at most
+    the tolerance away. AP is the sum of interpolated precision at the hits, divided by the number
+    of labelled events. The mean is over the labelled classes.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        tolerances_s: Half the widths of the windows, in seconds, inclusive. If all times are
+            counted in frames, so are the tolerances.
+        units: What is resampled; None: each video.
+
+    Raises:
+        ValueError: `tolerances_s` is empty or holds a number below 0.
     """
     _check_widths("tolerances_s", tolerances_s)
     videos = video_names(truth, predictions)
@@ -66,15 +75,20 @@ def spotting_map(
 
 def _check_widths(name: str, widths_s: Sequence[float]) -> None:
     if not widths_s or not all(0 <= width < math.inf for width in widths_s):
-        raise ValueError(f"{name} is {tuple(widths_s)}; it must be one or more times >= 0")
+        raise ValueError(f"{name} is {tuple(widths_s)}; it must be one or more times, 0 or above")
 
 
 def closest_pairs(
     predictions: Columns, truth: Columns, *, reach_s: float
 ) -> tuple[Int64, Int64, Float64]:
-    """Pairs at most `reach_s` apart (inclusive) and their distance: by prediction, closest first.
+    """List pairs (i, j) at most `reach_s` apart and their distance.
 
-    Ties go to the truth that comes first.
+    Sorted by prediction i, the closest event j first; of equally close events the earlier index.
+
+    Args:
+        predictions: The events that i counts.
+        truth: The events that j counts.
+        reach_s: Largest distance of the peaks in seconds, inclusive.
     """
     i, j = pairs_within(predictions, truth, reach_s)
     apart = np.abs(predictions.peak_s[i] - truth.peak_s[j])
@@ -111,11 +125,11 @@ SOCCERNET_WIDTHS_S: Mapping[str, tuple[float, ...]] = {
 
 SOCCERNET_RATE_HZ = 2.0
 SOCCERNET_LENGTH_S = 120 * 60
-"""Longer halves are folded onto this: what lies after it goes to the last bin."""
+"""Times of a half after this go into the last bin."""
 
 SOCCERNET_RULE = Rule(area="eleven_point", absent="zero", average="trapezoid")
 
-# Only 13 of SoccerNet's 17 classes have unshown actions; the package scales by that for any set.
+# 13 of SoccerNet's 17 classes have unshown actions. The package scales by this for any classes.
 UNSHOWN_SCALE = 17 / 13
 
 Shown = Literal["all", "visible", "unshown"]
@@ -123,7 +137,7 @@ Shown = Literal["all", "visible", "unshown"]
 
 @dataclass(frozen=True)
 class _Bins:
-    """Events of one class in bins of 1/fps; at most one per bin, in time order of each video."""
+    """Events of one class in time bins, at most one per bin, in time order of each video."""
 
     columns: Columns
     bin: Int64
@@ -141,19 +155,31 @@ def soccernet_map(
     shown: Shown = "all",
     units: Units | None = None,
 ) -> MeanAP:
-    """SoccerNet's average-mAP (`SoccerNet/Evaluation/ActionSpotting.py`), a video being one half.
+    """Compute SoccerNet's average-mAP (`SoccerNet/Evaluation/ActionSpotting.py`).
 
-    Times fall into bins of 1 / rate_hz; of two events of a class in one bin the last counts. In
-    time order each truth takes the best prediction still free whose distance is at most half of
-    the window's width (the widths are full widths). Precision and recall are read at 200
-    thresholds, AP at 11 recalls; a class of `labels` without truth counts 0; widths are averaged
-    by the trapezoidal rule. `visible` says of each truth whether the broadcast showed it (missing:
-    it did); `shown` "visible" and "unshown" judge only the predictions whose nearest truth is so,
-    "unshown" scaled by 17/13 as the package does.
+    Every video is one half. Times fall into bins; of two events of a class in one bin the last
+    counts. In time order each labelled event takes the best free prediction within half of the
+    window's width. Precision and recall are computed at 200 thresholds of the score, AP at 11
+    recalls. Widths are averaged by the trapezoidal rule.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        widths_s: Full widths of the windows, in seconds.
+        rate_hz: Bins per second.
+        labels: The classes; one without labelled events counts 0. None: all that occur.
+        visible: For each labelled event of a video, whether the broadcast showed it; a video that
+            is not listed showed all.
+        shown: "visible" and "unshown" count only the predictions whose nearest labelled event is
+            visible or not. The package scales "unshown" by 17/13, and so does this.
+        units: What is resampled; None: each video.
+
+    Raises:
+        ValueError: A width or the rate is out of range, or the flags do not fit the events.
     """
     _check_widths("widths_s", widths_s)
     if not 0 < rate_hz < math.inf:
-        raise ValueError(f"rate_hz is {rate_hz}; it must be above 0 bins per second")
+        raise ValueError(f"rate_hz is {rate_hz}; it must be more than 0 bins per second")
     videos = video_names(truth, predictions)
     units = units or match_units(videos)
     truths = columns_by_label(truth, videos)
@@ -173,20 +199,22 @@ def soccernet_map(
 def _visible_by_label(
     truth: EventsByVideo, visible: Mapping[str, Sequence[bool]], videos: Sequence[str]
 ) -> dict[str, Bool]:
-    """The flags of each class's truths in the order of its columns."""
+    """The flags of each class's events in the order of its columns."""
     flags: dict[str, list[bool]] = {}
     for video in videos:
         events = truth.get(video, ())
         shown = visible.get(video, [True] * len(events))
         if len(shown) != len(events):
-            raise ValueError(f"{video} has {len(events)} truths but {len(shown)} visible flags")
+            raise ValueError(
+                f"{video} has {len(events)} labelled events but {len(shown)} visible flags"
+            )
         for event, flag in zip(events, shown, strict=True):
             flags.setdefault(event.label, []).append(flag)
     return {label: np.array(found, dtype=np.bool_) for label, found in flags.items()}
 
 
 def _to_bins(columns: Columns, rate_hz: float, visible: Bool | None) -> _Bins:
-    """Whole milliseconds, then whole bins, as the package reads its files; the last wins a bin."""
+    """Round to milliseconds, then to bins, like the package; the last event of a bin stays."""
     milliseconds = np.round(columns.peak_s * 1000)
     bins = (rate_hz * (milliseconds / 1000)).astype(np.int64)
     bins = np.minimum(bins, int(SOCCERNET_LENGTH_S * rate_hz) - 1)
@@ -208,7 +236,7 @@ def _rank_bins(
 ) -> tuple[Ranking, ...]:
     reach_s = max(widths_s) / 2 + 1 / rate_hz
     j, i = pairs_within(truth.columns, predictions.columns, reach_s)
-    # Truths in time order, each with its best prediction first; ties go to the earlier one.
+    # Events in time order, each with its best prediction first; ties go to the earlier one.
     order = np.lexsort((predictions.bin[i], -predictions.columns.score[i], j))
     i, j = i[order], j[order]
     apart = np.abs(predictions.bin[i] - truth.bin[j])
@@ -235,9 +263,9 @@ def _rank_bins(
 
 
 def _nearest_is(truth: _Bins, predictions: _Bins, visible: bool) -> Bool:
-    """(N,) whether the truth nearest to each prediction was visible, or else unshown.
+    """(N,) whether the event nearest to each prediction is visible (or, for False, unshown).
 
-    The borders are the integer middles of neighbouring truths. In a half without truth of the
+    The borders are the integer middles of neighbouring events. In a half without events of the
     class everything counts as unshown: the package's array starts at -1.
     """
     nearest_visible = np.zeros(len(predictions.bin), dtype=np.bool_)

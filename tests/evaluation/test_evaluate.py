@@ -99,11 +99,14 @@ def test_the_same_seed_gives_the_same_intervals():
 
 def test_the_sentence_on_intervals_says_when_they_are_too_narrow_and_when_there_are_none():
     told = describe_intervals(3, "matches", resamples=1000)
-    assert "95 % intervals from 3 matches" in told
+    assert "95 % confidence intervals from 3 matches." in told
     assert "too narrow" in told
-    assert describe_intervals(12, "matches", resamples=9) == "95 % intervals from 12 matches"
-    assert describe_intervals(5, "matches", resamples=0) == "no intervals: no resamples"
-    assert describe_intervals(1, "matches", resamples=9) == "no intervals: fewer than two matches"
+    twelve = describe_intervals(12, "matches", resamples=9)
+    assert twelve == "95 % confidence intervals from 12 matches."
+    none = describe_intervals(5, "matches", resamples=0)
+    assert none == "No confidence intervals: resamples is 0."
+    one = describe_intervals(1, "matches", resamples=9)
+    assert one == "No confidence intervals: there are fewer than two matches."
 
 
 def test_so_many_intervals_of_few_matches_hold_the_truth():
@@ -135,7 +138,7 @@ def test_a_clear_difference_is_more_than_chance_and_a_small_one_is_not():
     assert "better" in clear.verdict
     small = compare_events(truth, few, one_more)["spotting"]
     assert small.p > 0.05
-    assert "no more than chance" in small.verdict
+    assert "no significant difference" in small.verdict
     assert "worse" in compare_events(truth, many, few)["spotting"].verdict
 
 
@@ -266,7 +269,7 @@ def test_every_metric_gives_a_record_that_json_holds():
     )
     assert list(record["metrics"]) == list(METRICS)
     assert record["resampled"] == {"number": 2, "unit": "matches"}
-    assert record["intervals"].startswith("95 % intervals from 2 matches; with fewer than 10 they")
+    assert record["intervals"].startswith("95 % confidence intervals from 2 matches. Fewer than 10")
     assert record["metrics"]["activitynet"]["per_class"]["goal"]["truth"] == 2
     assert record["errors"][0]["per_class"]["card"]["missed"] == 2
     assert record["errors"][0]["accepted"]["recall"] == {"value": 0.5, "low": 0.5, "high": 0.5}

@@ -64,8 +64,8 @@ def test_better_in_every_match_is_as_rare_as_equal_tosses_of_a_coin(num, p):
     _, every = goals(*[True] * num)
     found = compare_events(truth, none, every)["spotting"]
     assert found.p == p
-    assert ("better, by more than chance" in found.verdict) == (num >= 6)
-    assert ("too few" in found.verdict) == (num < 6)
+    assert ("significantly better" in found.verdict) == (num >= 6)
+    assert ("too few to test" in found.verdict) == (num < 6)
 
 
 def test_better_in_seven_matches_of_eight_is_nine_tosses_of_a_hundred_and_twenty_eight():
@@ -80,7 +80,7 @@ def test_equally_good_models_are_seldom_told_apart(num):
     rng = np.random.default_rng(num)
     pairs = [(drawn_counts(rng, num), drawn_counts(rng, num)) for _ in range(150)]
     found = [compare_clips(*pair, resamples=300)["top1"] for pair in pairs]
-    told = sum("by more than chance" in one.verdict for one in found)
+    told = sum("significantly" in one.verdict for one in found)
     assert told <= (0 if num < 6 else 14)  # 14 of 150: 1 % of chance at a rate of 5 %
 
 
@@ -122,7 +122,7 @@ def test_models_of_other_class_lists_are_joined_by_the_names():
 def test_one_match_cannot_tell_a_difference_from_chance():
     found = compare(0.1, 0.9, None, None, None, num_units=1)
     assert found.p is None
-    assert "one match alone" in found.verdict
+    assert "one match is not enough" in found.verdict
 
 
 def test_a_difference_that_cannot_be_told_is_null_in_files():

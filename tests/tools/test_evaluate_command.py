@@ -62,7 +62,8 @@ def test_an_output_folder_is_measured_against_labels(season):
     errors = record["errors"][0]["per_class"]
     assert (errors["goal"]["hit"], errors["goal"]["false"], errors["card"]["missed"]) == (3, 0, 3)
     assert "average 0.500 [0.500, 0.500]" in printed
-    assert "95 % intervals from 3 matches; with fewer than 10 they are too narrow" in told(printed)
+    narrow = "95 % confidence intervals from 3 matches. Fewer than 10 make them too narrow"
+    assert narrow in told(printed)
 
 
 def test_results_of_several_models_in_one_folder_are_warned_of(season):
@@ -80,7 +81,7 @@ def test_results_of_several_models_in_one_folder_are_warned_of(season):
     assert "warning" not in run(season / "mixed", season / "labels.csv").stderr
     written_by(2, "2" * 64, "there/2.safetensors")
     warned = run(season / "mixed", season / "labels.csv").stderr
-    assert "mixed holds results of 2 models or sets of options" in told(warned)
+    assert "mixed mixes results of 2 different models or options" in told(warned)
 
 
 def test_figures_are_printed_as_json_or_not_at_all(season):
@@ -107,17 +108,17 @@ def test_two_sets_of_predictions_are_compared(season):
     found = json.loads(out.read_text())["spotting"]
     assert found["difference"] == {"value": 0.5, "low": 0.5, "high": 0.5}
     assert found["p"] == 2 / 2**3
-    assert "too few to tell" in told(printed.stdout)
-    assert "95 % intervals from 3 matches; with fewer than 10" in told(printed.stdout)
-    assert "with fewer than 10" in json.loads(out.read_text())["intervals"]
+    assert "too few to test" in told(printed.stdout)
+    assert "95 % confidence intervals from 3 matches. Fewer than 10" in told(printed.stdout)
+    assert "Fewer than 10" in json.loads(out.read_text())["intervals"]
 
 
 def test_without_resamples_no_intervals_are_claimed(season):
     printed = run(season / "half", season / "labels.csv", "--resamples", 0).stdout
-    assert "3 videos; no intervals: no resamples" in told(printed)
+    assert "3 videos. No confidence intervals: resamples is 0" in told(printed)
     pair = (season / "half", season / "good")
     printed = run("--compare", *pair, season / "labels.csv", "--resamples", 0).stdout
-    assert "not tested: no resamples" in told(printed)
+    assert "not tested: resamples is 0" in told(printed)
     assert "one match" not in told(printed)
 
 
@@ -144,8 +145,8 @@ def test_nothing_predicted_is_measured_as_everything_missed(season):
     result = run(season / "none.csv", season / "labels.csv", "-o", season / "m.json")
     assert "missed +1.000" in result.stdout
     assert "nan" not in result.stdout
-    assert "without predictions: 3" in " ".join(result.stderr.split())
-    assert json.loads((season / "m.json").read_text())["errors"][0]["gained_by_mending"] == {
+    assert "3 labelled videos have no predictions" in " ".join(result.stderr.split())
+    assert json.loads((season / "m.json").read_text())["errors"][0]["gained_by_correcting"] == {
         "mistimed": 0,
         "wrong_class": 0,
         "duplicate": 0,
@@ -205,4 +206,4 @@ def test_a_checkpoint_is_evaluated_on_clips_it_never_saw(clips):
 def test_two_checkpoints_are_compared_on_the_same_clips(clips):
     same = clips / "model.safetensors"
     result = run("--compare", same, same, clips / "labels.csv")
-    assert "too few to tell" in " ".join(result.stdout.split())
+    assert "too few to test" in " ".join(result.stdout.split())

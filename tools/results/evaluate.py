@@ -1,4 +1,4 @@
-"""touchline evaluate: predictions against labels, or a checkpoint on labelled clips."""
+"""touchline evaluate: measure predictions against labels, or a checkpoint on labelled clips."""
 
 from __future__ import annotations
 
@@ -20,69 +20,93 @@ if TYPE_CHECKING:
     from touchline.pipeline.evaluation.event_sets import EventSet
     from touchline.pipeline.evaluation.significance import Difference, Figure
 
+DEFAULTS = EvaluateOptions()
+
 UNLABELLED = ("refuse", "false", "skip")
 
 MOST_COLUMNS = 5
-"""Of more thresholds the first, the middle and the last are shown, and the average of all."""
+"""With more thresholds the table shows the first, the middle, the last and the average of all."""
 
 
 def evaluate_command(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="PREDICTIONS LABELS: label files of any format, events, or an output folder of "
-            "detect. With --model or --compare LABELS alone.",
+            help="PREDICTIONS and LABELS, each a label file of any format, an events file or an "
+            "output folder of detect. With --model or --compare only LABELS.",
             metavar="[PREDICTIONS] LABELS",
             show_default=False,
         ),
     ],
     model: Annotated[
-        Path | None, typer.Option(help="A checkpoint, to be measured on the labelled clips.")
+        Path | None, typer.Option(help="Measure this checkpoint on the labelled clips.")
     ] = None,
     compare: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="Two predictions, or two checkpoints: is B better by more than chance?"),
+        typer.Option(
+            help="Compare two predictions or two checkpoints: is the second significantly better?"
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,
         typer.Option(
-            help="spotting, soccernet-tight, soccernet-loose, soccernet-visible, "
-            "soccernet-unshown, activitynet, thumos; repeatable. By default spotting, and "
-            "activitynet where labels have lengths."
+            help="Metric to compute: spotting, soccernet-tight, soccernet-loose, "
+            "soccernet-visible, soccernet-unshown, activitynet or thumos; repeatable. By default "
+            "spotting, and activitynet if labels have lengths."
         ),
     ] = None,
     tolerance: Annotated[
         list[float] | None,
-        typer.Option(help="Seconds: half the window (soccernet: all of it); repeatable."),
+        typer.Option(
+            help="Tolerance of spotting in seconds; for the soccernet metrics the full width of "
+            "the window. Repeatable."
+        ),
     ] = None,
     tiou: Annotated[
         list[float] | None,
-        typer.Option(help="Temporal IoU, for activitynet and thumos; repeatable."),
+        typer.Option(help="Threshold of activitynet and thumos: a temporal IoU. Repeatable."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write all figures as JSON.")
+        Path | None, typer.Option("--out", "-o", help="Write all figures to this JSON file.")
     ] = None,
     curves: Annotated[
-        Path | None, typer.Option(help="Folder for precision/recall curves as PNG.")
+        Path | None, typer.Option(help="Write precision/recall curves as PNG into this folder.")
     ] = None,
     unlabelled: Annotated[
         str,
         typer.Option(
-            help="Videos without labels: refuse, false (nothing happens in them), or skip."
+            help="What to do with predictions for videos without labels. refuse: stop with an "
+            "error. false: count them as false events. skip: leave the videos out."
         ),
     ] = "refuse",
     block: Annotated[
         float | None,
-        typer.Option(help="Resample stretches of so many seconds, not matches (for want of them)."),
-    ] = None,
-    resamples: Annotated[int, typer.Option(help="Of matches; 0: no intervals, no test.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
+        typer.Option(
+            help="Resample stretches of this many seconds instead of matches; for few matches."
+        ),
+    ] = DEFAULTS.block_s,
+    resamples: Annotated[
+        int,
+        typer.Option(
+            help="Number of bootstrap resamples for the confidence intervals, and of permutations "
+            "for the significance test of --compare; 0 skips both."
+        ),
+    ] = DEFAULTS.resamples,
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the bootstrap and the significance test.")
+    ] = DEFAULTS.seed,
     max_clip: Annotated[
         float | None,
-        typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
+        typer.Option(
+            help="With --model: use at most this many seconds of a clip. By default as in training."
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+    device: Annotated[
+        str, typer.Option(help="Where a checkpoint runs: auto, cpu, cuda, cuda:1 or mps.")
+    ] = "auto",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print all figures as JSON.")] = False,
 ) -> None:
     """Measure predictions against labels, or a checkpoint on labelled clips."""
@@ -108,7 +132,7 @@ def evaluate_command(
     if out is not None:
         _write(out, record)
         if say:
-            console.out.print(f"all figures in {console.escape(str(out))}", highlight=False)
+            console.out.print(f"Wrote all figures to {console.escape(str(out))}", highlight=False)
     if json_:
         console.print_json(record)
 
@@ -121,13 +145,17 @@ def _check_arguments(
     unlabelled: str,
 ) -> None:
     if model is not None and compare is not None:
-        raise ValueError("--model measures one checkpoint, --compare two: give one of them")
+        raise ValueError(
+            "--model measures one checkpoint, --compare two. Give only one of these options."
+        )
     wanted = 2 if model is None and compare is None else 1
     if len(paths) != wanted:
-        given = "PREDICTIONS and LABELS" if wanted == 2 else "LABELS alone"
-        raise ValueError(f"{len(paths)} paths given; it must be {given}")
+        needed = "PREDICTIONS and LABELS" if wanted == 2 else "LABELS alone"
+        raise ValueError(f"{len(paths)} paths were given. Give {needed}.")
     if unlabelled not in UNLABELLED:
-        raise ValueError(f"--unlabelled is {unlabelled!r}; it must be {', '.join(UNLABELLED)}")
+        raise ValueError(
+            f"--unlabelled is {unlabelled!r}; it must be one of {', '.join(UNLABELLED)}"
+        )
 
 
 def _on_events(
@@ -149,7 +177,7 @@ def _on_events(
     if curves is not None:
         for path in write_metric_plots(evaluation.metrics, curves):
             if say:
-                console.out.print(f"curves in {console.escape(str(path))}", highlight=False)
+                console.out.print(f"Wrote curves to {console.escape(str(path))}", highlight=False)
     return evaluation_record(evaluation)
 
 
@@ -189,34 +217,35 @@ def _comparison(
 
 
 def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventSet, EventSet]:
-    """The labels as (truth, predictions), the latter under the videos' names of the former."""
+    """Read (labels, predictions), the predictions under the video names of the labels."""
     from touchline.pipeline.evaluation.event_sets import as_truth, pair_videos, read_event_set
 
     truth = as_truth(read_event_set(labels))
     if not any(truth.events.values()):
-        raise ValueError(f"{labels} holds no event: there is nothing to measure against")
+        raise ValueError(f"{labels} holds no event. There is nothing to measure against.")
     found = read_event_set(predictions)
     if len(found.runs) > 1:
         console.warn(
-            f"{predictions} holds results of {len(found.runs)} models or sets of options, which "
-            "these figures mix: touchline detect --skip-done brings all to one"
+            f"{predictions} mixes results of {len(found.runs)} different models or options. Run "
+            "touchline detect --skip-done again so that all results use one."
         )
     paired = pair_videos(truth, found)
     if paired.unlabelled:
         some = ", ".join(paired.unlabelled[:3]) + (", ..." if len(paired.unlabelled) > 3 else "")
         if unlabelled == "refuse":
             raise ValueError(
-                f"{len(paired.unlabelled)} videos of {predictions} are not in {labels} ({some}): "
-                "--unlabelled false if nothing happens in them, --unlabelled skip to leave them "
-                "out (a row of the class background makes a video labelled)"
+                f"{len(paired.unlabelled)} videos of {predictions} are not in {labels} ({some}). "
+                "Use --unlabelled false if nothing happens in them, or --unlabelled skip to leave "
+                "them out. A row of the class background also makes a video labelled."
             )
         if unlabelled == "skip":
             paired = paired.labelled_only()
-        console.warn(f"{len(paired.unlabelled)} videos without labels ({some}): {unlabelled}")
+        done = "left out" if unlabelled == "skip" else "all their events count as false"
+        console.warn(f"{len(paired.unlabelled)} videos have no labels ({some}): {done}")
     if paired.unpredicted:
         console.warn(
-            f"labelled videos without predictions: {len(paired.unpredicted)}; all their events "
-            f"count as missed ({', '.join(paired.unpredicted[:3])})"
+            f"{len(paired.unpredicted)} labelled videos have no predictions "
+            f"({', '.join(paired.unpredicted[:3])}): all their events count as missed"
         )
     return truth, paired.predictions
 
@@ -246,7 +275,7 @@ def _on_clips(
 def _count_clips(
     checkpoints: Sequence[Path], labels: Path, *, max_clip_s: float | None, device: str
 ) -> list[ClipCounts]:
-    """What each checkpoint makes of the clips that none of them was trained on."""
+    """Count right and wrong clips of each checkpoint, on matches that none was trained on."""
     from touchline.models.checkpoint import load_checkpoint
     from touchline.pipeline.evaluation.clips import count_clips
     from touchline.pipeline.labels.read import read_labels
@@ -263,11 +292,11 @@ def _count_clips(
     for model in models:
         examples, hidden = to_be_seen(model, examples)
         if hidden:
-            console.warn(f"left out: {hidden} events that are not in the picture")
+            console.warn(f"left out {hidden} events that the broadcast does not show")
         examples, left_out = unseen_examples(model, examples)
         if left_out:
             console.warn(
-                f"left out: {len(left_out)} groups the model was trained on "
+                f"left out {len(left_out)} groups that the model was trained on "
                 f"({', '.join(left_out[:8])})"
             )
     counted = []
@@ -283,7 +312,7 @@ def _count_clips(
 def _table(title: str, columns: Sequence[str]) -> Table:
     from rich.table import Table
 
-    # Not as the table's title, which would wrap at the table's width.
+    # The title of a rich table would wrap at the table's width.
     console.out.print(title, highlight=False)
     table = Table(box=None)
     for k, name in enumerate(columns):
@@ -296,10 +325,10 @@ def _show_evaluation(evaluation: Evaluation) -> None:
         _show_metric(one)
     for breakdown, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True):
         _show_breakdown(breakdown, accepted)
-    told = f"{evaluation.num_videos} videos; {evaluation.intervals}"
+    summary = f"{evaluation.num_videos} videos. {evaluation.intervals}"
     if evaluation.num_units < 2 and evaluation.unit == "matches":
-        told += " (--block SECONDS resamples stretches of it)"
-    console.out.print(told, highlight=False)
+        summary += " Use --block SECONDS to resample stretches of the match."
+    console.out.print(summary, highlight=False)
 
 
 def _show_metric(one: MetricFigures) -> None:
@@ -309,7 +338,7 @@ def _show_metric(one: MetricFigures) -> None:
     T = len(thresholds)
     shown = range(T) if T <= MOST_COLUMNS else (0, T // 2, T - 1)
     heads = [f"{thresholds[t]:g} s" if unit == "s" else f"{thresholds[t]:.2g}" for t in shown]
-    columns = ["class", "truth", "predicted", *heads, "average"]
+    columns = ["class", "labelled", "predicted", *heads, "average"]
     table = _table(f"{one.name}: {METRICS[one.name].what}", columns)
     for row in one.per_class:
         cells = [_short(each) for each in (*(row.ap[t] for t in shown), row.average)]
@@ -326,7 +355,7 @@ def _short(one: Figure) -> str:
 
 
 def _with_interval(one: Figure) -> str:
-    """Two digits, so that three figures stand side by side."""
+    """Two digits, so that three figures fit side by side."""
     if one.value is None or one.low is None or one.high is None:
         return "-" if one.value is None else f"{one.value:.2f}"
     return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
@@ -348,14 +377,14 @@ def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
     console.out.print(f"all classes: {overall}", highlight=False)
     worst = sorted(one.cost.items(), key=lambda item: -item[1])
     console.out.print(
-        f"AP of these {one.average_precision:.3f}; mending one kind of error alone would add: "
+        f"AP of these {one.average_precision:.3f}; correcting only one kind of error would add: "
         + ", ".join(f"{kind.replace('_', ' ')} {gain:+.3f}" for kind, gain in worst),
         highlight=False,
     )
     for timing in one.timing:
         if at_s := timing.quantiles_s():
             console.out.print(
-                f"{timing.what} minus truth: median {at_s[0.5]:+.2f} s, 90 % within "
+                f"{timing.what}, predicted minus labelled: median {at_s[0.5]:+.2f} s, 90 % within "
                 f"{at_s[0.05]:+.2f} .. {at_s[0.95]:+.2f} s ({len(timing.errors_s)} events)",
                 highlight=False,
             )
