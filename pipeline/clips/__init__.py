@@ -1,1 +1,1 @@
-"""Footage cut to what a network sees: sliding windows, labelled clips, views."""
+"""Make clips for a network: sliding windows, labelled clips, random views of them."""

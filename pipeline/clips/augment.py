@@ -1,7 +1,7 @@
-"""Views of clips: windows as a network sees them, plain for scoring, varied for training.
+"""Augment clips for training: random windows, crops, flips, colours and mixup.
 
-What a random view looks like depends on the seed, on the example and on the view's number, and on
-nothing else: not on the order in which views are made, nor on which of them are wanted.
+A random view depends only on the seed, the example and the view's number. So views can be made in
+any order, and any of them can be left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def view_rng(seed: int, example: Example, number: int) -> np.random.Generator:
-    """The random numbers of one view."""
+    """Return the random generator of one view.
+
+    Args:
+        seed: The seed of the training run.
+        example: The example that the view is of.
+        number: The number of the view among those of the example.
+    """
     name = f"{example.path.name} {example.start_s} {example.end_s} {example.label}"
     return np.random.default_rng([seed, zlib.crc32(name.encode()), number])
 
@@ -36,9 +42,15 @@ def augmented_view(
     sampling: str = "dense",
     device: torch.device | None = None,
 ) -> Tensor:
-    """One random window, cropped, flipped and coloured alike in all frames: (T, 3, S, S) uint8.
+    """Make one random view of a clip: (T, 3, S, S) uint8, all frames changed in the same way.
 
-    The pixels go to `device` first and are worked on there; the random numbers do not depend on it.
+    Args:
+        clip: The decoded clip.
+        spec: The network's input: T frames of S x S pixels.
+        augmentation: How much the view is varied.
+        rng: The generator of this view, from `view_rng`.
+        sampling: dense (consecutive frames) or uniform (spread over the example).
+        device: Where the pixels are computed; random numbers do not depend on it.
     """
     if sampling == "uniform":
         frames = clip.spread(spec.num_frames, rng.random(spec.num_frames))
@@ -53,9 +65,15 @@ def augmented_view(
 
 
 def random_crop(frames: Tensor, size_px: int, min_area: float, rng: np.random.Generator) -> Tensor:
-    """Frames (T, 3, H, W) -> a random part of them as (T, 3, size_px, size_px) float32.
+    """Crop frames (T, 3, H, W) at random and resize to (T, 3, size_px, size_px) float32.
 
-    Szegedy et al. 2015: an area, here a share of the square's, and an aspect of 3/4 to 4/3.
+    The crop has a random area and an aspect ratio of 3/4 to 4/3 (Szegedy et al. 2015).
+
+    Args:
+        frames: (T, 3, H, W), the shorter side at least size_px.
+        size_px: Side of the result.
+        min_area: The smallest crop as a fraction of the area of the square.
+        rng: Source of the random numbers.
     """
     H, W = frames.shape[-2:]
     side = size_px * float(np.sqrt(rng.uniform(min_area, 1.0)))
@@ -67,7 +85,13 @@ def random_crop(frames: Tensor, size_px: int, min_area: float, rng: np.random.Ge
 
 
 def jitter_colours(view: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast and saturation of float frames (T, 3, H, W) scaled at random."""
+    """Scale brightness, contrast and saturation of frames at random.
+
+    Args:
+        view: (T, 3, H, W) float, values 0 to 255.
+        augmentation: The range of each factor.
+        rng: Source of the random numbers.
+    """
     bright, contrast, saturation = (
         float(rng.uniform(1 - spread, 1 + spread))
         for spread in (augmentation.brightness, augmentation.contrast, augmentation.saturation)
@@ -81,9 +105,13 @@ def jitter_colours(view: Tensor, augmentation: Augmentation, rng: np.random.Gene
 def mix_up(
     x: Tensor, targets: Tensor, alpha: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Inputs (B, ...) and targets (B, K), each blended with another of the batch.
+    """Blend each clip of a batch with another one, inputs and targets alike (Zhang et al. 2018).
 
-    One share from Beta(alpha, alpha) for the whole batch (Zhang et al. 2018).
+    Args:
+        x: Inputs (B, ...); the result has the same type.
+        targets: (B, K).
+        alpha: The batch's blending weight is drawn from Beta(alpha, alpha).
+        rng: Source of the random numbers.
     """
     share = float(rng.beta(alpha, alpha))
     other = torch.from_numpy(rng.permutation(len(x))).to(x.device)

@@ -1,4 +1,4 @@
-"""Near-identical clips on both sides of a split, found by hashing a few frames of each."""
+"""Find near-identical clips on both sides of a split by hashing a few frames of each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,12 @@ HASHED_SIZE_PX = 72
 HASH_ROWS = 8
 HASH_COLUMNS = 9
 
-# Of 64. On 31 real broadcast clips, copies at half size and 100 kbit/s, brightened or cropped by
-# 5 % came to at most 9; unrelated clips of 12 matches, and of 213 basketball plays, to at least 16.
+# Of 64 bits. Measured on 31 real broadcast clips: copies at half size and 100 kbit/s, brightened or
+# cropped by 5 %, differ by at most 9 bits. Unrelated clips of 12 matches, and of 213 basketball
+# plays, differ by at least 16.
 MAX_DISTANCE_BITS = 10
 
-# A picture this even (black, a fade) is like every other one of its kind.
+# A frame with less detail (black, a fade) looks like every other such frame.
 MIN_BITS_SET = 6
 
 # How many bits are 1 in each 16-bit number.
@@ -40,7 +41,13 @@ Name = TypeVar("Name", bound=Hashable)
 
 @dataclass(frozen=True)
 class NearDuplicate(Generic[Name]):
-    """Two clips of different groups that show almost the same; distance in bits of 64."""
+    """Two clips of different groups that show almost the same pictures.
+
+    Attributes:
+        first: Name of one clip.
+        second: Name of the other clip.
+        distance_bits: How many of 64 bits of their hashes differ.
+    """
 
     first: Name
     second: Name
@@ -48,10 +55,13 @@ class NearDuplicate(Generic[Name]):
 
 
 def difference_hash(frame: UInt8) -> int:
-    """The dHash of a frame (3, H, W) uint8 RGB, 64 bits (Krawetz 2013).
+    """Return the 64-bit difference hash (dHash) of a frame (3, H, W) uint8 RGB (Krawetz 2013).
 
-    The picture is averaged to 8 x 9 greys; a bit is 1 where a grey is brighter than its left
-    neighbour. So it hardly depends on resolution, compression and brightness.
+    The frame is averaged to 8 x 9 grey values. A bit is 1 if a value is brighter than its left
+    neighbour. Resolution, compression and brightness hardly change the hash.
+
+    Raises:
+        ValueError: The frame has another type or shape, or is smaller than 9 x 8 pixels.
     """
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"frame is {frame.dtype} {frame.shape}; it must be uint8 (3, H, W)")
@@ -63,15 +73,16 @@ def difference_hash(frame: UInt8) -> int:
     columns = np.linspace(0, W, HASH_COLUMNS + 1).astype(int)
     sums = np.add.reduceat(np.add.reduceat(grey, rows[:-1], axis=0), columns[:-1], axis=1)
     means = sums / np.outer(np.diff(rows), np.diff(columns))  # (8, 9)
-    # Half a grey level: evenness is not made into a pattern by rounding.
+    # At least half a grey level, so that rounding makes no pattern in an even area.
     bits = means[:, 1:] > means[:, :-1] + 0.5
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
 def example_hashes(example: Example, *, num_frames: int = 5) -> list[int]:
-    """Difference hashes of about num_frames frames, evenly over the example.
+    """Return the difference hashes of about num_frames frames, spread evenly over the example.
 
-    Raises FootageError where the footage cannot be read.
+    Raises:
+        FootageError: The footage cannot be read.
     """
     start_s = 0.0 if example.start_s is None else example.start_s
     end_s = probe_footage(example.path).duration_s if example.end_s is None else example.end_s
@@ -90,9 +101,13 @@ def example_hashes(example: Example, *, num_frames: int = 5) -> list[int]:
 def hash_all(
     examples: Sequence[Example], *, on_clip: Callable[[int], None] = lambda done: None
 ) -> tuple[dict[Example, list[int]], list[str]]:
-    """The hashes of every example that can be read, and what is wrong with each of the others.
+    """Hash every example; return the hashes, and one message per unreadable example.
 
-    Of several processes each one reads its share, and all get all.
+    Processes that torchrun started share the work; each gets the whole result.
+
+    Args:
+        examples: The labels to hash.
+        on_clip: Called with the number of examples that are done.
     """
     world = current_world()
     mine = range(world.rank, len(examples), world.size)
@@ -105,7 +120,7 @@ def hash_all(
         except FootageError as error:
             errors[number] = str(error)
 
-    # Threads suffice: decoding leaves the interpreter's lock.
+    # Threads suffice: decoding releases the interpreter's lock.
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         for done, _ in enumerate(pool.map(attempt, mine), start=1):
             on_clip(done * world.size)
@@ -114,17 +129,21 @@ def hash_all(
 
 
 def find_leaks(split: Split, *, on_clip: Callable[[int], None] = lambda done: None) -> list[str]:
-    """Clips of training that show almost the same as one of validation, one sentence for each.
+    """Return one warning per training clip that looks almost like a validation clip.
 
-    Footage that cannot be read is passed over here: reading it to train reports it.
+    Footage that cannot be read is skipped; loading it for training reports it.
+
+    Args:
+        split: The training and validation examples.
+        on_clip: Called with the number of examples that are done.
     """
     hashes, _ = hash_all([*split.train, *split.val], on_clip=on_clip)
     in_val = set(split.val)
     sides = {example: "validation" if example in in_val else "training" for example in hashes}
     return [
         f"{pair.first.source} in training and {pair.second.source} in validation show almost the "
-        f"same ({pair.distance_bits:g} of 64 bits differ): if they are of one match, put them into "
-        "one group"
+        f"same pictures ({pair.distance_bits:g} of 64 bits differ). If they are of one match, put "
+        "them into one group"
         for pair in near_duplicates(hashes, sides)
     ]
 
@@ -135,24 +154,28 @@ def near_duplicates(
     *,
     max_distance_bits: float = MAX_DISTANCE_BITS,
 ) -> list[NearDuplicate[Name]]:
-    """Pairs of clips of different groups that look the same, nearest first.
+    """Find pairs of clips of different groups that look the same, the most similar first.
 
-    hashes: a few difference hashes of each clip. groups: what a pair may not cross: the match, or
-    the side of a split. From one clip to another the distance is the median over its frames of
-    that to the nearest frame of the other; the larger of the two ways counts. Even frames are left
-    out.
+    Distance from A to B: for each frame of A take the nearest frame of B, then the median. The
+    larger of A-to-B and B-to-A is used. Frames without detail (black, fades) are ignored.
+
+    Args:
+        hashes: A few difference hashes of each clip.
+        groups: The match, or the side of the split, of each clip. Pairs within one group are not
+            reported.
+        max_distance_bits: The largest distance that still counts as the same, of 64 bits.
     """
-    telling = {name: _telling(own) for name, own in hashes.items()}
-    names = [name for name in hashes if len(telling[name])]
+    detailed = {name: _detailed(own) for name, own in hashes.items()}
+    names = [name for name in hashes if len(detailed[name])]
     if len(names) < 2:
         return []
-    frames = np.concatenate([telling[name] for name in names])  # (M,)
-    starts = np.cumsum([0, *(len(telling[name]) for name in names[:-1])])  # (N,)
+    frames = np.concatenate([detailed[name] for name in names])  # (M,)
+    starts = np.cumsum([0, *(len(detailed[name]) for name in names[:-1])])  # (N,)
     _, group_of = np.unique([groups[name] for name in names], return_inverse=True)
-    # Clips of one match may all look alike: only pairs that cross groups are held in memory.
+    # Clips of one match may all look alike, so only pairs of different groups are kept in memory.
     one_way: dict[tuple[int, int], float] = {}
     for i, name in enumerate(names):
-        to_others = _distances(telling[name], frames, starts)  # (N,)
+        to_others = _distances(detailed[name], frames, starts)  # (N,)
         near = (to_others <= max_distance_bits) & (group_of != group_of[i])
         one_way |= {(i, int(j)): float(to_others[j]) for j in np.flatnonzero(near)}
     found = [
@@ -163,14 +186,14 @@ def near_duplicates(
     return sorted(found, key=lambda pair: pair.distance_bits)
 
 
-def _telling(own: Sequence[int]) -> npt.NDArray[np.uint64]:
+def _detailed(own: Sequence[int]) -> npt.NDArray[np.uint64]:
     return np.array([h for h in own if h.bit_count() >= MIN_BITS_SET], dtype=np.uint64)
 
 
 def _distances(
     own: npt.NDArray[np.uint64], frames: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """From one clip's frames (F,) to every clip, whose frames begin at `starts` (N,) -> (N,)."""
+    """Distance from a clip with frames (F,) to every clip, whose frames begin at starts: (N,)."""
     differing = own[:, None] ^ frames[None, :]  # (F, M)
     bits = BITS_SET[differing.view(np.uint16).reshape(*differing.shape, 4)].sum(axis=-1)
     nearest = np.minimum.reduceat(bits, starts, axis=1)  # (F, N)

@@ -1,4 +1,4 @@
-"""Labelled examples to clips: decoded once, with what surrounds the short ones."""
+"""Load labelled examples as decoded clips; short ones keep the footage around them."""
 
 from __future__ import annotations
 
@@ -23,17 +23,24 @@ from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.types import Example, Float64, Frames, UInt8
 
 CLIPS_SHARE = 0.75
-"""Of the memory: more decoded clips are refused, before the system ends the process."""
+"""How much of the memory decoded clips may take; more is an error instead of a killed process."""
 
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """The decoded frames of one example and where windows may start in them.
+    """The decoded frames of one example, and where windows may start in them.
 
-    held: the frames, or the .npy file that holds them. first, last: the earliest and latest window
-    start, as frame index; outside the frames the nearest one repeats, so first may be negative.
-    begin, end: the frames of the example itself, without surroundings; of an instant the window
-    about it.
+    Frame indices count from the first decoded frame. Outside the frames the nearest one repeats, so
+    an index may be negative.
+
+    Attributes:
+        example: The label.
+        held: The frames, or the .npy file that holds them.
+        first: The earliest start of a window, as a frame index.
+        last: The latest start of a window, as a frame index.
+        begin: The first frame of the example itself, without the footage around it; for a label
+            without length, the first frame of the window centred on it.
+        end: The frame after the last one of the example itself.
     """
 
     example: Example
@@ -45,37 +52,39 @@ class LabelledClip:
 
     @property
     def pixels(self) -> UInt8:
-        """(N, 3, H, W) uint8 RGB at the network's rate, shorter side its size."""
+        """The frames (N, 3, H, W), uint8 RGB, at the network's rate and shorter side."""
         if isinstance(self.held, Path):
-            # Mapped anew each time: a file kept open for every clip would be too many.
+            # Mapped each time: one open file for every clip would be too many.
             mapped: UInt8 = np.load(self.held, mmap_mode="r")
             return mapped
         return self.held
 
     @property
     def num_bytes(self) -> int:
-        """The memory that the frames take."""
+        """How much memory the frames take; 0 if they are in a file."""
         return 0 if isinstance(self.held, Path) else self.held.nbytes
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> UInt8:
-        """(len(index), 3, H, W): frames by index; edge frames repeat."""
+        """Return frames by index: (len(index), 3, H, W); outside the clip, the nearest one."""
         pixels = self.pixels
         return np.take(pixels, index.clip(0, len(pixels) - 1), axis=0)
 
     def window(self, start: int, num_frames: int) -> UInt8:
-        """(num_frames, 3, H, W) from frame `start` on."""
+        """Return num_frames consecutive frames from frame `start` on: (num_frames, 3, H, W)."""
         return self.take(np.arange(start, start + num_frames))
 
     def spread(self, num_frames: int, places: Float64) -> UInt8:
-        """(num_frames, 3, H, W): one frame of each of num_frames equal parts of the example.
+        """Take one frame from each of num_frames equal parts of the example (Wang et al. 2016).
 
-        places (num_frames,) in [0, 1) say where in its part each frame lies (Wang et al. 2016).
+        Args:
+            num_frames: The number of parts, and of frames in the result (num_frames, 3, H, W).
+            places: (num_frames,), where in its part each frame is taken, in [0, 1).
         """
         edges = np.linspace(self.begin, self.end, num_frames + 1)
         return self.take(np.floor(edges[:-1] + places * np.diff(edges)).astype(np.int64))
 
     def even_starts(self, views: int) -> list[int]:
-        """`views` window starts spread evenly; the middle one alone where views is 1."""
+        """Return `views` window starts, spread evenly; a single view starts in the middle."""
         if views == 1:
             return [(self.first + self.last) // 2]
         return [round(s) for s in np.linspace(self.first, self.last, views)]
@@ -83,14 +92,19 @@ class LabelledClip:
 
 @dataclass(frozen=True)
 class LoadedClips:
-    """What could be loaded, and one message per example that could not; per file, if optional."""
+    """The clips that could be read, and the problems of the others.
+
+    Attributes:
+        clips: In the order of the examples.
+        problems: One message per unreadable example; optional examples share one per file.
+    """
 
     clips: list[LabelledClip]
     problems: list[str]
 
 
 class LoadClip(Protocol):
-    """What `load_clip` is."""
+    """The type of `load_clip`, and of functions that replace it."""
 
     def __call__(
         self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
@@ -104,7 +118,16 @@ def each_clip(
     max_clip_s: float | None = None,
     load: LoadClip | None = None,
 ) -> Iterator[LabelledClip | FootageError]:
-    """Every example decoded, in order, a few ahead of what is taken; see `load_clips`."""
+    """Yield each example as a clip, or as the error of reading it, in order.
+
+    A few examples are decoded ahead of the one that is taken.
+
+    Args:
+        examples: The labels to decode.
+        spec: The network's input.
+        max_clip_s: Use at most this many seconds of each example; None uses all of it.
+        load: Replaces `load_clip`, for instance by a loader with a cache.
+    """
     load = load or load_clip
 
     def attempt(example: Example) -> LabelledClip | FootageError:
@@ -113,7 +136,7 @@ def each_clip(
         except FootageError as error:
             return error
 
-    # Threads suffice: decoding and scaling leave the interpreter's lock.
+    # Threads suffice: decoding and scaling release the interpreter's lock.
     num_workers = os.cpu_count() or 1
     pool = ThreadPoolExecutor(max_workers=num_workers)
     waiting: deque[Future[LabelledClip | FootageError]] = deque()
@@ -125,7 +148,7 @@ def each_clip(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # Who is interrupted does not wait for what has not begun.
+        # After an interrupt, examples that have not begun are not decoded.
         pool.shutdown(cancel_futures=True)
 
 
@@ -138,14 +161,23 @@ def load_clips(
     load: LoadClip | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> LoadedClips:
-    """Decode every example, in order; more than `max_bad` unreadable ones is a FootageError.
+    """Decode all examples and hold them in memory.
 
-    Optional ones do not count, unless nothing at all of a file can be read that holds no others.
-    Processes that torchrun started must all call this, and get the same clips. Clips that take more
-    than CLIPS_SHARE of the memory are a ValueError.
+    All processes that torchrun started must call this; they get the same clips.
 
-    max_clip_s uses at most the first so many seconds of an example, so that a model cannot learn
-    a class by its clips' length. load stands in for `load_clip`, such as one that keeps a cache.
+    Args:
+        examples: The labels to decode.
+        spec: The network's input.
+        max_clip_s: Use at most this many seconds of each example, so that the model cannot tell
+            classes by clip length; None uses all of it.
+        max_bad: How many unreadable examples may be skipped. Optional examples do not count,
+            except when nothing of their file can be read and it has no other examples.
+        load: Replaces `load_clip`, for instance by a loader with a cache.
+        on_clip: Called after each example.
+
+    Raises:
+        FootageError: More than max_bad examples cannot be read.
+        ValueError: The clips would take more than CLIPS_SHARE of the memory.
     """
     room_bytes = CLIPS_SHARE * memory_per_process()
     num_bytes, counting = 0, Lock()
@@ -160,8 +192,8 @@ def load_clips(
             if num_bytes > room_bytes:
                 raise ValueError(
                     f"{len(examples)} examples take more than {room_bytes / 2**30:.1f} GiB of "
-                    "memory once decoded: train with --cache FOLDER, which keeps them on disk, "
-                    "give fewer, or use less of each (--max-clip)"
+                    "memory when decoded. Use --cache FOLDER to keep them on disk, train on fewer "
+                    "examples, or use less of each (--max-clip)"
                 )
         return clip
 
@@ -174,7 +206,7 @@ def load_clips(
             clips[i] = loaded
         if on_clip is not None:
             on_clip()
-    # What one process cannot read none of them trains on: their batches must be the same.
+    # All processes leave out what one of them cannot read: their batches must be the same.
     bad = current_world().merged(bad)
     counted, left_out = _unread(examples, bad)
     refuse_unreadable(counted, len(examples), max_bad)
@@ -182,7 +214,7 @@ def load_clips(
     for path, errors in left_out.items():
         count = sum(e.optional and e.path == path for e in examples)
         problems.append(
-            f"{path}: {len(errors)} of {count} stretches that nobody labelled ({errors[0].message})"
+            f"{path}: {len(errors)} of {count} background examples ({errors[0].message})"
         )
     return LoadedClips([clips[i] for i in clips if i not in bad], problems)
 
@@ -190,7 +222,7 @@ def load_clips(
 def _unread(
     examples: Sequence[Example], bad: Mapping[int, FootageError]
 ) -> tuple[list[FootageError], dict[Path, list[FootageError]]]:
-    """The errors that count, and by file those of optional examples, which are left out."""
+    """Split errors into those that count, and those of optional examples, by file."""
     used = {e.path for i, e in enumerate(examples) if i not in bad or not e.optional}
     counted: list[FootageError] = []
     left_out: dict[Path, list[FootageError]] = {}
@@ -202,21 +234,38 @@ def _unread(
 
 
 def refuse_unreadable(bad: Sequence[FootageError], num_examples: int, max_bad: int) -> None:
-    """FootageError where more than `max_bad` examples cannot be read."""
+    """Raise FootageError if more than `max_bad` examples cannot be read.
+
+    Args:
+        bad: The error of each unreadable example.
+        num_examples: How many examples there are in all.
+        max_bad: How many of them may be unreadable.
+
+    Raises:
+        FootageError: There are too many.
+    """
     if len(bad) > max_bad:
         raise FootageError(
             bad[0].path,
-            f"{bad[0].message} ({len(bad)} of {num_examples} examples cannot be read; "
-            f"at most {max_bad} may: mend them, or raise --max-bad)",
+            f"{bad[0].message} ({len(bad)} of {num_examples} examples cannot be read, "
+            f"at most {max_bad} may. Repair them, or raise --max-bad)",
         )
 
 
 def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = None) -> LabelledClip:
-    """The frames of one example; one shorter than the window keeps its real surroundings.
+    """Decode one example; if it is shorter than the window, with the footage around it.
 
     footage   ------------------------------------------
     example               [=====]
     window            [--------------]   centred, shifted by up to an eighth in training
+
+    Args:
+        example: The label; without times it is the whole file.
+        spec: The network's input.
+        max_clip_s: Use at most this many seconds of the example; None uses all of it.
+
+    Raises:
+        FootageError: The footage cannot be read, or is too long to hold in memory.
     """
     T = spec.num_frames
     if example.start_s is None or example.end_s is None:
@@ -247,31 +296,30 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
 def _frames(
     example: Example, spec: ClipSpec, start_s: float, end_s: float | None
 ) -> tuple[UInt8, float]:
-    """The frames of [start_s, end_s) as one array, and the first one's sample instant.
-
-    Decoding begins at the key frame before start_s, wherever in the footage that is.
-    """
+    """Return the frames of [start_s, end_s) as one array, and the time of the first one."""
     chunks: list[Frames] = []
     room_bytes = CLIPS_SHARE * memory_per_process()
     for chunk in decode(
         example.path, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, end_s=end_s
     ):
         chunks.append(chunk)
-        room_bytes -= 2 * chunk.pixels.nbytes  # twice while they are put together
+        room_bytes -= 2 * chunk.pixels.nbytes  # twice while they are joined
         if room_bytes < 0:
             raise FootageError(
                 example.path,
-                f"too long to be held as one example: {chunk.sample_s[-1] - start_s:.0f} s of it "
-                "take all the memory; label times in it, or use less of each (--max-clip)",
+                "too long for one example. The first "
+                f"{chunk.sample_s[-1] - start_s:.0f} s already fill the memory. Label times in it, "
+                "or use less of it (--max-clip)",
             )
     if not chunks:
         raise FootageError(
-            example.path, f"{example.source or 'the label'} begins at {start_s:.3f} s, past the end"
+            example.path,
+            f"{example.source or 'the label'} begins at {start_s:.3f} s, past the end of the video",
         )
     shape = chunks[0].pixels.shape[2:]
     same = [c.pixels for c in chunks if c.pixels.shape[2:] == shape]
     pixels = np.concatenate(same)
-    # Random crops may take any part of a wide picture, unless the network sees all of it anyway.
+    # A crop keeps the whole width for random crops in training; a squeezed picture is final.
     if spec.fit == "squash":
         pixels = squared(pixels, spec)
     return pixels, float(chunks[0].sample_s[0])
@@ -280,7 +328,15 @@ def _frames(
 def plain_view(
     clip: LabelledClip, spec: ClipSpec, number: int, views: int, *, sampling: str = "dense"
 ) -> Tensor:
-    """The number-th of `views` windows spread over the clip, centre square: (T, 3, S, S) uint8."""
+    """Return one of `views` windows spread evenly over the clip: (T, 3, S, S) uint8, centre square.
+
+    Args:
+        clip: The decoded clip.
+        spec: The network's input.
+        number: Which of the views, from 0.
+        views: How many views there are.
+        sampling: dense (consecutive frames) or uniform (spread over the example).
+    """
     if sampling == "uniform":
         # Each view takes another place in every one of the T parts.
         frames = clip.spread(spec.num_frames, np.full(spec.num_frames, (number + 0.5) / views))
@@ -290,12 +346,21 @@ def plain_view(
 
 
 def plain_views(clip: LabelledClip, spec: ClipSpec, views: int) -> list[Tensor]:
-    """`views` windows spread over the clip, centre square: each (T, 3, S, S) uint8."""
+    """Return `views` windows spread evenly over the clip, each (T, 3, S, S) uint8, centre square.
+
+    Args:
+        clip: The decoded clip.
+        spec: The network's input.
+        views: How many windows.
+    """
     return [plain_view(clip, spec, k, views) for k in range(views)]
 
 
 def one_per_interval(examples: Sequence[Example]) -> list[Example]:
-    """The first of the examples of each stretch of footage; for independent classes."""
+    """Return the first of the examples that share file, start and end.
+
+    With independent classes, the labels of one stretch of footage are one clip.
+    """
     first: dict[tuple[object, ...], Example] = {}
     for example in examples:
         first.setdefault((example.path, example.start_s, example.end_s), example)

@@ -1,20 +1,28 @@
-"""Choose how clips are sampled and varied; imports the standard library only."""
+"""Options for sampling and augmenting clips; imports only the standard library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SAMPLINGS = ("dense", "uniform")
-"""dense: frames at the network's rate. uniform: as many frames spread over the whole example."""
+"""How a window's frames are chosen.
+
+dense: consecutive frames at the network's rate. uniform: the same number, spread evenly over the
+whole example.
+"""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How a training view is varied; the defaults suit broadcast footage.
+    """How training clips are varied at random; the defaults suit broadcast footage.
 
-    min_area: random resized crop takes at least this share of the square's area.
-    flip: mirror left and right; off where a class names a side.
-    brightness, contrast, saturation: each drawn from 1 +- this.
+    Attributes:
+        min_area: The smallest random crop, as a fraction of the square's area, in (0, 1].
+        flip: Whether half of the clips are mirrored left to right; turn it off if a class names a
+            side.
+        brightness: The factor is drawn from 1 - brightness to 1 + brightness, in [0, 1).
+        contrast: As for brightness.
+        saturation: As for brightness.
     """
 
     min_area: float = 0.5

@@ -1,4 +1,4 @@
-"""Frames to windows: which sampled frames make a clip, and when that clip is."""
+"""Cut sampled frames into windows, each with its time span."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Sampled(Generic[T]):
-    """One item of a track, a frame or its features, and the span [start_s, end_s) it stands for."""
+    """One frame, or the features of one, with the time that it covers.
+
+    Attributes:
+        item: The frame or its features.
+        start_s: Start of the time it covers.
+        end_s: End of the time it covers, exclusive.
+        damaged: Whether decoding reported damage in the frame.
+    """
 
     item: T
     start_s: float
@@ -29,12 +36,16 @@ class Sampled(Generic[T]):
 
 
 def default_hop_s(spec: ClipSpec) -> float:
-    """A quarter of the window, rounded to whole samples, at least one."""
+    """Return the default hop: a quarter of the window in whole samples, at least one."""
     return max(1, round(spec.num_frames / 4)) / spec.rate_hz
 
 
 def hop_samples(spec: ClipSpec, hop_s: float | None) -> int:
-    """hop_s in whole samples; ValueError unless it lies in (0, window]."""
+    """Return the hop in whole samples; None gives the default.
+
+    Raises:
+        ValueError: hop_s is not more than 0, or is longer than the window.
+    """
     hop_s = default_hop_s(spec) if hop_s is None else hop_s
     if not 0 < hop_s <= spec.duration_s + 1e-9:
         raise ValueError(f"hop_s is {hop_s}; it must be in (0, {spec.duration_s}]")
@@ -44,9 +55,20 @@ def hop_samples(spec: ClipSpec, hop_s: float | None) -> int:
 def slide(
     items: Iterable[Sampled[T]], *, length: int, hop: int
 ) -> Iterator[tuple[list[Sampled[T]], int]]:
-    """Every run of `length` items, `hop` apart, the last one ending with the items.
+    """Yield windows of `length` items, each with the number of real items in it.
 
-    Gives (items, how many of them are real): a track shorter than `length` repeats its last item.
+    The last window ends with the last item. A track shorter than a window repeats its last item;
+    only then are fewer items real.
+
+    items    0 1 2 3 4 5 6          length 4, hop 2
+    windows  0 1 2 3
+                 2 3 4 5
+                   3 4 5 6
+
+    Args:
+        items: The track, in time order.
+        length: Items per window.
+        hop: Items from the start of one window to the start of the next.
     """
     held: deque[Sampled[T]] = deque(maxlen=length)
     n = 0
@@ -62,14 +84,14 @@ def slide(
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of at most `size` consecutive items; itertools.batched is in Python 3.12."""
+    """Yield lists of at most `size` consecutive items, as itertools.batched of Python 3.12 does."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch
 
 
 def frames_of(chunks: Iterable[Frames], spec: ClipSpec) -> Iterator[Sampled[UInt8]]:
-    """Frames one by one, each (3, S, S) as the network sees them."""
+    """Yield frames one by one, each cropped or squeezed to the network's square (3, S, S)."""
     for chunk in chunks:
         pixels = squared(chunk.pixels, spec)
         for i in range(len(chunk)):
@@ -80,10 +102,29 @@ def frames_of(chunks: Iterable[Frames], spec: ClipSpec) -> Iterator[Sampled[UInt
 def sliding_windows(
     frames: Iterable[Frames], spec: ClipSpec, *, hop_s: float | None = None
 ) -> Iterator[Clip]:
-    """Clips of spec.num_frames frames every hop_s seconds (default: a quarter of the window).
+    """Yield a clip of spec.num_frames frames every hop_s seconds.
 
-    The windows do not depend on how the frames were chunked. The last one ends with the footage;
-    shorter footage repeats its last frame. frames must be sampled at spec.rate_hz.
+    The windows do not depend on how the frames were chunked. The last window ends with the footage.
+    Footage shorter than a window repeats its last frame.
+
+    Args:
+        frames: Chunks of decoded frames, sampled at spec.rate_hz.
+        spec: The network's input.
+        hop_s: Seconds from window to window, in (0, window]; None is a quarter of the window.
+
+    Raises:
+        ValueError: hop_s is out of range.
+
+    Example:
+        Windows of 1 s at 8 frames per second, one every half second:
+
+        >>> from touchline.models.backbone import ClipSpec
+        >>> from touchline.pipeline import decode, sliding_windows
+        >>> spec = ClipSpec(num_frames=8, rate_hz=8.0, size_px=32)
+        >>> frames = decode("match.mp4", rate_hz=spec.rate_hz, size_px=spec.size_px)
+        >>> clips = list(sliding_windows(frames, spec, hop_s=0.5))
+        >>> len(clips), clips[1].start_s, clips[1].end_s, clips[1].pixels.shape
+        (23, 0.5, 1.5, (8, 3, 32, 32))
     """
     hop = hop_samples(spec, hop_s)
     for window, real in slide(frames_of(frames, spec), length=spec.num_frames, hop=hop):
@@ -96,7 +137,7 @@ def sliding_windows(
 
 
 def squared(pixels: UInt8, spec: ClipSpec) -> UInt8:
-    """Decoded frames (N, 3, H, W) -> (N, 3, S, S): the square that the network sees of each."""
+    """Crop or squeeze frames (N, 3, H, W) to squares (N, 3, S, S), as spec.fit says."""
     if spec.fit == "crop":
         return centre_square(pixels, spec.size_px)
     size = (spec.size_px, spec.size_px)
@@ -105,9 +146,13 @@ def squared(pixels: UInt8, spec: ClipSpec) -> UInt8:
 
 
 def centre_square(pixels: UInt8, size_px: int) -> UInt8:
-    """(..., H, W) -> (..., size_px, size_px) from the middle; a view, nothing is copied."""
+    """Return the middle square of frames: (..., H, W) -> (..., size_px, size_px), without a copy.
+
+    Raises:
+        ValueError: The frames are smaller than the square.
+    """
     H, W = pixels.shape[-2:]
     if min(H, W) < size_px:
-        raise ValueError(f"frames are {W}x{H}; the shorter side must be at least {size_px}")
+        raise ValueError(f"frames are {W} x {H} px; the shorter side must be at least {size_px}")
     top, left = (H - size_px) // 2, (W - size_px) // 2
     return pixels[..., top : top + size_px, left : left + size_px]

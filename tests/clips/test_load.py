@@ -171,7 +171,7 @@ def test_clips_that_would_not_fit_into_memory_are_refused(
     with pytest.raises(ValueError, match=r"3 examples take more than .* --cache FOLDER"):
         load_clips(examples, SPEC)
     monkeypatch.setattr(room, lambda: 2.6 * num_bytes)
-    with pytest.raises(FootageError, match=r"ramp\.mkv: too long to be held as one example"):
+    with pytest.raises(FootageError, match=r"ramp\.mkv: too long for one example"):
         load_clips(examples[:1], SPEC)
 
 
@@ -193,7 +193,7 @@ def test_plain_views_are_the_centre_square(tmp_path: Path) -> None:
 
 
 def test_a_label_past_the_end_names_its_line(ramp: Path) -> None:
-    with pytest.raises(FootageError, match=r"line 2 begins at 8\.625 s, past the end"):
+    with pytest.raises(FootageError, match=r"line 2 begins at 8\.625 s, past the end of the video"):
         load_clip(example(ramp, 9.0, 9.25), SPEC)
 
 
@@ -217,8 +217,8 @@ def test_stretches_that_nobody_labelled_are_left_out_where_they_cannot_be_read(
     loaded = load_clips([*past, labelled, stretch(ramp, 1.0)], SPEC)
     assert [c.example.start_s for c in loaded.clips] == [0.0, 1.0]
     (problem,) = loaded.problems
-    assert problem.startswith(f"{ramp}: 2 of 3 stretches that nobody labelled (")
-    assert problem.endswith("past the end)")
+    assert problem.startswith(f"{ramp}: 2 of 3 background examples (")
+    assert problem.endswith("past the end of the video)")
     # Labels must be there, and so must something of every file that was named.
     with pytest.raises(FootageError, match=r"1 of 2 examples cannot be read"):
         load_clips([stretch(ramp, 1.0), example(ramp, 20.0, 21.0)], SPEC)

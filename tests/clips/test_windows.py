@@ -83,7 +83,7 @@ def test_the_centre_square_is_the_middle():
     picture = np.arange(24, dtype=np.uint8).reshape(4, 6)
     assert centre_square(picture, 4).tolist() == picture[:, 1:5].tolist()
     assert centre_square(picture, 2).tolist() == [[8, 9], [14, 15]]
-    with pytest.raises(ValueError, match="6x4"):
+    with pytest.raises(ValueError, match="6 x 4 px"):
         centre_square(picture, 5)
 
 

@@ -173,7 +173,7 @@ def test_background_of_which_nothing_can_be_read_is_not_taught(examples: list[Ex
     past = replace(train[0], label="background", start_s=90.0, end_s=91.0, optional=True)
     result = fine_tune(tiny_model(), [*train, past], val, QUICK)
     assert not result.model.has_background
-    assert "1 of 1 stretches that nobody labelled" in result.problems[0]
+    assert "1 of 1 background examples" in result.problems[0]
 
 
 def test_unreadable_clips_are_reported_or_stop_the_run(
