@@ -39,11 +39,13 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The filter drops setuptools' notice that a folder touchline/ here would hide the package: there is none.
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 	@echo "Installing Touchline and its dependencies into $(VENV) (first time: some minutes)..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	@PYTHONWARNINGS='ignore:Editable installation' \
+		$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
 	@touch $@
 
 clean:
