@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from touchline.pipeline.scoring.options import ClipOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.calibration.calibrate import Calibration
     from touchline.pipeline.calibration.options import Target
     from touchline.pipeline.calibration.thresholds import Choice
-    from touchline.pipeline.scoring.score_clips import ClipOptions, ClipScores
+    from touchline.pipeline.scoring.score_clips import ClipScores
     from touchline.pipeline.types import Example
 
 ON = ("events", "windows")
@@ -77,7 +78,7 @@ def calibrate_command(
     from touchline.pipeline.calibration.calibrate import calibration_examples, evidence_record
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
     from touchline.pipeline.labels.read import read_labels
-    from touchline.pipeline.scoring.score_clips import ClipOptions, to_be_seen
+    from touchline.pipeline.scoring.score_clips import keep_visible
     from touchline.pipeline.scoring.seen_groups import recorded_max_clip_s
 
     if on not in ON:
@@ -92,7 +93,7 @@ def calibrate_command(
         precision=arithmetic,
     )
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
-    seen, hidden = to_be_seen(trained, read_labels(labels))
+    seen, hidden = keep_visible(trained, read_labels(labels))
     if hidden:
         console.warn(f"left out: {hidden} events that are not in the picture")
     examples = calibration_examples(trained, seen, names)
