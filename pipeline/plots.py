@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from touchline.pipeline.files import write_atomic
+from touchline.models.atomic_files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

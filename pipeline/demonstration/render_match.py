@@ -7,6 +7,7 @@ instead of motion fails on the next one.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,6 @@ from touchline.pipeline.demonstration.court import (
     Match,
     Player,
 )
-from touchline.pipeline.files import beside
 from touchline.pipeline.types import Event, Float64, UInt8
 
 WIDTH_PX, HEIGHT_PX = 320, 240
@@ -320,13 +320,18 @@ def render_match(path: Path, *, plays_each: int, distractors: int, seed: int) ->
         np.random.default_rng(seed), plays_each=plays_each, distractors=distractors
     )
     events: list[Event] = []
-    with beside(path) as part, av.open(str(part), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
-        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
-        stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
-        for image, match in paint_match(script, seed=seed):
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            container.mux(stream.encode(frame))
-            events = match.events
-        container.mux(stream.encode())
+    part = path.with_name(f"{path.name}.part{os.getpid()}")
+    try:
+        with av.open(str(part), "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
+            stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+            stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
+            for image, match in paint_match(script, seed=seed):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                container.mux(stream.encode(frame))
+                events = match.events
+            container.mux(stream.encode())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return events

@@ -13,7 +13,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +21,13 @@ from touchline.models.errors import FootageError
 
 SCHEMES = ("https", "http", "s3", "gs", "gcs")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+FOOTAGE_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
+    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
+    | {".264", ".265", ".h264", ".h265", ".hevc", ".wtv", ".y4m"}
+)
 
 # Large enough that a slow connection is busy, small enough that a header costs little.
 BLOCK_BYTES = 2 << 20
@@ -103,6 +110,24 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
     if scheme[1].lower() not in SCHEMES or not urlsplit(text).netloc:
         raise FootageError(text, "not an address that is read: https://, s3:// and gs:// are")
     return Address(text)
+
+
+def footage_reference(footage: Path, folder: Path) -> str:
+    """The path of `footage` relative to `folder`, with forward slashes.
+
+    An address stays as it is. Footage on another drive (Windows) gets its absolute path.
+    """
+    if isinstance(footage, Address):
+        return str(footage)
+    try:
+        return Path(os.path.relpath(footage, folder)).as_posix()
+    except ValueError:
+        return footage.resolve().as_posix()
+
+
+def footage_stem(footage: PurePath) -> str:
+    """The file name without its suffix, if the suffix is one of footage; else the whole name."""
+    return footage.stem if footage.suffix.lower() in FOOTAGE_SUFFIXES else footage.name
 
 
 def open_bytes(path: Path) -> BinaryIO:
@@ -241,11 +266,3 @@ def _seconds(told: Any) -> float | None:
     if isinstance(told, datetime):
         return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
     return float(told) if isinstance(told, int | float) else None
-
-
-FOOTAGE_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
-    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
-    | {".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
-    | {".264", ".265", ".h264", ".h265", ".hevc", ".wtv", ".y4m"}
-)

@@ -7,11 +7,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from touchline.pipeline.reels.coded_video import CodedVideo, decodable
+from touchline.pipeline.reels.coded_video import CodedVideo
 
 JPEG_QUALITY = 70
 
@@ -19,7 +20,7 @@ JPEG_QUALITY = 70
 RUN_UP_S = 0.5
 
 
-def make_thumbnails(
+def thumbnails(
     footage: Path,
     times_s: Sequence[float],
     *,
@@ -53,7 +54,11 @@ def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
     shown: VideoFrame | None = None
     for packet in video.packets_from(target):
         context.skip_frame = "NONREF" if (packet.pts or 0) < run_up else "DEFAULT"
-        for frame in decodable(packet.decode):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            continue
+        for frame in frames:
             if frame.pts is not None and frame.pts > target:
                 return shown or frame
             shown = frame

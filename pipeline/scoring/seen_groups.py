@@ -8,32 +8,31 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.footage.address import footage_stem
 from touchline.pipeline.types import Example
 
 
 def unseen_examples(
     model: TrainedModel, examples: Sequence[Example]
 ) -> tuple[list[Example], list[str]]:
-    """Return the examples of matches the model was not trained on, and the groups left out.
+    """The examples whose match the model was not trained on, and the training groups left out.
 
-    Raises:
-        ValueError: No example remains.
+    ValueError where none remains: figures on training matches would say nothing.
     """
     left_out = trained_groups(model, {example.group for example in examples})
     unseen = [example for example in examples if example.group not in left_out]
     if examples and not unseen:
         raise ValueError(
-            f"the model was trained on every group of these labels ({', '.join(left_out[:8])}). "
-            "Give labels of other matches."
+            f"the model was trained on every group of these labels ({', '.join(left_out[:8])}); "
+            "give labels of other matches"
         )
     return unseen, left_out
 
 
 def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
-    """Return which of these groups the model, or its initial weights, were trained on; sorted.
+    """Those of these groups that the model, or weights it began with, were trained on, sorted.
 
-    A group that is a file name is recognised with or without its folder: clips/a.mp4 is a.mp4.
+    A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
     """
     trained = every_trained_group(model.record)
     by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
@@ -45,8 +44,7 @@ def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
 def _stem(group: str) -> tuple[str, ...]:
     """The parts of a group's name, without the ending that a file's name has."""
     path = PurePosixPath(group)
-    name = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
-    return (*path.parts[:-1], name)
+    return (*path.parts[:-1], footage_stem(path))
 
 
 def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str, ...]]]) -> bool:
