@@ -28,14 +28,9 @@ if TYPE_CHECKING:
     from touchline.pipeline.outputs.score_track import load_track, save_track
     from touchline.pipeline.outputs.timecode import MatchClock
     from touchline.pipeline.outputs.writers import write_result
+    from touchline.pipeline.reels.options import RenderOptions
     from touchline.pipeline.reels.plan import Cut, plan_reel
-    from touchline.pipeline.reels.render import (
-        Rendered,
-        RenderOptions,
-        cut_clips,
-        cut_reel,
-        render_cuts,
-    )
+    from touchline.pipeline.reels.render import Rendered, cut_clips, cut_reel, render_cuts
     from touchline.pipeline.report.match_page import write_report
     from touchline.pipeline.report.run_page import write_index
     from touchline.pipeline.report.truth import Truth, read_truth
@@ -74,8 +69,9 @@ _HOMES = {
     "touchline.pipeline.outputs.score_track": "load_track save_track",
     "touchline.pipeline.outputs.timecode": "MatchClock",
     "touchline.pipeline.outputs.writers": "write_result",
+    "touchline.pipeline.reels.options": "RenderOptions",
     "touchline.pipeline.reels.plan": "Cut plan_reel",
-    "touchline.pipeline.reels.render": "Rendered RenderOptions cut_clips cut_reel render_cuts",
+    "touchline.pipeline.reels.render": "Rendered cut_clips cut_reel render_cuts",
     "touchline.pipeline.report.match_page": "write_report",
     "touchline.pipeline.report.run_page": "write_index",
     "touchline.pipeline.report.truth": "Truth read_truth",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
@@ -18,6 +19,9 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+if TYPE_CHECKING:
+    from touchline.pipeline.training.result import Progress as Phase
 
 out = Console()
 err = Console(stderr=True)
@@ -95,3 +99,17 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
     disable = quiet or not err.is_terminal
     with Progress(*columns, console=err, disable=disable, transient=True) as progress:
         yield progress
+
+
+@contextmanager
+def phase_bars(*, quiet: bool) -> Iterator[Callable[[Phase], None]]:
+    """A function that shows training progress, with one bar per phase."""
+    with progress_bar(quiet=quiet) as bar:
+        tasks: dict[str, Any] = {}
+
+        def on_progress(news: Phase) -> None:
+            if news.phase not in tasks:
+                tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
+            bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
+
+        yield on_progress

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from touchline.pipeline.demonstration.options import DemoOptions
 from touchline.tools import console
+
+DEFAULTS = DemoOptions()
 
 if TYPE_CHECKING:
     from touchline.pipeline.demonstration.demo import Arm, DemoResult
-    from touchline.pipeline.training.result import Progress
 
 
 def demo_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that the run makes.")],
-    seed: Annotated[int, typer.Option(help="Other matches, other training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Other matches, other training.")] = DEFAULTS.seed,
     epochs: Annotated[
         int, typer.Option(help="Passes over the clips; training from scratch gets their seconds.")
-    ] = 45,
+    ] = DEFAULTS.epochs,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
     """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
@@ -28,18 +30,11 @@ def demo_command(
     """
     import time
 
-    from touchline.pipeline.demonstration.demo import DemoOptions, run_demo
+    from touchline.pipeline.demonstration.demo import run_demo
 
     started = time.monotonic()
     options = DemoOptions(seed=seed, epochs=epochs)
-    with console.progress_bar(quiet=quiet) as bar:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(news: Progress) -> None:
-            if news.phase not in tasks:
-                tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
-            bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
-
+    with console.phase_bars(quiet=quiet) as on_progress:
         result = run_demo(out, options, on_progress=on_progress)
     if not quiet:
         _show(result, out, time.monotonic() - started)

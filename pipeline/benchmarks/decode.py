@@ -134,13 +134,13 @@ def _measured(path: Path, name: str, rate_hz: float | None) -> Round:
 
 
 def _through_a_worker(path: Path, rate_hz: float | None) -> Round:
-    """The caller's clock: what comes through the socket and the shared memory counts too."""
+    """The caller's watch: what comes through the socket and the shared memory counts too."""
     before = _run("idle_here", path, {})
-    clock = Clock()
+    watch = Stopwatch()
     frames = decode(path, rate_hz=rate_hz, size_px=SIZE_PX)
     for _ in frames:
         pass
-    ours = clock.stopped(frames.log.num_frames)
+    ours = watch.stopped(frames.log.num_frames)
     after = _run("idle_here", path, {})
     return Round(
         ours.seconds, ours.cpu_s + after.cpu_s - before.cpu_s, after.peak_bytes, ours.num_frames
@@ -159,14 +159,14 @@ def _run(task: str, path: Path, arguments: Mapping[str, object]) -> Round:
     return measured
 
 
-class Clock:
+class Stopwatch:
     """Measures from when it is made."""
 
     def __init__(self) -> None:
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def stopped(self, num_frames: int) -> Round:
-        """What has passed, of the clock and of this process's threads together."""
+        """What has passed, of the watch and of this process's threads together."""
         seconds = time.perf_counter() - self.started
         return Round(seconds, time.process_time() - self.cpu_started, _peak_bytes(), num_frames)
 
@@ -178,22 +178,22 @@ def idle_here(log: DecodeLog, *, path: str) -> Iterator[Round]:
 
 def plain_here(log: DecodeLog, *, path: str) -> Iterator[Round]:
     """Decode every frame with PyAV on all cores and look at none."""
-    clock, num_frames = Clock(), 0
+    watch, num_frames = Stopwatch(), 0
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         for _ in container.decode(stream):
             num_frames += 1
-    yield clock.stopped(num_frames)
+    yield watch.stopped(num_frames)
 
 
 def sampled_here(log: DecodeLog, *, path: str, decoder: str, rate_hz: float) -> Iterator[Round]:
     """`decode` in this process."""
     wanted = Wanted(Instants.of(rate_hz, 0.0, None), SIZE_PX)
-    clock = Clock()
+    watch = Stopwatch()
     for _ in decode_here(log, request=Request(path, decoder, wanted)):
         pass
-    yield clock.stopped(log.num_frames)
+    yield watch.stopped(log.num_frames)
 
 
 def _peak_bytes() -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from touchline.pipeline.reels.render import Rendered, RenderOptions, cut_reel
+from touchline.pipeline.reels.options import RenderOptions
+from touchline.pipeline.reels.render import Rendered, cut_reel
 from touchline.pipeline.types import Event, UInt8
 
 RATE = 25

@@ -19,6 +19,7 @@ from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import load_checkpoint
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.demonstration.options import DemoOptions
 from touchline.pipeline.demonstration.render_match import render_match
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.options import DetectOptions
@@ -37,14 +38,6 @@ NUM_MATCHES = 4
 UNSEEN = "unseen"
 TOLERANCE_S = 1.0
 """An event is found where its peak lies at most so far from the middle of a true one."""
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """epochs: passes over the clips with the pretrained network; the other gets their seconds."""
-
-    seed: int = 0
-    epochs: int = 45
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ instead of motion fails on the next one.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from touchline.models.atomic_files import beside
 from touchline.pipeline.demonstration.court import (
     BALL_RADIUS_M,
     COURT_X_M,
@@ -320,18 +320,13 @@ def render_match(path: Path, *, plays_each: int, distractors: int, seed: int) ->
         np.random.default_rng(seed), plays_each=plays_each, distractors=distractors
     )
     events: list[Event] = []
-    part = path.with_name(f"{path.name}.part{os.getpid()}")
-    try:
-        with av.open(str(part), "w", format="mp4") as container:
-            stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
-            stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
-            stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
-            for image, match in paint_match(script, seed=seed):
-                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-                container.mux(stream.encode(frame))
-                events = match.events
-            container.mux(stream.encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with beside(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
+        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
+        for image, match in paint_match(script, seed=seed):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            container.mux(stream.encode(frame))
+            events = match.events
+        container.mux(stream.encode())
     return events

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 from av.container import InputContainer
+from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -26,6 +28,8 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S
 from touchline.pipeline.footage.nal_units import NAL_IDR, length_bytes, nal_headers
 from touchline.pipeline.footage.open import open_footage, packets_of
+
+FrameT = TypeVar("FrameT")
 
 # How far back to look, in turn, for a key frame that a seek did not find.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
@@ -43,6 +47,14 @@ class CodedFrame:
     duration: int
     key: bool
     idr: bool
+
+
+def decodable(decode: Callable[[], list[FrameT]]) -> list[FrameT]:
+    """The frames of `packet.decode`; none if the packet cannot be decoded."""
+    try:
+        return decode()
+    except FFmpegError:
+        return []
 
 
 class CodedVideo:

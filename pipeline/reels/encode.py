@@ -16,7 +16,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.reels.coded_video import CodedVideo, Span
+from touchline.pipeline.reels.coded_video import CodedVideo, Span, decodable
 from touchline.pipeline.reels.titles import Title, draw_title, planes, title_image
 from touchline.pipeline.types import UInt8
 
@@ -39,7 +39,7 @@ RGB_AS_YUV = (1, 2, 2, 6)
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureFormat:
     """What is encoded, as the first frame of the footage says.
 
     turns: quarter turns counter-clockwise that make the picture upright. H and W are even.
@@ -65,9 +65,9 @@ class Picture:
         return self.colours[3] == 1 or (self.colours[3] == 2 and self.height >= 720)
 
 
-def picture_of(video: CodedVideo, span: Span, *, height_px: int | None = None) -> Picture:
+def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = None) -> PictureFormat:
     """The picture of a span's first frame, scaled to a height if one is given."""
-    frame = next(decoded(video, span.first_pts, span.end_pts), None)
+    frame = next(decode_frames(video, span.first_pts, span.end_pts), None)
     if frame is None:
         raise FootageError(
             video.path, f"no frame can be decoded at {float(video.seconds(span.first_pts)):.3f} s"
@@ -88,7 +88,7 @@ def picture_of(video: CodedVideo, span: Span, *, height_px: int | None = None) -
         int(context.color_trc),
         int(context.colorspace),
     )
-    return Picture(
+    return PictureFormat(
         width=max(2, W // 2 * 2),
         height=max(2, H // 2 * 2),
         pix_fmt="yuvj420p" if name.startswith("yuvj") else "yuv420p",
@@ -101,14 +101,10 @@ def picture_of(video: CodedVideo, span: Span, *, height_px: int | None = None) -
     )
 
 
-def decoded(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
+def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
     """The frames with first_pts <= pts < end_pts; what cannot be decoded is left out."""
     for packet in video.packets_from(first_pts):
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
+        for frame in decodable(packet.decode):
             if frame.pts is None:
                 frame.pts = frame.dts
             if frame.pts is None or frame.pts < first_pts:
@@ -121,7 +117,7 @@ def decoded(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFr
             yield frame
 
 
-def deinterlaced(frames: Iterable[VideoFrame], video: CodedVideo) -> Iterator[VideoFrame]:
+def deinterlace(frames: Iterable[VideoFrame], video: CodedVideo) -> Iterator[VideoFrame]:
     """One progressive picture per interlaced frame, at the frame's own time."""
     graph = av.filter.Graph()
     graph.link_nodes(
@@ -177,7 +173,7 @@ class Drawing:
 
     video: CodedVideo
     fading: CodedVideo
-    picture: Picture
+    picture: PictureFormat
     font: Path | None = None
     _cache: dict[Title, UInt8] = field(default_factory=dict)
 
@@ -209,8 +205,8 @@ class Drawing:
             yield frame
 
     def _frames(self, video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-        frames = decoded(video, first_pts, end_pts)
-        return deinterlaced(frames, video) if self.picture.interlaced else frames
+        frames = decode_frames(video, first_pts, end_pts)
+        return deinterlace(frames, video) if self.picture.interlaced else frames
 
     def _earlier(self, placed: Placed) -> _Held:
         span = placed.before
@@ -269,7 +265,7 @@ def _crossfaded(before: UInt8 | None, after: UInt8, share: float) -> UInt8:
     return mixed.astype(np.uint8)
 
 
-def choose_encoder(picture: Picture, wanted: str) -> str:
+def choose_encoder(picture: PictureFormat, wanted: str) -> str:
     """The name of an encoder that works here; "auto" prefers the machine's own.
 
     ValueError where the one asked for does not work.
@@ -285,7 +281,7 @@ def choose_encoder(picture: Picture, wanted: str) -> str:
     raise ValueError(f"the encoder {wanted!r} does not work on this machine; there are {known}")
 
 
-def _works(name: str, picture: Picture) -> bool:
+def _works(name: str, picture: PictureFormat) -> bool:
     try:
         context = _video_encoder(name)
         set_up(context, picture, HARDWARE[name])
@@ -303,7 +299,7 @@ def _video_encoder(name: str) -> VideoCodecContext:
     return context
 
 
-def set_up(context: VideoCodecContext, picture: Picture, options: dict[str, str]) -> None:
+def set_up(context: VideoCodecContext, picture: PictureFormat, options: dict[str, str]) -> None:
     """Give an encoder the picture's size, timing and colours."""
     context.width, context.height = picture.width, picture.height
     context.pix_fmt = picture.pix_fmt
@@ -319,7 +315,7 @@ def set_up(context: VideoCodecContext, picture: Picture, options: dict[str, str]
     context.options = options
 
 
-def fitting_encoder(picture: Picture, *, number: int) -> VideoCodecContext:
+def fitting_encoder(picture: PictureFormat, *, number: int) -> VideoCodecContext:
     """libx264 for parts that stand between copied ones.
 
     No B-frames, so that decoding order is display order; parameter sets under a number of their

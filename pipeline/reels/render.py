@@ -12,7 +12,6 @@ same amount, so that they stay as they were in the footage.
 from __future__ import annotations
 
 import heapq
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,11 +32,12 @@ from touchline.pipeline.reels.coded_video import CodedVideo, Span, copy_span, ex
 from touchline.pipeline.reels.encode import (
     SOFTWARE,
     Drawing,
-    Picture,
+    PictureFormat,
     Placed,
     choose_encoder,
-    picture_of,
+    picture_format,
 )
+from touchline.pipeline.reels.options import RenderOptions
 from touchline.pipeline.reels.plan import Cut, merge_cuts, padded_cut, plan_reel
 from touchline.pipeline.reels.sound import is_silenced, sound_packets
 from touchline.pipeline.reels.splice import (
@@ -56,51 +56,11 @@ from touchline.pipeline.types import Event
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-MODES = ("exact", "copy", "encode")
-
 # The index before the pictures, so that a browser plays a reel before it has all of it.
 FAST_START = {"movflags": "+faststart"}
 
 # How long a title stays, unless the next one comes.
 TITLE_S = 5
-
-
-@dataclass(frozen=True)
-class RenderOptions:
-    """How clips and reels are made.
-
-    before_s, after_s: what is shown around an event.
-    crossfade_s:       how long cuts of a reel melt into each other; 0 cuts hard.
-    encoder:           "auto" takes the machine's own where it works; "libx264" or another name.
-    font:              a .ttf or .otf for titles in scripts that the built-in one lacks.
-    height_px:         a smaller picture; None as in the footage.
-    stream:            the container's index of the video stream; None: the default one, else the
-                       largest.
-    """
-
-    before_s: float = 5.0
-    after_s: float = 3.0
-    mode: str = "exact"
-    titles: bool = False
-    crossfade_s: float = 0.0
-    encoder: str = "auto"
-    font: Path | None = None
-    height_px: int | None = None
-    stream: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode is {self.mode!r}; it must be one of {', '.join(MODES)}")
-        for name in ("before_s", "after_s", "crossfade_s"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if self.height_px is not None and self.height_px < 2:
-            raise ValueError(f"height_px is {self.height_px}; it must be 2 or more")
-        if self.mode == "copy" and (self.titles or self.crossfade_s or self.height_px):
-            raise ValueError(
-                "titles, cross-fades and another size cannot be had without encoding: "
-                "leave them out, or leave out --copy"
-            )
 
 
 @dataclass(frozen=True)
@@ -241,7 +201,7 @@ class _Film:
     cuts: Sequence[Cut]
     placed: list[Placed]
     parts: list[Part]
-    picture: Picture | None = None
+    picture: PictureFormat | None = None
     encoder: str = ""
     note: str = ""
 
@@ -263,7 +223,7 @@ def _drawn_film(
     spans = [exact_span(video, cut.start_s, cut.end_s) for cut in cuts]
     fade = round(Fraction(options.crossfade_s) / video.time_base)
     placed = place(video, cuts, spans, fade=fade, titles=options.titles, clock=clock)
-    picture = picture_of(video, spans[0], height_px=options.height_px)
+    picture = picture_format(video, spans[0], height_px=options.height_px)
     note = ""
     if options.mode == "exact":
         note = why_not_spliced(video, picture, scaled=options.height_px is not None)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
@@ -16,7 +15,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 
 from touchline.pipeline.footage.open import open_footage
-from touchline.pipeline.reels.coded_video import CodedVideo
+from touchline.pipeline.reels.coded_video import CodedVideo, decodable
 from touchline.pipeline.reels.encode import Placed
 from touchline.pipeline.types import Float32
 
@@ -119,11 +118,7 @@ def _timed_blocks(
         container.seek(int(seek_s / time_base), stream=stream, backward=True)
         resampler = AudioResampler(format="fltp", layout=sound.layout, rate=sound.rate_hz)
         for packet in container.demux(stream):
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError:
-                continue
-            for frame in frames:
+            for frame in decodable(packet.decode):
                 if frame.pts is None:
                     continue
                 time_s = frame.pts * (frame.time_base or time_base) - origin_s
@@ -133,7 +128,7 @@ def _timed_blocks(
                     time_s += Fraction(block.shape[1], sound.rate_hz)
 
 
-def mix(
+def mix_pieces(
     pieces: Iterable[SoundPiece], path: Path, origin_s: Fraction, sound: SoundFormat
 ) -> Iterator[Float32]:
     """The pieces one after the other, where they overlap faded at equal power, in blocks (C, n)."""
@@ -167,7 +162,7 @@ def _faded_in(block: Float32, done: int, tail: Float32) -> Float32:
     return mixed
 
 
-def encoded(
+def encode_aac(
     blocks: Iterable[Float32], stream: AudioStream, sound: SoundFormat
 ) -> Iterator[Packet[AudioStream]]:
     """AAC packets of the blocks, which follow each other without a gap from sample 0 on."""
@@ -197,12 +192,12 @@ def sound_packets(
     container, stream = opened
     with container:
         if copy and (target := _copied_stream(output, stream)) is not None:
-            return copied(target, video, placed)
+            return copy_sound(target, video, placed)
         sound = sound_format(stream)
     target = output.add_stream("aac", rate=sound.rate_hz, layout=sound.layout)
     target.bit_rate = AAC_BIT_RATE
     pieces = sound_pieces(video, placed, sound)
-    return encoded(mix(pieces, video.path, video.origin_s, sound), target, sound)
+    return encode_aac(mix_pieces(pieces, video.path, video.origin_s, sound), target, sound)
 
 
 def _copied_stream(output: OutputContainer, stream: AudioStream) -> AudioStream | None:
@@ -232,7 +227,7 @@ def sound_pieces(
     return pieces
 
 
-def copied(
+def copy_sound(
     target: AudioStream, video: CodedVideo, placed: Sequence[Placed]
 ) -> Iterator[Packet[AudioStream]]:
     """The packets that begin under each span, shifted as its pictures are."""

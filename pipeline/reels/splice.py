@@ -32,7 +32,7 @@ from touchline.pipeline.reels.encode import (
     HARDWARE,
     X264_OPTIONS,
     Drawing,
-    Picture,
+    PictureFormat,
     Placed,
     encode_all,
     fitting_encoder,
@@ -121,7 +121,7 @@ def _after(span: Span, rows: range) -> int:
     return min(later) if later else max(r.pts + r.duration for r in span.rows)
 
 
-def why_not_spliced(video: CodedVideo, picture: Picture, *, scaled: bool) -> str:
+def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) -> str:
     """Why parts of this footage and encoded ones cannot stand in one track; empty if they can."""
     context = video.stream.codec_context
     if scaled:
@@ -207,7 +207,7 @@ class Splice:
         return encode_all(_pictures(self.drawing, part), encoder)
 
 
-def _sample(picture: Picture, number: int) -> bytes:
+def _sample(picture: PictureFormat, number: int) -> bytes:
     """One black frame as the encoder of the spliced parts writes it."""
     black = VideoFrame(picture.width, picture.height, picture.pix_fmt)
     black.pts, black.time_base = 0, picture.time_base

@@ -7,12 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
 import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from touchline.pipeline.reels.coded_video import CodedVideo
+from touchline.pipeline.reels.coded_video import CodedVideo, decodable
 
 JPEG_QUALITY = 70
 
@@ -20,7 +19,7 @@ JPEG_QUALITY = 70
 RUN_UP_S = 0.5
 
 
-def thumbnails(
+def make_thumbnails(
     footage: Path,
     times_s: Sequence[float],
     *,
@@ -54,11 +53,7 @@ def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
     shown: VideoFrame | None = None
     for packet in video.packets_from(target):
         context.skip_frame = "NONREF" if (packet.pts or 0) < run_up else "DEFAULT"
-        try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            continue
-        for frame in frames:
+        for frame in decodable(packet.decode):
             if frame.pts is not None and frame.pts > target:
                 return shown or frame
             shown = frame

@@ -16,9 +16,10 @@ from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_lin
 from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.outputs.writers import result_sheet
 from touchline.pipeline.reels.encode import SOFTWARE
+from touchline.pipeline.reels.options import RenderOptions
 from touchline.pipeline.reels.plan import Cut
-from touchline.pipeline.reels.render import RenderOptions, render_cuts
-from touchline.pipeline.reels.thumbnails import thumbnails
+from touchline.pipeline.reels.render import render_cuts
+from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.html import page_html
 from touchline.pipeline.report.truth import Truth
 from touchline.pipeline.types import Event, MatchResult, ScoreTrack
@@ -110,7 +111,7 @@ def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> d
             for event in true_events
         ],
         "toleranceS": truth.tolerance_s if truth else 0,
-        "curves": None if track is None else curves(track, labels),
+        "curves": None if track is None else score_curves(track, labels),
         "damaged": list(sheet.result.health.damaged_s) if sheet.result.health else [],
         "periods": _periods(sheet.clock),
     }
@@ -144,7 +145,7 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
     order = order[:MAX_THUMBNAILS]
     pictures: list[str | None] = [None] * len(kept)
     try:
-        uris = thumbnails(
+        uris = make_thumbnails(
             sheet.result.path,
             [kept[k][0].peak_s for k in order],
             width_px=THUMBNAIL_WIDTH_PX,
@@ -170,7 +171,7 @@ def _threshold(sheet: Sheet, label: str) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
+def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
     """Scores over time for each label: bytes (0 to 255) in base64, the highest of every stretch.
 
     All points are evenly spaced: point k stands for [k, k + 1) * stepS.

@@ -16,7 +16,8 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.labels.split import Split
-from touchline.pipeline.scoring.score_clips import ClipOptions, clip_probs, score_clips
+from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.scoring.score_clips import clip_probs, score_clips
 from touchline.pipeline.types import Example
 
 # More windows than this are not scored to find hard ones among them.

@@ -1,20 +1,20 @@
-"""From scores to events: pure functions of a `ScoreTrack`, so that events can be re-cut at will.
+"""Turn scores into events: pure functions of a `ScoreTrack`, so other options need no new scores.
 
-What a run of overlapping windows says about time
--------------------------------------------------
-Each instant of the footage belongs to the window whose *centre* is nearest:
+How overlapping windows become an interval
+------------------------------------------
+Each moment of the footage belongs to the window with the nearest *centre*:
 
     window 0   |-----c-----|
     window 1      |-----c-----|
     window 2         |-----c-----|
-    cells      [------)[-)[------]      a cell: the hop around the centre
+    cells      [------)[-)[------]      a cell: one hop around the centre
 
-A window fires, as a trained classifier does, when what is around its centre is the event, so the
-run's interval is the union of its windows' cells. The union of whole windows would add half a
-window at either end. For events at least a window long the cells give the true interval to within
-half a hop; a shorter event is seen whole by many windows, and comes out about one window long
-around the right middle. The first window's cell reaches back to its start and the last one's on
-to its end, so that cells cover the footage exactly once.
+A trained classifier gives a window a high score if the event is around its centre. So the interval
+of consecutive high windows is the union of their cells. The union of the whole windows would add
+half a window at either end. For events at least one window long, the cells give the true interval
+to within half a hop. A shorter event is seen whole by several windows; it comes out about one
+window long, with the right middle. The first cell starts with the first window, the last cell ends
+with the last window, so that the cells cover the footage exactly once.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, ScoreTrack
 
 SMOOTHING_REACH = 4.0
-"""Standard deviations after which the Gaussian is cut."""
+"""The Gaussian is cut at this many standard deviations."""
 
 CANDIDATE_LEVEL = 0.5
-"""A candidate below its threshold lasts while the score is at least this share of its peak."""
+"""A candidate below the threshold lasts while the score is at least this fraction of its peak."""
 
 
 @dataclass(frozen=True)
 class _ClassScores:
-    """One class's smoothed score at every window, 0 at those not usable: all arrays are (N,)."""
+    """One class's smoothed scores: (N,) arrays over the windows, 0 at windows not usable."""
 
     label: str
     values: Float64
@@ -58,9 +58,19 @@ def operating_points(
     thresholds: Mapping[str, float] | None = None,
     default: OperatingPoint | None = None,
 ) -> dict[str, OperatingPoint]:
-    """One operating point per class but background: `default` with the class's own threshold.
+    """Make one operating point per class, without background.
 
-    A `low` above a class's threshold is lowered to it.
+    Args:
+        labels: The classes of the model; the first is background.
+        thresholds: The threshold of each class; a class that is missing takes the default's.
+        default: All other values; None takes `OperatingPoint()`. A `low` above a class's threshold
+            is lowered to it.
+
+    Example:
+        >>> from touchline.pipeline import operating_points
+        >>> points = operating_points(["background", "goal", "card"], thresholds={"goal": 0.8})
+        >>> points["goal"].threshold, points["card"].threshold
+        (0.8, 0.5)
     """
     default = default or OperatingPoint()
     points = {}
@@ -76,12 +86,27 @@ def find_events(
     operating_points: Mapping[str, OperatingPoint],
     options: EventOptions | None = None,
 ) -> list[Event]:
-    """The events that reach their class's operating point, in time order.
+    """Find the events that reach their class's operating point, in time order.
 
-    Background never becomes an event, and windows that hold damaged frames never make one. Events
-    of one class never overlap. An event's score is the peak of the smoothed probability, its
-    `peak_s` the vertex of the parabola through the peak and its neighbours.
-    ValueError where a class has no operating point, or windows are not in time order.
+    Background never becomes an event, and windows with damaged frames never make one. Events of
+    one class never overlap. An event's score is the peak of the smoothed probability. Its `peak_s`
+    is the vertex of the parabola through the peak and its neighbours.
+
+    Args:
+        track: The scores of one file.
+        operating_points: One for each class but background.
+        options: How scores become events; None takes the defaults.
+
+    Raises:
+        ValueError: A class has no operating point, or the windows are not in time order.
+
+    Example:
+        >>> from touchline.pipeline import find_events, load_track, operating_points
+        >>> track = load_track("out/match/scores.npz")
+        >>> for event in find_events(track, operating_points(track.labels)):
+        ...     print(f"{event.label} {event.start_s:.1f} to {event.end_s:.1f} s")
+        bright 3.1 to 4.9 s
+        bright 8.1 to 9.4 s
     """
     return _search(track, operating_points, options or EventOptions(), floor=None)[0]
 
@@ -93,11 +118,28 @@ def find_candidates(
     *,
     floor: float = 0.01,
 ) -> list[Event]:
-    """What `find_events` gives, and every local maximum below the threshold too, in time order.
+    """Find the same events as `find_events`, and every local maximum below the threshold.
 
-    Those reach at least `floor`, last while the score is at least half of their peak, and overlap
-    no other candidate of their class; length, NMS and replay rules hold for them as well. Metrics
-    that sweep the threshold need them.
+    A candidate below the threshold lasts while the score is at least half of its peak, and overlaps
+    no other candidate of its class. The rules for length, NMS and replays apply to it. Metrics that
+    vary the threshold need such candidates.
+
+    Args:
+        track: The scores of one file.
+        operating_points: One for each class but background.
+        options: How scores become events; None takes the defaults.
+        floor: The lowest peak of a candidate, in (0, 1].
+
+    Raises:
+        ValueError: `floor` is out of range, a class has no operating point, or the windows are not
+            in time order.
+
+    Example:
+        >>> import touchline.pipeline as touchline
+        >>> track = touchline.load_track("out/match/scores.npz")
+        >>> points = touchline.operating_points(track.labels, thresholds={"bright": 1.0})
+        >>> len(touchline.find_events(track, points)), len(touchline.find_candidates(track, points))
+        (0, 2)
     """
     if not 0.0 < floor <= 1.0:
         raise ValueError(f"floor is {floor}; it must be in (0, 1]")
@@ -112,10 +154,10 @@ def _search(
     *,
     floor: float | None,
 ) -> tuple[list[Event], list[Event]]:
-    """Accepted events, and where `floor` is given the candidates below; both in time order."""
+    """Accepted events, and with a `floor` the candidates below the threshold; in time order."""
     missing = [label for label in track.labels[1:] if label not in points]
     if missing:
-        raise ValueError(f"no operating point for {', '.join(missing)}; every class needs one")
+        raise ValueError(f"no operating point for {', '.join(missing)}. Every class needs one.")
     accepted: list[Event] = []
     below: list[Event] = []
     if len(track.start_s) == 0:
@@ -138,7 +180,11 @@ def _search(
 
 
 def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
-    """(N,) start and (N,) end of what each window speaks for: the instants nearest its centre."""
+    """Compute each window's cell, the times nearest to its centre: (N,) starts and (N,) ends.
+
+    Raises:
+        ValueError: The windows are not in time order.
+    """
     centre_s = track.centre_s
     if not (np.diff(centre_s) > 0).all():
         raise ValueError("the windows of a score track must be in time order, each once")
@@ -149,13 +195,16 @@ def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
 
 
 def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float64:
-    """(N, K) scores under a Gaussian of `smooth_s` seconds (None: one hop), six decimals.
+    """Smooth scores (N, K) with a Gaussian of `smooth_s` seconds (None: one hop); six decimals.
 
-    Weights are renormalised at the ends and around damaged windows, which count for nothing and
-    come out as 0.
+    Damaged windows have no weight and become 0. Weights are renormalised at the ends and around
+    damaged windows.
+
+    Raises:
+        ValueError: A score is not a finite number.
     """
     if not np.isfinite(track.probs).all():
-        raise ValueError("the score track holds scores that are not numbers")
+        raise ValueError("the score track holds scores that are not finite numbers")
     usable = ~track.damaged
     probs = track.probs.astype(np.float64) * usable[:, None]
     centre_s = track.centre_s
@@ -170,12 +219,12 @@ def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float6
         weight[:-offset] += w * usable[offset:]
         weight[offset:] += w * usable[:-offset]
     smooth = total / np.where(usable, weight, 1.0)[:, None] * usable[:, None]
-    # float32 holds no more: a probability of 0.7 is 0.69999999 and must reach a threshold of 0.7.
+    # float32 has no more digits: 0.7 is stored as 0.69999999 and must reach a threshold of 0.7.
     return np.clip(np.round(smooth, 6), 0.0, 1.0)
 
 
 def _reach(centre_s: Float64, distance_s: float) -> int:
-    """The most windows that lie within `distance_s` after any window."""
+    """The largest number of windows within `distance_s` after a window."""
     if distance_s <= 0:
         return 0
     last = np.searchsorted(centre_s, centre_s + distance_s, side="right") - 1
@@ -195,7 +244,7 @@ def _runs(mask: Bool) -> list[tuple[int, int]]:
 
 
 def _plateaus(scores: _ClassScores, least: float) -> list[tuple[int, int]]:
-    """Half-open index ranges of the local maxima of at least `least`, equal neighbours as one."""
+    """Half-open index ranges of the local maxima of at least `least`; equal neighbours are one."""
     v = scores.values
     first = np.flatnonzero(np.concatenate([[True], v[1:] != v[:-1]]))
     last = np.concatenate([first[1:], [len(v)]])
@@ -205,7 +254,7 @@ def _plateaus(scores: _ClassScores, least: float) -> list[tuple[int, int]]:
 
 
 def _peak_s(scores: _ClassScores, i: int, j: int) -> float:
-    """When the plateau i..j-1 peaks: its middle, or for one window the parabola's vertex."""
+    """The peak time of windows i..j-1: their middle, or for one window the parabola's vertex."""
     x, y = scores.centre_s, scores.values
     if j - i > 1:
         return float((x[i] + x[j - 1]) / 2)
@@ -241,7 +290,7 @@ def _intervals(scores: _ClassScores, point: OperatingPoint, floor: float | None)
 
 
 def _accepted_runs(scores: _ClassScores, point: OperatingPoint) -> list[tuple[int, int]]:
-    """Runs above `low` that reach the threshold, joined where at most join_s apart."""
+    """Runs above `low` that reach the threshold, joined if at most join_s apart."""
     low = point.threshold if point.low is None else point.low
     joined: list[tuple[int, int]] = []
     for i, j in _runs(scores.values >= low):
@@ -260,7 +309,7 @@ def _accepted_runs(scores: _ClassScores, point: OperatingPoint) -> list[tuple[in
 def _candidate_runs(
     scores: _ClassScores, accepted: list[tuple[int, int]], threshold: float, floor: float
 ) -> list[tuple[int, int]]:
-    """Runs around the local maxima in [floor, threshold), best first, where nothing was before."""
+    """Runs around the local maxima in [floor, threshold), best first, in windows still free."""
     free = np.ones(len(scores.values), dtype=np.bool_)
     for i, j in accepted:
         free[i:j] = False
@@ -281,7 +330,7 @@ def _candidate_runs(
 
 
 def _interval(scores: _ClassScores, i: int, j: int, point: OperatingPoint) -> Event:
-    """The event of windows i..j-1, cut to the longest allowed around its peak."""
+    """The event of windows i..j-1, cut around its peak to the longest length allowed."""
     start_s, end_s = float(scores.left_s[i]), float(scores.right_s[j - 1])
     top = i + int(scores.values[i:j].argmax())
     beyond = np.flatnonzero(scores.values[top:j] < scores.values[top])

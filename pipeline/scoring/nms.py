@@ -1,4 +1,4 @@
-"""Rules among the events of one class: near ones give way to better ones, replays to the first."""
+"""Drop events of one class that are near a better one, or that replay an earlier one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,17 @@ def in_time(event: Event) -> tuple[float, float, str]:
 def suppress_near(
     events: list[Event], *, window_s: float, soft: bool = False, floor: float = 0.0
 ) -> list[Event]:
-    """Non-maximum suppression among events of one class, by the distance of their peaks.
+    """Apply non-maximum suppression to events of one class, by the distance of their peaks.
 
-    Best first (ties: the earlier), an event takes out the others whose peak is at most `window_s`
-    away; with `soft` it multiplies their score by (distance / window_s)^2 instead (Bodla et al.
-    2017, with the quadratic weight that Soares & Shah 2022 use for spots), and what falls below
-    `floor` goes.
+    Best first (of equal scores the earlier), an event removes the others whose peak is close. With
+    `soft` it lowers their scores instead (Bodla et al. 2017, with the quadratic weight that Soares
+    & Shah 2022 use for spots).
+
+    Args:
+        events: Events of one class.
+        window_s: Largest distance of the peaks, in seconds; 0 keeps all events.
+        soft: Multiply the scores of close events by (distance / window_s)^2.
+        floor: Events whose lowered score is below this are dropped.
     """
     if window_s <= 0 or len(events) < 2:
         return events
@@ -48,7 +53,7 @@ def suppress_near(
 def suppress_replays(events: list[Event], *, refractory_s: float) -> list[Event]:
     """Drop events of one class that peak at most `refractory_s` after the last one kept.
 
-    The first stays whatever the scores: a replay, seen closer, often scores higher.
+    The first stays even if its score is lower: a replay is a closer view and often scores higher.
     """
     kept: list[Event] = []
     for event in sorted(events, key=in_time):
@@ -61,7 +66,13 @@ def suppress_replays(events: list[Event], *, refractory_s: float) -> list[Event]
 def without_replays_of(
     kept: list[Event], candidates: list[Event], refractory_s: float
 ) -> list[Event]:
-    """Candidates that replay neither an accepted event nor a better candidate; best first."""
+    """Drop candidates that replay an accepted event or a better candidate; best first.
+
+    Args:
+        kept: The accepted events of the class.
+        candidates: Its events below the threshold.
+        refractory_s: Largest time from an event's peak to its replay's; 0 keeps all.
+    """
     if refractory_s <= 0:
         return candidates
     before = sorted(event.peak_s for event in kept)

@@ -1,4 +1,4 @@
-"""Options for turning scores into events: plain values, quick to import."""
+"""Options for scoring labelled clips and for turning scores into events: quick to import."""
 
 from __future__ import annotations
 
@@ -86,3 +86,31 @@ class EventOptions:
             seconds = getattr(self, name)
             if seconds is not None and not 0 <= seconds < math.inf:
                 raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """How labelled clips are scored.
+
+    Attributes:
+        views: Windows per clip, spread evenly.
+        max_clip_s: Use at most this many seconds of a clip. None: all of it.
+        max_bad: How many unreadable clips are skipped before it is an error.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "float32" or "bf16".
+        batch_size: Windows that go through the network at once.
+    """
+
+    views: int = 3
+    max_clip_s: float | None = None
+    max_bad: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.max_clip_s is not None and not 0 < self.max_clip_s < math.inf:
+            raise ValueError(f"max_clip_s is {self.max_clip_s}; it must be more than 0 and finite")
+        for name, least in (("views", 1), ("batch_size", 1), ("max_bad", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")

@@ -1,4 +1,4 @@
-"""Footage to class probabilities over time: sliding windows in one decoding pass."""
+"""Turn footage into class probabilities over time: sliding windows in one decoding pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,19 @@ T = TypeVar("T")
 
 
 class Scorer:
-    """A model ready to score footage on one device; the fast copy is made once per run."""
+    """Score footage with one model on one device. It prepares the network once for many files.
+
+    Args:
+        model: The trained model.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "float32" or "bf16".
+        batch_size: Windows that go through the network at once.
+        mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
+            the whole footage and slides the head. "auto" shares where both give the same.
+
+    Raises:
+        ValueError: An argument is out of range, or the trunk cannot be shared.
+    """
 
     def __init__(
         self,
@@ -44,8 +56,8 @@ class Scorer:
         exact = model.backbone.framewise
         self.shared = mode == "shared" or (mode == "auto" and exact)
         self.stride = self._frames_per_feature() if self.shared else 1
-        # Windows of a framewise trunk need nothing around them; others lose what they would see
-        # beyond the piece: half a window on each side keeps the loss small.
+        # A framewise trunk needs no frames around a piece. Other trunks look beyond the piece's
+        # ends: half a window on each side keeps the error small.
         self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
 
     def score(
@@ -55,7 +67,13 @@ class Scorer:
         hop_s: float | None = None,
         on_window: Callable[[float], None] | None = None,
     ) -> ScoreTrack:
-        """frames at the model's rate and size -> ScoreTrack; on_window gets each window's end."""
+        """Score the frames of one file.
+
+        Args:
+            frames: Frames at the model's rate and size, in chunks (see `decode`).
+            hop_s: Seconds between windows; None: a quarter of the window.
+            on_window: Called with the end of the last window scored, in seconds.
+        """
         spec = self.model.spec
         hop = hop_samples(spec, hop_s)
         rows: list[tuple[float, float, bool]] = []
@@ -92,31 +110,31 @@ class Scorer:
             yield _times(batch), self._head(features)
 
     def _frames_per_feature(self) -> int:
-        """How many frames one feature stands for; ValueError where features cannot be shared."""
+        """Frames per feature; ValueError if features cannot be shared."""
         model, spec = self.model, self.model.spec
         if not model.backbone.slides_in_time:
             raise ValueError(
-                f"mode 'shared' needs a trunk that is convolutional in time, unlike that of "
-                f"{model.architecture}: use 'windows'"
+                f"mode 'shared' needs a trunk that is convolutional in time. The trunk of "
+                f"{model.architecture} is not. Use mode 'windows'."
             )
         clip = np.zeros((1, spec.num_frames, 3, spec.size_px, spec.size_px), np.uint8)
         num_features = self._features(clip).shape[2]
         if spec.num_frames % num_features:
             raise ValueError(
-                f"mode 'shared' needs num_frames to be a multiple of its {num_features} features; "
-                f"it is {spec.num_frames}: use 'windows'"
+                f"mode 'shared' needs num_frames to be a multiple of {num_features}, the number "
+                f"of features; it is {spec.num_frames}. Use mode 'windows'."
             )
         return spec.num_frames // num_features
 
     def _shared(
         self, track: Iterator[Sampled[UInt8]], hop: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
-        """The trunk once over everything; the head slides over the features."""
+        """Run the trunk once over the footage and slide the head over its features."""
         spec, stride = self.model.spec, self.stride
         if hop % stride:
             raise ValueError(
                 f"mode 'shared' needs a hop of whole features, {stride / spec.rate_hz:g} s each; "
-                f"it is {hop / spec.rate_hz:g} s"
+                f"it is {hop / spec.rate_hz:g} s. Change the hop or use mode 'windows'."
             )
         windows = slide(
             self._feature_track(track), length=spec.num_frames // stride, hop=hop // stride
@@ -128,8 +146,8 @@ class Scorer:
             yield _times(batch), self._head(features)
 
     def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
-        """One item per feature, at the instant of its first frame."""
-        # Long pieces: their margins are computed twice.
+        """One item per feature, from its first frame to its last."""
+        # Pieces are long because their margins are computed twice.
         length = _round_up(8 * self.batch_size, self.stride)
         for piece, first, last in overlapping_pieces(track, length=length, margin=self.margin):
             short = -len(piece) % self.stride
@@ -170,11 +188,30 @@ def score_footage(
     precision: str = "auto",
     batch_size: int = 8,
 ) -> ScoreTrack:
-    """Score one file's frames; for many files make one `Scorer`.
+    """Score the frames of one file. For many files, make one `Scorer`.
 
-    mode "shared" runs the trunk once over everything and slides the head, "windows" runs every
-    window whole, "auto" shares where the trunk is framewise and both give the same. Elsewhere
-    sharing is an approximation: windows see their surroundings instead of zero padding.
+    Args:
+        model: The trained model.
+        frames: Frames at the model's rate and size, in chunks (see `decode`).
+        hop_s: Seconds between windows; None: a quarter of the window.
+        mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
+            the whole footage and slides the head; windows then see their surroundings instead of
+            zero padding, so the scores differ slightly. "auto" shares only where the trunk sees
+            single frames and both give the same.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        precision: "auto", "float32" or "bf16".
+        batch_size: Windows that go through the network at once.
+
+    Raises:
+        ValueError: An argument is out of range, or the trunk cannot be shared.
+
+    Example:
+        >>> from touchline.pipeline import decode, load_model, score_footage
+        >>> model = load_model("model.safetensors")
+        >>> frames = decode("match.mp4", rate_hz=model.spec.rate_hz, size_px=model.spec.size_px)
+        >>> track = score_footage(model, frames, hop_s=0.5)
+        >>> track.labels, track.probs.shape
+        (('background', 'bright'), (23, 2))
     """
     scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
     return scorer.score(frames, hop_s=hop_s)
@@ -183,9 +220,15 @@ def score_footage(
 def overlapping_pieces(
     track: Iterable[Sampled[T]], *, length: int, margin: int
 ) -> Iterator[tuple[list[Sampled[T]], int, int]]:
-    """Cut a track into pieces of `length` items with up to `margin` neighbours on each side.
+    """Cut a track into pieces with neighbours on each side.
 
-    Gives (items, first, last): items[first:last] are the piece, the rest its neighbours.
+    Args:
+        track: The items.
+        length: Items per piece; the last piece may be shorter.
+        margin: Neighbours on each side, fewer at the ends.
+
+    Yields:
+        (items, first, last): items[first:last] are the piece, the others its neighbours.
     """
     held: list[Sampled[T]] = []
     before = 0
@@ -193,7 +236,7 @@ def overlapping_pieces(
         held.append(item)
         if len(held) == before + length + margin:
             yield held, before, before + length
-            # What was behind the piece opens the next one, with the piece's end before it.
+            # The next piece begins with the items after this one; keep their neighbours.
             before_next = min(margin, before + length)
             held = held[before + length - before_next :]
             before = before_next
@@ -206,7 +249,7 @@ def _round_up(n: int, step: int) -> int:
 
 
 def _times(batch: list[tuple[list[Sampled[T]], int]]) -> list[tuple[float, float, bool]]:
-    """(start_s, end_s, damaged) of each window; repeated items add no time."""
+    """(start_s, end_s, damaged) of each window; padding adds no time."""
     return [
         (window[0].start_s, window[real - 1].end_s, any(w.damaged for w in window))
         for window, real in batch

@@ -1,13 +1,11 @@
-"""Labelled clips through a trained network: what evaluation and calibration both start from."""
+"""Score labelled clips with a trained model, for evaluation and calibration."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -25,52 +23,34 @@ from touchline.pipeline.clips.load import (
 from touchline.pipeline.clips.windows import batched
 from touchline.pipeline.labels.read import check_labels
 from touchline.pipeline.labels.split import visible_examples
+from touchline.pipeline.scoring.options import ClipOptions
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.types import Bool, Example, Float32
-
-
-@dataclass(frozen=True)
-class ClipOptions:
-    """How clips are looked at.
-
-    views: windows per clip, spread evenly.  max_clip_s: use at most so many seconds of each.
-    max_bad: so many unreadable clips are passed over before it is an error.
-    """
-
-    views: int = 3
-    max_clip_s: float | None = None
-    max_bad: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        if self.max_clip_s is not None and not 0 < self.max_clip_s < math.inf:
-            raise ValueError(f"max_clip_s is {self.max_clip_s}; it must be more than 0, finite")
-        for name, least in (("views", 1), ("batch_size", 1), ("max_bad", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+from touchline.pipeline.types import Bool, Example, Float32, Int64
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What the network says of N clips in V windows each.
+    """The network's output for N clips in V windows each.
 
-    logits: (N, V, K) float32, before temperature.  truth: (N,) columns of their labels.
-    problems: one message per clip that could not be read.
+    Attributes:
+        examples: The N labelled clips.
+        logits: (N, V, K) logits before the temperature.
+        truth: (N,) the column of each clip's class.
+        problems: One message for each clip that could not be read.
     """
 
     examples: tuple[Example, ...]
     logits: Float32
-    truth: npt.NDArray[np.int64]
+    truth: Int64
     problems: tuple[str, ...] = ()
 
     @property
     def groups(self) -> list[str]:
+        """The match of each clip."""
         return [example.group for example in self.examples]
 
     def take(self, chosen: Bool) -> ClipScores:
-        """The chosen clips (N,)."""
+        """Return the clips where the mask `chosen` (N,) is True."""
         examples = tuple(e for e, kept in zip(self.examples, chosen, strict=True) if kept)
         return replace(
             self, examples=examples, logits=self.logits[chosen], truth=self.truth[chosen]
@@ -84,9 +64,17 @@ def score_clips(
     *,
     on_clip: Callable[[], None] = lambda: None,
 ) -> ClipScores:
-    """The logits of labelled clips; LabelsError for a class the model does not have.
+    """Compute the logits of labelled clips. Each clip leaves memory once it is scored.
 
-    Clips are let go once they are scored, so any number of them can be.
+    Args:
+        model: The trained model.
+        examples: The labelled clips.
+        options: How to score them.
+        on_clip: Called after each clip is read.
+
+    Raises:
+        LabelsError: The model does not have the class of a clip.
+        FootageError: More than `options.max_bad` clips cannot be read.
     """
     check_labels(examples, model.labels)
     bad: list[FootageError] = []
@@ -111,7 +99,18 @@ def load_for(
     *,
     on_clip: Callable[[], None] = lambda: None,
 ) -> LoadedClips:
-    """The frames of labelled clips; LabelsError for a class the model does not have."""
+    """Load the frames of labelled clips into memory, as the model sees them.
+
+    Args:
+        model: The trained model.
+        examples: The labelled clips.
+        options: How they will be scored.
+        on_clip: Called after each clip is read.
+
+    Raises:
+        LabelsError: The model does not have the class of a clip.
+        FootageError: More than `options.max_bad` clips cannot be read.
+    """
     check_labels(examples, model.labels)
     return load_clips(
         examples,
@@ -123,14 +122,20 @@ def load_for(
 
 
 def score_loaded(model: TrainedModel, loaded: LoadedClips, options: ClipOptions) -> ClipScores:
-    """The logits of clips that are in memory already."""
+    """Compute the logits of clips that are in memory.
+
+    Args:
+        model: The trained model.
+        loaded: Its clips, from `load_for`.
+        options: How to score them.
+    """
     return _scores(model, *_logits(model, loaded.clips, options), loaded.problems)
 
 
 def _logits(
     model: TrainedModel, clips: Iterable[LabelledClip], options: ClipOptions
 ) -> tuple[list[Example], Float32]:
-    """The N clips there are, and the logits of their views (N, V, K)."""
+    """The N clips, and the logits (N, V, K) of their windows."""
     scorer = Scorer(
         model, device=options.device, precision=options.precision, batch_size=options.batch_size
     )
@@ -160,23 +165,23 @@ def _scores(
 
 
 def clip_probs(model: TrainedModel, scores: ClipScores) -> Float32:
-    """(N, K) probabilities at the model's temperature, averaged over the windows of each clip."""
+    """Average the probabilities over each clip's windows, at the model's temperature: (N, K)."""
     N, V, K = scores.logits.shape
     probs = model.probs(torch.from_numpy(scores.logits.reshape(N * V, K)))
     averaged: Float32 = probs.reshape(N, V, K).mean(dim=1).numpy()
     return averaged
 
 
-def to_be_seen(model: TrainedModel, examples: Sequence[Example]) -> tuple[list[Example], int]:
-    """The examples that can be seen, and how many others there are.
+def keep_visible(model: TrainedModel, examples: Sequence[Example]) -> tuple[list[Example], int]:
+    """Drop the events that the broadcast does not show; return the rest and how many were dropped.
 
-    ValueError where several labels of a stretch are true together: each would count as an error of
-    the others.
+    Raises:
+        ValueError: Several labels are true of one clip. Each would count as an error of the others.
     """
     seen = list(visible_examples(examples))
     if model.multi_label and len(one_per_interval(seen)) < len(seen):
         raise ValueError(
-            "several labels are true of the same clip, which figures of one class per clip cannot "
-            "hold: leave only one of them for each clip"
+            "several labels are true of the same clip, but these figures need one class per clip. "
+            "Keep one label for each clip."
         )
     return seen, len(examples) - len(seen)

@@ -15,24 +15,25 @@ from touchline.pipeline.types import Example
 def unseen_examples(
     model: TrainedModel, examples: Sequence[Example]
 ) -> tuple[list[Example], list[str]]:
-    """The examples whose match the model was not trained on, and the training groups left out.
+    """Return the examples of matches the model was not trained on, and the groups left out.
 
-    ValueError where none remains: figures on training matches would say nothing.
+    Raises:
+        ValueError: No example remains.
     """
     left_out = trained_groups(model, {example.group for example in examples})
     unseen = [example for example in examples if example.group not in left_out]
     if examples and not unseen:
         raise ValueError(
-            f"the model was trained on every group of these labels ({', '.join(left_out[:8])}); "
-            "give labels of other matches"
+            f"the model was trained on every group of these labels ({', '.join(left_out[:8])}). "
+            "Give labels of other matches."
         )
     return unseen, left_out
 
 
 def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
-    """Those of these groups that the model, or weights it began with, were trained on, sorted.
+    """Return which of these groups the model, or its initial weights, were trained on; sorted.
 
-    A group that is a file's name is known wherever its label file lay: clips/a.mp4 is a.mp4.
+    A group that is a file name is recognised with or without its folder: clips/a.mp4 is a.mp4.
     """
     trained = every_trained_group(model.record)
     by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)

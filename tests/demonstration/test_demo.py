@@ -10,12 +10,12 @@ from train_material import tiny_backbone, write_clips
 from touchline.models import catalog
 from touchline.pipeline.demonstration.demo import (
     DemoFootage,
-    DemoOptions,
     middle_accuracy,
     pair_events,
     run_arm,
     run_demo,
 )
+from touchline.pipeline.demonstration.options import DemoOptions
 from touchline.pipeline.runs import run
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.run import SNAPSHOT_FILE

@@ -19,13 +19,6 @@ from touchline.pipeline.scoring.options import EventOptions
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def match(tmp_path_factory) -> Path:
-    """12 s at 16 Hz: bright in seconds 3 to 5 and 8 to 9.5."""
-    levels = [20] * 48 + [235] * 32 + [20] * 48 + [235] * 24 + [20] * 40
-    return write_levels(tmp_path_factory.mktemp("detect") / "match.mp4", levels)
-
-
 def test_events_come_out_where_they_happened(match):
     result = detect(match, brightness_model(), OPTIONS)
     first, second = result.accepted

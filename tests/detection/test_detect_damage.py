@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 from footage_made import overwrite, packet_places
-from tiny import brightness_model, write_levels
+from tiny import brightness_model
 from typer.testing import CliRunner
 
 from touchline.pipeline.detection.detect import detect
@@ -19,13 +19,6 @@ OPTIONS = DetectOptions(hop_s=0.25, device="cpu")
 
 app = typer.Typer()
 app.command()(detect_command)
-
-
-@pytest.fixture(scope="module")
-def match(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 s at 16 Hz, a key frame every second: bright in seconds 3 to 5 and 8 to 9.5."""
-    levels = [20] * 48 + [235] * 32 + [20] * 48 + [235] * 24 + [20] * 40
-    return write_levels(tmp_path_factory.mktemp("damage") / "match.mp4", levels)
 
 
 @pytest.fixture(scope="module")

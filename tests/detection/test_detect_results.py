@@ -26,13 +26,6 @@ app = typer.Typer()
 app.command()(detect_command)
 
 
-@pytest.fixture(scope="module")
-def match(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """12 s at 16 Hz: bright in seconds 3 to 5 and 8 to 9.5."""
-    levels = [20] * 48 + [235] * 32 + [20] * 48 + [235] * 24 + [20] * 40
-    return write_levels(tmp_path_factory.mktemp("detect") / "match.mp4", levels)
-
-
 def test_the_match_clock_of_a_run_is_kept_and_asked_for_again(match: Path, tmp_path: Path) -> None:
     clocks = {match: MatchClock({1: 2.0})}
     model = brightness_model()

@@ -12,11 +12,10 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.reels import encode
 from touchline.pipeline.reels.coded_video import CodedVideo, exact_span
-from touchline.pipeline.reels.encode import HARDWARE, SOFTWARE, choose_encoder, picture_of
+from touchline.pipeline.reels.encode import HARDWARE, SOFTWARE, choose_encoder, picture_format
+from touchline.pipeline.reels.options import MODES, RenderOptions
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import (
-    MODES,
-    RenderOptions,
     clip_name,
     cut_clips,
     cut_reel,
@@ -80,7 +79,7 @@ def test_clips_and_reels_show_the_stream_asked_for(mode: str, tmp_path: Path) ->
 
 
 def test_copying_refuses_what_needs_encoding() -> None:
-    with pytest.raises(ValueError, match="leave out --copy"):
+    with pytest.raises(ValueError, match="Leave them out, or leave out --copy"):
         RenderOptions(mode="copy", titles=True)
 
 
@@ -100,7 +99,7 @@ def test_the_machine_s_own_encoder_is_taken_where_it_works(
     monkeypatch.setattr(encode.av, "codecs_available", {*HARDWARE, SOFTWARE})
     monkeypatch.setattr(encode, "_works", lambda name, picture: name in working)
     with CodedVideo(match) as video:
-        picture = picture_of(video, exact_span(video, 1.0, 2.0))
+        picture = picture_format(video, exact_span(video, 1.0, 2.0))
     assert choose_encoder(picture, "auto") == "h264_qsv"
     assert choose_encoder(picture, "h264_amf") == "h264_amf"
     assert choose_encoder(picture, SOFTWARE) == SOFTWARE

@@ -9,7 +9,8 @@ import av
 import pytest
 from drawn_footage import write_footage
 
-from touchline.pipeline.reels.render import RenderOptions, cut_clips
+from touchline.pipeline.reels.options import RenderOptions
+from touchline.pipeline.reels.render import cut_clips
 from touchline.pipeline.types import Event
 
 GOAL = Event("goal", 1.3, 2.1, 1.5, 0.9)

@@ -18,8 +18,8 @@ from PIL import Image
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.outputs.timecode import MatchClock
-from touchline.pipeline.reels.thumbnails import thumbnails
-from touchline.pipeline.report.match_page import curves, write_report
+from touchline.pipeline.reels.thumbnails import make_thumbnails
+from touchline.pipeline.report.match_page import score_curves, write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.truth import Truth
 from touchline.pipeline.types import Event, MatchResult, ScoreTrack
@@ -184,7 +184,7 @@ def test_a_model_of_four_hundred_classes_gets_the_lanes_that_a_page_can_show(
 
 def test_curves_keep_the_highest_score_of_every_stretch() -> None:
     probs = [[0.2, 0.8], [0.9, 0.1], [1.0, 0.0], [0.0, 1.0]]
-    drawn = curves(track(("background", "goal"), probs), ["card", "goal"])
+    drawn = score_curves(track(("background", "goal"), probs), ["card", "goal"])
     assert drawn["stepS"] == 1.0
     none, goal = (list(base64.b64decode(v)) for v in drawn["values"])
     assert none == [0, 0, 0, 0]
@@ -194,7 +194,7 @@ def test_curves_keep_the_highest_score_of_every_stretch() -> None:
 def test_long_matches_have_no_more_points_than_can_be_drawn() -> None:
     probs = [[0.5, 0.5]] * 7000
     probs[6543] = [0.0, 1.0]
-    drawn = curves(track(("background", "goal"), probs), ["goal"])
+    drawn = score_curves(track(("background", "goal"), probs), ["goal"])
     levels = base64.b64decode(drawn["values"][0])
     assert len(levels) == 3000
     # Window 6543 has its middle at 6543.5 s of 7000: point 2804.
@@ -204,7 +204,7 @@ def test_long_matches_have_no_more_points_than_can_be_drawn() -> None:
 
 def test_thumbnails_show_the_frame_at_each_time(footage: Path) -> None:
     times = [3.02, 11.99, 0.0, 99.0]
-    uris = thumbnails(footage, times, width_px=160, max_bytes=10**6)
+    uris = make_thumbnails(footage, times, width_px=160, max_bytes=10**6)
     numbers = []
     for uri in uris:
         head, content = (uri or "").split(",")
@@ -241,7 +241,7 @@ def test_the_pictures_are_of_the_stream_that_the_events_were_found_in(tmp_path: 
 
 
 def test_thumbnails_stop_when_their_room_is_full(footage: Path) -> None:
-    uris = thumbnails(footage, [1.0, 2.0, 3.0], width_px=160, max_bytes=1)
+    uris = make_thumbnails(footage, [1.0, 2.0, 3.0], width_px=160, max_bytes=1)
     assert [uri is not None for uri in uris] == [True, False, False]
 
 

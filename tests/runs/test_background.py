@@ -18,7 +18,8 @@ from touchline.pipeline.distributed import World
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs import background
 from touchline.pipeline.runs.background import BackgroundPlan, hardest, with_background
-from touchline.pipeline.scoring.score_clips import ClipOptions, ClipScores
+from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Example
 
 

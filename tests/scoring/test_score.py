@@ -115,7 +115,7 @@ def test_unknown_modes_and_trunks_that_cannot_be_shared_are_refused():
         Scorer(brightness_model(), mode="fast")
     model = small_3d_model()
     model.backbone.slides_in_time = False
-    with pytest.raises(ValueError, match="use 'windows'"):
+    with pytest.raises(ValueError, match="Use mode 'windows'"):
         Scorer(model, mode="shared")
     with pytest.raises(ValueError, match="batch_size is 0"):
         Scorer(brightness_model(), batch_size=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from calibration_material import two_event_model
 
-from touchline.pipeline.scoring.score_clips import to_be_seen
+from touchline.pipeline.scoring.score_clips import keep_visible
 from touchline.pipeline.scoring.seen_groups import trained_groups, unseen_examples
 from touchline.pipeline.types import Example
 
@@ -38,9 +38,9 @@ def test_a_file_that_was_trained_on_is_known_wherever_its_labels_lay(model):
 def test_only_what_can_be_seen_and_is_one_class_calibrates(model):
     goal, card = (Example("a.mp4", label, "B", 1.0, 2.0) for label in ("goal", "card"))
     hidden = replace(card, visible=False)
-    assert to_be_seen(model, [goal, hidden]) == ([goal], 1)
-    assert to_be_seen(model, [goal, card]) == ([goal, card], 0)
+    assert keep_visible(model, [goal, hidden]) == ([goal], 1)
+    assert keep_visible(model, [goal, card]) == ([goal, card], 0)
     several = replace(model, multi_label=True)
-    assert to_be_seen(several, [goal, hidden]) == ([goal], 1)
+    assert keep_visible(several, [goal, hidden]) == ([goal], 1)
     with pytest.raises(ValueError, match="several labels are true of the same clip"):
-        to_be_seen(several, [goal, card])
+        keep_visible(several, [goal, card])

@@ -128,7 +128,7 @@ def test_a_kick_off_of_a_file_that_is_not_there_is_refused(events: Path, tmp_pat
             error = touchline(*command, events, "--kickoff", text, fails=True).exception
             assert message in str(error)
     error = touchline("export", events, "--to", "vtt", "--period-min", 12, fails=True).exception
-    assert "goes with --kickoff" in str(error)
+    assert "--period-min needs --kickoff" in str(error)
 
 
 def test_export_never_writes_a_table_over_itself_nor_two_into_one(
@@ -139,12 +139,12 @@ def test_export_never_writes_a_table_over_itself_nor_two_into_one(
     mine = table.read_text().replace("\n", ",mine\n")
     table.write_text(mine)
     error = touchline("export", table, "--to", "vtt,csv", fails=True).exception
-    assert "would be written over itself" in str(error)
+    assert "would overwrite itself" in str(error)
     assert table.read_text() == mine
     assert not events.with_name("events.vtt").exists()
     table.write_text(mine + "other.mp4,goal,1,2,1.5,0.9,,,,\n")
     error = touchline("export", table, "--to", "vtt", fails=True).exception
-    assert "written over each other" in str(error)
+    assert "files would overwrite each other" in str(error)
     touchline("export", table, "--to", "vtt", "-o", tmp_path / "apart")
     assert {p.name for p in (tmp_path / "apart").iterdir()} == {"match", "other"}
 
@@ -157,7 +157,7 @@ def test_variable_frame_rate_is_told_with_the_rate_that_frames_are_counted_at(
         MatchResult(footage, EVENTS, EVENTS, health), tmp_path, formats=["json"]
     )
     told = " ".join(touchline("export", events, "--to", "vtt,edl", "--quiet").stderr.split())
-    assert "variable frame rate; edl count frames at 29.97 per second" in told
+    assert "has a variable frame rate. Timecode in edl counts 29.97 frames per second" in told
     for options in (["--to", "vtt"], ["--to", "edl", "--rate", "25"]):
         assert touchline("export", events, *options).stderr == ""
 
@@ -168,7 +168,7 @@ def test_what_was_written_is_told_as_json(events: Path, footage: Path, tmp_path:
     assert json.loads(touchline(*run).stdout) == [f"{out}/events.vtt", f"{out}/events.srt"]
     assert json.loads(touchline("export", "--json").stdout)["edl"]["file"] == "events.edl"
     twice = touchline("report", events, events, "-o", out, fails=True).exception
-    assert "would be written over each other" in str(twice)
+    assert "reports would overwrite each other" in str(twice)
     other = tmp_path / "other.json"
     other.write_text(json.dumps(json.loads(events.read_text()) | {"video": "other.mp4"}))
     pages = json.loads(touchline("report", events, other, "-o", out, "--json").stdout)
@@ -260,13 +260,13 @@ def test_highlights_takes_classes_and_weights(footage: Path, events: Path, tmp_p
     made = json.loads(touchline(*run, tmp_path / "b", "--weight", "goal=0").output)
     assert [e["label"] for cut in made[0]["cuts"] for e in cut["events"]] == ["card"]
     for bad, message in (
-        (["--only", "gaol"], "no event is a 'gaol'"),
+        (["--only", "gaol"], "no event has the class 'gaol'"),
         (["--weight", "goal"], "must be CLASS=FACTOR"),
-        (["--weight", "gaol=2"], "no event is a 'gaol'"),
+        (["--weight", "gaol=2"], "no event has the class 'gaol'"),
         (["--max-minutes", "0"], "--max-minutes is 0; it must be more than 0"),
-        (["--titles"], "leave out --copy"),
-        (["--encode"], "exclude each other"),
-        (["--no-reel"], "leave nothing to make"),
+        (["--titles"], "or leave out --copy"),
+        (["--encode"], "--copy and --encode exclude each other"),
+        (["--no-reel"], "leave nothing to write"),
     ):
         assert message in str(touchline(*run, tmp_path / "c", *bad, fails=True).exception)
 
@@ -282,7 +282,7 @@ def test_highlights_says_what_it_made(footage: Path, events: Path, tmp_path: Pat
     warned = touchline(
         "highlights", footage, events, "-o", tmp_path / "show", "--copy", "-q"
     ).output
-    assert "holds 1 other clips, such as 007-goal-0h00m03s.mp4" in " ".join(warned.split())
+    assert "also holds 1 other MP4 files, such as 007-goal-0h00m03s.mp4" in " ".join(warned.split())
 
 
 def test_events_without_any_accepted_make_no_reel(footage: Path, tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_a_report_without_its_footage_says_so(footage: Path, tmp_path: Path) -> 
         MatchResult(tmp_path / "moved.mp4", EVENTS, EVENTS), tmp_path / "out", formats=["json"]
     )
     told = " ".join(touchline("report", events).stderr.split())
-    assert "moved.mp4: no such file, so no pictures (--footage says where it is)" in told
+    assert "moved.mp4 does not exist, so the report has no thumbnails." in told
     assert touchline("report", events, "--footage", footage).stderr == ""
     assert "data:image/jpeg" in events.with_name("report.html").read_text()
 

@@ -16,7 +16,8 @@ from train_material import TinyBackbone, TinyHead, made_examples, parts, tiny_mo
 
 from touchline.models.backbone import Backbone
 from touchline.models.errors import FootageError
-from touchline.pipeline.scoring.score_clips import ClipOptions, clip_probs, score_clips
+from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.scoring.score_clips import clip_probs, score_clips
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.optimize import BudgetClock, Guard, make_optimizer
 from touchline.pipeline.training.options import TrainOptions

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.tools import console
-from touchline.tools.train.screen import bars
 
 if TYPE_CHECKING:
     from touchline.pipeline.benchmarks.study import Cell
@@ -61,7 +60,7 @@ def bench_transfer_command(
         and (not seed or cell.seed in seed)
     ]
     if not report:
-        with bars(quiet=quiet) as on_progress:
+        with console.phase_bars(quiet=quiet) as on_progress:
 
             def on_cell(cell: Cell, done: int, total: int) -> None:
                 if not quiet:

@@ -1,4 +1,4 @@
-"""The match clock from the command line's --kickoff, for every command that shows times."""
+"""The options --kickoff and --period-min, and the match clock that they describe."""
 
 from __future__ import annotations
 
@@ -11,19 +11,39 @@ if TYPE_CHECKING:
     from touchline.pipeline.outputs.timecode import MatchClock
     from touchline.pipeline.types import MatchResult
 
+Kickoff = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="When a period kicks off, as a time in the file: PERIOD=H:MM:SS, or "
+        "PERIOD=FILE@H:MM:SS with several files. Repeat the option for each period."
+    ),
+]
+
+PeriodMin = Annotated[
+    float | None,
+    typer.Option(help="Length of a period in minutes (default: football, 45 and extra time 15)."),
+]
+
 
 def clocks_of(
     results: Sequence[MatchResult], kickoffs: Sequence[str], *, period_min: float | None
 ) -> list[MatchClock | None]:
-    """The clock of each file: from the kick-offs given, else from what its result holds.
+    """The match clock of each result: from --kickoff, otherwise from the result itself.
 
-    Among several files every kick-off has to name its file; ValueError for a file not among them.
+    Args:
+        results: One result per footage file.
+        kickoffs: The texts given to --kickoff. With several results each must name its file.
+        period_min: Minutes of a period; None for football.
+
+    Raises:
+        ValueError: A kick-off names no file or an unknown one, or --period-min comes without
+            --kickoff.
     """
     from touchline.pipeline.outputs.timecode import MatchClock, parse_kickoffs
 
     if not kickoffs:
         if period_min is not None:
-            raise ValueError("--period-min goes with --kickoff, such as --kickoff 1=0:02:10")
+            raise ValueError("--period-min needs --kickoff, such as --kickoff 1=0:02:10")
         return [MatchClock.from_options(result.options) for result in results]
     names = [result.path.name for result in results]
     for text in kickoffs:
@@ -36,13 +56,3 @@ def clocks_of(
                 "--kickoff 1=first.mp4@0:02:10 --kickoff 2=second.mp4@0:00:05"
             )
     return [parse_kickoffs(list(kickoffs), file_name=name, period_min=period_min) for name in names]
-
-
-Kickoff = Annotated[
-    list[str] | None,
-    typer.Option(help="PERIOD=H:MM:SS of the file, or PERIOD=FILE@H:MM:SS; once per period."),
-]
-
-PeriodMin = Annotated[
-    float | None, typer.Option(help="Minutes of a period, for other sports than football.")
-]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from touchline.pipeline.evaluation.options import EvaluateOptions
+from touchline.pipeline.scoring.options import ClipOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
@@ -280,17 +281,16 @@ def _count_clips(
     from touchline.pipeline.evaluation.clips import count_clips
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.scoring.score_clips import (
-        ClipOptions,
         clip_probs,
+        keep_visible,
         score_clips,
-        to_be_seen,
     )
     from touchline.pipeline.scoring.seen_groups import recorded_max_clip_s, unseen_examples
 
     models = [load_checkpoint(path) for path in checkpoints]
     examples = read_labels(labels)
     for model in models:
-        examples, hidden = to_be_seen(model, examples)
+        examples, hidden = keep_visible(model, examples)
         if hidden:
             console.warn(f"left out {hidden} events that the broadcast does not show")
         examples, left_out = unseen_examples(model, examples)

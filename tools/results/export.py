@@ -1,4 +1,4 @@
-"""touchline export: events as files for other tools."""
+"""`touchline export`: write events as files for other tools."""
 
 from __future__ import annotations
 
@@ -22,24 +22,31 @@ def export_command(
     events: Annotated[
         list[Path],
         typer.Argument(
-            help="events.json files, or events as CSV, ...",
+            help="events.json files. Events or labels in other formats (CSV, ...) work too.",
             default_factory=list,
             show_default=False,
         ),
     ],
     to: Annotated[
-        str, typer.Option(help="Formats, such as vtt,edl; all; list shows what there is.")
+        str,
+        typer.Option(
+            help="Formats to write, separated by commas, such as vtt,edl. `all` writes every "
+            "format, `list` shows them."
+        ),
     ] = "list",
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the files (default: beside EVENTS)."),
+        typer.Option("--out", "-o", help="Folder for the files (default: the folder of EVENTS)."),
     ] = None,
     footage: Annotated[
-        Path | None, typer.Option(help="The footage, where it is not the one that EVENTS names.")
+        Path | None, typer.Option(help="The footage, if it is not the file that EVENTS names.")
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option(help="Frames per second to count in: 25, 29.97, 29.97ndf, 30000/1001."),
+        typer.Option(
+            help="Frames per second of timecode: 25, 29.97, 29.97ndf or 30000/1001 "
+            "(default: from the footage)."
+        ),
     ] = None,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
@@ -47,13 +54,16 @@ def export_command(
         bool,
         typer.Option(
             "--one-match",
-            help="SoccerNet: EVENTS are the halves of one match, in order; one file for both.",
+            help="With --to soccernet: write one file. EVENTS are the halves of one match, in "
+            "order.",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the paths of the files written, as JSON.")
+    ] = False,
 ) -> None:
-    """Write EVENTS as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
+    """Write events as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.timecode import parse_rate
@@ -64,7 +74,7 @@ def export_command(
         _list_formats(as_json=json_)
         return
     if not events:
-        raise ValueError("name the events.json files to write in other formats")
+        raise ValueError("no events are given. Name one or more events.json files.")
     formats = _named(to)
     given = None if rate is None else parse_rate(rate)
     rate_hz = None if given is None else float(given.rate)
@@ -84,7 +94,7 @@ def export_command(
             folders = output_folders([r.path for r in results], out) if many else [out]
         _refuse_overwriting(events, formats, folders)
         if given is None:
-            _tell_conformed(results, formats)
+            _warn_of_other_rate(results, formats)
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = []
         for result, folder, clock in zip(results, folders, clocks, strict=True):
@@ -93,20 +103,21 @@ def export_command(
 
 
 def _named(to: str) -> list[str]:
-    """The formats that `--to` names; all: those whose libraries are installed."""
+    """The formats that `--to` names; for "all" those whose libraries are installed."""
     from touchline.pipeline.outputs.writers import WRITERS, is_installed
 
     if to != "all":
         return [name.strip() for name in to.split(",")]
     if missing := [name for name in WRITERS if not is_installed(name)]:
         console.warn(
-            f"left out for want of a library: {', '.join(missing)} (pip install 'touchline[edit]')"
+            f"not written, because a library is missing: {', '.join(missing)}. "
+            "Install it with: pip install 'touchline[edit]'"
         )
     return [name for name in WRITERS if is_installed(name)]
 
 
-def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
-    """Say at which rate frames are counted where the footage has none of its own."""
+def _warn_of_other_rate(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
+    """Warn when timecode counts frames at another rate than the footage declares."""
     from touchline.pipeline.outputs.timecode import rate_of_footage
     from touchline.pipeline.outputs.writers import WRITERS
 
@@ -119,29 +130,34 @@ def _tell_conformed(results: Sequence[MatchResult], formats: Sequence[str]) -> N
         if rate is None:
             continue
         if health.variable_rate or abs(rate.rate / declared - 1) > Fraction(1, 1000):
-            what = "variable frame rate" if health.variable_rate else f"{float(declared):.5g} fps"
+            what = (
+                "a variable frame rate"
+                if health.variable_rate
+                else f"{float(declared):.5g} frames per second"
+            )
             console.warn(
-                f"{result.path}: {what}; {', '.join(counting)} count frames at "
-                f"{float(rate.rate):.5g} per second, as editors conform it (--rate for another)"
+                f"{result.path} has {what}. Timecode in {', '.join(counting)} counts "
+                f"{float(rate.rate):.5g} frames per second, as video editors do. "
+                "Use --rate for another rate."
             )
 
 
 def _refuse_overwriting(
     events: Sequence[Path], formats: Sequence[str], folders: Sequence[Path]
 ) -> None:
-    """ValueError where a table would be written over itself with fewer columns, or two to one."""
+    """ValueError if a file would overwrite its own source or another file of the same call."""
     from touchline.pipeline.outputs.events_json import is_events_json
     from touchline.pipeline.outputs.writers import WRITERS, check_formats
 
     check_formats(formats)
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise ValueError("the files would be written over each other; give a folder with -o")
+        raise ValueError("the files would overwrite each other. Give a folder with -o.")
     given = {path.resolve() for path in events if not is_events_json(path)}
     for folder in folders:
         for name in formats:
             target = folder / WRITERS[name].file_name
             if target.resolve() in given:
-                raise ValueError(f"{target} would be written over itself; give a folder with -o")
+                raise ValueError(f"{target} would overwrite itself. Give a folder with -o.")
 
 
 def _write_halves(
@@ -150,20 +166,22 @@ def _write_halves(
     formats: Sequence[str],
     out: Path | None,
 ) -> Path:
-    """OUT/results_spotting.json: the files are the halves in order.
+    """Write OUT/results_spotting.json from the halves of one match, in order.
 
-    Times count from a half's kick-off where it is known, else from the start of its file.
+    Times count from the kick-off of the half if it is known, otherwise from the start of its file.
     """
     from touchline.models.atomic_files import write_atomic
     from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
     from touchline.pipeline.outputs.writers import WRITERS
 
     if list(formats) != ["soccernet"] or out is None:
-        raise ValueError("--one-match goes with --to soccernet and --out FOLDER, nothing else")
+        raise ValueError("--one-match needs --to soccernet and --out FOLDER")
     halves: dict[int, Sequence[Event]] = {}
     for half, (result, clock) in enumerate(zip(results, clocks, strict=True), start=1):
         if clock is not None and half not in clock.kickoff_s:
-            raise ValueError(f"{result.path} is half {half} here, and has no kick-off of that half")
+            raise ValueError(
+                f"{result.path} is half {half}, but --kickoff gives no kick-off of half {half}"
+            )
         kickoff_s = 0.0 if clock is None else clock.kickoff_s[half]
         halves[half] = [on_half_clock(event, kickoff_s) for event in result.candidates]
     text = results_spotting(halves, match=results[0].path.parent.name)
@@ -180,8 +198,8 @@ def _list_formats(*, as_json: bool) -> None:
         console.print_json(rows)
         return
     table = Table(box=None)
-    for name in ("format", "file", "what it is"):
-        table.add_column(name, no_wrap=name != "what it is")
+    for name in ("format", "file", "content"):
+        table.add_column(name, no_wrap=name != "content")
     for name, writer in WRITERS.items():
         extra = f" (extra: {writer.extra})" if writer.extra else ""
         table.add_row(name, writer.file_name, writer.about + extra)

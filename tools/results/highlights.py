@@ -1,4 +1,4 @@
-"""touchline highlights: one clip per event, and a reel of the best."""
+"""`touchline highlights`: cut one clip per event, and a reel of the best events."""
 
 from __future__ import annotations
 
@@ -9,68 +9,105 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from touchline.pipeline.reels.options import RenderOptions
 from touchline.tools import console
-from touchline.tools.results.clock import PeriodMin
+from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from touchline.pipeline.outputs.timecode import MatchClock
-    from touchline.pipeline.reels.render import Rendered, RenderOptions
+    from touchline.pipeline.reels.render import Rendered
     from touchline.pipeline.types import Event
+
+DEFAULTS = RenderOptions()
 
 
 def highlights_command(
-    match: Annotated[Path, typer.Argument(help="The footage.", show_default=False)],
+    match: Annotated[Path, typer.Argument(help="The footage file.", show_default=False)],
     events: Annotated[
-        Path, typer.Argument(help="Its events.json; or events as CSV, ...", show_default=False)
+        Path,
+        typer.Argument(
+            help="Events of that footage: events.json, or another format (CSV, ...).",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for reel.mp4 and clips/.")],
-    clips: Annotated[bool, typer.Option(help="One file per event.")] = True,
-    reel: Annotated[bool, typer.Option(help="One file of the best events.")] = True,
-    max_minutes: Annotated[float, typer.Option(help="Longest reel.")] = 5.0,
-    before: Annotated[float, typer.Option(help="Seconds shown before an event.")] = 5.0,
-    after: Annotated[float, typer.Option(help="Seconds shown after it.")] = 3.0,
+    clips: Annotated[bool, typer.Option(help="Write one clip per event to OUT/clips.")] = True,
+    reel: Annotated[bool, typer.Option(help="Write OUT/reel.mp4 with the best events.")] = True,
+    max_minutes: Annotated[float, typer.Option(help="Longest reel in minutes.")] = 5.0,
+    before: Annotated[
+        float, typer.Option(help="Seconds shown before an event.")
+    ] = DEFAULTS.before_s,
+    after: Annotated[float, typer.Option(help="Seconds shown after an event.")] = DEFAULTS.after_s,
     only: Annotated[
-        list[str] | None, typer.Option(help="A class to show; once per class (default: all).")
+        list[str] | None,
+        typer.Option(
+            help="Show only events of this class. Repeat it for more classes (default: all)."
+        ),
     ] = None,
     weight: Annotated[
-        list[str] | None, typer.Option(help="CLASS=FACTOR on scores, to rank for the reel.")
+        list[str] | None,
+        typer.Option(
+            help="CLASS=FACTOR: multiply the scores of a class when the reel's events are chosen. "
+            "0 keeps a class out of the reel."
+        ),
     ] = None,
     copy: Annotated[
-        bool, typer.Option("--copy", help="Encode nothing: fast, cuts begin at key frames.")
+        bool,
+        typer.Option(
+            "--copy", help="Encode nothing. This is fast, but each cut begins at a key frame."
+        ),
     ] = False,
-    encode: Annotated[bool, typer.Option("--encode", help="Encode everything.")] = False,
+    encode: Annotated[
+        bool,
+        typer.Option("--encode", help="Encode every frame (default: only where a cut needs it)."),
+    ] = False,
     titles: Annotated[
-        bool, typer.Option("--titles", help="Burn in class and match clock.")
-    ] = False,
-    crossfade: Annotated[float, typer.Option(help="Seconds in which cuts of a reel melt.")] = 0.0,
-    height: Annotated[int | None, typer.Option(help="Pixels, for a smaller picture.")] = None,
+        bool,
+        typer.Option("--titles", help="Draw the class and the match clock into the picture."),
+    ] = DEFAULTS.titles,
+    crossfade: Annotated[
+        float, typer.Option(help="Cross-fade between two cuts of the reel, in seconds.")
+    ] = DEFAULTS.crossfade_s,
+    height: Annotated[
+        int | None, typer.Option(help="Scale the picture to this height in pixels.")
+    ] = DEFAULTS.height_px,
     encoder: Annotated[
-        str, typer.Option(help="auto takes the machine's own where it works; or libx264, ...")
-    ] = "auto",
-    font: Annotated[Path | None, typer.Option(help="A .ttf or .otf for titles.")] = None,
+        str,
+        typer.Option(
+            help="libx264 or the name of a hardware encoder. `auto` takes a hardware encoder if "
+            "one works on this machine, otherwise libx264."
+        ),
+    ] = DEFAULTS.encoder,
+    font: Annotated[
+        Path | None,
+        typer.Option(help="A .ttf or .otf file for --titles (default: a built-in font)."),
+    ] = DEFAULTS.font,
     stream: Annotated[
-        int | None, typer.Option(help="The video stream (default: where events.json is from).")
-    ] = None,
-    kickoff: Annotated[
-        list[str] | None, typer.Option(help="PERIOD=H:MM:SS of the file; once per period.")
-    ] = None,
+        int | None,
+        typer.Option(
+            help="Index of the video stream in the file (default: the one that EVENTS was made "
+            "from)."
+        ),
+    ] = DEFAULTS.stream,
+    kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was made as JSON.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print a description of the files written, as JSON.")
+    ] = False,
 ) -> None:
-    """Cut clips and a reel of EVENTS from MATCH."""
+    """Cut one clip per event, and a reel of the best events, as MP4 files."""
     from touchline.pipeline.outputs.read_results import read_results, refuse_empty
-    from touchline.pipeline.reels.render import RenderOptions
     from touchline.tools.results.clock import clocks_of
 
     if copy and encode:
-        raise ValueError("--copy and --encode exclude each other; without either cuts are exact")
+        raise ValueError("--copy and --encode exclude each other. Without both, cuts are exact.")
     if not clips and not reel:
-        raise ValueError("--no-clips and --no-reel leave nothing to make")
+        raise ValueError("--no-clips and --no-reel together leave nothing to write")
     options = RenderOptions(
         before_s=before,
         after_s=after,
-        mode="copy" if copy else "encode" if encode else "exact",
+        mode="copy" if copy else "encode" if encode else DEFAULTS.mode,
         titles=titles,
         crossfade_s=crossfade,
         encoder=encoder,
@@ -97,7 +134,7 @@ def highlights_command(
 
 
 class _Job:
-    """What one call makes, with its progress on the terminal."""
+    """Makes clips and the reel, and shows the progress on the terminal."""
 
     def __init__(
         self,
@@ -133,7 +170,9 @@ class _Job:
             )
         others = {path.name for path in folder.glob("*.mp4")} - {clip.path.name for clip in made}
         if others:
-            console.warn(f"{folder} holds {len(others)} other clips, such as {min(others)}")
+            console.warn(
+                f"{folder} also holds {len(others)} other MP4 files, such as {min(others)}"
+            )
         return made
 
     def reel(self, max_s: float, weights: dict[str, float]) -> Rendered:
@@ -177,7 +216,9 @@ def _of_classes(events: Sequence[Event], only: list[str] | None) -> list[Event]:
     labels = sorted({event.label for event in events})
     for label in only or []:
         if label not in labels:
-            raise ValueError(f"no event is a {label!r}; there are {', '.join(labels)}")
+            raise ValueError(
+                f"no event has the class {label!r}; the classes are {', '.join(labels)}"
+            )
     return [event for event in events if not only or event.label in only]
 
 
@@ -191,9 +232,11 @@ def _weights(texts: Sequence[str], events: Sequence[Event]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals:
-            raise ValueError(f"weight {text!r} must be CLASS=FACTOR, such as goal=2")
+            raise ValueError(f"--weight {text!r} must be CLASS=FACTOR, such as goal=2")
         if label not in labels:
-            raise ValueError(f"no event is a {label!r}; there are {', '.join(labels)}")
+            raise ValueError(
+                f"no event has the class {label!r}; the classes are {', '.join(labels)}"
+            )
     return weights
 
 

@@ -1,4 +1,4 @@
-"""touchline report: the page to look at, made again from events.json."""
+"""`touchline report`: make the HTML page again from events.json or from other events."""
 
 from __future__ import annotations
 
@@ -21,29 +21,36 @@ def report_command(
     events: Annotated[
         list[Path],
         typer.Argument(
-            help="events.json files, or events as CSV, ...",
+            help="events.json files. Events or labels in other formats (CSV, ...) work too.",
             show_default=False,
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder for the pages (default: beside EVENTS)."),
+        typer.Option("--out", "-o", help="Folder for the pages (default: the folder of EVENTS)."),
     ] = None,
     footage: Annotated[
-        Path | None, typer.Option(help="The footage, where it is not the one that EVENTS names.")
+        Path | None, typer.Option(help="The footage, if it is not the file that EVENTS names.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Labels to compare with, of any format.")
+        Path | None,
+        typer.Option(help="Labels to compare the events with, in any format that Touchline reads."),
     ] = None,
     proxy: Annotated[
-        bool, typer.Option("--proxy", help="Make a small copy of the footage that browsers play.")
+        bool,
+        typer.Option(
+            "--proxy",
+            help="Also write proxy.mp4, a small copy of the footage that every browser plays.",
+        ),
     ] = False,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the paths of the files written, as JSON.")
+    ] = False,
 ) -> None:
-    """Make report.html of EVENTS, and index.html over them where they are several."""
+    """Make report.html for each EVENTS file, and index.html if there are several."""
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.report.match_page import write_report
@@ -59,7 +66,7 @@ def report_command(
         folders = output_folders([r.path for r in results], out) if many else [out]
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise ValueError(
-            "the reports would be written over each other: leave -o out, or report each by itself"
+            "the reports would overwrite each other. Leave out -o, or make one report per call."
         )
     truths = [None] * len(results) if labels is None else read_truth(labels, results)
     clocks = clocks_of(results, kickoff or [], period_min=period_min)
@@ -68,10 +75,11 @@ def report_command(
     for result, folder, truth in zip(results, folders, truths, strict=True):
         if not result.path.is_file():
             console.warn(
-                f"{result.path}: no such file, so no pictures (--footage says where it is)"
+                f"{result.path} does not exist, so the report has no thumbnails. "
+                "Say where the footage is with --footage."
             )
         if labels is not None and truth is None:
-            console.warn(f"{result.path}: {labels} has no labels for it")
+            console.warn(f"{labels} has no labels for {result.path}")
         written.append(write_report(result, folder, truth=truth, proxy=proxy))
     if len(results) > 1:
         over = out or Path(os.path.commonpath([folder.resolve() for folder in folders]))
@@ -80,7 +88,7 @@ def report_command(
 
 
 def _on_clock(result: MatchResult, clock: MatchClock | None) -> MatchResult:
-    """The result with its match clock among its options, where every page finds it."""
+    """The result with its match clock in its options, where the page looks for it."""
     if clock is None:
         return result
     return replace(result, options=result.options | {"match_clock": clock.as_options()})

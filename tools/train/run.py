@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from touchline.tools import console
 from touchline.tools.train.screen import (
-    bars,
     conclude,
     downloading,
     introduce,
@@ -61,14 +60,14 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
             model, split, job = prepare(job, device=device, on_download=on_download)
         if not quiet:
             introduce(model.backbone, split, job.weights)
-        with bars(quiet=quiet) as on_progress:
+        with console.phase_bars(quiet=quiet) as on_progress:
             problems = label_warnings(
                 split, max_clip_s=job.options.max_clip_s, on_progress=on_progress
             )
         if talks:
             warn_before(split, job, problems, too_hopeful(model, split))
         with (
-            bars(quiet=quiet) as on_progress,
+            console.phase_bars(quiet=quiet) as on_progress,
             tensorboard_log(places.out, wanted=places.tensorboard and talks) as on_epoch,
         ):
             try:

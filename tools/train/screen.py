@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from touchline.models.weights.download import OnProgress
     from touchline.pipeline.labels.split import Split
     from touchline.pipeline.runs.options import TrainJob
-    from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
+    from touchline.pipeline.training.result import FineTuneResult, OnEpoch
     from touchline.pipeline.types import Float32
 
 SHOWN = 10
@@ -30,20 +30,6 @@ def downloading(*, quiet: bool) -> Iterator[OnProgress]:
             bar.update(task, completed=done, total=total, visible=True)
 
         yield on_download
-
-
-@contextmanager
-def bars(*, quiet: bool) -> Iterator[Callable[[Progress], None]]:
-    """One bar per phase, as phases come."""
-    with console.progress_bar(quiet=quiet) as bar:
-        tasks: dict[str, Any] = {}
-
-        def on_progress(news: Progress) -> None:
-            if news.phase not in tasks:
-                tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
-            bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
-
-        yield on_progress
 
 
 @contextmanager
