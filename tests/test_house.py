@@ -49,7 +49,7 @@ def test_measures_are_those_counted_by_hand(tmp_path):
     long_body = "\n".join(["    x = 1"] * 60)
     write(
         "pipeline/a/three.py",
-        f"from touchline.models.net import x\ndef long() -> None:\n{long_body}",
+        f'from touchline.models.net import x\ndef long() -> None:\n    """Long."""\n{long_body}',
     )
     write(
         "pipeline/a/one.py",
