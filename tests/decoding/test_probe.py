@@ -151,7 +151,7 @@ def test_a_recording_that_was_cut_off_declares_more_than_it_has(tmp_path: Path):
     health = probe_footage(made("cut_off_faststart.mp4", tmp_path), depth="frames")
     assert (health.num_frames, health.actual_frames) == (100, 50)
     assert health.actual_duration_s == pytest.approx(2.0)
-    assert health.warnings == ("ends early: at 2.000 s of 4.000 s declared",)
+    assert health.warnings == ("ends early: at 2.000 s. The headers declare 4.000 s.",)
 
 
 def test_gaps_stand_in_the_report(tmp_path: Path):
