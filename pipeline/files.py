@@ -1,25 +1,25 @@
-"""Make file names that every file system takes."""
+"""Make file names that are valid on every file system."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
-# On Windows; surrogates stand for bytes of a name that is not UTF-8.
+# Not allowed on Windows. Surrogates stand for the bytes of a name that is not UTF-8.
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
 
-# A name has 255 bytes; numbers, times, hashes and suffixes are put around this part.
+# A name may have 255 bytes. Numbers, times, hashes and suffixes are added to this part.
 MAX_NAME_BYTES = 120
 
-# Windows keeps these for devices, with any extension.
+# Windows reserves these for devices, with any extension.
 _RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{k}" for p in ("com", "lpt") for k in range(10)}
 
 
 def safe_name(text: str, *, fallback: str) -> str:
-    """A file name, or a part of one, that every file system takes and that names no other folder.
+    """A file name, or a part of one, that is valid everywhere and never leads to another folder.
 
-    What some system forbids becomes "_"; at most 120 bytes of UTF-8; `fallback` where nothing is
-    left.
+    Characters that a system forbids become "_". The name has at most 120 bytes of UTF-8.
+    `fallback` is used if nothing is left.
     """
     kept = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
     name = kept.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")

@@ -26,9 +26,19 @@ def write_index(
     *,
     folders: Sequence[Path],
 ) -> Path:
-    """OUT/index.html: one row per input of a run, with a link to its report.
+    """Write index.html, with a row per footage file and a link to its report.
 
-    folders: where each result's report lies, in the order of `results`.
+    Args:
+        results: The results of the run, failed ones included.
+        out: The folder to write to.
+        folders: The folder of each result's report, in the order of `results`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import read_results, write_index
+        >>> [match] = read_results("out/match/events.json")
+        >>> write_index([match], "out", folders=[Path("out/match")]).as_posix()
+        'out/index.html'
     """
     out = Path(out)
     labels = sorted({event.label for result in results for event in result.accepted})

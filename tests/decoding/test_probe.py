@@ -202,7 +202,7 @@ def test_the_json_holds_a_report_for_every_file_and_the_exit_code_tells(tmp_path
 
 def test_a_quick_look_does_not_claim_to_have_looked_for_damage(tmp_path: Path):
     result = probe("--quick", write_video(tmp_path / "a.mp4"))
-    assert "not looked for" in result.output
+    assert "not checked (--quick)" in result.output
     (report,) = json.loads(probe("--quick", "--json", tmp_path / "a.mp4").output)
     assert report["decoded"] is False
     assert report["actual_frames"] == 25
