@@ -1,1 +1,1 @@
-"""Choose the temperature and thresholds of a model on labelled footage."""
+"""Temperature and thresholds, chosen on labelled footage."""

@@ -1,4 +1,4 @@
-"""Choose the threshold of one class, from labelled clips or from eventless footage."""
+"""The threshold of one class: from labelled windows, or from footage in which nothing happens."""
 
 from __future__ import annotations
 
@@ -16,22 +16,17 @@ from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import Bool, Float64, ScoreTrack
 
 LEAST_THRESHOLD = 0.01
-"""The lowest threshold: candidates below it are not kept."""
+"""No threshold lies below: candidates are not kept further down."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold, and its effect on the clips and footage it was chosen on.
+    """A threshold and what it does to the evidence it was chosen on.
 
-    Attributes:
-        threshold: The threshold.
-        reached: False if no threshold reaches the target; this one is then the closest.
-        positives: How many windows or events of the class there are in the clips.
-        precision: Precision on the clips; None if nothing is found.
-        recall: Recall on the clips; None without clips of the class.
-        f1: F1 on the clips, likewise.
-        false_events: Events found in eventless footage; None without such footage.
-        hours: Its length in hours; None without such footage.
+    reached: False where nothing reaches the target; the threshold is then the nearest to it.
+    positives: how many windows or events of the class there were.
+    precision, recall, f1: of these; None where there are none.
+    false_events, hours: on eventless footage; None without it.
     """
 
     threshold: float
@@ -46,14 +41,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """The effect of every threshold of one class: (C,) arrays, from the highest score down.
+    """What every threshold worth trying gives of one class: (C,) arrays, from the highest down.
 
-    Attributes:
-        score: The lowest score kept.
-        precision: NaN if nothing is kept.
-        recall: 0 if nothing is kept.
-        f1: 0 if nothing is kept.
-        num_positive: How many windows or events there are to find.
+    score: the lowest score kept.  num_positive: how many windows or events there are to find.
+    precision, recall, f1: NaN, 0 and 0 where nothing is kept.
     """
 
     score: Float64
@@ -64,29 +55,28 @@ class ThresholdCurve:
 
     @property
     def threshold(self) -> Float64:
-        """(C,) halfway between the lowest score kept and the highest one dropped."""
+        """(C,) halfway between the lowest score kept and the highest one left out."""
         return halfway_down(self.score)
 
     def at(self, threshold: float) -> int | None:
-        """Find the point of the curve for a threshold; None if it keeps nothing."""
+        """Which point of the curve a threshold makes; None where it keeps nothing."""
         kept = int((self.score >= threshold).sum())
         return kept - 1 if kept else None
 
 
 def halfway_down(score: Float64) -> Float64:
-    """Return for each score (C,) the middle to the next lower one; for the last, to 0."""
+    """(C,) from each score halfway to the next one below, the last one halfway to 0."""
     halfway: Float64 = (score + np.append(score[1:], 0.0)) / 2
     return np.maximum(halfway, LEAST_THRESHOLD)
 
 
 def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
-    """Make the curve of N windows: `scores` (N,), and whether each is `positive` (N,).
+    """The curve of windows: `scores` (N,), and which are `positive` (N,).
 
-    Raises:
-        ValueError: No window is positive.
+    ValueError without a positive window.
     """
     if not positive.any():
-        raise ValueError("no window is of this class, so no threshold can be chosen")
+        raise ValueError("no window is of this class: no threshold can be chosen")
     order = np.argsort(-scores, kind="stable")
     score, hits = scores[order], np.cumsum(positive[order])
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
@@ -96,14 +86,7 @@ def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
 def curve_from_counts(
     score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int
 ) -> ThresholdCurve:
-    """Make the curve from counts.
-
-    Args:
-        score: (C,) scores, highest first.
-        hits: (C,) how many are right from each score up.
-        kept: (C,) how many there are from each score up.
-        num_positive: How many windows or events there are to find.
-    """
+    """The curve from counts (C,): how many are kept from each score up, and how many hit."""
     right, shown = np.asarray(hits, dtype=np.float64), np.asarray(kept, dtype=np.float64)
     precision = np.divide(right, shown, out=np.full_like(right, np.nan), where=shown > 0)
     return ThresholdCurve(
@@ -112,7 +95,7 @@ def curve_from_counts(
 
 
 def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
-    """Choose the threshold of one class; of equally good ones the highest."""
+    """The threshold of one class; ties go to the higher one."""
     reached = True
     if target.kind == "precision":
         good = np.nan_to_num(curve.precision) >= target.value
@@ -126,18 +109,18 @@ def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
 
 
 def choose_above(curve: ThresholdCurve, least: Choice) -> Choice:
-    """Choose the threshold with the best F1 that is at least as high as the one of `least`."""
+    """The best F1 with no lower threshold than `least` has, which may itself be the best."""
     allowed = curve.score >= least.threshold
     if allowed.any():
         c = int(np.where(allowed, curve.f1, -1.0).argmax())
-        # The middle below this score may be lower than `least`, which keeps the same.
+        # What is kept down to this score is also kept from `least` up.
         threshold = max(float(curve.threshold[c]), least.threshold)
         least = replace(least, threshold=threshold)
     return describe_threshold(least, curve)
 
 
 def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
-    """Add to a choice what its threshold does on the curve."""
+    """The choice with what its threshold does to the windows or events of the curve."""
     c = curve.at(choice.threshold)
     if c is None:
         return replace(choice, positives=curve.num_positive, recall=0.0, f1=0.0)
@@ -152,27 +135,20 @@ def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
 
 
 def one_class(track: ScoreTrack, label: str) -> ScoreTrack:
-    """Return the track with background and one class only."""
+    """The track of background and one class."""
     columns = [0, track.labels.index(label)]
     return replace(track, labels=(BACKGROUND, label), probs=track.probs[:, columns])
 
 
 def hours_of(tracks: Sequence[ScoreTrack]) -> float:
-    """Add up the hours of footage that the tracks cover."""
+    """How much footage the tracks cover."""
     return sum(float(t.end_s[-1] - t.start_s[0]) for t in tracks if len(t.start_s)) / 3600
 
 
 def count_events(
     tracks: Sequence[ScoreTrack], label: str, threshold: float, options: EventOptions
 ) -> int:
-    """Count the events of one class that `detect` would find.
-
-    Args:
-        tracks: Score tracks of footage.
-        label: The class.
-        threshold: Its threshold.
-        options: How scores become events.
-    """
+    """Events of one class at a threshold, made as `detect` makes them."""
     point = {label: OperatingPoint(threshold=threshold)}
     return sum(len(find_events(one_class(track, label), point, options)) for track in tracks)
 
@@ -180,16 +156,10 @@ def count_events(
 def choose_for_rate(
     tracks: Sequence[ScoreTrack], label: str, target: Target, options: EventOptions
 ) -> Choice:
-    """Choose the lowest threshold with at most `target.value` events per hour of eventless footage.
+    """The lowest threshold with at most `target.value` events per hour of eventless footage.
 
-    The search goes down from the highest score and stops at the first threshold with too many
-    events. Much lower thresholds may give fewer again, because events merge; these are of no use.
-
-    Args:
-        tracks: Score tracks of eventless footage.
-        label: The class.
-        target: The rate to keep.
-        options: How scores become events.
+    Looked for from the top down, to the first threshold with too many: where events merge at low
+    thresholds there may be fewer again, but nobody wants those.
     """
     hours = hours_of(tracks)
     point = {label: OperatingPoint(threshold=1.0)}
@@ -201,7 +171,7 @@ def choose_for_rate(
     above = 1.0
     for score in sorted(peaks, reverse=True):
         if count_events(tracks, label, score, options) > target.value * hours:
-            # No threshold can exclude a score of 1.
+            # A score of 1 cannot be kept out by any threshold.
             threshold = (score + above) / 2
             found = count_events(tracks, label, threshold, options)
             reached = found <= target.value * hours
@@ -212,7 +182,10 @@ def choose_for_rate(
 
 
 def most_events_per_hour(count: int, hours: float) -> float:
-    """Compute the 95 % upper bound of a Poisson rate per hour: about 3 for 0 events in 1 hour."""
+    """The rate above which so few events would be seen in one of twenty such footages only.
+
+    The 95 % upper bound of a Poisson rate: 3 per hour for none in one hour.
+    """
     low, high = 0.0, 10.0 * (count + 5)
     while high - low > 1e-9 * high:
         mean = (low + high) / 2

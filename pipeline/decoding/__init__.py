@@ -1,1 +1,1 @@
-"""Decode footage to the frames that a player shows at given times, and report its health."""
+"""Footage to the frames that a player shows at given instants."""

@@ -1,1 +1,1 @@
-"""Footage as files: where they are, whether they can be opened, what their packets say."""
+"""A media file as a thing: where it lies, whether it opens, what its packets say."""

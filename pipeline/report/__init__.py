@@ -1,1 +1,1 @@
-"""The HTML pages: one per match, and one that lists every match of a run."""
+"""The pages to look at."""

@@ -1,7 +1,8 @@
-"""Build the pages from the files in `page/`. Each page is one HTML file that needs no other file.
+"""Pages put together from the files of `page/`: one HTML file each, complete in itself.
 
-File names and labels are escaped: in HTML by jinja2's autoescape, in the JSON for the page's script
-by escaping < > & and '. A content security policy allows only the page's own script and style.
+All that comes from file names and labels is escaped: in HTML by jinja2's autoescape, in the JSON
+that the page's script reads by escaping < > & and '. A content security policy allows this
+page's own script and style and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib.resources import files
 
 import jinja2
 
-# The script of each page is made of these files, in this order.
+# What each page's script is put together from, in this order.
 SCRIPTS = {
     "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
     "index": ("theme",),
@@ -21,7 +22,7 @@ SCRIPTS = {
 
 
 def page_html(name: str, **values: object) -> str:
-    """The page `name` with these values filled in, its script and style included."""
+    """The page `name` with these values: all its script and style in it."""
     return _template(f"{name}.html.jinja").render(values | _assets(name))
 
 
@@ -42,7 +43,7 @@ def _page_file(name: str) -> str:
 
 
 def _assets(name: str) -> dict[str, str]:
-    """Style and script of a page, and the policy that allows only these."""
+    """Style and script of a page, and the policy that allows these and no others."""
     css = _page_file("page.css") + _page_file(f"{name}.css")
     parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
     js = f'"use strict";\n(() => {{\n{parts}}})();\n'

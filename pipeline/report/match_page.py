@@ -1,18 +1,17 @@
-"""Write report.html: one page per match with player, timeline and events. It works offline."""
+"""The report: one HTML file per match that needs no network, and a page over all of a run."""
 
 from __future__ import annotations
 
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import TouchlineError
+from touchline.pipeline.files import write_atomic
 from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_line
 from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.outputs.writers import result_sheet
@@ -28,7 +27,7 @@ from touchline.pipeline.types import Event, MatchResult, ScoreTrack
 REPORT_FILE = "report.html"
 PROXY_FILE = "proxy.mp4"
 
-# Keep a page below 5 MB. Thumbnails take most of it, curves and events the rest.
+# A page stays under 5 MB: pictures take most of it, curves and events the rest.
 MAX_THUMBNAIL_BYTES = 3_500_000
 MAX_THUMBNAILS = 300
 MAX_EVENTS = 2000
@@ -38,7 +37,7 @@ MAX_CURVE_POINTS = 3000
 THUMBNAIL_WIDTH_PX = 224
 PROXY_HEIGHT_PX = 360
 
-# What every browser plays. Some browsers play more, for example HEVC.
+# What browsers play. Others (hevc, say) some of them do.
 PLAYED_CONTAINERS = frozenset({"mov", "mp4", "m4a", "webm", "ogg"})
 PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1", "theora"})
 
@@ -51,23 +50,10 @@ def write_report(
     clock: MatchClock | None = None,
     proxy: bool = False,
 ) -> Path:
-    """Write report.html with player, timeline, events, score curves, footage health and options.
+    """OUT/<stem>/report.html: player, timeline, events, curves, footage health, options.
 
-    Without `result.track` the page has no score curves. If the footage is missing, the page has
-    no thumbnails.
-
-    Args:
-        result: What was detected in one footage file.
-        folder: The folder to write to.
-        truth: Labels to compare the events with.
-        clock: Shows the match clock; None takes the clock of the result, if it has one.
-        proxy: Also write proxy.mp4, a small copy of the footage that every browser plays.
-
-    Example:
-        >>> from touchline.pipeline import read_results, write_report
-        >>> [match] = read_results("out/match/events.json")
-        >>> write_report(match, "pages").as_posix()
-        'pages/report.html'
+    Score curves are drawn where `result.track` is there. proxy: beside it a small MP4 that every
+    browser plays. Footage that has gone missing costs the pictures, not the report.
     """
     sheet = result_sheet(result, folder, clock=clock)
     playing = _proxy(sheet) if proxy else _original(sheet)
@@ -90,13 +76,7 @@ def write_report(
 
 
 def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> dict[str, Any]:
-    """The data of the page's script, ready for JSON.
-
-    Args:
-        sheet: The results of one footage file.
-        truth: Labels to compare the events with.
-        playing: The video that the page plays.
-    """
+    """What the page's script works on; plain values, ready for JSON."""
     true_events = in_time_order(truth.events) if truth else []
     labels = _classes(sheet, true_events)
     kept = _kept(sheet, labels)
@@ -138,10 +118,10 @@ def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> d
 
 
 def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
-    """The classes that get a lane on the timeline, in alphabetical order.
+    """The classes that get a lane, in alphabetical order.
 
-    If there are more than MAX_CLASSES, classes with labels come first, then classes with accepted
-    events, then those with the highest scores.
+    Where a model knows more than a page can show, those with labels or accepted events, then the
+    surest.
     """
     track = sheet.result.track
     best = dict.fromkeys(track.labels[1:] if track else (), 0.0)
@@ -152,7 +132,7 @@ def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
 
 
 def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
-    """The accepted events of these classes and the best other candidates, in time order."""
+    """All accepted events and the best of the other candidates of some classes, in time order."""
     shown = [row for row in sheet.candidates if row[0].label in set(labels)]
     ranked = sorted(shown, key=lambda row: (not row[1], -row[0].score))
     chosen = set(ranked[:MAX_EVENTS])
@@ -160,7 +140,7 @@ def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
 
 
 def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | None]:
-    """A thumbnail of each event's peak; accepted events and high scores first, up to the limit."""
+    """A picture of each event's peak, the accepted and the surest first until the page is full."""
     order = sorted(range(len(kept)), key=lambda k: (not kept[k][1], -kept[k][0].score))
     order = order[:MAX_THUMBNAILS]
     pictures: list[str | None] = [None] * len(kept)
@@ -173,7 +153,7 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
             stream=_stream(sheet),
         )
     except (TouchlineError, ValueError):
-        # The page says that the footage is missing. Without the stream it is another file.
+        # The page itself says that the footage is missing. A file without the stream is another.
         return pictures
     for k, uri in zip(order, uris, strict=True):
         pictures[k] = uri
@@ -181,7 +161,7 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
 
 
 def _stream(sheet: Sheet) -> int | None:
-    """Index of the video stream that the events were found in, if it is known."""
+    """The video stream that the events were found in, where that is known."""
     return None if sheet.result.health is None else sheet.result.health.stream_index
 
 
@@ -192,9 +172,9 @@ def _threshold(sheet: Sheet, label: str) -> float | None:
 
 
 def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
-    """The score of each class over time, as bytes (0 to 255) in base64.
+    """Scores over time for each label: bytes (0 to 255) in base64, the highest of every stretch.
 
-    Point k is the highest score from k * stepS to (k + 1) * stepS seconds.
+    All points are evenly spaced: point k stands for [k, k + 1) * stepS.
     """
     end_s = float(track.end_s.max()) if len(track.end_s) else 0.0
     num_points = max(1, min(MAX_CURVE_POINTS, len(track.centre_s)))
@@ -212,7 +192,7 @@ def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _periods(clock: MatchClock | None) -> list[dict[str, Any]]:
-    """The periods, from which the page computes its match clock."""
+    """Kick-offs for the page's own match clock."""
     if clock is None:
         return []
     periods = []
@@ -246,7 +226,7 @@ def _original(sheet: Sheet) -> dict[str, Any]:
 
 
 def _proxy(sheet: Sheet) -> dict[str, Any]:
-    """Write a small H.264 copy of the whole footage next to the report."""
+    """A small H.264 copy of the whole footage beside the report."""
     height = min(PROXY_HEIGHT_PX, sheet.result.health.height if sheet.result.health else 10_000)
     options = RenderOptions(
         mode="encode", encoder=SOFTWARE, height_px=height, stream=_stream(sheet)
@@ -278,10 +258,7 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
     health = sheet.result.health
     if health is None:
         return []
-    rate = "not declared"
-    if health.frame_rate is not None:
-        rate = f"{float(Fraction(health.frame_rate)):.5g} frames per second"
-    rate += ", variable" if health.variable_rate else ""
+    rate = f"{health.frame_rate or 'not declared'}{', variable' if health.variable_rate else ''}"
     unread = health.actual_frames is None
     damaged = ", ".join(f"{timecode(a)} to {timecode(b)}" for a, b in health.damaged_s[:50])
     return [
@@ -289,17 +266,17 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
         ("Container and codec", f"{health.container}, {health.codec}"),
         ("Picture", f"{health.width} × {health.height}"),
         ("Frame rate", rate),
-        ("Frames decoded", "not decoded" if unread else str(health.actual_frames)),
+        ("Frames decoded", "none" if unread else str(health.actual_frames)),
         ("Length", f"{timecode(health.duration_s)} ({health.duration_s:.3f} s)"),
-        ("Start time in the file", f"{health.start_s:.6g} s"),
+        ("Start in the container", f"{health.start_s:.6g} s"),
         ("Start timecode", health.start_timecode or "none"),
-        ("Damaged", damaged or ("not checked" if unread else "no damage found")),
+        ("Damaged", damaged or ("not looked for" if unread else "nothing found")),
         *(("Warning", one_line(warning)) for warning in health.warnings),
     ]
 
 
 def _options(result: MatchResult) -> dict[str, Any]:
-    """The options as the page shows them; a threshold common to all classes appears once."""
+    """The options as the page shows them: a threshold that all classes share once."""
     options = {key: value for key, value in result.options.items() if key != "model"}
     thresholds = options.get("thresholds")
     if isinstance(thresholds, Mapping) and len(set(map(str, thresholds.values()))) == 1:
@@ -308,7 +285,7 @@ def _options(result: MatchResult) -> dict[str, Any]:
 
 
 def _flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested options as rows of a table, such as ("spec.rate_hz", "8")."""
+    """Nested options as rows of a table: "spec.rate_hz", "8"."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):
