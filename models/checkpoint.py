@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from touchline.models.atomic_files import beside
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.errors import CheckpointError
@@ -86,15 +87,11 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "record": json.dumps(dict(model.record)),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + f".part{os.getpid()}")
     try:
-        write_tensors(part, tensors, metadata)
-        part.replace(path)
+        with beside(path) as part:
+            write_tensors(part, tensors, metadata)
     except SafetensorError as error:
         raise CheckpointError(path, f"cannot be written ({error})") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_tensors(

@@ -1,4 +1,4 @@
-"""Several processes that train one model; `torchrun` starts them and tells each its number."""
+"""Let several processes train one model. `torchrun` starts them and numbers them."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process among `size` of them; 0 of 1 where there is no other."""
+    """Which process this is: number `rank` of `size`. A single process is number 0 of 1."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """The one that writes files and talks."""
+        """This process writes the files and prints."""
         return self.rank == 0
 
     def largest(self, value: float) -> float:
-        """The largest of what the processes say: clocks differ, decisions must not."""
+        """The largest value of all processes. It makes them decide alike although clocks differ."""
         if self.size == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64, device=_device())
@@ -37,7 +37,7 @@ class World:
         return float(shared)
 
     def summed(self, tensor: Tensor) -> Tensor:
-        """The sum of what the processes have."""
+        """The sum of the tensor over all processes."""
         if self.size > 1:
             shared = tensor.to(_device())
             distributed.all_reduce(shared)
@@ -45,7 +45,7 @@ class World:
         return tensor
 
     def agreed(self, mine: T) -> T:
-        """What the first process says, for all."""
+        """The first process's value, in every process."""
         if self.size == 1:
             return mine
         said = [mine]
@@ -53,7 +53,7 @@ class World:
         return said[0]
 
     def merged(self, mine: dict[int, T]) -> dict[int, T]:
-        """The entries of all processes."""
+        """The entries of the dicts of all processes."""
         if self.size == 1:
             return mine
         parts: list[dict[int, T]] = [{} for _ in range(self.size)]
@@ -62,7 +62,7 @@ class World:
 
 
 def memory_per_process() -> float:
-    """Bytes of physical memory for each process on this machine; inf where the system hides it."""
+    """Bytes of physical memory per process on this machine; inf if the system does not say."""
     if not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
         return math.inf
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -70,6 +70,7 @@ def memory_per_process() -> float:
 
 
 def current_world() -> World:
+    """The group that this process belongs to."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return World()
     return World(distributed.get_rank(), distributed.get_world_size())
@@ -82,9 +83,9 @@ def _device() -> torch.device:
 
 @contextmanager
 def process_group(device: str) -> Iterator[tuple[World, str]]:
-    """Join the processes that torchrun started; yields this one and its device.
+    """Join the processes that torchrun started. Yields the group and this process's device.
 
-    Without torchrun there is one process and nothing to join. On GPUs each process takes its own.
+    Without torchrun there is one process. With GPUs, each process gets its own.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield World(), device
@@ -96,8 +97,8 @@ def process_group(device: str) -> Iterator[tuple[World, str]]:
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield current_world(), "cpu" if not on_gpu else device
-        # What averages gradients must be gone before its group is, and no process may leave while
-        # another still needs it: else the process aborts now and then.
+        # Free the object that averages gradients before its group, and leave only when all
+        # processes are done. Otherwise a process sometimes aborts.
         gc.collect()
         distributed.barrier()
     finally:

@@ -1,43 +1,28 @@
-"""Write files so that a reader sees the old one or the new one, never half of one."""
+"""Make file names that are valid on every file system."""
 
 from __future__ import annotations
 
-import os
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+import re
+import unicodedata
+
+# Not allowed on Windows. Surrogates stand for the bytes of a name that is not UTF-8.
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
+
+# A name may have 255 bytes. Numbers, times, hashes and suffixes are added to this part.
+MAX_NAME_BYTES = 120
+
+# Windows reserves these for devices, with any extension.
+_RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{k}" for p in ("com", "lpt") for k in range(10)}
 
 
-@contextmanager
-def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to `path` on success, removed on error.
+def safe_name(text: str, *, fallback: str) -> str:
+    """A file name, or a part of one, that is valid everywhere and never leads to another folder.
 
-    It keeps the suffix, by which encoders choose the container.
+    Characters that a system forbids become "_". The name has at most 120 bytes of UTF-8.
+    `fallback` is used if nothing is left.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Not longer than a short name: the target's own may already be as long as a name can be.
-    temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.part{target.suffix}")
-    try:
-        yield temporary
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write `content` to `path` whole or not at all; text as UTF-8, line ends as given."""
-    # A file name that is not UTF-8 must not make a file that is not UTF-8.
-    raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    with beside(path) as temporary:
-        try:
-            with temporary.open("xb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            # Of a full disk the system names no file, else the temporary one.
-            error.filename = os.fspath(path)
-            raise
-    return Path(path)
+    kept = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
+    name = kept.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
+    if not name:
+        return fallback
+    return f"{name}_" if name.split(".")[0].strip().lower() in _RESERVED else name

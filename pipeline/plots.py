@@ -1,4 +1,4 @@
-"""Draw PNG curves with matplotlib on one kind of canvas."""
+"""Make the canvas that every plot is drawn on, and save it as PNG (matplotlib)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from touchline.pipeline.files import write_atomic
+from touchline.models.atomic_files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,23 +15,28 @@ if TYPE_CHECKING:
 
 WIDTH_IN, HEIGHT_IN, DPI = 11.0, 4.6, 120
 MAX_CLASSES = 20
-"""The first so many classes are drawn: nobody tells more lines apart."""
+"""Plots show at most this many classes, because more lines cannot be told apart."""
 
 
 def new_canvas(panels: int) -> tuple[Canvas, list[Axes]]:
-    """A figure with so many panels side by side; ValueError where matplotlib is absent."""
+    """A figure with this many panels side by side.
+
+    Raises:
+        ValueError: matplotlib is not installed.
+    """
     try:
         from matplotlib.figure import Figure as Canvas
     except ImportError:
         raise ValueError(
-            "curves need matplotlib: pip install 'touchline[plot]', or leave the PNG out"
+            "plots need matplotlib. Install it with pip install 'touchline[plot]', or leave out "
+            "the option that asks for plots."
         ) from None
     canvas = Canvas(figsize=(WIDTH_IN, HEIGHT_IN), dpi=DPI, layout="constrained")
     return canvas, list(canvas.subplots(1, panels, squeeze=False)[0])
 
 
 def save_canvas(canvas: Canvas, path: Path) -> Path:
-    """The figure as a PNG, whole or not at all."""
+    """Write a figure as PNG. The file is complete or not there at all."""
     content = io.BytesIO()
     canvas.savefig(content, format="png")
     return write_atomic(path, content.getvalue())

@@ -1,4 +1,4 @@
-"""touchline calibrate: temperature and thresholds from labelled clips and eventless footage."""
+"""touchline calibrate: set temperature and thresholds from labelled clips and eventless footage."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.calibration.options import Target
+from touchline.pipeline.scoring.options import ClipOptions, EventOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
@@ -20,60 +21,86 @@ if TYPE_CHECKING:
     from touchline.pipeline.scoring.score_clips import ClipScores
     from touchline.pipeline.types import Example
 
+DEFAULTS = ClipOptions()
+
 ON = ("events", "windows")
 
 
 def calibrate_command(
     model: Annotated[Path, typer.Argument(help="The checkpoint.", metavar="CKPT")],
-    labels: Annotated[Path, typer.Argument(help="Labelled clips of matches it has not seen.")],
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            help="Labelled clips of matches the model was not trained on.", metavar="LABELS"
+        ),
+    ],
     groups: Annotated[
         str | None,
-        typer.Option(help="Groups to use, comma-separated; val: those training validated on."),
+        typer.Option(
+            help="Groups to calibrate on, separated by commas. val: the validation groups of the "
+            "training. By default all groups of LABELS."
+        ),
     ] = None,
     precision: Annotated[
-        float | None, typer.Option(help="Thresholds for this precision, not for the best F1.")
+        float | None,
+        typer.Option(help="Choose thresholds that reach this precision, instead of the best F1."),
     ] = None,
     false_per_hour: Annotated[
         float | None,
         typer.Option(
-            help="At most so many false events of each class per hour; needs --eventless."
+            help="Choose thresholds that give at most this many false events of each class per "
+            "hour; needs --eventless."
         ),
     ] = None,
     eventless: Annotated[
         list[Path] | None,
-        typer.Option(help="Footage in which nothing happens, not trained on; repeatable."),
+        typer.Option(
+            help="Footage in which nothing happens and that the model was not trained on; "
+            "repeatable."
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write here; by default CKPT is rewritten.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Write the calibrated checkpoint here. By default CKPT is replaced."
+        ),
     ] = None,
     curves: Annotated[
-        Path | None, typer.Option(help="Folder for reliability.png and thresholds.png.")
+        Path | None,
+        typer.Option(help="Draw reliability.png and thresholds.png into this folder."),
     ] = None,
     on: Annotated[
         str,
         typer.Option(
-            help="What thresholds are set on. events: those found on the stitched clips, "
-            "as in footage; windows: those of the clips."
+            help="How thresholds are chosen. events: on the events found in the clips stitched "
+            "into footage. windows: on the windows of each clip."
         ),
     ] = "events",
     spots: Annotated[
-        bool, typer.Option("--spots", help="Events are to be found as by detect --spots.")
-    ] = False,
-    views: Annotated[int, typer.Option(min=1, help="Windows per clip.")] = 3,
+        bool,
+        typer.Option("--spots", help="Calibrate for detect --spots: events without length."),
+    ] = EventOptions().spots,
+    views: Annotated[int, typer.Option(min=1, help="Windows per clip.")] = DEFAULTS.views,
     max_clip: Annotated[
         float | None,
-        typer.Option(help="Use at most so many seconds of a clip; by default as training did."),
+        typer.Option(help="Use at most this many seconds of a clip. By default as in training."),
     ] = None,
     max_bad: Annotated[
-        int, typer.Option(min=0, help="So many unreadable clips may be skipped.")
-    ] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+        int,
+        typer.Option(min=0, help="How many unreadable clips are skipped before it is an error."),
+    ] = DEFAULTS.max_bad,
+    device: Annotated[
+        str, typer.Option(help="Where the model runs: auto, cpu, cuda, cuda:1 or mps.")
+    ] = DEFAULTS.device,
     arithmetic: Annotated[
-        str, typer.Option(help="auto, float32 or bf16 (detect calls it --precision).")
-    ] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
+        str,
+        typer.Option(help="Number format: auto, float32 or bf16 (detect calls it --precision)."),
+    ] = DEFAULTS.precision,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")
+    ] = False,
 ) -> None:
-    """Set a checkpoint's operating points by evidence, and write both into it."""
+    """Set a checkpoint's temperature and thresholds from labelled clips and eventless footage."""
     from touchline.models.checkpoint import load_checkpoint, save_checkpoint
     from touchline.pipeline.calibration.calibrate import calibration_examples, evidence_record
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
@@ -95,7 +122,7 @@ def calibrate_command(
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
     seen, hidden = keep_visible(trained, read_labels(labels))
     if hidden:
-        console.warn(f"left out: {hidden} events that are not in the picture")
+        console.warn(f"left out {hidden} events that the broadcast does not show")
     examples = calibration_examples(trained, seen, names)
     scores, calibration = _calibrate(
         trained,
@@ -118,24 +145,21 @@ def calibrate_command(
         console.warn(notice)
     if not quiet:
         _show(scores, calibration)
-        console.out.print(f"written into {console.escape(str(written))}", highlight=False)
+        console.out.print(f"Wrote {console.escape(str(written))}", highlight=False)
 
 
 def _target(precision: float | None, false_per_hour: float | None, *, has_footage: bool) -> Target:
-    from touchline.pipeline.calibration.options import Target
-
     if precision is not None and false_per_hour is not None:
-        raise ValueError("--precision and --false-per-hour are two targets: give one of them")
+        raise ValueError(
+            "--precision and --false-per-hour are two targets. Give only one of these options."
+        )
     if precision is not None:
         return Target("precision", precision)
     if false_per_hour is None:
         return Target("f1")
-    if not has_footage:
-        raise ValueError(
-            "false events per hour cannot be told from clips: give footage in which nothing "
-            "happens (--eventless FOOTAGE)"
-        )
-    return Target("false_per_hour", false_per_hour)
+    target = Target("false_per_hour", false_per_hour)
+    target.require_footage(given=has_footage)
+    return target
 
 
 def _calibrate(
@@ -154,7 +178,6 @@ def _calibrate(
         score_in_several_orders,
     )
     from touchline.pipeline.calibration.temperature import fit_model_temperature
-    from touchline.pipeline.scoring.options import EventOptions
     from touchline.pipeline.scoring.score import Scorer
     from touchline.pipeline.scoring.score_clips import load_for, score_loaded
 
@@ -179,32 +202,33 @@ def _calibrate(
 
 
 def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration) -> list[str]:
-    """What the evidence cannot bear."""
+    """Warn where the evidence is not enough."""
     from touchline.pipeline.calibration.temperature import at_the_end
 
     notices = []
     with_footage = any(choice.hours is not None for choice in calibration.choices.values())
     if not with_footage:
         notices.append(
-            f"thresholds are set on {calibration.unit} of clips: how many false events an hour of "
-            "footage gives cannot be told without footage in which nothing happens "
-            "(--eventless FOOTAGE)"
+            "the number of false events per hour is unknown, because only clips were used. Add "
+            "footage in which nothing happens: --eventless FOOTAGE"
         )
     if at_the_end(calibration.temperature):
         notices.append(
-            f"the temperature {calibration.temperature:.3g} is at the end of what is tried: the "
-            "scores say next to nothing about these clips, or there are too few"
+            f"the temperature {calibration.temperature:.3g} is at the end of the range searched: "
+            "the model cannot tell these clips apart, or there are too few of them"
         )
     if not with_footage and not (scores.truth == 0).any():
         notices.append("no clip is of the class background: thresholds will be too low for matches")
     for label in trained.labels[1:]:
         choice = calibration.choices.get(label)
         if choice is None:
-            notices.append(f"no clip of class {label!r}: its threshold stays at the default")
+            notices.append(f"no clip is of class {label!r}: its threshold stays at the default")
         elif not choice.reached:
             notices.append(f"class {label!r} does not reach the target at any threshold")
         elif choice.positives == 0:
-            notices.append(f"no clip of class {label!r}: its threshold rests on footage alone")
+            notices.append(
+                f"no clip is of class {label!r}: its threshold comes from eventless footage only"
+            )
     return notices
 
 
@@ -215,12 +239,12 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     groups = len(set(scores.groups))
     before, after = calibration.before.ece, calibration.after.ece
     on = (
-        "every group at the temperature the others give"
+        "each group at the temperature fitted on the others"
         if calibration.held_out
-        else "on the one group it was fitted on: too hopeful"
+        else "on the one group that the temperature was fitted on: too optimistic"
     )
     console.out.print(
-        f"{N} clips of {groups} groups, {V} windows each; thresholds of {calibration.unit}"
+        f"{N} clips of {groups} groups, {V} windows each; thresholds set on {calibration.unit}"
         f"{_orders(calibration.num_orders)}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
         f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f} ({on})",
@@ -236,14 +260,14 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         table.add_row(console.escape(label), *counts, *figures, _rate(choice))
     console.out.print(table)
     console.out.print(
-        f"precision, recall and F1 are of the {calibration.unit} that chose the thresholds: too "
-        "hopeful",
+        f"Precision, recall and F1 are measured on the {calibration.unit} that chose the "
+        "thresholds: too optimistic",
         highlight=False,
     )
 
 
 def _orders(num_orders: int) -> str:
-    return f" on clips stitched in {num_orders} orders" if num_orders else ""
+    return f" of the clips stitched in {num_orders} orders" if num_orders else ""
 
 
 def _figures(choice: Choice) -> tuple[float | None, ...]:
@@ -251,7 +275,7 @@ def _figures(choice: Choice) -> tuple[float | None, ...]:
 
 
 def _rate(choice: Choice) -> str:
-    """What was seen, and the rate that so much footage rules out (one time in twenty wrongly)."""
+    """False events found, and the 95 % upper bound of their rate."""
     from touchline.pipeline.calibration.thresholds import most_events_per_hour
 
     if choice.hours is None or choice.false_events is None:

@@ -208,7 +208,7 @@ def _convert(
     rate_hz: float | None,
     healths: Mapping[Path, FootageHealth],
 ) -> None:
-    from touchline.pipeline.files import write_atomic
+    from touchline.models.atomic_files import write_atomic
     from touchline.pipeline.labels.formats import BY_NAME
     from touchline.pipeline.labels.read import label_texts, with_times
 

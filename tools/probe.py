@@ -1,4 +1,4 @@
-"""`touchline probe`: the health of footage files, as tables or as JSON."""
+"""`touchline probe`: report the health of footage files, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -23,18 +23,26 @@ def probe_command(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Read all packets but decode nothing: no damage.")
+        bool, typer.Option("--quick", help="Decode nothing. Faster, but finds no damage.")
     ] = False,
     stream: Annotated[
-        int | None, typer.Option(help="The video stream to look at, by its index in the file.")
+        int | None,
+        typer.Option(
+            help="Index of the video stream in the file (default: the default stream, otherwise "
+            "the largest)."
+        ),
     ] = None,
     isolation: Annotated[
-        bool, typer.Option(help="Decode in a process of its own (--no-isolation for debuggers).")
+        bool,
+        typer.Option(
+            help="Decode in a separate process, so that a crash of the decoder does no harm. "
+            "--no-isolation is for debugging."
+        ),
     ] = True,
 ) -> None:
-    """Report what footage files declare and what is really in them.
+    """Report what footage files declare and what they really contain.
 
-    Every frame is decoded, so that damage is found. The exit code is 1 if a file cannot be read.
+    Decodes every frame to find damage. The exit code is 1 if a file cannot be read.
     """
     from touchline.pipeline.decoding.probe import probe_footage
 
@@ -65,7 +73,7 @@ def probe_command(
 
 
 def health_table(health: FootageHealth, *, decoded: bool) -> Table:
-    """One file's health, a line for each fact; decoded: whether damage was looked for."""
+    """A table with the health of one file; `decoded` says whether damage was looked for."""
     colour = {"ok": "green", "warnings": "yellow", "damaged": "red"}[health.verdict]
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
@@ -89,8 +97,8 @@ def _facts(health: FootageHealth, *, decoded: bool) -> list[tuple[str, str]]:
         ("duration", _both(health.duration_s, health.actual_duration_s, ".3f", " s")),
         ("frames", _both(health.num_frames, health.actual_frames, "d", "")),
         ("starts at", f"{health.start_s:.3f} s" + _timecode(health)),
-        ("damaged", _spans(health.damaged_s) if decoded else "not looked for"),
-        ("gaps", _spans(health.gaps_s) if decoded else "not looked for"),
+        ("damaged", _spans(health.damaged_s) if decoded else "not checked (--quick)"),
+        ("gaps", _spans(health.gaps_s) if decoded else "not checked (--quick)"),
     ]
     return facts + [("warning", warning) for warning in health.warnings]
 
@@ -113,6 +121,6 @@ def _both(declared: float, actual: float | None, form: str, unit: str) -> str:
 
 def _spans(spans: tuple[tuple[float, float], ...]) -> str:
     if not spans:
-        return "none found"
+        return "none"
     listed = ", ".join(f"{start:.3f} to {end:.3f} s" for start, end in spans[:8])
     return listed if len(spans) <= 8 else f"{listed} and {len(spans) - 8} more"

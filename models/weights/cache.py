@@ -11,6 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import file_digest
 from touchline.models.errors import WeightsError
 from touchline.models.weights.download import OnProgress, Patience, fetch
@@ -147,7 +148,4 @@ def _read_lock(folder: Path) -> dict[str, str]:
 
 
 def _write_lock(folder: Path, digests: dict[str, str]) -> None:
-    path = folder / LOCK_FILE
-    part = path.with_name(f"{LOCK_FILE}.part{os.getpid()}")
-    part.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
-    part.replace(path)
+    write_atomic(folder / LOCK_FILE, json.dumps(digests, indent=1, sort_keys=True) + "\n")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.evaluation.evaluate import METRICS, evaluate_events
 from touchline.pipeline.evaluation.event_sets import EventSet, as_truth, pair_videos, read_event_set
 from touchline.pipeline.evaluation.options import EvaluateOptions
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.types import Event, MatchResult
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import LabelsError
 from touchline.pipeline.clips.options import Augmentation
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.training.finetune import fine_tune

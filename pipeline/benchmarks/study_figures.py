@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.benchmarks.study import Study
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.plots import new_canvas, save_canvas
 
 Run = Mapping[str, Any]

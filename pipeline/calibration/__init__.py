@@ -1,1 +1,1 @@
-"""Temperature and thresholds, chosen on labelled footage."""
+"""Choose the temperature and thresholds of a model on labelled footage."""

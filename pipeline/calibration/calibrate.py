@@ -1,8 +1,8 @@
-"""Operating points by evidence: the temperature of a model, the threshold of each class.
+"""Choose a model's operating points: its temperature and the threshold of each class.
 
-Clips can set the temperature. They can also set thresholds: of their windows, or of the events
-found on clips that are stitched together (`stitched_clips`). The false alarms per hour of play
-need eventless footage.
+Labelled clips set the temperature. They also set thresholds, either on their windows or on the
+events found in clips that are stitched together (`stitched_clips`). The number of false events per
+hour can be measured only on eventless footage.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from touchline.pipeline.scoring.seen_groups import recorded_groups, trained_grou
 from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
 
 NUM_ORDERS = 3
-"""How many orders the clips are stitched in, each with other neighbours and gaps."""
+"""The clips are stitched in this many orders, each with other neighbours and gaps."""
 
 GAP_FOOTAGE_S = 120.0
 """Gaps are taken from this many seconds at the start of each eventless file."""
@@ -59,12 +59,20 @@ GAP_FOOTAGE_S = 120.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """A model's new temperature and thresholds, and all that they rest on.
+    """A model's new temperature and thresholds, and the evidence for them.
 
-    curves: per class what every threshold would do: to events of stitched clips where num_orders is
-    above 0, else to windows.  nll: mean negative log-likelihood of the windows.
-    held_out: `after` and nll_after are of windows each at the temperature that the other groups
-    give; False where one group leaves only those the temperature was fitted on.
+    Attributes:
+        temperature: The logits are divided by it.
+        thresholds: The threshold of each class.
+        choices: How each threshold was chosen, by class.
+        before: Reliability of the windows at the model's old temperature.
+        after: Reliability at the new one.
+        nll_before: Mean negative log-likelihood of the windows at the old temperature.
+        nll_after: Mean negative log-likelihood at the new one.
+        held_out: True: each group is measured in `after` and `nll_after` at the temperature fitted
+            on the other groups. False: there is only one group, measured at its own temperature.
+        curves: The effect of every threshold, by class.
+        num_orders: Orders in which the clips were stitched; 0: thresholds were set on windows.
     """
 
     temperature: float
@@ -80,11 +88,11 @@ class Calibration:
 
     @property
     def unit(self) -> str:
-        """What precision and recall are counted in."""
+        """What precision and recall count: "events" or "windows"."""
         return "events" if self.num_orders else "windows"
 
     def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
-        """The model at its operating points, the evidence in its record."""
+        """Return the model with these operating points, and with the evidence in its record."""
         return replace(
             model,
             temperature=self.temperature,
@@ -96,19 +104,28 @@ class Calibration:
 def calibration_examples(
     model: TrainedModel, examples: Sequence[Example], groups: Sequence[str] | None = None
 ) -> list[Example]:
-    """The examples of these groups (None: all; "val": those the training validated on).
+    """Return the examples to calibrate on.
 
-    ValueError where one of them was trained on: a model is surer of what it has seen.
+    Args:
+        model: The trained model.
+        examples: All labelled examples.
+        groups: Groups to use. None: all. ["val"]: the validation groups of the training.
+
+    Raises:
+        ValueError: A group is unknown, or the model was trained on one: its scores are too high
+            on matches it has seen.
     """
     parts = recorded_groups(model.record)
     if groups is not None and list(groups) == ["val"]:
         groups = parts.get("val", ())
         if not groups:
-            raise ValueError("the training had no validation groups: name the groups to use")
+            raise ValueError(
+                "the model has no validation groups. Name the groups to use with --groups."
+            )
     found = {example.group for example in examples}
     if groups is not None and (unknown := sorted(set(groups) - found)):
         raise ValueError(
-            f"no label is of group {unknown[0]!r}; the groups are {', '.join(sorted(found)[:8])}"
+            f"no label is of group {unknown[0]!r}. The groups are {', '.join(sorted(found)[:8])}."
         )
     chosen = found if groups is None else found & set(groups)
     refuse_trained(model, chosen)
@@ -116,19 +133,23 @@ def calibration_examples(
 
 
 def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
-    """ValueError where one of these groups was trained on."""
+    """Raise ValueError if the model was trained on one of these groups."""
     if seen := trained_groups(model, groups):
         parts = recorded_groups(model.record)
         val = ", ".join(parts.get("val", ())) or "none"
         raise ValueError(
-            f"the model was trained on {', '.join(seen[:8])}: operating points from matches it "
-            f"has seen are too hopeful; use others (--groups val takes its validation groups: "
-            f"{val})"
+            f"the model was trained on {', '.join(seen[:8])}. Operating points from matches it has "
+            "seen are too optimistic. Use other matches; --groups val takes the validation groups "
+            f"of the training ({val})."
         )
 
 
 def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTrack]:
-    """Score tracks of footage in which nothing happens, by path; ValueError if trained on."""
+    """Score footage without events; return the score tracks by path.
+
+    Raises:
+        ValueError: The model was trained on one of the files.
+    """
     refuse_trained(scorer.model, [path.stem for path in paths])
     spec = scorer.model.spec
     return {
@@ -140,7 +161,14 @@ def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTra
 def score_in_several_orders(
     scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Path], *, seed: int = 0
 ) -> list[StitchedClips]:
-    """The clips stitched in NUM_ORDERS orders, stretches of eventless footage between them."""
+    """Stitch the clips in `NUM_ORDERS` orders and score each.
+
+    Args:
+        scorer: The model, at the new temperature.
+        clips: The labelled clips.
+        eventless: Footage without events; parts of it are put between the clips.
+        seed: Random seed of the orders and of the parts.
+    """
     spec = scorer.model.spec
     gaps: list[UInt8] = []
     for path in eventless:
@@ -176,15 +204,11 @@ def calibrate(
         events: How scores become events; None takes the defaults.
 
     Raises:
-        ValueError: Some clips are background, but the model has no background; or the target is a
-            rate per hour and there is no eventless footage.
+        ValueError: There are no clips; some are background, but the model has no background; or
+            the target is a rate per hour and there is no eventless footage.
     """
     logits, truth = every_window(model, scores)
-    if target.kind == "false_per_hour" and not tracks:
-        raise ValueError(
-            "false events per hour cannot be told from clips: give eventless footage "
-            "(--eventless FOOTAGE)"
-        )
+    target.require_footage(given=bool(tracks))
     fitted = fit_model_temperature(model, scores) if temperature is None else temperature
     probs = window_probs(model, logits, fitted)
     before = window_probs(model, logits, model.temperature)
@@ -219,7 +243,7 @@ def calibrate(
 def _curve_of_windows(
     scores: Float64, positive: Bool, footage: Sequence[ScoreTrack], label: str
 ) -> ThresholdCurve:
-    """Windows of clips, and those of eventless footage as negatives beside them."""
+    """The curve of the clips' windows, with the windows of eventless footage as negatives."""
     quiet = [track.probs[~track.damaged, track.labels.index(label)] for track in footage]
     every = np.concatenate([scores, *quiet])
     return window_curve(every, np.append(positive, np.zeros(len(every) - len(positive), np.bool_)))
@@ -232,7 +256,7 @@ def _choose(
     footage: Sequence[ScoreTrack],
     options: EventOptions,
 ) -> Choice | None:
-    """The choice for one class; None where neither clips nor footage say anything about it."""
+    """The choice for one class; None without clips of it and without a rate to keep."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
         choice = choice if curve is None else choose_above(curve, choice)
@@ -249,7 +273,14 @@ def _choose(
 def evidence_record(
     calibration: Calibration, scores: ClipScores, target: Target, *, eventless: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """What the operating points rest on, as JSON values."""
+    """Turn the evidence for the operating points into JSON values.
+
+    Args:
+        calibration: The result.
+        scores: The scores of the clips it comes from.
+        target: What the thresholds were to achieve.
+        eventless: Names of the eventless footage.
+    """
     return {
         "target": {"kind": target.kind, "value": target.value},
         "clips": len(scores.examples),

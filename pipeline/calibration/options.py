@@ -26,3 +26,11 @@ class Target:
             raise ValueError(f"the target precision is {self.value}; it must be in (0, 1]")
         if self.kind == "false_per_hour" and not 0 <= self.value < math.inf:
             raise ValueError(f"the target rate is {self.value} per hour; it must be 0 or more")
+
+    def require_footage(self, *, given: bool) -> None:
+        """Raise ValueError if the target is a rate per hour and no eventless footage is given."""
+        if self.kind == "false_per_hour" and not given:
+            raise ValueError(
+                "the number of false events per hour cannot be measured on clips. Give footage "
+                "without events (--eventless FOOTAGE)."
+            )

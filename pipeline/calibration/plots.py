@@ -1,4 +1,4 @@
-"""What a calibration looks like, as PNG: the reliability diagram, precision and recall."""
+"""Draw a calibration as PNG: the reliability diagram, precision and recall."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_reliability(calibration: Calibration, path: Path) -> Path:
-    """How often the top class is right over how sure it is, before and after."""
+    """Draw the share of right top classes over their probability, before and after."""
     canvas, panels = new_canvas(2)
     pairs = (("before", calibration.before), ("after", calibration.after))
     for panel, (when, reliability) in zip(panels, pairs, strict=True):
@@ -41,7 +41,7 @@ def _draw_reliability(panel: Axes, reliability: Reliability) -> None:
 
 
 def write_thresholds(calibration: Calibration, path: Path) -> Path:
-    """Precision over recall, and F1 over the threshold, of every class; a dot at its choice."""
+    """Draw precision over recall, and F1 over the threshold, of each class; mark its choice."""
     canvas, (left, right) = new_canvas(2)
     for k, (label, curve) in enumerate(list(calibration.curves.items())[:MAX_CLASSES]):
         choice = calibration.choices[label]
@@ -52,7 +52,7 @@ def write_thresholds(calibration: Calibration, path: Path) -> Path:
         right.axvline(choice.threshold, color=color, linestyle=line, alpha=0.5)
         if choice.recall is not None and choice.precision is not None:
             left.plot(choice.recall, choice.precision, marker="o", color=color)
-    on = "events of stitched clips" if calibration.num_orders else "windows of the clips"
+    on = "events of the stitched clips" if calibration.num_orders else "windows of the clips"
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=on)
     if left.lines:
         left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))

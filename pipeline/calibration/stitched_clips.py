@@ -1,12 +1,11 @@
-"""Labelled clips stitched into footage, to try thresholds on what detection will see.
+"""Stitch labelled clips into footage, to test thresholds on what detection will see.
 
-A clip fills its windows; in a match the same event is met by windows that see half of it, or have
-much else beside it when it is shorter than they are. So windows of clips score higher than a
-match's do, and thresholds set on them are missed by short events. Stitched clips have the
-borders back:
+The event of a clip fills its windows. In a match, other windows see half of the event, and a short
+event fills only part of each window. So windows of clips score higher than windows of a match, and
+thresholds set on them miss short events. Stitched clips have such borders, too:
 
     clips     [goal][==card==][pen][==goal==] ...    neighbours of different classes
-    gaps          ..        ..    ..                 eventless footage, where there is some
+    gaps          ..        ..    ..                 eventless footage, if there is some
     windows   |-----|
                  |-----|
                     |-----|                          as detection slides them
@@ -37,15 +36,15 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, Float64, Frames, ScoreTrack, UInt8
 
 GAP_WINDOWS = (1.0, 3.0)
-"""Gaps last from one to three windows: long enough for windows that see nothing else."""
+"""Shortest and longest gap in windows: long enough for windows that see only the gap."""
 
 MOST_THRESHOLDS = 200
-"""So many thresholds of a class are tried at most."""
+"""At most this many thresholds of a class are tried."""
 
 
 @dataclass(frozen=True)
 class StitchedClips:
-    """What the network says of stitched clips, and where their events are."""
+    """The scores of stitched clips, and where their events are."""
 
     track: ScoreTrack
     truth: tuple[Event, ...]
@@ -54,7 +53,14 @@ class StitchedClips:
 def score_stitched_clips(
     scorer: Scorer, clips: Sequence[LabelledClip], *, eventless: Sequence[UInt8] = (), seed: int = 0
 ) -> StitchedClips:
-    """The clips in an order drawn by `seed`; `eventless` as in `stitch`."""
+    """Stitch the clips in a random order and score them.
+
+    Args:
+        scorer: The model.
+        clips: The labelled clips.
+        eventless: As in `stitch`.
+        seed: Random seed of the order and the gaps.
+    """
     frames, truth = stitch(clips, scorer.model.spec, eventless=eventless, seed=seed)
     return StitchedClips(scorer.score([frames]), truth)
 
@@ -66,10 +72,14 @@ def stitch(
     eventless: Sequence[UInt8] = (),
     seed: int = 0,
 ) -> tuple[Frames, tuple[Event, ...]]:
-    """Clips one after another as frames, and their events; background clips hold none.
+    """Join the frames of clips; return them and the events in them. Background has no event.
 
-    eventless: frames (N, 3, H, W) at the network's rate, one array per file; stretches of them
-    lie between the clips. Without any, clip follows on clip.
+    Args:
+        clips: The labelled clips.
+        spec: The model's clip: frames, rate and size.
+        eventless: Frames (N, 3, H, W) at the model's rate, one array per file. Parts of them are
+            put between the clips; without any, clips follow each other directly.
+        seed: Random seed of the order and the gaps.
     """
     rng = np.random.default_rng(seed)
     pieces: list[UInt8] = []
@@ -96,14 +106,14 @@ def stitch(
 
 
 def mixed_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
-    """A random order in which neighbours differ in class for as long as that is possible."""
+    """Draw a random order in which neighbours differ in class as long as that is possible."""
     waiting: dict[str, list[int]] = {}
     for k in rng.permutation(len(labels)):
         waiting.setdefault(labels[k], []).append(int(k))
     order: list[int] = []
     last = None
     while waiting:
-        # A class that has more than half of what is left must come now, else it meets itself.
+        # A class with more than half of the clips left must come now, or it will follow itself.
         left = Counter({label: len(rest) for label, rest in waiting.items()})
         most, count = left.most_common(1)[0]
         others = [label for label in waiting if label != last] or [most]
@@ -116,7 +126,7 @@ def mixed_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
 
 
 def _stretch(eventless: Sequence[UInt8], spec: ClipSpec, rng: np.random.Generator) -> UInt8:
-    """One to three windows from anywhere in one of the files; all of a shorter one."""
+    """One to three windows from a random place in one of the files; all of a shorter file."""
     sizes = np.array([len(pixels) for pixels in eventless])
     pixels = eventless[int(rng.choice(len(eventless), p=sizes / sizes.sum()))]
     length = min(round(float(rng.uniform(*GAP_WINDOWS)) * spec.num_frames), len(pixels))
@@ -125,11 +135,11 @@ def _stretch(eventless: Sequence[UInt8], spec: ClipSpec, rng: np.random.Generato
 
 
 def _event(clip: LabelledClip, spec: ClipSpec, start_s: float) -> Event:
-    """The clip's event where the clip starts at start_s: all of it, or the labelled part."""
+    """The event of a clip that starts at start_s: the whole clip, or its labelled part."""
     label, whole_s = clip.example.label, len(clip.pixels) / spec.rate_hz
     if clip.example.start_s is None or clip.example.end_s is None:
         return Event(label, start_s, start_s + whole_s, start_s + whole_s / 2)
-    # Windows of a clip lie evenly about its event.
+    # The windows of a clip are centred on its event.
     middle_s = (clip.first + clip.last + spec.num_frames) / 2 / spec.rate_hz
     most_s = max(spec.num_frames + clip.last - clip.first, 0) / spec.rate_hz
     half_s = min(clip.example.end_s - clip.example.start_s, most_s) / 2
@@ -143,14 +153,21 @@ def event_curve(
     label: str,
     options: EventOptions,
 ) -> ThresholdCurve:
-    """The curve of the events that `detect` finds in stitched clips; all on `eventless` are false.
+    """Find what every threshold of a class does to the events that `detect` would find.
 
-    ValueError where the clips hold no event of the class.
+    Args:
+        stitched: The scored stitched clips.
+        eventless: Score tracks of eventless footage; all events found there are false.
+        label: The class.
+        options: How scores become events.
+
+    Raises:
+        ValueError: No clip is of this class.
     """
     truths = [[e for e in one.truth if e.label == label] for one in stitched]
     num_positive = sum(map(len, truths))
     if num_positive == 0:
-        raise ValueError(f"no clip is of {label!r}: no threshold can be chosen")
+        raise ValueError(f"no clip is of class {label!r}, so no threshold can be chosen")
     tracks = [one_class(one.track, label) for one in stitched]
     quiet = [one_class(track, label) for track in eventless]
     score = _peaks([*tracks, *quiet], label, options)
@@ -160,7 +177,7 @@ def event_curve(
         for track, truth in zip(tracks, truths, strict=True):
             found = find_events(track, point, options)
             kept[c] += len(found)
-            # Half a window: a peak that far out still sees the event.
+            # A window whose centre is half a window away still sees the event.
             reach_s = float(np.median(track.end_s - track.start_s)) / 2
             hits[c] += count_hits(found, truth, reach_s=reach_s)
         kept[c] += sum(len(find_events(track, point, options)) for track in quiet)
@@ -168,7 +185,7 @@ def event_curve(
 
 
 def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> Float64:
-    """The distinct scores that events can peak at, highest first; of many an even choice."""
+    """The distinct peak scores, highest first; an even selection if there are many."""
     point = {label: OperatingPoint(threshold=1.0)}
     scores = {
         event.score
@@ -182,9 +199,12 @@ def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> F
 
 
 def count_hits(found: Sequence[Event], truth: Sequence[Event], *, reach_s: float) -> int:
-    """How many events of one class hit: best first, each takes a free truth that holds its peak.
+    """Count hits among events of one class: best first, each takes a free event around its peak.
 
-    A peak may lie `reach_s` outside.
+    Args:
+        found: The events found.
+        truth: The labelled events.
+        reach_s: How far outside the labelled event a peak may be, in seconds.
     """
     free = list(truth)
     for event in sorted(found, key=lambda event: -event.score):

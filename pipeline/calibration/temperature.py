@@ -1,4 +1,4 @@
-"""The temperature of a model: how sure its scores are, made as sure as they are right."""
+"""Fit the temperature of a model, so that its probabilities match how often it is right."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Float32, Float64, Int64
 
 TEMPERATURES = (0.05, 20.0)
-"""Where the temperature is looked for; at either end the model's scores say next to nothing."""
+"""The range searched for the temperature. A result at an end of it is not meaningful."""
 
 MOST_FOLDS = 10
-"""Of more groups tenths are left out by turns, not one group after the other."""
+"""With more groups than this, several groups are left out together."""
 
 NUM_BINS = 15
 LEAST_PROB = 1e-12
@@ -27,10 +27,12 @@ LEAST_PROB = 1e-12
 
 @dataclass(frozen=True)
 class Reliability:
-    """Windows binned by the probability of their top class: (15,) each, NaN in empty bins.
+    """Windows in 15 bins by the probability of their top class; (15,) each, NaN in empty bins.
 
-    ece: expected calibration error, the mean distance of confidence and accuracy (Naeini et al.
-    2015).
+    Attributes:
+        confidence: Mean probability of the top class.
+        accuracy: Share of windows whose top class is right.
+        count: Number of windows.
     """
 
     confidence: Float64
@@ -39,6 +41,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
+        """Expected calibration error: mean |confidence - accuracy| (Naeini et al. 2015)."""
         full = self.count > 0
         gap = np.abs(self.confidence - self.accuracy)[full]
         return float((gap * self.count[full]).sum() / self.count.sum())
@@ -47,7 +50,16 @@ class Reliability:
 def window_probs(
     model: TrainedModel, logits: npt.NDArray[np.float32], temperature: float
 ) -> Float64:
-    """Logits (N, K) -> probabilities (N, K) at a temperature."""
+    """Turn logits into probabilities.
+
+    Args:
+        model: The model; says whether classes exclude each other.
+        logits: (N, K) logits.
+        temperature: They are divided by it.
+
+    Returns:
+        Probabilities (N, K).
+    """
     probs = class_probs(
         torch.from_numpy(logits) / temperature,
         has_background=model.has_background,
@@ -57,7 +69,13 @@ def window_probs(
 
 
 def negative_log_likelihood(model: TrainedModel, probs: Float64, truth: Int64) -> float:
-    """Mean over the windows (N,): of the true class, or for multi-label models of all classes."""
+    """Average the negative log-likelihood over N windows.
+
+    Args:
+        model: A multi-label model counts all classes, others the true class only.
+        probs: (N, K) probabilities.
+        truth: (N,) the column of each true class.
+    """
     rows = np.arange(len(truth))
     if not model.multi_label:
         return float(-np.log(np.maximum(probs[rows, truth], LEAST_PROB)).mean())
@@ -70,14 +88,19 @@ def negative_log_likelihood(model: TrainedModel, probs: Float64, truth: Int64) -
 def fit_temperature(
     model: TrainedModel, logits: Float32, truth: Int64, *, doubt: float = 0.0
 ) -> float:
-    """The temperature of least negative log-likelihood (Guo et al. 2017).
+    """Fit the temperature with the least negative log-likelihood (Guo et al. 2017).
 
-    doubt: how far the truth counts as uncertain, as in `fit_model_temperature`. The loss is convex
-    in 1 / temperature, so that golden sections find its only minimum.
+    The loss is convex in 1 / temperature, so golden-section search finds its only minimum.
+
+    Args:
+        model: The model; says whether classes exclude each other.
+        logits: (N, K) logits of N windows.
+        truth: (N,) the column of each true class.
+        doubt: Probability that a label is wrong, as in `fit_model_temperature`.
     """
     golden = (math.sqrt(5) - 1) / 2
     low, high = (math.log(t) for t in TEMPERATURES)
-    # A background that nothing taught takes no part.
+    # A background that was never trained takes no part.
     first = 0 if model.has_background else 1
     scores = torch.from_numpy(logits[:, first:]).double()
     target = _doubtful_target(scores, truth - first, doubt, multi_label=model.multi_label)
@@ -103,9 +126,9 @@ def fit_temperature(
 
 
 def _doubtful_target(scores: Tensor, truth: Int64, doubt: float, *, multi_label: bool) -> Tensor:
-    """(N, K) 1 - doubt for the true class; the rest is shared as the model shares it.
+    """(N, K) 1 - doubt for the true class; the others share `doubt` as the model does.
 
-    Shared evenly, classes that are far off would decide: the loss grows with their distance.
+    With equal shares, classes with very low logits would dominate the loss.
     """
     true = torch.zeros(scores.shape, dtype=torch.bool)
     true[torch.arange(len(truth)), torch.from_numpy(truth)] = True
@@ -119,25 +142,27 @@ def _doubtful_target(scores: Tensor, truth: Int64, doubt: float, *, multi_label:
 
 
 def fit_model_temperature(model: TrainedModel, scores: ClipScores) -> float:
-    """The temperature that fits the windows of these clips best.
+    """Fit the temperature to the windows of these clips.
 
-    Of N clips the truth counts as certain to (N + 1) / (N + 2) (Platt 1999): a few clips that are
-    all right would make the model infinitely sure. The windows of a clip are no further evidence.
+    Each label counts as right with probability (N + 1) / (N + 2) for N clips (Platt 1999).
+    Otherwise a few clips that are all classified correctly would drive the temperature to zero. N
+    counts clips, because the windows of one clip are not independent.
     """
     logits, truth = every_window(model, scores)
     return fit_temperature(model, logits, truth, doubt=1 / (len(scores.truth) + 2))
 
 
 def at_the_end(temperature: float) -> bool:
-    """Whether a fitted temperature lies at either end of TEMPERATURES."""
+    """Check whether a fitted temperature is at an end of `TEMPERATURES`."""
     low, high = TEMPERATURES
     return temperature < 1.01 * low or temperature > high / 1.01
 
 
 def held_out_probs(model: TrainedModel, scores: ClipScores) -> Float64 | None:
-    """(N V, K) every window at the temperature that the other groups' clips give.
+    """Compute the probabilities of each window at the temperature fitted on other groups.
 
-    None where there is one group only.
+    Returns:
+        (N V, K) probabilities; None if there is only one group.
     """
     fold_of = {group: g % MOST_FOLDS for g, group in enumerate(sorted(set(scores.groups)))}
     if len(fold_of) < 2:
@@ -154,20 +179,24 @@ def held_out_probs(model: TrainedModel, scores: ClipScores) -> Float64 | None:
 
 
 def every_window(model: TrainedModel, scores: ClipScores) -> tuple[npt.NDArray[np.float32], Int64]:
-    """Every window by itself: logits (N V, K) and truth (N V,)."""
+    """List every window separately: logits (N V, K) and true classes (N V,).
+
+    Raises:
+        ValueError: There are no clips, or some are background and the model has no background.
+    """
     N, V, K = scores.logits.shape
     if N == 0:
-        raise ValueError("no clips to calibrate on")
+        raise ValueError("there are no clips to calibrate on")
     if not model.has_background and (scores.truth == 0).any():
         raise ValueError(
-            f"{int((scores.truth == 0).sum())} clips are of the class background, which this "
-            "model never learnt (its probability is 0): leave them out, or train with negatives"
+            f"{int((scores.truth == 0).sum())} clips are background, but the model never learnt "
+            "background (its probability is 0). Leave these clips out, or train with negatives."
         )
     return scores.logits.reshape(N * V, K), np.repeat(scores.truth, V)
 
 
 def measure_reliability(probs: Float64, truth: Int64) -> Reliability:
-    """How often the top class is right, by how sure it is."""
+    """Measure how often the top class is right, by its probability."""
     top = probs.max(axis=1)
     right = probs.argmax(axis=1) == truth
     bins = np.minimum((top * NUM_BINS).astype(np.int64), NUM_BINS - 1)

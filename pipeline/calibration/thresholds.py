@@ -1,4 +1,4 @@
-"""The threshold of one class: from labelled windows, or from footage in which nothing happens."""
+"""Choose the threshold of one class, from labelled clips or from eventless footage."""
 
 from __future__ import annotations
 
@@ -16,17 +16,22 @@ from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import Bool, Float64, ScoreTrack
 
 LEAST_THRESHOLD = 0.01
-"""No threshold lies below: candidates are not kept further down."""
+"""The lowest threshold: candidates below it are not kept."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A threshold and what it does to the evidence it was chosen on.
+    """A threshold, and its effect on the clips and footage it was chosen on.
 
-    reached: False where nothing reaches the target; the threshold is then the nearest to it.
-    positives: how many windows or events of the class there were.
-    precision, recall, f1: of these; None where there are none.
-    false_events, hours: on eventless footage; None without it.
+    Attributes:
+        threshold: The threshold.
+        reached: False if no threshold reaches the target; this one is then the closest.
+        positives: How many windows or events of the class there are in the clips.
+        precision: Precision on the clips; None if nothing is found.
+        recall: Recall on the clips; None without clips of the class.
+        f1: F1 on the clips, likewise.
+        false_events: Events found in eventless footage; None without such footage.
+        hours: Its length in hours; None without such footage.
     """
 
     threshold: float
@@ -41,10 +46,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class ThresholdCurve:
-    """What every threshold worth trying gives of one class: (C,) arrays, from the highest down.
+    """The effect of every threshold of one class: (C,) arrays, from the highest score down.
 
-    score: the lowest score kept.  num_positive: how many windows or events there are to find.
-    precision, recall, f1: NaN, 0 and 0 where nothing is kept.
+    Attributes:
+        score: The lowest score kept.
+        precision: NaN if nothing is kept.
+        recall: 0 if nothing is kept.
+        f1: 0 if nothing is kept.
+        num_positive: How many windows or events there are to find.
     """
 
     score: Float64
@@ -55,28 +64,29 @@ class ThresholdCurve:
 
     @property
     def threshold(self) -> Float64:
-        """(C,) halfway between the lowest score kept and the highest one left out."""
+        """(C,) halfway between the lowest score kept and the highest one dropped."""
         return halfway_down(self.score)
 
     def at(self, threshold: float) -> int | None:
-        """Which point of the curve a threshold makes; None where it keeps nothing."""
+        """Find the point of the curve for a threshold; None if it keeps nothing."""
         kept = int((self.score >= threshold).sum())
         return kept - 1 if kept else None
 
 
 def halfway_down(score: Float64) -> Float64:
-    """(C,) from each score halfway to the next one below, the last one halfway to 0."""
+    """Return for each score (C,) the middle to the next lower one; for the last, to 0."""
     halfway: Float64 = (score + np.append(score[1:], 0.0)) / 2
     return np.maximum(halfway, LEAST_THRESHOLD)
 
 
 def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
-    """The curve of windows: `scores` (N,), and which are `positive` (N,).
+    """Make the curve of N windows: `scores` (N,), and whether each is `positive` (N,).
 
-    ValueError without a positive window.
+    Raises:
+        ValueError: No window is positive.
     """
     if not positive.any():
-        raise ValueError("no window is of this class: no threshold can be chosen")
+        raise ValueError("no window is of this class, so no threshold can be chosen")
     order = np.argsort(-scores, kind="stable")
     score, hits = scores[order], np.cumsum(positive[order])
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
@@ -86,7 +96,14 @@ def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
 def curve_from_counts(
     score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int
 ) -> ThresholdCurve:
-    """The curve from counts (C,): how many are kept from each score up, and how many hit."""
+    """Make the curve from counts.
+
+    Args:
+        score: (C,) scores, highest first.
+        hits: (C,) how many are right from each score up.
+        kept: (C,) how many there are from each score up.
+        num_positive: How many windows or events there are to find.
+    """
     right, shown = np.asarray(hits, dtype=np.float64), np.asarray(kept, dtype=np.float64)
     precision = np.divide(right, shown, out=np.full_like(right, np.nan), where=shown > 0)
     return ThresholdCurve(
@@ -95,7 +112,7 @@ def curve_from_counts(
 
 
 def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
-    """The threshold of one class; ties go to the higher one."""
+    """Choose the threshold of one class; of equally good ones the highest."""
     reached = True
     if target.kind == "precision":
         good = np.nan_to_num(curve.precision) >= target.value
@@ -109,18 +126,18 @@ def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
 
 
 def choose_above(curve: ThresholdCurve, least: Choice) -> Choice:
-    """The best F1 with no lower threshold than `least` has, which may itself be the best."""
+    """Choose the threshold with the best F1 that is at least as high as the one of `least`."""
     allowed = curve.score >= least.threshold
     if allowed.any():
         c = int(np.where(allowed, curve.f1, -1.0).argmax())
-        # What is kept down to this score is also kept from `least` up.
+        # The middle below this score may be lower than `least`, which keeps the same.
         threshold = max(float(curve.threshold[c]), least.threshold)
         least = replace(least, threshold=threshold)
     return describe_threshold(least, curve)
 
 
 def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
-    """The choice with what its threshold does to the windows or events of the curve."""
+    """Add to a choice what its threshold does on the curve."""
     c = curve.at(choice.threshold)
     if c is None:
         return replace(choice, positives=curve.num_positive, recall=0.0, f1=0.0)
@@ -135,20 +152,27 @@ def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
 
 
 def one_class(track: ScoreTrack, label: str) -> ScoreTrack:
-    """The track of background and one class."""
+    """Return the track with background and one class only."""
     columns = [0, track.labels.index(label)]
     return replace(track, labels=(BACKGROUND, label), probs=track.probs[:, columns])
 
 
 def hours_of(tracks: Sequence[ScoreTrack]) -> float:
-    """How much footage the tracks cover."""
+    """Add up the hours of footage that the tracks cover."""
     return sum(float(t.end_s[-1] - t.start_s[0]) for t in tracks if len(t.start_s)) / 3600
 
 
 def count_events(
     tracks: Sequence[ScoreTrack], label: str, threshold: float, options: EventOptions
 ) -> int:
-    """Events of one class at a threshold, made as `detect` makes them."""
+    """Count the events of one class that `detect` would find.
+
+    Args:
+        tracks: Score tracks of footage.
+        label: The class.
+        threshold: Its threshold.
+        options: How scores become events.
+    """
     point = {label: OperatingPoint(threshold=threshold)}
     return sum(len(find_events(one_class(track, label), point, options)) for track in tracks)
 
@@ -156,10 +180,16 @@ def count_events(
 def choose_for_rate(
     tracks: Sequence[ScoreTrack], label: str, target: Target, options: EventOptions
 ) -> Choice:
-    """The lowest threshold with at most `target.value` events per hour of eventless footage.
+    """Choose the lowest threshold with at most `target.value` events per hour of eventless footage.
 
-    Looked for from the top down, to the first threshold with too many: where events merge at low
-    thresholds there may be fewer again, but nobody wants those.
+    The search goes down from the highest score and stops at the first threshold with too many
+    events. Much lower thresholds may give fewer again, because events merge; these are of no use.
+
+    Args:
+        tracks: Score tracks of eventless footage.
+        label: The class.
+        target: The rate to keep.
+        options: How scores become events.
     """
     hours = hours_of(tracks)
     point = {label: OperatingPoint(threshold=1.0)}
@@ -171,7 +201,7 @@ def choose_for_rate(
     above = 1.0
     for score in sorted(peaks, reverse=True):
         if count_events(tracks, label, score, options) > target.value * hours:
-            # A score of 1 cannot be kept out by any threshold.
+            # No threshold can exclude a score of 1.
             threshold = (score + above) / 2
             found = count_events(tracks, label, threshold, options)
             reached = found <= target.value * hours
@@ -182,10 +212,7 @@ def choose_for_rate(
 
 
 def most_events_per_hour(count: int, hours: float) -> float:
-    """The rate above which so few events would be seen in one of twenty such footages only.
-
-    The 95 % upper bound of a Poisson rate: 3 per hour for none in one hour.
-    """
+    """Compute the 95 % upper bound of a Poisson rate per hour: about 3 for 0 events in 1 hour."""
     low, high = 0.0, 10.0 * (count + 5)
     while high - low > 1e-9 * high:
         mean = (low + high) / 2

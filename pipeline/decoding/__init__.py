@@ -1,1 +1,1 @@
-"""Footage to the frames that a player shows at given instants."""
+"""Decode footage to the frames that a player shows at given times, and report its health."""

@@ -1,4 +1,4 @@
-"""Put the frames of a decoder on one clock that never stops and never runs back."""
+"""Give decoded frames times on one clock that never stops and never runs backward."""
 
 from __future__ import annotations
 
@@ -8,21 +8,31 @@ from fractions import Fraction
 from touchline.pipeline.decoding.contract import ShownFrame, StampedFrame
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
 
-# Timestamps that step back this far, or jump ahead that far, come from another clock.
+# Timestamps that step back by this much come from another clock (ahead: JUMP_AHEAD_S).
 STEP_BACK_S = Fraction(1)
 
-# So many frames in a row without a later timestamp: the timestamps are not to be used.
+# After this many frames in a row without a later timestamp, the timestamps are not used.
 STUCK_FRAMES = 8
+
+GAPS = "gaps without frames. The frame before each gap is repeated and marked as damaged."
+NO_TIMESTAMPS = "frames without timestamps. Their times are computed from the frame rate."
+RUNS_AHEAD = "a timestamp runs ahead of the next one. The frame is placed between its neighbours."
+NOT_GROWING = "duplicate or backward timestamps. The frames are placed between their neighbours."
 
 
 def continuous(
     frames: Iterable[StampedFrame], interval_s: Fraction, log: DecodeLog
 ) -> Iterator[ShownFrame]:
-    """Frames on one clock that never stops or runs back; a repaired stamp is warned about.
+    """Give each frame the time at which a player shows it; times grow from frame to frame.
 
-    A duplicate or backward stamp, or a single one far ahead, is put between its neighbours. From
-    a step back of STEP_BACK_S or a jump ahead of JUMP_AHEAD_S on, the clock goes on from the
-    frame before: the recording was restarted, or pieces were joined without correction.
+    A frame with a repeated or backward timestamp, or with a single one far ahead, is placed between
+    its neighbours. If timestamps step back by STEP_BACK_S or jump ahead by JUMP_AHEAD_S, the
+    recording was restarted or joined from pieces: the clock continues from the frame before.
+
+    Args:
+        frames: Decoded frames in presentation order, with the timestamps of the file.
+        interval_s: The usual time between frames, in seconds.
+        log: Gets damage, gaps and a warning for each kind of repair.
     """
     clock = _Clock(interval_s, log)
     held: StampedFrame | None = None
@@ -59,7 +69,7 @@ class _Clock:
         return ShownFrame(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
 
     def _hole(self, time_s: Fraction, frame: StampedFrame) -> Fraction | None:
-        """Where the frame before begins to stand in for missing ones, if it does."""
+        """From when on the frame before stands in for missing frames; None if it does not."""
         if self.previous_s is None:
             return None
         hole_from_s = self.previous_s + self.interval_s
@@ -71,12 +81,12 @@ class _Clock:
         until_s = time_s if self.until_s is None else self.until_s
         if until_s - self.previous_s > max(GAP_S, 4 * self.interval_s):
             self.log.gap(hole_from_s, until_s)
-            self.log.warn("gaps without frames: the frame before stands, marked as damaged")
+            self.log.warn(GAPS)
             return hole_from_s
         return None
 
     def _past(self, since_s: Fraction, left_out_s: tuple[Fraction, ...]) -> Fraction:
-        """When the last of the frames stops being shown that follow on each other since a time."""
+        """When the unbroken run of left-out frames that starts at a time ends."""
         for time_s in left_out_s:
             if time_s <= since_s + self.interval_s / 2:
                 since_s = max(since_s, time_s + self.interval_s)
@@ -87,20 +97,20 @@ class _Clock:
         if previous is None:
             return Fraction(0) if stamp is None else stamp
         if stamp is None:
-            self.log.warn("frames without timestamps: their times follow from the frame rate")
+            self.log.warn(NO_TIMESTAMPS)
             return previous + self.interval_s
         lone = following is not None and previous < following
         if stamp > previous:
             self.stuck = 0
             if lone and following is not None and stamp > following:
-                self.log.warn("a timestamp runs ahead of the next one: put between its neighbours")
+                self.log.warn(RUNS_AHEAD)
                 return self._between(previous, following)
             if stamp - previous > JUMP_AHEAD_S:
                 return self._restart(previous, stamp, "jump ahead")
             return stamp
         if previous - stamp >= STEP_BACK_S and not lone and following is not None:
             return self._restart(previous, stamp, "step back")
-        self.log.warn("duplicate or backward timestamps: put between their neighbours")
+        self.log.warn(NOT_GROWING)
         self.stuck += 1
         return self._between(previous, following)
 
@@ -109,14 +119,14 @@ class _Clock:
             return previous + min(self.interval_s, (following - previous) / 2)
         if following is None or self.stuck > STUCK_FRAMES:
             return previous + self.interval_s
-        # Barely later, so that the clock is back on the file's own as soon as its stamps go on.
+        # Barely later: the clock follows the file's own times again as soon as they grow.
         return previous + self.interval_s / 64
 
     def _restart(self, previous: Fraction, stamp: Fraction, what: str) -> Fraction:
         time_s = previous + self.interval_s
         self.log.warn(
-            f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at {float(time_s):.3f} s: "
-            "time goes on at the frame rate"
+            f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at {float(time_s):.3f} s. "
+            "From there on times continue at the frame rate."
         )
         self.offset_s += time_s - stamp
         return time_s

@@ -1,4 +1,4 @@
-"""Which presentation time a decoded frame has, and whether damage reaches it."""
+"""Track which decoded frames damage reaches."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from touchline.pipeline.decoding.frame_times import IN_FLIGHT_AT_MOST
 
 
 class Damage:
-    """From where on frames are damaged, by their packets' numbers in decode order.
+    """Which frames are damaged, by their packets' numbers in decode order.
 
-        packet    0K  1   2   3   4   5K  6        K: key frame; decoding 2 fails
+        packet    0K  1   2   3   4   5K  6        K: key frame; decoding packet 2 fails
         damaged           x   x   x
 
-    With several frames decoded at once it is not known which of the last packets sent failed: all
-    of them count as damaged, and only a key frame behind all of them ends the damage. Packets left
-    out have numbers too, so that the last ones sent are remembered.
+    A decoder that works on several frames at once does not tell which of the last packets failed.
+    Then all of them count as damaged, and only a key frame after all of them ends the damage.
+    Packets that are not decoded have numbers too, so the last packets sent are remembered.
     """
 
     def __init__(self, stream: VideoStream, *, frame_threads: bool) -> None:
@@ -32,18 +32,18 @@ class Damage:
         self.recent: deque[int] = deque(maxlen=IN_FLIGHT_AT_MOST)
 
     def sent(self, seq: int, *, is_corrupt: bool) -> None:
-        """Note a packet given to the decoder, and whether its container calls it corrupt."""
+        """Note a packet given to the decoder, and whether the container marks it as damaged."""
         self.recent.append(seq)
         if is_corrupt:
             self._spread(seq, seq)
 
     def failed(self) -> None:
-        """Decoding failed when the newest packet was given, or after it at the end."""
+        """Note that decoding failed at the newest packet, or after it at the end of the file."""
         self._spread(self._sent_before(self._delay()), self.newest)
         self.loss = True
 
     def reaches(self, frame: VideoFrame, seq: int) -> bool:
-        """Whether a frame made from packet seq is damaged."""
+        """Tell whether the frame of packet `seq` is damaged."""
         if frame.is_corrupt:
             self._spread(seq, seq)
             return True
@@ -55,11 +55,11 @@ class Damage:
         return seq >= self.first
 
     def spares(self, seq: int) -> bool:
-        """Whether packet seq, which was left out, lies before all damage known so far."""
+        """Tell whether packet `seq`, which was not decoded, comes before all known damage."""
         return self.first is None or seq < self.first
 
     def after_loss(self) -> bool:
-        """Whether a packet gave no frame since this was last asked."""
+        """Tell whether a packet gave no frame since the last call."""
         loss, self.loss = self.loss, False
         return loss
 
@@ -70,12 +70,12 @@ class Damage:
 
     @property
     def at_once_since(self) -> int:
-        """The first of the packets whose decoding is under way; past the newest where none is."""
+        """The first packet that the decoder may still work on; newest + 1 if there is none."""
         delay = self._delay()
         return self._sent_before(delay - 1) if delay else self.newest + 1
 
     def _sent_before(self, count: int) -> int:
-        """The number of the packet sent so many before the newest, else of the first sent."""
+        """The packet sent `count` packets before the newest one, or the oldest one remembered."""
         return self.recent[-min(count + 1, len(self.recent))] if self.recent else -1
 
     def _spread(self, first: int, last: int) -> None:

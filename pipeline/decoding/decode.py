@@ -1,6 +1,6 @@
-"""Footage to frames chosen by time: streaming, bounded memory, times from timestamps.
+"""Decode footage to frames chosen by time: streaming, in bounded memory, with exact timestamps.
 
-A player at time t shows the last frame whose presentation time is at most t. `decode` gives the
+A player shows at time t the last frame whose presentation time is at most t. `decode` gives the
 frame shown at each sample instant k / rate_hz:
 
     frames   |0        |1   |2             |3    |   presentation times, any spacing
@@ -13,17 +13,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from touchline.pipeline.decoding.contract import Instants, Picture, ShownFrame, Wanted
-from touchline.pipeline.decoding.other_decoders import (
-    decord_frames,
-    opencv_frames,
-    torchcodec_cuda_frames,
-    torchcodec_frames,
-)
+from touchline.pipeline.decoding.other_decoders import LIBRARIES, library_frames
 from touchline.pipeline.decoding.parallel import DECODE_TASK, Request, decode_segments
 from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.footage.address import footage_path
@@ -32,8 +28,21 @@ from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.types import Frames, UInt8
 
 CHUNK_FRAMES = 32
-# Small chunks cost less on their way from worker to caller than large ones (bench_decode.md).
+# Small chunks get from worker to caller at less cost than large ones (bench_decode.md).
 CHUNK_BYTES = 3 << 20
+
+Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[ShownFrame]]
+
+# A decoder gives every frame from the one shown at the first sample instant on. Touchline chooses
+# pyav unless another one is asked for by name.
+DECODERS: dict[str, Decoder] = {
+    "pyav": pyav_frames,
+    "pyav-cuda": pyav_cuda_frames,
+    **{name: partial(library_frames, name) for name in LIBRARIES},
+}
+
+# decord needs gigabytes for large footage and can abort its process.
+ALWAYS_ISOLATED = {"decord"}
 
 
 def decode(
@@ -48,15 +57,38 @@ def decode(
     workers: int = 1,
     isolation: bool = AVAILABLE,
 ) -> FrameStream:
-    """The frames shown at start_s <= k / rate_hz < end_s, in chunks of at most CHUNK_FRAMES.
+    """Decode the frames shown at the instants k / rate_hz in [start_s, end_s).
 
-    rate_hz None gives every frame once. size_px is the shorter side after scaling (None: as
-    stored); the picture is upright, with square pixels, in standard range. stream is the
-    container's index of the video stream to use. With isolation the decoder runs in a process of
-    its own, so that what crashes or hangs it costs this file alone; with several workers segments
-    of the file are decoded at once, and the frames are the same. (Beside damage good frames are
-    marked as damaged too, how many depends on the frames decoded at once: on workers and cores.)
-    FootageError where the file cannot be read.
+    Pictures are RGB, upright, with square pixels and in standard dynamic range. They come in
+    chunks of at most CHUNK_FRAMES frames.
+
+    Args:
+        path: A file, or an address as text (https://, s3://, gs://).
+        rate_hz: Samples per second, in (0, 1000]; None gives every frame once.
+        size_px: The shorter side after scaling, in [1, 4096]; None keeps the stored size.
+        decoder: A name in DECODERS.
+        start_s: Begin of the part to decode, in seconds from the start of the footage.
+        end_s: End of the part to decode; None is the end of the footage.
+        stream: Index of the video stream in the container; None: the default one, else the largest.
+        workers: Number of processes, each for another segment of the file; more than 1 needs
+            isolation. The frames stay the same. Next to damage, the number of intact frames that
+            are marked as damaged depends on how many frames are decoded at once.
+        isolation: Decode in a process of its own: a decoder that crashes or hangs costs one file.
+
+    Raises:
+        ValueError: An option has an impossible value.
+        FootageError: The file cannot be read. Raised when the first frames are read.
+
+    Example:
+        >>> from touchline.pipeline import decode
+        >>> with decode("match.mp4", rate_hz=8, size_px=32) as stream:
+        ...     for frames in stream:
+        ...         print(frames.pixels.shape, frames.sample_s[0], frames.sample_s[-1])
+        (32, 3, 32, 32) 0.0 3.875
+        (32, 3, 32, 32) 4.0 7.875
+        (32, 3, 32, 32) 8.0 11.875
+        >>> stream.log.num_frames, stream.log.damaged_s
+        (192, [])
     """
     check_decoder(decoder)
     if rate_hz is not None and not 0 < rate_hz <= 1000:
@@ -77,18 +109,20 @@ def decode(
         return FrameStream(decode_segments(request, workers=workers, path=path, log=log), log)
     if not isolation:
         return FrameStream(decode_here(log, request=request), log)
-    limited = not decoder.endswith("-cuda")
     arguments = {"request": request}
+    limited = not decoder.endswith("-cuda")
     return FrameStream(
         run_isolated(DECODE_TASK, arguments, path=path, log=log, limited=limited), log
     )
 
 
 class FrameStream(Iterator[Frames]):
-    """Frames of one file, read chunk by chunk, and the log of what decoding finds.
+    """The frames of one file, chunk by chunk, with the log of what decoding finds.
 
-    `log` is complete once the stream has been read to its end. Closing the stream (also: leaving
-    its `with` block, dropping it) stops the decoder.
+    Closing the stream stops the decoder. So does leaving its `with` block or dropping the stream.
+
+    Attributes:
+        log: What decoding has found out so far; complete when the stream has been read to its end.
     """
 
     def __init__(self, chunks: Generator[Frames, None, None], log: DecodeLog) -> None:
@@ -99,7 +133,7 @@ class FrameStream(Iterator[Frames]):
         return next(self._chunks)
 
     def close(self) -> None:
-        """Stop decoding; the stream gives no more frames."""
+        """Stop decoding. The stream gives no more frames."""
         self._chunks.close()
 
     def __enter__(self) -> FrameStream:
@@ -109,8 +143,14 @@ class FrameStream(Iterator[Frames]):
         self.close()
 
 
+def check_decoder(name: str) -> None:
+    """Raise ValueError unless `name` is in DECODERS."""
+    if name not in DECODERS:
+        raise ValueError(f"decoder is {name!r}; it must be one of {', '.join(DECODERS)}")
+
+
 def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, None]:
-    """`decode` in this process."""
+    """Decode in this process, and fill `log`."""
     shown = DECODERS[request.decoder](footage_path(request.path), request.wanted, log)
     return _chunks(_sample(shown, request.wanted.instants))
 
@@ -118,7 +158,7 @@ def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, 
 def _sample(
     shown: Iterator[ShownFrame], instants: Instants
 ) -> Iterator[tuple[Picture, float, float, bool]]:
-    """Every sample: the picture shown, since when, the sample instant, whether it is damaged."""
+    """Each sample: its picture, since when it is shown, the instant, whether it is damaged."""
     if instants.rate_hz is None:
         for current in shown:
             if instants.end_s is not None and current.time_s >= instants.end_s:
@@ -153,7 +193,7 @@ def _chunks(
     for picture, time_s, sample_s, is_damaged in samples:
         n = len(facts)
         if n == 0:
-            pixels = _room(picture.shape)
+            pixels = _empty_chunk(picture.shape)
         if n and latest is picture:
             pixels[n] = pixels[n - 1]
         else:
@@ -167,8 +207,8 @@ def _chunks(
         yield _frames(pixels[: len(facts)], facts)
 
 
-def _room(shape: tuple[int, int, int]) -> UInt8:
-    """Place for the frames of one chunk: few where they are large."""
+def _empty_chunk(shape: tuple[int, int, int]) -> UInt8:
+    """An array for the pixels of one chunk: (T, 3, H, W), with a smaller T for large pictures."""
     return np.empty((max(1, min(CHUNK_FRAMES, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
 
 
@@ -180,27 +220,3 @@ def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:
         sample_s=np.array(sample_s),
         damaged=np.array(is_damaged),
     )
-
-
-Decoder = Callable[[Path, Wanted, DecodeLog], Iterator[ShownFrame]]
-
-# A decoder gives every frame from the one shown at the first sample instant on. pyav is the only
-# one that is ever chosen automatically.
-DECODERS: dict[str, Decoder] = {
-    "pyav": pyav_frames,
-    "pyav-cuda": pyav_cuda_frames,
-    "decord": decord_frames,
-    "opencv": opencv_frames,
-    "torchcodec": torchcodec_frames,
-    "torchcodec-cuda": torchcodec_cuda_frames,
-}
-
-
-def check_decoder(name: str) -> None:
-    """Raise ValueError unless `name` is a decoder."""
-    if name not in DECODERS:
-        raise ValueError(f"decoder is {name!r}; it must be one of {', '.join(DECODERS)}")
-
-
-# decord takes gigabytes on large footage and can abort the process it runs in.
-ALWAYS_ISOLATED = {"decord"}

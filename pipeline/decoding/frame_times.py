@@ -13,16 +13,16 @@ from av.video.stream import VideoStream
 from touchline.pipeline.decoding.skipping import Planned
 from touchline.pipeline.footage.open import OpenFootage
 
-# More than any decoder holds: packets without a frame of their own (a second field, a hidden
-# frame) are forgotten.
+# More than any decoder holds. Older packets gave no frame of their own (a second field, a hidden
+# frame) and are forgotten.
 IN_FLIGHT_AT_MOST = 256
 
 
 class InFlight:
-    """The packets inside the decoder, by their timestamp, which their frames bear too.
+    """The packets inside the decoder. Packet and frame are matched by their timestamp.
 
-    (PyAV can tie an object to a packet. It is freed on the decoder's threads, which then want the
-    interpreter; closing a file while they work would wait for them forever.)
+    (PyAV can attach an object to a packet, but frees it on the decoder's threads. These then wait
+    for the interpreter, and closing a file while they work would wait for them for ever.)
     """
 
     def __init__(self) -> None:
@@ -38,22 +38,22 @@ class InFlight:
             self.packets.popitem(last=False)
 
     def made(self, frame: VideoFrame) -> Planned | None:
-        """The packet that a frame was made from; None where no stamp tells."""
+        """Return the packet of a frame, and forget it; None if the timestamp does not tell."""
         if frame.pts is None:
             return None
         copies = [key for key in self.packets if key[0] == frame.pts]
         return self.packets.pop(copies[0]) if copies else None
 
     def any_since(self, seq: int) -> bool:
-        """Whether a packet with this number or a later one has given no frame yet."""
+        """Tell whether a packet with this number or a later one has given no frame yet."""
         return any(planned.seq >= seq for planned in self.packets.values())
 
 
 class Stamps:
-    """Presentation times of frames in the order they come out.
+    """Presentation times of frames, in the order in which the decoder gives the frames.
 
-    AVI numbers its packets in decode order and knows no presentation time: the n-th frame shown
-    takes the n-th of those numbers. Raw streams have nothing: frames are counted.
+    AVI has no presentation times. It numbers packets in decode order, and the n-th frame shown
+    takes the n-th of these numbers. Raw streams have no times at all: frames are counted.
     """
 
     def __init__(self, footage: OpenFootage) -> None:
@@ -67,13 +67,13 @@ class Stamps:
             heapq.heappush(self.waiting, self.footage.seconds(packet.dts))
 
     def of(self, frame: VideoFrame, packet: Packet[VideoStream] | None) -> Fraction | None:
-        """The time of the next frame, made from a packet."""
+        """Return the time of the next frame in seconds; None if the file has none for it."""
         self.count += 1
         if self.footage.stamped:
             return None if frame.pts is None else self.footage.seconds(frame.pts)
         if self.footage.is_raw or packet is None or packet.dts is None:
             return (self.count - 1) * self.footage.interval_s
-        # Numbers of packets that gave no frame must not push later frames forward.
+        # Numbers of packets that gave no frame must not make later frames late.
         reorder = self.footage.stream.codec_context.reorder_depth * self.footage.interval_s
         earliest = self.footage.seconds(packet.dts) - reorder
         while self.waiting and self.waiting[0] < earliest:

@@ -1,8 +1,8 @@
-"""Decoders beside PyAV, behind the same contract: the same frames at the same times, or a refusal.
+"""Decode with decord, OpenCV or torchcodec: the same frames at the same times as PyAV, or an error.
 
-Times always come from the packets' timestamps, read by PyAV; the decoder gives the n-th frame.
-Where it is known to give another one (found by the contract test over every kind of file), or the
-counts differ, the file is refused with the reason.
+Times always come from the packets' timestamps, which PyAV reads. The other decoder only gives the
+n-th frame. A contract test over every kind of file has found where these decoders give another
+frame. Touchline refuses such files, and files in which the decoder finds another number of frames.
 """
 
 from __future__ import annotations
@@ -28,19 +28,28 @@ from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_o
 from touchline.pipeline.footage.packet_scan import PacketScan, scan_packets
 from touchline.pipeline.types import UInt8
 
-# Sound may well go on for a while after the last picture.
+# Sound may continue for this long after the last picture.
 WRONG_LENGTH_S = 60
+
+USE_PYAV = "Use the decoder pyav."
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a file before another decoder touches it."""
+    """What PyAV finds out about a file before another decoder opens it.
+
+    Attributes:
+        footage: The open file.
+        scan: What its packets say.
+        first: Its first decoded frame.
+    """
 
     footage: OpenFootage
     scan: PacketScan
     first: VideoFrame
 
 
+# A kind of footage: its name, and whether a file is of this kind.
 Property = tuple[str, Callable[[Facts], bool]]
 
 EDIT_LIST: Property = (
@@ -77,18 +86,17 @@ SEVERAL: Property = (
     lambda facts: len(facts.footage.container.streams.video) > 1,
 )
 TRANSPORT: Property = (
-    "a transport stream",
+    "a transport stream as container",
     lambda facts: facts.footage.container.format.name == "mpegts",
 )
 HIDDEN: Property = (
-    "VP8, of which some packets hold no frame that is shown",
+    "VP8, in which some packets hold no frame that is shown",
     lambda facts: "vp8" in facts.footage.stream.codec_context.name,
 )
 NAME: Property = (
     "a name that is not UTF-8",
     lambda facts: not _is_utf8(facts.footage.path),
 )
-
 LENGTH: Property = (
     "headers that declare a length far from the true one",
     lambda facts: (
@@ -113,43 +121,22 @@ EVERYWHERE = (
 )
 
 
-def decord_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
-    """Frames from decord, which goes wrong on transport streams and edit lists."""
-    wrong_on = (*EVERYWHERE, TRANSPORT, EDIT_LIST)
-    yield from _frames("decord", _open_decord, wrong_on, path, wanted, log)
+def library_frames(name: str, path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
+    """Decode frames in presentation order, from the one shown at the first instant on.
 
+    Args:
+        name: A decoder in LIBRARIES.
+        path: The footage.
+        wanted: Which frames to give.
+        log: Gets warnings and counts.
 
-def opencv_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
-    """Frames from OpenCV, read one after the other: its seeking is not exact."""
-    yield from _frames("opencv", _open_opencv, EVERYWHERE, path, wanted, log)
-
-
-def torchcodec_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
-    """Frames from torchcodec in its exact mode."""
-    yield from _frames("torchcodec", _open_torchcodec, EVERYWHERE, path, wanted, log)
-
-
-def torchcodec_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
-    """Frames from torchcodec on the first CUDA device."""
-    opener = _open_torchcodec_cuda
-    yield from _frames("torchcodec-cuda", opener, EVERYWHERE, path, wanted, log)
-
-
-# Opens a file for decoding in so many threads (0: as many as it likes); gives the number of frames
-# and a function from a frame's number, which only grows, to its picture (H, W, 3) uint8 RGB.
-Opener = Callable[[Path, int], tuple[int | None, Callable[[int], UInt8]]]
-
-
-def _frames(
-    name: str,
-    opener: Opener,
-    wrong_on: Sequence[Property],
-    path: Path,
-    wanted: Wanted,
-    log: DecodeLog,
-) -> Iterator[ShownFrame]:
+    Raises:
+        FootageError: The decoder cannot give the right frames of this file.
+        ValueError: The decoder is not installed or cannot be used here.
+    """
+    opener, wrong_on = LIBRARIES[name]
     if isinstance(path, Address):
-        raise FootageError(path, f"{name} reads no addresses: use the decoder pyav")
+        raise FootageError(path, f"{name} cannot read from an address. {USE_PYAV}")
     footage = open_footage(path, stream=wanted.stream)
     with footage.container:
         for warning in footage.warnings:
@@ -157,7 +144,9 @@ def _frames(
         facts = Facts(footage, scan_packets(footage, log), _first_frame(path, wanted.stream))
         for what, holds in wrong_on:
             if holds(facts):
-                raise FootageError(path, f"{name} goes wrong on {what}: use the decoder pyav")
+                raise FootageError(
+                    path, f"{name} gives wrong frames for footage with {what}. {USE_PYAV}"
+                )
         num_frames, picture = _opened(name, opener, path, wanted.threads)
         if num_frames is not None and num_frames != len(facts.scan):
             raise _disagrees(name, path, num_frames, len(facts.scan))
@@ -178,7 +167,7 @@ def _frames(
 def _chosen(
     scan: PacketScan, interval_s: Fraction, instants: Instants, log: DecodeLog
 ) -> Iterator[tuple[int, Fraction, Fraction]]:
-    """Number, time and end of every frame that an instant falls on."""
+    """Number, start and end of each frame that an instant shows."""
     for k in range(len(scan)):
         time_s = scan.time_s(k)
         until_s = scan.time_s(k + 1) if k + 1 < len(scan) else time_s + interval_s
@@ -198,7 +187,9 @@ def _opened(
     try:
         return opener(path, threads)
     except (ImportError, OSError) as error:
-        raise ValueError(f"the decoder {name} cannot be used here: {reason(error)}") from None
+        raise ValueError(
+            f"the decoder {name} cannot be used here ({reason(error)}). {USE_PYAV}"
+        ) from None
     except Exception as error:
         raise _cannot(name, path, error) from None
 
@@ -214,11 +205,11 @@ def _got(name: str, picture: Callable[[int], UInt8], facts: Facts, k: int) -> Vi
 
 
 def _cannot(name: str, path: Path, error: Exception) -> FootageError:
-    return FootageError(path, f"{name} cannot decode it ({reason(error)}): use the decoder pyav")
+    return FootageError(path, f"{name} cannot decode it ({reason(error)}). {USE_PYAV}")
 
 
 def _disagrees(name: str, path: Path, theirs: int, true: int) -> FootageError:
-    return FootageError(path, f"{name} finds {theirs} of its {true} frames: use the decoder pyav")
+    return FootageError(path, f"{name} finds {theirs} frames instead of {true}. {USE_PYAV}")
 
 
 def _first_frame(path: Path, stream: int | None) -> VideoFrame:
@@ -251,6 +242,7 @@ def _open_decord(path: Path, threads: int) -> tuple[int, Callable[[int], UInt8]]
 
 
 def _open_opencv(path: Path, threads: int) -> tuple[None, Callable[[int], UInt8]]:
+    """Read frame after frame, because OpenCV's seeking is not exact."""
     import cv2
 
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
@@ -270,7 +262,7 @@ def _open_opencv(path: Path, threads: int) -> tuple[None, Callable[[int], UInt8]
         rgb: Any = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
         return np.asarray(rgb, np.uint8)
 
-    # How many frames there are shows only in reading them.
+    # OpenCV does not know the number of frames before it has read them.
     return None, picture
 
 
@@ -293,3 +285,16 @@ def _torchcodec(path: Path, threads: int, device: str) -> tuple[int, Callable[[i
         seek_mode="exact",
     )
     return len(decoder), lambda k: decoder[k].cpu().numpy()
+
+
+# Opens a file for decoding in a number of threads (0: the decoder chooses). Returns the number of
+# frames, if known, and a function that gives frame k as (H, W, 3) uint8 RGB; k only grows.
+Opener = Callable[[Path, int], tuple[int | None, Callable[[int], UInt8]]]
+
+# Each decoder: how it opens a file, and for which footage it gives wrong frames.
+LIBRARIES: dict[str, tuple[Opener, Sequence[Property]]] = {
+    "decord": (_open_decord, (*EVERYWHERE, TRANSPORT, EDIT_LIST)),
+    "opencv": (_open_opencv, EVERYWHERE),
+    "torchcodec": (_open_torchcodec, EVERYWHERE),
+    "torchcodec-cuda": (_open_torchcodec_cuda, EVERYWHERE),
+}

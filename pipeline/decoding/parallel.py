@@ -1,15 +1,15 @@
-"""Long footage decoded in several processes at once, with the frames of one.
+"""Decode long footage in several processes at once; the frames are those of a single process.
 
-The footage is cut at key frames. Several workers decode a segment each, the caller reads them in
-order, and each worker that is done begins the next segment nobody has:
+The footage is cut into segments at key frames. Each worker decodes one segment, the caller reads
+the segments in order, and a worker that has finished takes the next one:
 
     key frames    |        |     |           |    |          |
     segments      | 0            | 1              | 2        |
     workers         A              B                A
 
-Every segment is decoded from the key frame at or before its start, and its samples are those of the
-whole footage that fall into it, so that cutting changes nothing. (Except beside damage: how many
-good frames are marked with the damaged ones depends on how many frames are decoded at once.)
+Decoding a segment starts at the key frame at or before its start and gives those samples of the
+whole footage that are in the segment, so cutting does not change them. (One exception: next to
+damage, the number of intact frames marked as damaged depends on how many are decoded at once.)
 """
 
 from __future__ import annotations
@@ -35,23 +35,29 @@ from touchline.pipeline.types import Frames
 # Where the worker finds `decode` without isolation.
 DECODE_TASK = "touchline.pipeline.decoding.decode:decode_here"
 
-# Opening the file again should cost little beside decoding a segment.
+# Long enough that opening the file again costs little compared with decoding a segment.
 SEGMENT_S = Fraction(10)
 
-# Shorter footage is decoded before more workers have started.
+# Shorter footage has been decoded before more workers are ready.
 LONG_FOOTAGE_S = 120.0
 WORKERS_AT_MOST = 4
 
 # Containers that hold an index of their key frames.
 INDEXED = ("mov", "matroska")
 
-# A worker fills these while the caller still reads the segments before its own.
+# A worker fills these slots while the caller still reads earlier segments.
 SLOTS_PER_WORKER = 24
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to decode of which file, as it is handed to a worker."""
+    """What a worker decodes.
+
+    Attributes:
+        path: The file or address.
+        decoder: A name in DECODERS.
+        wanted: Which frames to give.
+    """
 
     path: str
     decoder: str
@@ -59,7 +65,7 @@ class Request:
 
 
 def workers_for(duration_s: float) -> int:
-    """How many workers suit footage of this length here: a decoder alone keeps two cores busy."""
+    """Return the number of workers for footage of this length. One keeps two cores busy."""
     if duration_s < LONG_FOOTAGE_S:
         return 1
     return max(1, min(WORKERS_AT_MOST, (os.cpu_count() or 1) // 2))
@@ -73,10 +79,19 @@ def decode_segments(
     log: DecodeLog,
     segment_s: Fraction = SEGMENT_S,
 ) -> Generator[Frames, None, None]:
-    """The frames that decoding `request` in one process gives, from several workers.
+    """Decode in several workers; the frames are those of a single process.
 
-    Segments last segment_s or longer. Footage without an index of its key frames (transport
-    streams, raw streams) is one segment.
+    Footage without an index of its key frames (transport streams, raw streams) is one segment.
+
+    Args:
+        request: What to decode.
+        workers: Number of processes.
+        path: The footage as the caller named it, for errors.
+        log: Gets what all segments together find.
+        segment_s: A segment lasts this many seconds or longer.
+
+    Raises:
+        FootageError: The file cannot be read.
     """
     (bounds,) = run_isolated(
         "touchline.pipeline.decoding.parallel:bounds_here",
@@ -109,7 +124,13 @@ def decode_segments(
 def bounds_here(
     log: DecodeLog, *, request: Request, segment_s: Fraction = SEGMENT_S
 ) -> Iterator[list[Fraction]]:
-    """Where the footage can be cut: at key frames, segment_s or more apart."""
+    """Yield one list: the key frames to cut at, in seconds, at least `segment_s` apart.
+
+    Args:
+        log: Not used; every task has one.
+        request: What to decode.
+        segment_s: The shortest length of a segment, in seconds.
+    """
     footage = open_footage(footage_path(request.path), stream=request.wanted.stream)
     with footage.container:
         first = next(packets_of(footage.container, footage.stream), None)
@@ -118,11 +139,11 @@ def bounds_here(
         if first is None or first.pts is None or not indexed:
             yield []
             return
-        # MP4 indexes decoding times: a key frame is shown later by the same delay as the first.
+        # MP4 indexes decoding times. Every key frame is shown later by the delay of the first.
         delay = first.pts - index[0].timestamp
         keys = [footage.seconds(e.timestamp + delay) for e in index if e.is_keyframe]
     if any(not 0 < b - a < JUMP_AHEAD_S for a, b in pairwise(keys)):
-        # The clock has to be repaired, which needs the footage from its beginning.
+        # The clock needs repair, and that needs the footage from its beginning.
         yield []
         return
     bounds: list[Fraction] = []
@@ -133,9 +154,9 @@ def bounds_here(
 
 
 def _whole_index(footage: OpenFootage) -> IndexEntries:
-    """The container's index; Matroska reads its own only when something is sought.
+    """The container's index. Matroska reads it when one seeks.
 
-    A place that the index does not hold would have the file read up to there in one call.
+    Seek to 0: FFmpeg reads the whole file up to a time that the index does not hold, in one call.
     """
     with suppress(av.error.FFmpegError, OSError):
         footage.container.seek(0)
@@ -143,8 +164,8 @@ def _whole_index(footage: OpenFootage) -> IndexEntries:
 
 
 def _parts(whole: Instants, bounds: Sequence[Fraction]) -> list[Instants]:
-    """The instants, cut at the bounds among them."""
-    # An instant this little before a key frame already shows it.
+    """The instants, cut at the bounds inside them."""
+    # An instant this close before a key frame already shows it.
     cuts = [bound - TIMESTAMP_ROUNDING_S for bound in bounds]
     inside = [
         cut for cut in cuts if whole.start_s < cut and (whole.end_s is None or cut < whole.end_s)
@@ -161,7 +182,7 @@ def _begun(request: Request, path: str | os.PathLike[str]) -> IsolatedTask:
 
 
 def _merge(log: DecodeLog, done: DecodeLog, part: DecodeLog) -> None:
-    """log becomes what the segments before and the running one have found together."""
+    """Put into `log` what the finished segments and the current one have found."""
     log.num_frames = done.num_frames + part.num_frames
     log.num_skipped = done.num_skipped + part.num_skipped
     log.num_packets = done.num_packets + part.num_packets

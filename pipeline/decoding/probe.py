@@ -1,4 +1,4 @@
-"""The health of a file: what its headers declare, held against what is really in it."""
+"""Report the health of a file: what its headers declare, and what is really in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from touchline.pipeline.footage.open import OpenFootage, open_footage
 from touchline.pipeline.footage.packet_scan import EVEN_WITHIN_S, is_even, scan_packets
 from touchline.pipeline.types import Float64, FootageHealth
 
-# Rates that footage really has; a measured one as near as timestamps tell is that one.
+# Frame rates in use. A measured rate becomes the nearest one if the timestamps allow it.
 USUAL_RATES = (
     *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
     *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
@@ -39,11 +39,24 @@ def probe_footage(
     stream: int | None = None,
     isolation: bool = AVAILABLE,
 ) -> FootageHealth:
-    """What a file declares, and what it holds as far as it is read.
+    """Report what a file declares, and what is in it as far as it is read.
 
-    depth "headers" reads the declarations alone, "packets" all packets (true duration, number of
-    frames and rate), "frames" decodes everything (damage too). FootageError where the file cannot
-    be read as video.
+    Args:
+        path: A file, or an address as text (https://, s3://, gs://).
+        depth: "headers" reads only the headers. "packets" reads all packets, for the true
+            duration, frame rate and number of frames. "frames" also decodes, to find damage.
+        stream: Index of the video stream in the container; None: the default one, else the largest.
+        isolation: Read in a process of its own, so that a crash costs only this file.
+
+    Raises:
+        FootageError: The file cannot be read as video.
+        ValueError: An option has an impossible value.
+
+    Example:
+        >>> from touchline.pipeline import probe_footage
+        >>> health = probe_footage("match.mp4", depth="frames")
+        >>> health.verdict, health.duration_s, health.actual_frames, health.frame_rate
+        ('ok', 12.0, 192, '16/1')
     """
     if depth not in DEPTHS:
         raise ValueError(f"depth is {depth!r}; it must be one of {', '.join(DEPTHS)}")
@@ -60,12 +73,19 @@ def probe_footage(
 def probe_here(
     log: DecodeLog, *, path: str, depth: str, stream: int | None
 ) -> Iterator[FootageHealth]:
-    """`probe_footage` in this process."""
+    """Yield one FootageHealth, made in this process.
+
+    Args:
+        log: Shows the caller that reading makes progress.
+        path: The file or address.
+        depth: A name in DEPTHS.
+        stream: Index of the video stream in the container; None chooses one.
+    """
     yield DEPTHS[depth](footage_path(path), stream, log)
 
 
 def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
-    """A file's health with what decoding it to the end has shown."""
+    """Return the health with what decoding to the end of the file has found."""
     return replace(
         health,
         damaged_s=tuple(log.damaged_s),
@@ -80,8 +100,8 @@ def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     health = _declarations(path, stream)
     if health.duration_s > 0 or isinstance(path, Address):
         return health
-    # What was recorded as a live stream does not say how long it is; at an address it stays so,
-    # for all of it would have to be fetched.
+    # A recorded live stream does not say how long it is, so all packets are read. Not so at an
+    # address, where that means downloading everything.
     return _packets(path, stream, log)
 
 
@@ -99,9 +119,9 @@ def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     end_s = scan.time_s(-1) + footage.interval_s if len(scan) else Fraction(0)
     log.num_frames, log.end_s = len(scan), float(end_s)
     if scan.num_corrupt:
-        log.warn(f"{scan.num_corrupt} packets are marked as damaged")
+        log.warn(f"the container marks {scan.num_corrupt} packets as damaged.")
     if scan.read_error:
-        log.warn(f"an unreadable place in the file ({scan.read_error})")
+        log.warn(f"an unreadable place in the file ({scan.read_error}).")
     health = _timed(health_after(health, log))
     if len(scan) < 3:
         return health
@@ -130,13 +150,13 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
 
 
 def _timed(health: FootageHealth) -> FootageHealth:
-    """The health with the length that was found where none is declared."""
+    """The health; if no duration is declared, with the one that was found."""
     if health.duration_s > 0 or health.actual_duration_s is None:
         return health
     return replace(health, duration_s=health.actual_duration_s)
 
 
-# How far a file is read.
+# How much of a file is read.
 DEPTHS = {"headers": _headers, "packets": _packets, "frames": _frames}
 
 
@@ -186,7 +206,7 @@ def _dynamic_range(transfer: int) -> str:
 
 
 def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> FootageHealth:
-    """The health with the rate that the times show; span_s lies between the first and the last."""
+    """The health with the rate measured from times (N,) that span `span_s` seconds."""
     if span_s <= 0:
         return health
     if not is_even(times_s):

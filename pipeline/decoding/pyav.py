@@ -1,4 +1,4 @@
-"""Frames from PyAV: packet by packet, so that damage costs what it touched and nothing more."""
+"""Decode with PyAV, packet by packet, so that damage costs only the frames it touches."""
 
 from __future__ import annotations
 
@@ -26,54 +26,19 @@ from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_o
 from touchline.pipeline.footage.sniff import MAX_PIXELS
 from touchline.pipeline.types import UInt8
 
-# How far before the wanted start to seek, one after the other, until the frame shown at the
-# start is among those decoded; None decodes from the file's beginning.
+# How far before the wanted start to seek: one after the other, until the frame shown at the start
+# is decoded. None decodes from the beginning of the file.
 REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
 
-# In a program stream only the first frame that begins in a packet of some 2000 bytes has a stamp,
-# and after a seek those of the others are guessed until the next: frames of a static picture are
-# small, and most of a second may go by. So much earlier to seek; half of it is not to be used.
+# In a program stream only the first frame in each pack (about 2000 bytes) has a timestamp. After a
+# seek FFmpeg guesses the times of the frames up to the next timestamp. Frames of a static picture
+# are small, so that can be most of a second. Seek this much earlier and drop the first half.
 PROGRAM_STREAM_RUN_UP_S = Fraction(2)
 
-NO_FRAME = "not one frame could be decoded: is the file complete?"
+NO_FRAME = "no frame could be decoded. Check that the file is complete."
 
-# Reading goes on behind an unreadable place, but not forever.
+# Reading continues after an unreadable place, but not for ever.
 MAX_READ_ERRORS = 64
-
-
-@dataclass(frozen=True)
-class AvPicture:
-    """A frame that is scaled when, and only if, it is asked for."""
-
-    frame: VideoFrame
-    renderer: Renderer
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(3, H, W) at the size asked for."""
-        return self.renderer.shape(self.frame)
-
-    def draw(self, out: UInt8) -> None:
-        """Put the picture, RGB and upright, into (3, H, W) uint8."""
-        self.renderer.draw(self.frame, out)
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One way through the packets of an open file.
-
-    drop_unneeded: leave out frames that no instant falls on and no other frame needs.
-    frame_threads: decode several frames at once; what is lost at the end is then fetched again.
-    trusted_from_s: frames stamped earlier are left away.
-    """
-
-    footage: OpenFootage
-    wanted: Wanted
-    renderer: Renderer
-    log: DecodeLog
-    drop_unneeded: bool = True
-    frame_threads: bool = True
-    trusted_from_s: Fraction | None = None
 
 
 def pyav_frames(
@@ -84,9 +49,19 @@ def pyav_frames(
     drop_unneeded: bool = True,
     hwaccel: HWAccel | None = None,
 ) -> Iterator[ShownFrame]:
-    """Frames in presentation order, from the one shown at the first instant on.
+    """Decode frames in presentation order, from the one shown at the first instant on.
 
-    Where a seek does not lead to that frame, the next begins earlier: indexes lie.
+    Indexes can be wrong. If a seek does not lead to that frame, the next one starts earlier.
+
+    Args:
+        path: The footage.
+        wanted: Which frames to give.
+        log: Gets damage, warnings and counts.
+        drop_unneeded: Do not decode frames that no sample and no other frame needs.
+        hwaccel: Decode on a GPU; None: on the CPU.
+
+    Raises:
+        FootageError: The file cannot be read, or no frame of it can be decoded.
     """
     instants = wanted.instants
     first_s = instants.start_s
@@ -101,7 +76,7 @@ def pyav_frames(
             renderer = renderer_of(footage, wanted.size_px)
             from_s = _trusted_from_s(footage, target_s) if sought else None
             shown = _shown(
-                Pass(footage, wanted, renderer, log, drop_unneeded, trusted_from_s=from_s)
+                _Pass(footage, wanted, renderer, log, drop_unneeded, trusted_from_s=from_s)
             )
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, first_s)):
@@ -115,12 +90,81 @@ def pyav_frames(
 
 
 def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
-    """Frames decoded by the first CUDA device, then brought to memory and scaled there."""
+    """Decode on the first CUDA device; frames are copied to main memory and scaled there.
+
+    Args:
+        path: The footage.
+        wanted: Which frames to give.
+        log: Gets damage, warnings and counts.
+
+    Raises:
+        FootageError: The file cannot be read, or no frame of it can be decoded.
+        ValueError: PyAV cannot use CUDA here.
+    """
     if "cuda" not in hwdevices_available():
-        raise ValueError("the decoder pyav-cuda cannot be used here: this PyAV has no CUDA")
-    # Without software fallback: a decoder chosen for its speed must not silently be another.
+        raise ValueError(
+            "the decoder pyav-cuda cannot be used here (this PyAV has no CUDA). "
+            "Use the decoder pyav."
+        )
+    # No fallback: a decoder that was chosen for its speed must not silently become another one.
     hwaccel = HWAccel(device_type="cuda", allow_software_fallback=False)
     yield from pyav_frames(path, wanted, log, hwaccel=hwaccel)
+
+
+def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
+    """Return a renderer for the pictures of a file.
+
+    Args:
+        footage: The open file.
+        size_px: The shorter side of the pictures in pixels; None keeps the stored size.
+    """
+    context = footage.stream.codec_context
+    return Renderer(
+        width=context.width,
+        height=context.height,
+        pixel_aspect=footage.stream.sample_aspect_ratio,
+        size_px=size_px,
+    )
+
+
+@dataclass(frozen=True)
+class AvPicture:
+    """A decoded frame. It is scaled only when it is drawn."""
+
+    frame: VideoFrame
+    renderer: Renderer
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(3, H, W) after scaling."""
+        return self.renderer.shape(self.frame)
+
+    def draw(self, out: UInt8) -> None:
+        """Write the picture, RGB and upright, into `out`: (3, H, W) uint8."""
+        self.renderer.draw(self.frame, out)
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One pass through the packets of an open file.
+
+    Attributes:
+        footage: The open file.
+        wanted: Which frames to give.
+        renderer: Converts the frames to RGB.
+        log: Gets damage, warnings and counts.
+        drop_unneeded: Do not decode frames that no sample and no other frame needs.
+        frame_threads: Decode several frames at once. Frames lost at the end are decoded again.
+        trusted_from_s: Drop frames with an earlier timestamp; None keeps all.
+    """
+
+    footage: OpenFootage
+    wanted: Wanted
+    renderer: Renderer
+    log: DecodeLog
+    drop_unneeded: bool = True
+    frame_threads: bool = True
+    trusted_from_s: Fraction | None = None
 
 
 def _covers(first: ShownFrame, first_s: Fraction) -> bool:
@@ -128,7 +172,7 @@ def _covers(first: ShownFrame, first_s: Fraction) -> bool:
 
 
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
-    """Go to the key frame at or before a time; False where decoding begins at the beginning."""
+    """Seek to the key frame at or before a time; False if decoding starts at the beginning."""
     context, stream = footage.stream.codec_context, footage.stream
     if _is_program_stream(footage):
         target_s -= PROGRAM_STREAM_RUN_UP_S
@@ -145,7 +189,7 @@ def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
 
 
 def _trusted_from_s(footage: OpenFootage, target_s: Fraction | None) -> Fraction | None:
-    """From when on the times after a seek are right; None where they all are."""
+    """From when on the times after a seek are right; None if all are."""
     if target_s is None or not _is_program_stream(footage):
         return None
     return target_s - PROGRAM_STREAM_RUN_UP_S / 2
@@ -158,21 +202,12 @@ def _is_program_stream(footage: OpenFootage) -> bool:
 def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
     declared_s = footage.declared_end_s
     if instants.end_s is None and declared_s and declared_s - log.end_s > 1:
-        log.warn(f"ends early: at {log.end_s:.3f} s of {float(declared_s):.3f} s declared")
+        log.warn(
+            f"ends early: at {log.end_s:.3f} s. The headers declare {float(declared_s):.3f} s."
+        )
 
 
-def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
-    """What scales the pictures of a file to one size."""
-    context = footage.stream.codec_context
-    return Renderer(
-        width=context.width,
-        height=context.height,
-        pixel_aspect=footage.stream.sample_aspect_ratio,
-        size_px=size_px,
-    )
-
-
-def _shown(one_pass: Pass) -> Iterator[ShownFrame]:
+def _shown(one_pass: _Pass) -> Iterator[ShownFrame]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
@@ -181,18 +216,34 @@ def _shown(one_pass: Pass) -> Iterator[ShownFrame]:
         yield shown
 
 
-def _trusted(one_pass: Pass) -> Iterator[StampedFrame]:
-    """Decoded frames with their raw times, from the first on whose time can be trusted."""
+def _trusted(one_pass: _Pass) -> Iterator[StampedFrame]:
+    """Decoded frames with the times of the file, from the first time on that is right."""
     from_s = one_pass.trusted_from_s
     for stamped in _stamped(one_pass):
         if from_s is None or stamped.stamp_s is None or stamped.stamp_s >= from_s:
             yield stamped
 
 
-class _Reading:
-    """What is known while packets go into the decoder and frames come out."""
+def _stamped(one_pass: _Pass) -> Iterator[StampedFrame]:
+    """Decoded frames with the times of the file. Damage is noted and does not end the pass."""
+    _configure(one_pass)
+    reading = _Reading(one_pass)
+    for planned in _planned(one_pass):
+        if planned.skip:
+            reading.leave_out(planned)
+            continue
+        for frame in reading.decoded(planned):
+            yield reading.stamped(frame)
+    for frame in reading.drained():
+        yield reading.stamped(frame)
+    if one_pass.footage.stamped and reading.in_flight.any_since(reading.damage.at_once_since):
+        yield from _tail(one_pass, reading.latest_s)
 
-    def __init__(self, one_pass: Pass) -> None:
+
+class _Reading:
+    """What is known while packets go into the decoder and frames come out of it."""
+
+    def __init__(self, one_pass: _Pass) -> None:
         footage = one_pass.footage
         self.one_pass = one_pass
         self.in_flight = InFlight()
@@ -202,9 +253,9 @@ class _Reading:
         self.left_out: list[tuple[Fraction, int]] = []
 
     def leave_out(self, planned: Planned) -> None:
-        """Count a packet that is not decoded as having gone by."""
+        """Count the frame of a packet that is not decoded."""
         packet, log = planned.packet, self.one_pass.log
-        # What an edit list hides is no frame of the footage.
+        # A frame that an edit list hides does not count.
         if packet.is_discard or packet.pts is None:
             return
         time_s = self.one_pass.footage.seconds(packet.pts)
@@ -214,7 +265,7 @@ class _Reading:
         self.left_out.append((time_s, planned.seq))
 
     def decoded(self, planned: Planned) -> list[VideoFrame]:
-        """The frames that come out when a packet goes in."""
+        """Give a packet to the decoder and return the frames that come out."""
         packet = planned.packet
         self.in_flight.sent(planned)
         self.stamps.sent(packet)
@@ -228,7 +279,7 @@ class _Reading:
             return []
 
     def drained(self) -> list[VideoFrame]:
-        """The frames that are left in the decoder at the end."""
+        """Return the frames left in the decoder at the end."""
         try:
             return self.one_pass.footage.stream.codec_context.decode(None)
         except EOFError:
@@ -238,12 +289,12 @@ class _Reading:
             return []
 
     def stamped(self, frame: VideoFrame) -> StampedFrame:
-        """A frame with what its packet tells about it."""
+        """Return a frame with what its packet says about it."""
         footage = self.one_pass.footage
         planned = self.in_flight.made(frame)
         stamp_s = self.stamps.of(frame, None if planned is None else planned.packet)
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
-        # Asked before the frame, which may be the key frame that ends the damage.
+        # Before asking about the frame: it may be the key frame that ends the damage.
         left_out_s = self._left_out_before(self.latest_s)
         ticks = frame.duration or 0
         return StampedFrame(
@@ -259,36 +310,20 @@ class _Reading:
         )
 
     def _left_out_before(self, time_s: Fraction) -> tuple[Fraction, ...]:
-        """When the frames are shown that were left out before a time and are not damaged."""
+        """When the frames before a time are shown that were not decoded and are not damaged."""
         before = sorted(frame for frame in self.left_out if frame[0] < time_s)
         self.left_out = [frame for frame in self.left_out if frame[0] >= time_s]
         return tuple(shown_s for shown_s, seq in before if self.damage.spares(seq))
 
 
-def _stamped(one_pass: Pass) -> Iterator[StampedFrame]:
-    """Decoded frames with their raw times; damage is noted and never ends the pass."""
-    _configure(one_pass)
-    reading = _Reading(one_pass)
-    for planned in _planned(one_pass):
-        if planned.skip:
-            reading.leave_out(planned)
-            continue
-        for frame in reading.decoded(planned):
-            yield reading.stamped(frame)
-    for frame in reading.drained():
-        yield reading.stamped(frame)
-    if one_pass.footage.stamped and reading.in_flight.any_since(reading.damage.at_once_since):
-        yield from _tail(one_pass, reading.latest_s)
-
-
-def _configure(one_pass: Pass) -> None:
+def _configure(one_pass: _Pass) -> None:
     context = one_pass.footage.stream.codec_context
     context.thread_type = "AUTO" if one_pass.frame_threads else "SLICE"
     context.thread_count = one_pass.wanted.threads
     context.options = {"max_pixels": str(MAX_PIXELS)}
 
 
-def _planned(one_pass: Pass) -> Iterator[Planned]:
+def _planned(one_pass: _Pass) -> Iterator[Planned]:
     footage = one_pass.footage
     drop = one_pass.drop_unneeded and footage.stamped
     return plan(
@@ -301,7 +336,7 @@ def _planned(one_pass: Pass) -> Iterator[Planned]:
 
 
 def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets, on behind unreadable places."""
+    """The packets of the stream. Reading continues after unreadable places."""
     errors = 0
     while True:
         try:
@@ -311,14 +346,15 @@ def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStrea
             return
         except (av.error.FFmpegError, OSError) as error:
             errors += 1
-            log.warn(f"an unreadable place in the file ({reason(error)})")
+            log.warn(f"an unreadable place in the file ({reason(error)}).")
             if errors == MAX_READ_ERRORS:
                 return
 
 
-def _tail(one_pass: Pass, latest: Fraction) -> Iterator[StampedFrame]:
-    """The frames after a time, decoded one by one: an error among several decoded at once at the
-    very end takes the others with it.
+def _tail(one_pass: _Pass, latest: Fraction) -> Iterator[StampedFrame]:
+    """The frames after a time, decoded one at a time.
+
+    With several frames decoded at once, an error at the very end loses the others too.
     """
     again = open_footage(one_pass.footage.path, stream=one_pass.footage.stream.index)
     try:

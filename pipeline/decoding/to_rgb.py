@@ -1,6 +1,7 @@
-"""A decoded frame to RGB as a player shows it: upright, square pixels, one field, standard range.
+"""Convert decoded frames to RGB as a player shows them: upright, with square pixels, in SDR.
 
-All frames of one file come out in one size, that of its first picture, whatever changes on the way.
+Of interlaced frames one field is used. All pictures of a file have the size of its first one, even
+if the size changes in the file.
 """
 
 from __future__ import annotations
@@ -28,17 +29,25 @@ SUBSAMPLED = ("yuv420p", "yuvj420p", "nv12")
 UNSPECIFIED = 2
 PQ, HLG = 16, 18
 
-# What HDR reference white is (ITU-R BT.2408), and the peak that tone mapping keeps apart from it.
+# HDR reference white (ITU-R BT.2408), and the brightest level that tone mapping keeps distinct.
 REFERENCE_WHITE_NITS = 203.0
 PEAK_NITS = 1000.0
 
+# ITU-R BT.2087, the conversion of linear light.
+BT2020_TO_BT709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    np.float32,
+)
+
 
 class Renderer:
-    """Turns frames of one stream into pictures of one size.
+    """Converts the frames of one stream to pictures of one size.
 
-    size_px is the shorter side (None: as stored, with square pixels). width, height and
-    pixel_aspect are what the stream declares; where it declares no size, the first frame's is
-    taken.
+    Args:
+        width: Width that the stream declares, in pixels; 0 takes that of the first frame.
+        height: Height that the stream declares, in pixels; 0 takes that of the first frame.
+        pixel_aspect: Width of a pixel divided by its height; None is 1.
+        size_px: The shorter side of the pictures in pixels; None keeps the stored size.
     """
 
     def __init__(
@@ -54,14 +63,14 @@ class Renderer:
         self._uprights: dict[int, Orientation] = {}
 
     def shape(self, frame: VideoFrame) -> tuple[int, int, int]:
-        """(3, H, W) of every picture, given any frame."""
+        """Return (3, H, W) of every picture. The first call decides it from its frame."""
         if self._target is None:
             W, H = self._declared if all(self._declared) else (frame.width, frame.height)
             self._target = self._output_size(W, H, turned=self._upright(frame).exchanged)
         return 3, self._target[1], self._target[0]
 
     def draw(self, frame: VideoFrame, out: UInt8) -> None:
-        """Put a decoded frame into (3, H, W) uint8 RGB."""
+        """Write a decoded frame into `out`: (3, H, W) uint8 RGB."""
         upright = self._upright(frame)
         _, H, W = self.shape(frame)
         w, h = self._fit(frame, (W, H), turned=upright.exchanged)
@@ -71,14 +80,14 @@ class Renderer:
         self._scale(frame, upright.stored(out[:, top : top + h, left : left + w]))
 
     def _upright(self, frame: VideoFrame) -> Orientation:
-        # Looking at side data ties frame and data into a cycle, so that the frame's memory is not
-        # freed with it: once for each angle is enough.
+        # Reading side data makes a reference cycle, which keeps the frame's memory in use. So do it
+        # once for each angle.
         if frame.rotation not in self._uprights:
             self._uprights[frame.rotation] = orientation(frame)
         return self._uprights[frame.rotation]
 
     def _output_size(self, W: int, H: int, *, turned: bool) -> tuple[int, int]:
-        """Width and height of every picture: upright, square pixels, scaled."""
+        """Width and height of every picture."""
         shown_w, shown_h = _square(W, H, self._pixel_aspect)
         if turned:
             shown_w, shown_h = shown_h, shown_w
@@ -88,7 +97,7 @@ class Renderer:
         return max(1, round(shown_w * scale)), max(1, round(shown_h * scale))
 
     def _fit(self, frame: VideoFrame, target: tuple[int, int], *, turned: bool) -> tuple[int, int]:
-        """The size inside the target at which the frame keeps its proportions."""
+        """The largest size inside the target with the proportions of the frame."""
         W, H = frame.width, frame.height
         if self._declared == (W, H) or not all(self._declared):
             return target
@@ -100,7 +109,7 @@ class Renderer:
         return max(1, min(target[0], fitted[0])), max(1, min(target[1], fitted[1]))
 
     def _scale(self, frame: VideoFrame, out: UInt8) -> None:
-        """A frame as it is stored, scaled to fill (3, H, W)."""
+        """Scale a frame, in its stored orientation, to fill `out`: (3, H, W)."""
         H, W = out.shape[1:]
         colorspace = _colorspace(frame)
         if frame.interlaced_frame and frame.height >= 4:
@@ -116,12 +125,12 @@ class Renderer:
             out[:] = _over_black(rgba)
         else:
             if frame.format.name in SUBSAMPLED and frame.width >= W and frame.height >= H:
-                # To few pixels in the frame's own format first, where the scaler is fastest.
+                # Shrink in the frame's own format first, where the scaler is fastest.
                 frame = self._small.reformat(
                     frame, width=W, height=H, interpolation=Interpolation.AREA, threads=1
                 )
             if (frame.width, frame.height) == (W, H):
-                # FFmpeg 8.1 spoils the last columns of 8-bit YUV to planar RGB of the same size.
+                # FFmpeg 8.1 spoils the last columns if 8-bit YUV becomes planar RGB of equal size.
                 packed = self._reformat(frame, W, H, "rgb24", colorspace).to_ndarray()
                 out[:] = packed.transpose(2, 0, 1)
             else:
@@ -130,14 +139,68 @@ class Renderer:
     def _reformat(
         self, frame: VideoFrame, W: int, H: int, pix_fmt: str, colorspace: int | None
     ) -> VideoFrame:
-        # In one thread: on several, swscale spoils pixels where its slices meet.
+        # One thread: with several, swscale spoils pixels where its slices meet.
         return self._scaler.reformat(
             frame, width=W, height=H, format=pix_fmt, src_colorspace=colorspace, threads=1
         )
 
 
+@dataclass(frozen=True)
+class Orientation:
+    """How to turn a stored picture upright: exchange its axes, then mirror it.
+
+    Attributes:
+        exchanged: Whether to exchange x and y.
+        mirror_x: Whether to mirror left and right after that.
+        mirror_y: Whether to mirror top and bottom after that.
+    """
+
+    exchanged: bool = False
+    mirror_x: bool = False
+    mirror_y: bool = False
+
+    def stored(self, upright: UInt8) -> UInt8:
+        """Return a view of an upright picture (3, H, W) in its stored orientation."""
+        view = upright[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+        return view.swapaxes(1, 2) if self.exchanged else view
+
+
+def orientation(frame: VideoFrame) -> Orientation:
+    """Read the frame's display matrix, to the nearest quarter turn.
+
+    The matrix (ISO/IEC 14496-12, 8.3.2) takes a stored point (x, y) to (ax + cy, bx + dy).
+    """
+    try:
+        matrix = bytes(cast("Any", frame.side_data)["DISPLAYMATRIX"])
+    except (KeyError, ValueError):
+        # ValueError: PyAV does not know this kind of side data, and then finds no other kind.
+        return Orientation()
+    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
+    if abs(b) > abs(a):
+        return Orientation(exchanged=True, mirror_x=c < 0, mirror_y=b < 0)
+    return Orientation(mirror_x=a < 0, mirror_y=d < 0)
+
+
+def tone_mapped(rgb16: npt.NDArray[np.uint16], *, transfer: int) -> UInt8:
+    """Convert BT.2020 PQ or HLG (3, H, W) uint16 to BT.709 uint8; reference white stays near white.
+
+    PQ: SMPTE ST 2084. HLG: ARIB STD-B67 with the system gamma 1.2 of a 1000-nit display
+    (ITU-R BT.2100). The curve is Reinhard's with a white point, on the largest channel, so that
+    hues stay.
+    """
+    signal = rgb16.astype(np.float32) / np.float32(65535)
+    nits = _pq_nits(signal) if transfer == PQ else _hlg_nits(signal)
+    linear = np.einsum("ij,jhw->ihw", BT2020_TO_BT709, nits / np.float32(REFERENCE_WHITE_NITS))
+    linear = np.maximum(linear, 0)
+    peak = np.maximum(linear.max(axis=0), np.float32(1e-6))
+    white = PEAK_NITS / REFERENCE_WHITE_NITS
+    mapped = linear * ((1 + peak / white**2) / (1 + peak))
+    rgb: UInt8 = np.round(_srgb(np.clip(mapped, 0, 1)) * 255).astype(np.uint8)
+    return rgb
+
+
 class _TopField:
-    """The upper field of interlaced frames: half the lines, one instant, no combing."""
+    """Takes the upper field of interlaced frames: half the lines, one instant, no combing."""
 
     def __init__(self) -> None:
         self._format: tuple[int, int, str] | None = None
@@ -174,38 +237,8 @@ def _square(W: int, H: int, pixel_aspect: Fraction) -> tuple[float, float]:
     return (W * float(pixel_aspect), H) if pixel_aspect >= 1 else (W, H / float(pixel_aspect))
 
 
-@dataclass(frozen=True)
-class Orientation:
-    """How to put a stored picture upright: exchange its axes, then mirror it."""
-
-    exchanged: bool = False
-    mirror_x: bool = False
-    mirror_y: bool = False
-
-    def stored(self, upright: UInt8) -> UInt8:
-        """A view of an upright picture (3, H, W) in the order in which it is stored."""
-        view = upright[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
-        return view.swapaxes(1, 2) if self.exchanged else view
-
-
-def orientation(frame: VideoFrame) -> Orientation:
-    """The frame's display matrix, to the nearest quarter turn.
-
-    The matrix (ISO/IEC 14496-12, 8.3.2) takes a stored point (x, y) to (ax + cy, bx + dy).
-    """
-    try:
-        matrix = bytes(cast("Any", frame.side_data)["DISPLAYMATRIX"])
-    except (KeyError, ValueError):
-        # ValueError: side data of a kind PyAV does not know, beside which it finds nothing.
-        return Orientation()
-    a, b, _, c, d = struct.unpack("=5i", matrix[:20])
-    if abs(b) > abs(a):
-        return Orientation(exchanged=True, mirror_x=c < 0, mirror_y=b < 0)
-    return Orientation(mirror_x=a < 0, mirror_y=d < 0)
-
-
 def _colorspace(frame: VideoFrame) -> int | None:
-    """The matrix to undo: the frame's own; unspecified is BT.709 for HD, as players take it."""
+    """The frame's YUV matrix; None is its own. Unspecified in HD is BT.709, as in players."""
     is_rgb = frame.format.is_rgb
     if frame.colorspace == UNSPECIFIED and not is_rgb and max(frame.width, frame.height) > 1024:
         return int(Colorspace.ITU709)
@@ -213,7 +246,7 @@ def _colorspace(frame: VideoFrame) -> int | None:
 
 
 def _copy_planes(frame: VideoFrame, out: npt.NDArray[Sample]) -> None:
-    """Planar GBR(A) into (3 or 4, H, W) in the order R, G, B(, A)."""
+    """Copy planar GBR(A) into (3 or 4, H, W) in the order R, G, B(, A)."""
     for row, k in enumerate((2, 0, 1, 3)[: len(out)]):
         lines = np.frombuffer(memoryview(frame.planes[k]), out.dtype).reshape(frame.height, -1)
         out[row] = lines[:, : frame.width]
@@ -223,31 +256,6 @@ def _over_black(rgba: UInt8) -> UInt8:
     product = rgba[:3].astype(np.uint16) * rgba[3] + 127
     opaque: UInt8 = (product // 255).astype(np.uint8)
     return opaque
-
-
-def tone_mapped(rgb16: npt.NDArray[np.uint16], *, transfer: int) -> UInt8:
-    """BT.2020 PQ or HLG (3, H, W) uint16 -> BT.709 uint8, reference white kept near white.
-
-    PQ: SMPTE ST 2084. HLG: ARIB STD-B67 with the system gamma 1.2 of a 1000-nit display
-    (ITU-R BT.2100). The curve is Reinhard's with a white point, on the largest channel, so that
-    hues stay.
-    """
-    signal = rgb16.astype(np.float32) / np.float32(65535)
-    nits = _pq_nits(signal) if transfer == PQ else _hlg_nits(signal)
-    linear = np.einsum("ij,jhw->ihw", BT2020_TO_BT709, nits / np.float32(REFERENCE_WHITE_NITS))
-    linear = np.maximum(linear, 0)
-    peak = np.maximum(linear.max(axis=0), np.float32(1e-6))
-    white = PEAK_NITS / REFERENCE_WHITE_NITS
-    mapped = linear * ((1 + peak / white**2) / (1 + peak))
-    rgb: UInt8 = np.round(_srgb(np.clip(mapped, 0, 1)) * 255).astype(np.uint8)
-    return rgb
-
-
-# ITU-R BT.2087, the conversion of linear light.
-BT2020_TO_BT709 = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
-    np.float32,
-)
 
 
 def _pq_nits(signal: Float32) -> Float32:

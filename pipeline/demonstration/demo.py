@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import load_checkpoint
 from touchline.models.classes import BACKGROUND
@@ -23,7 +24,6 @@ from touchline.pipeline.demonstration.render_match import render_match
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.spotting import spotting_map
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.source import LabelTarget
 from touchline.pipeline.runs.options import TrainJob

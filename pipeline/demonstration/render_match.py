@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from touchline.models.atomic_files import beside
 from touchline.pipeline.demonstration.court import (
     BALL_RADIUS_M,
     COURT_X_M,
@@ -29,7 +30,6 @@ from touchline.pipeline.demonstration.court import (
     Match,
     Player,
 )
-from touchline.pipeline.files import beside
 from touchline.pipeline.types import Event, Float64, UInt8
 
 WIDTH_PX, HEIGHT_PX = 320, 240

@@ -9,21 +9,21 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
 from touchline.pipeline.detection.detect import detect, make_scorer, options_record
 from touchline.pipeline.detection.finished import finished_result, is_stale
-from touchline.pipeline.detection.folders import ASIDE, EVENTS_FILE, output_folders, result_folder
+from touchline.pipeline.detection.folders import ASIDE, output_folders, result_folder
 from touchline.pipeline.detection.options import DetectOptions
-from touchline.pipeline.files import write_atomic
-from touchline.pipeline.outputs.score_track import save_track
+from touchline.pipeline.outputs.events_json import EVENTS_FILE
+from touchline.pipeline.outputs.score_track import SCORES_FILE, save_track
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import WRITERS, check_formats, write_result
 from touchline.pipeline.report.match_page import REPORT_FILE, write_report
 from touchline.pipeline.types import MatchResult
 
-SCORES_FILE = "scores.npz"
 TRIAL_FILE = ".writable"
 
 # What is always written: the record that a run goes on from and that other commands read.

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.detection.folders import EVENTS_FILE, named_footage
+from touchline.pipeline.detection.folders import named_footage
 from touchline.pipeline.footage.address import Address, changed_at
-from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.outputs.events_json import EVENTS_FILE, read_events_json
 from touchline.pipeline.types import FootageHealth, MatchResult
 
 

@@ -12,12 +12,15 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, SCHEMES, Address
-from touchline.pipeline.outputs.events_json import read_events_json
-from touchline.pipeline.outputs.result_view import safe_name, video_reference
+from touchline.pipeline.files import safe_name
+from touchline.pipeline.footage.address import (
+    FOOTAGE_SUFFIXES,
+    SCHEMES,
+    Address,
+    footage_reference,
+)
+from touchline.pipeline.outputs.events_json import EVENTS_FILE, read_events_json
 from touchline.pipeline.types import FootageHealth, MatchResult
-
-EVENTS_FILE = "events.json"
 
 # How an address begins, also where it was read back as a path.
 ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
@@ -90,7 +93,7 @@ def named_footage(footage: Path, folder: Path) -> str:
 
     The same for what is given and for what `read_events_json` gives of its results there.
     """
-    return _unsigned(Path(os.path.normpath(video_reference(footage, folder))).as_posix())
+    return _unsigned(Path(os.path.normpath(footage_reference(footage, folder))).as_posix())
 
 
 def _unsigned(name: str) -> str:

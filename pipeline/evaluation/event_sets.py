@@ -13,13 +13,12 @@ from typing import Any
 
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import LabelsError
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_stem
 from touchline.pipeline.labels.read import read_labels
-from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.labels.soccernet import RESULTS_FILE
+from touchline.pipeline.outputs.events_json import EVENTS_FILE, is_events_json, read_events_json
 from touchline.pipeline.types import Event, Example
 
-EVENTS_FILE = "events.json"
-RESULTS_FILE = "results_spotting.json"
 CHECKPOINT_SUFFIX = ".safetensors"
 
 # SoccerNet's halves come in several sizes: 1_224p.mkv and 1_720p.mkv are the same half.
@@ -107,18 +106,9 @@ def read_event_set(path: str | os.PathLike[str]) -> EventSet:
         for name, read in ((EVENTS_FILE, _from_detect), (RESULTS_FILE, _from_labels)):
             if files := sorted(path.rglob(name)):
                 return _merged(files, [read(file) for file in files])
-    if path.name == EVENTS_FILE or (path.suffix == ".json" and _is_ours(path)):
+    if is_events_json(path):
         return _from_detect(path)
     return _from_labels(path)
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a JSON file is an events.json under another name."""
-    try:
-        read_events_json(path)
-    except LabelsError:
-        return False
-    return True
 
 
 def _from_detect(path: Path) -> EventSet:
@@ -264,8 +254,7 @@ def _renamed(events: EventSet, name_of: Mapping[str, str]) -> EventSet:
 
 
 def _stem(video: str) -> str:
-    path = Path(video)
-    stem = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
+    stem = footage_stem(Path(video))
     size = SIZE_SUFFIX.match(stem)
     return size[1] if size else stem
 

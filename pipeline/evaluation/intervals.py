@@ -15,6 +15,7 @@ import numpy as np
 from touchline.pipeline.evaluation.ranking import (
     NO_EVENTS,
     NO_MATCH,
+    ClassEvents,
     Columns,
     EventsByVideo,
     MeanAP,
@@ -22,21 +23,22 @@ from touchline.pipeline.evaluation.ranking import (
     Rule,
     Units,
     by_score,
-    columns_by_label,
+    events_by_class,
     match_greedily,
-    match_units,
     pairs_overlapping,
     rank,
-    video_names,
+    taken_by,
 )
 from touchline.pipeline.types import Bool, Float64, Int64
 
+ACTIVITYNET_RULE = Rule(area="interpolated")
 ACTIVITYNET_TIOUS = tuple(float(tiou) for tiou in np.linspace(0.5, 0.95, 10))
-THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
-AMBIGUOUS = "Ambiguous"
 
-ACTIVITYNET_RULE = Rule(area="interpolated", absent="skip", average="mean")
-THUMOS_RULE = Rule(area="plain", absent="skip", average="mean")
+THUMOS_RULE = Rule(area="plain")
+THUMOS_TIOUS = (0.3, 0.4, 0.5, 0.6, 0.7)
+
+AMBIGUOUS = "Ambiguous"
+"""The class of THUMOS stretches that count neither as event nor as no event."""
 
 
 def activitynet_map(
@@ -55,7 +57,7 @@ def activitynet_map(
     Args:
         truth: Labelled events.
         predictions: Predicted events.
-        tious: Thresholds in (0, 1].
+        tious: Thresholds in (0, 1]; an IoU equal to a threshold is enough.
         units: What is resampled; None: each video.
 
     Raises:
@@ -79,9 +81,9 @@ def thumos_map(
     interpolation. Equal scores rank by the name of their video.
 
     Args:
-        truth: Labelled events.
-        predictions: Predicted events.
-        tious: Thresholds in (0, 1].
+        truth: Labelled events, with stretches labelled "Ambiguous" if there are some.
+        predictions: Predicted events of the other classes.
+        tious: Thresholds in (0, 1]; an IoU equal to a threshold is not enough.
         units: What is resampled; None: each video.
 
     Raises:
@@ -99,20 +101,16 @@ def _detection_map(
 ) -> MeanAP:
     if not tious or not all(0 < tiou <= 1 for tiou in tious):
         raise ValueError(f"tious is {tuple(tious)}; it must be one or more numbers in (0, 1]")
-    videos = video_names(truth, predictions)
-    if metric == "thumos":
-        videos = sorted(videos)
-    units = units or match_units(videos)
-    truths, found = columns_by_label(truth, videos), columns_by_label(predictions, videos)
-    ambiguous = truths.pop(AMBIGUOUS, NO_EVENTS) if metric == "thumos" else NO_EVENTS
-    labels = tuple(sorted(truths))
-    rank_one = _rank_thumos if metric == "thumos" else _rank_activitynet
+    thumos = metric == "thumos"
+    events = events_by_class(truth, predictions, units, sort=thumos)
+    labels = tuple(sorted(set(events.truth) - ({AMBIGUOUS} if thumos else set())))
+    rank_one = _rank_thumos if thumos else _rank_activitynet
     rows = []
     for label in labels:
-        predicted = by_score(found.get(label, NO_EVENTS))
-        rows.append(rank_one(overlaps(predicted, truths[label]), tious, ambiguous, videos, units))
-    rule = THUMOS_RULE if metric == "thumos" else ACTIVITYNET_RULE
-    return MeanAP(metric, tuple(tious), labels, tuple(rows), rule, units.num)
+        predicted = by_score(events.predictions.get(label, NO_EVENTS))
+        rows.append(rank_one(overlaps(predicted, events.truth[label]), tious, events))
+    rule = THUMOS_RULE if thumos else ACTIVITYNET_RULE
+    return MeanAP(metric, tuple(tious), labels, tuple(rows), rule, events.units.num)
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def temporal_iou(first: Columns, second: Columns, i: Int64, j: Int64) -> Float64
 
 
 def _rank_activitynet(
-    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
+    pairs: Overlaps, tious: Sequence[float], events: ClassEvents
 ) -> tuple[Ranking, ...]:
     order = np.lexsort((pairs.j, -pairs.tiou, pairs.i))
     i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
@@ -174,15 +172,16 @@ def _rank_activitynet(
             num_takers=len(pairs.predictions),
             num_taken=len(pairs.truth),
         )
-        row.append(rank(pairs.predictions, pairs.truth, partner, videos=videos, units=units))
+        row.append(rank(pairs.predictions, pairs.truth, partner, events))
     return tuple(row)
 
 
 def _rank_thumos(
-    pairs: Overlaps, tious: Sequence[float], ambiguous: Columns, videos: Sequence[str], units: Units
+    pairs: Overlaps, tious: Sequence[float], events: ClassEvents
 ) -> tuple[Ranking, ...]:
     order = np.lexsort((pairs.i, -pairs.tiou, pairs.j))
     i, j, tiou = pairs.i[order], pairs.j[order], pairs.tiou[order]
+    ambiguous = events.truth.get(AMBIGUOUS, NO_EVENTS)
     doubtful = _touches(pairs.predictions, ambiguous)
     row = []
     for threshold in tious:
@@ -193,14 +192,9 @@ def _rank_thumos(
             num_takers=len(pairs.truth),
             num_taken=len(pairs.predictions),
         )
-        partner = np.full(len(pairs.predictions), NO_MATCH)
-        hit = np.flatnonzero(taken != NO_MATCH)
-        partner[taken[hit]] = hit
+        partner = taken_by(taken, num_taken=len(pairs.predictions))
         keep = (partner != NO_MATCH) | ~doubtful
-        ranking = rank(
-            pairs.predictions, pairs.truth, partner, videos=videos, units=units, keep=keep
-        )
-        row.append(ranking)
+        row.append(rank(pairs.predictions, pairs.truth, partner, events, keep=keep))
     return tuple(row)
 
 

@@ -153,6 +153,14 @@ def match_greedily(taker: Int64, taken: Int64, *, num_takers: int, num_taken: in
     return np.array(partner, dtype=np.int64)
 
 
+def taken_by(taken: Int64, *, num_taken: int) -> Int64:
+    """Turn what each taker got into who took each thing: (num_taken,), or NO_MATCH."""
+    takers = np.flatnonzero(taken != NO_MATCH)
+    taker = np.full(num_taken, NO_MATCH)
+    taker[taken[takers]] = takers
+    return taker
+
+
 @dataclass(frozen=True)
 class Units:
     """What a bootstrap resamples: matches, or stretches of them.
@@ -201,6 +209,52 @@ def block_units(videos: Sequence[str], *sets: EventsByVideo, block_s: float) -> 
         first[video] = num
         num += max(int(last_s // block_s), 0) + 1
     return Units(first, num, block_s)
+
+
+@dataclass(frozen=True)
+class ClassEvents:
+    """Labelled and predicted events of each class, ready to be matched.
+
+    Attributes:
+        videos: The videos that the columns index.
+        units: What is resampled.
+        truth: The labelled events of each class.
+        predictions: The predicted events of each class.
+    """
+
+    videos: Sequence[str]
+    units: Units
+    truth: Mapping[str, Columns]
+    predictions: Mapping[str, Columns]
+
+    def unit_of(self, columns: Columns) -> Int64:
+        """Find the unit (N,) of each event."""
+        return self.units.of(columns, self.videos)
+
+    def num_truth(self, columns: Columns) -> Float64:
+        """Count labelled events per unit (U,)."""
+        return np.bincount(self.unit_of(columns), minlength=self.units.num).astype(np.float64)
+
+
+def events_by_class(
+    truth: EventsByVideo, predictions: EventsByVideo, units: Units | None, *, sort: bool = False
+) -> ClassEvents:
+    """Turn the events of both sides into columns of each class.
+
+    Args:
+        truth: Labelled events.
+        predictions: Predicted events.
+        units: What is resampled; None: each video.
+        sort: Take the videos in the order of their names instead of the order given.
+    """
+    videos = video_names(truth, predictions)
+    videos = sorted(videos) if sort else videos
+    return ClassEvents(
+        videos,
+        units or match_units(videos),
+        columns_by_label(truth, videos),
+        columns_by_label(predictions, videos),
+    )
 
 
 @dataclass(frozen=True)
@@ -400,9 +454,8 @@ def rank(
     predictions: Columns,
     truth: Columns,
     partner: Int64,
+    events: ClassEvents,
     *,
-    videos: Sequence[str],
-    units: Units,
     keep: Bool | None = None,
 ) -> Ranking:
     """Rank predictions in the order they are in.
@@ -411,17 +464,14 @@ def rank(
         predictions: N predictions of one class.
         truth: Its labelled events.
         partner: (N,) the event each prediction hit, or NO_MATCH.
-        videos: The videos that both index.
-        units: The unit of each event.
+        events: The events they are from.
         keep: (N,) False drops a prediction; None keeps all.
     """
     hit = partner != NO_MATCH
-    unit = units.of(predictions, videos)
-    truth_unit = units.of(truth, videos)
-    unit[hit] = truth_unit[partner[hit]]
+    unit = events.unit_of(predictions)
+    unit[hit] = events.unit_of(truth)[partner[hit]]
     kept = np.ones(len(predictions), dtype=np.bool_) if keep is None else keep
-    num_truth = np.bincount(truth_unit, minlength=units.num).astype(np.float64)
-    return Ranking(predictions.score[kept], hit[kept], unit[kept], num_truth)
+    return Ranking(predictions.score[kept], hit[kept], unit[kept], events.num_truth(truth))
 
 
 def by_score(columns: Columns) -> Columns:

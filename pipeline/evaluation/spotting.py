@@ -15,7 +15,7 @@ import numpy as np
 
 from touchline.pipeline.evaluation.ranking import (
     NO_EVENTS,
-    NO_MATCH,
+    ClassEvents,
     Columns,
     EventsByVideo,
     MeanAP,
@@ -23,19 +23,17 @@ from touchline.pipeline.evaluation.ranking import (
     Rule,
     Units,
     by_score,
-    columns_by_label,
+    events_by_class,
     label_list,
     match_greedily,
-    match_units,
     pairs_within,
     rank,
-    video_names,
+    taken_by,
 )
 from touchline.pipeline.types import MICROSECOND_S, Bool, Float64, Int64
 
+SPOTTING_RULE = Rule(area="interpolated")
 SPOTTING_TOLERANCES_S = (1.0, 2.0, 5.0)
-
-SPOTTING_RULE = Rule(area="interpolated", absent="skip", average="mean")
 
 
 def spotting_map(
@@ -62,15 +60,10 @@ def spotting_map(
         ValueError: `tolerances_s` is empty or holds a number below 0.
     """
     _check_widths("tolerances_s", tolerances_s)
-    videos = video_names(truth, predictions)
-    units = units or match_units(videos)
-    truths, found = columns_by_label(truth, videos), columns_by_label(predictions, videos)
-    labels = tuple(sorted(truths))
-    rows = [
-        _rank_spots(truths[label], found.get(label, NO_EVENTS), tolerances_s, videos, units)
-        for label in labels
-    ]
-    return MeanAP("spotting", tuple(tolerances_s), labels, tuple(rows), SPOTTING_RULE, units.num)
+    events = events_by_class(truth, predictions, units)
+    labels = tuple(sorted(events.truth))
+    rows = tuple(_rank_spots(events, label, tolerances_s) for label in labels)
+    return MeanAP("spotting", tuple(tolerances_s), labels, rows, SPOTTING_RULE, events.units.num)
 
 
 def _check_widths(name: str, widths_s: Sequence[float]) -> None:
@@ -99,13 +92,10 @@ def closest_pairs(
 
 
 def _rank_spots(
-    truth: Columns,
-    predictions: Columns,
-    tolerances_s: Sequence[float],
-    videos: Sequence[str],
-    units: Units,
+    events: ClassEvents, label: str, tolerances_s: Sequence[float]
 ) -> tuple[Ranking, ...]:
-    predictions = by_score(predictions)
+    truth = events.truth[label]
+    predictions = by_score(events.predictions.get(label, NO_EVENTS))
     i, j, apart = closest_pairs(predictions, truth, reach_s=max(tolerances_s))
     row = []
     for tolerance_s in tolerances_s:
@@ -113,7 +103,7 @@ def _rank_spots(
         partner = match_greedily(
             i[near], j[near], num_takers=len(predictions), num_taken=len(truth)
         )
-        row.append(rank(predictions, truth, partner, videos=videos, units=units))
+        row.append(rank(predictions, truth, partner, events))
     return tuple(row)
 
 
@@ -180,20 +170,17 @@ def soccernet_map(
     _check_widths("widths_s", widths_s)
     if not 0 < rate_hz < math.inf:
         raise ValueError(f"rate_hz is {rate_hz}; it must be more than 0 bins per second")
-    videos = video_names(truth, predictions)
-    units = units or match_units(videos)
-    truths = columns_by_label(truth, videos)
-    found = columns_by_label(predictions, videos)
-    flags = _visible_by_label(truth, visible or {}, videos)
-    labels = label_list(labels, truths, found)
+    events = events_by_class(truth, predictions, units)
+    flags = _visible_by_label(truth, visible or {}, events.videos)
+    labels = label_list(labels, events.truth, events.predictions)
     rows = []
     for label in labels:
-        actual = _to_bins(truths.get(label, NO_EVENTS), rate_hz, flags.get(label))
-        guess = _to_bins(found.get(label, NO_EVENTS), rate_hz, None)
-        rows.append(_rank_bins(actual, guess, widths_s, rate_hz, shown, videos, units))
+        actual = _to_bins(events.truth.get(label, NO_EVENTS), rate_hz, flags.get(label))
+        guess = _to_bins(events.predictions.get(label, NO_EVENTS), rate_hz, None)
+        rows.append(_rank_bins(actual, guess, widths_s, rate_hz, shown, events))
     rule = replace(SOCCERNET_RULE, scale=UNSHOWN_SCALE if shown == "unshown" else 1.0)
     name = "soccernet" if shown == "all" else f"soccernet_{shown}"
-    return MeanAP(name, tuple(widths_s), labels, tuple(rows), rule, units.num)
+    return MeanAP(name, tuple(widths_s), labels, tuple(rows), rule, events.units.num)
 
 
 def _visible_by_label(
@@ -231,8 +218,7 @@ def _rank_bins(
     widths_s: Sequence[float],
     rate_hz: float,
     shown: Shown,
-    videos: Sequence[str],
-    units: Units,
+    events: ClassEvents,
 ) -> tuple[Ranking, ...]:
     reach_s = max(widths_s) / 2 + 1 / rate_hz
     j, i = pairs_within(truth.columns, predictions.columns, reach_s)
@@ -245,19 +231,15 @@ def _rank_bins(
         counted = truth.columns.take(truth.shown == (shown == "visible"))
     else:
         counted = truth.columns
-    num_truth = np.bincount(units.of(counted, videos), minlength=units.num).astype(np.float64)
+    num_truth = events.num_truth(counted)
     row = []
     for width_s in widths_s:
         near = apart <= width_s * rate_hz / 2
         taken = match_greedily(
             j[near], i[near], num_takers=len(truth.bin), num_taken=len(predictions.bin)
         )
-        partner = np.full(len(predictions.bin), NO_MATCH)
-        hit = np.flatnonzero(taken != NO_MATCH)
-        partner[taken[hit]] = hit
-        ranking = rank(
-            predictions.columns, truth.columns, partner, videos=videos, units=units, keep=keep
-        )
+        partner = taken_by(taken, num_taken=len(predictions.bin))
+        ranking = rank(predictions.columns, truth.columns, partner, events, keep=keep)
         row.append(replace(ranking, num_truth=num_truth))
     return tuple(row)
 

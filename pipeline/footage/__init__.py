@@ -1,1 +1,1 @@
-"""A media file as a thing: where it lies, whether it opens, what its packets say."""
+"""Footage as files: where they are, whether they can be opened, what their packets say."""

@@ -1,7 +1,7 @@
-"""Footage at an address (https://, s3://, gs://), read in ranges through fsspec.
+"""Read footage from an address (https://, s3://, gs://) in byte ranges, through fsspec.
 
-An address is one only where it was written as such: text with "://". A Path never is, so what a
-label file or an events file names is looked for on this machine and nowhere else.
+Only a string with "://" becomes an address. A Path never does: Touchline looks for the files that
+a label file or an events file names on this machine, and never opens a connection for them.
 """
 
 from __future__ import annotations
@@ -13,28 +13,38 @@ import sys
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from touchline.models.errors import FootageError
 
+FOOTAGE_SUFFIXES = frozenset(
+    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
+    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
+    | {".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
+    | {".264", ".265", ".h264", ".h265", ".hevc", ".wtv", ".y4m"}
+)
+"""File name endings, in lower case, by which Touchline recognises footage in a folder."""
+
 SCHEMES = ("https", "http", "s3", "gs", "gcs")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 
-# Large enough that a slow connection is busy, small enough that a header costs little.
+# Large enough to keep a slow connection busy, small enough that reading a header is cheap.
 BLOCK_BYTES = 2 << 20
 KEPT_BLOCKS = 16
 BUFFER_BYTES = 256 << 10
 
-# Each wait stays well below the watchdog of a worker, all tries together too.
+# All tries together take less time than the watchdog of a worker allows.
 CONNECT_S, ANSWER_S = 8.0, 12.0
 TRIES = 3
 PAUSE_S = 0.5
 
-NO_RANGES = "the server does not answer in ranges: download the footage and give the file"
+NO_RANGES = (
+    "the server does not support range requests. Download the footage and give the local file."
+)
 
-# What file systems call the time of the last change.
+# The names that file systems use for the time of the last change.
 _CHANGED = ("LastModified", "Last-Modified", "mtime", "updated", "last_modified")
 
 if TYPE_CHECKING:
@@ -44,7 +54,7 @@ else:
 
 
 class Address(LocalPath):
-    """Where remote footage lies, as a path: its name and stem are those of the file there."""
+    """The address of remote footage, usable as a path: `name` and `stem` are those of its file."""
 
     address: str
 
@@ -73,27 +83,23 @@ class Address(LocalPath):
         return Address, (self.address,)
 
     def resolve(self, strict: bool = False) -> Address:
-        """Itself: an address depends on no folder."""
+        """Return the address itself, which depends on no folder."""
         return self
 
     def absolute(self) -> Address:
-        """Itself: an address depends on no folder."""
+        """Return the address itself, which depends on no folder."""
         return self
 
     def as_uri(self) -> str:
-        """The address."""
+        """Return the address as text."""
         return self.address
 
 
-def _path_part(address: str) -> str:
-    parts = urlsplit(address)
-    return f"/{parts.netloc}/{unquote(parts.path)}"
-
-
 def footage_path(text: str | os.PathLike[str]) -> Path:
-    """What was written as an address as an Address, everything else as a local path.
+    """Return an Address for text with "://", a local path for everything else.
 
-    FootageError for addresses of a kind that is not read.
+    Raises:
+        FootageError: Touchline cannot read this kind of address.
     """
     if isinstance(text, Address) or not isinstance(text, str):
         return text if isinstance(text, Path) else Path(text)
@@ -101,12 +107,37 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
     if scheme is None:
         return Path(text)
     if scheme[1].lower() not in SCHEMES or not urlsplit(text).netloc:
-        raise FootageError(text, "not an address that is read: https://, s3:// and gs:// are")
+        raise FootageError(
+            text, "this kind of address is not supported. Use https://, s3:// or gs://."
+        )
     return Address(text)
 
 
+def footage_reference(footage: Path, folder: Path) -> str:
+    """Return the path of `footage` relative to `folder`, with forward slashes.
+
+    An address stays as it is. Footage on another drive (Windows) gets its absolute path.
+    """
+    if isinstance(footage, Address):
+        return str(footage)
+    try:
+        return Path(os.path.relpath(footage, folder)).as_posix()
+    except ValueError:
+        return footage.resolve().as_posix()
+
+
+def footage_stem(footage: PurePath) -> str:
+    """Return the file name; a suffix in FOOTAGE_SUFFIXES is left out."""
+    return footage.stem if footage.suffix.lower() in FOOTAGE_SUFFIXES else footage.name
+
+
 def open_bytes(path: Path) -> BinaryIO:
-    """A file's bytes, to be read at any place; OSError or FootageError where it cannot be had."""
+    """Open a file or an address for reading at any position.
+
+    Raises:
+        FootageError: The file at an address cannot be read.
+        OSError: A local file cannot be opened.
+    """
     if not isinstance(path, Address):
         return path.open("rb")
     try:
@@ -125,7 +156,12 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 def changed_at(path: Path) -> float | None:
-    """When a file was last changed, in seconds since 1970; None where the server does not tell."""
+    """Return when a file was last changed, in seconds since 1970; None if the server does not say.
+
+    Raises:
+        FootageError: The server cannot be asked.
+        OSError: A local file cannot be found.
+    """
     if not isinstance(path, Address):
         return path.stat().st_mtime
     try:
@@ -135,12 +171,12 @@ def changed_at(path: Path) -> float | None:
         raise
     except Exception as error:
         raise FootageError(path, _why(error)) from None
-    told = next((facts[key] for key in _CHANGED if facts.get(key)), None)
-    return None if told is None else _seconds(told)
+    changed = next((facts[key] for key in _CHANGED if facts.get(key)), None)
+    return None if changed is None else _seconds(changed)
 
 
 class _Ranges(io.RawIOBase):
-    """A remote file that tries again where a connection breaks, and says what is wrong."""
+    """A remote file. Reading tries again after a broken connection and explains a failure."""
 
     def __init__(self, path: Address, file: Any) -> None:
         self.path = path
@@ -175,8 +211,13 @@ class _Ranges(io.RawIOBase):
             time.sleep(PAUSE_S * failures)
 
 
+def _path_part(address: str) -> str:
+    parts = urlsplit(address)
+    return f"/{parts.netloc}/{unquote(parts.path)}"
+
+
 def _file_system(path: Address) -> tuple[Any, str]:
-    """The file system an address belongs to, and the file's name in it."""
+    """The file system of an address, and the file's name in it."""
     try:
         from fsspec.core import url_to_fs
 
@@ -189,13 +230,15 @@ def _file_system(path: Address) -> tuple[Any, str]:
         system, name = url_to_fs(path.address, **options)
     except ImportError as error:
         raise FootageError(
-            path, f"reading it needs the extra `remote` ({error}): pip install 'touchline[remote]'"
+            path,
+            f"reading from an address needs the extra `remote` ({error}). "
+            "Run: pip install 'touchline[remote]'",
         ) from None
     return system, str(name)
 
 
 def _status(error: BaseException | None) -> int | None:
-    """The server's answer behind an error, where there is one."""
+    """The HTTP status behind an error, if there is one."""
     while error is not None:
         status = getattr(error, "status", None)
         if isinstance(status, int):
@@ -205,25 +248,29 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _may_pass(error: Exception) -> bool:
+    """Whether another try can succeed."""
     status = _status(error)
     return not isinstance(error, ValueError) and (status is None or status >= 500 or status == 429)
 
 
 def _why(error: Exception) -> str:
-    """What went wrong with a request, and what to do."""
+    """Why a request failed, and what to do."""
     status = _status(error)
     if status in (404, 410) or (status is None and _root(error) is FileNotFoundError):
         return "no such file at that address"
     if status in (401, 403, 407) or isinstance(error, PermissionError):
-        return f"the server refuses it ({status or 'no permission'}): is a login needed?"
+        return (
+            f"the server refuses access ({status or 'no permission'}). "
+            "Check whether the address needs a login."
+        )
     if status is not None and status >= 400:
-        return f"the server answers {status}: try again later"
+        return f"the server answers with status {status}. Try again later."
     if isinstance(error, ValueError) and "range requests" in str(error):
         return NO_RANGES
     if isinstance(error, TimeoutError) or _root(error) is TimeoutError:
-        return "the server does not answer: is the network there?"
+        return "the server does not answer. Check the network connection."
     text = " ".join(str(error.__cause__ or error).split())
-    return f"cannot be read from there ({text[:100] or type(error).__name__})"
+    return f"the address cannot be read ({text[:100] or type(error).__name__})"
 
 
 def _root(error: BaseException) -> type[BaseException]:
@@ -232,20 +279,12 @@ def _root(error: BaseException) -> type[BaseException]:
     return TimeoutError if isinstance(error, TimeoutError) else type(error)
 
 
-def _seconds(told: Any) -> float | None:
-    if isinstance(told, str):
+def _seconds(changed: Any) -> float | None:
+    if isinstance(changed, str):
         try:
-            told = parsedate_to_datetime(told)
+            changed = parsedate_to_datetime(changed)
         except ValueError:
-            told = datetime.fromisoformat(told)
-    if isinstance(told, datetime):
-        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
-    return float(told) if isinstance(told, int | float) else None
-
-
-FOOTAGE_SUFFIXES = frozenset(
-    {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
-    | {".m2ts", ".m2v", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts"}
-    | {".mxf", ".nut", ".ogg", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob", ".webm", ".wmv"}
-    | {".264", ".265", ".h264", ".h265", ".hevc", ".wtv", ".y4m"}
-)
+            changed = datetime.fromisoformat(changed)
+    if isinstance(changed, datetime):
+        return (changed if changed.tzinfo else changed.replace(tzinfo=UTC)).timestamp()
+    return float(changed) if isinstance(changed, int | float) else None

@@ -1,15 +1,16 @@
-"""Native decoders in a process of their own: what crashes or hangs there costs one file.
+"""Run native decoders in worker processes: a crash or a hang costs one file, not the program.
 
 A worker is a fresh Python process (spawned, never forked) with a memory limit. It runs one task at
-a time; pictures come back through shared memory, everything else through a socket:
+a time. Pixels come back through shared memory, everything else through a socket:
 
     caller                                        worker
-    Worker.run("module:function", arguments) -->  function(log, **arguments), a generator
+    run_isolated("module:function", arguments) -> function(log, **arguments), a generator
                copy <-- shared slot, log     <--  Frames
                "free this slot"              -->
                DecodeLog                     <--  the end, or the error, or "alive"
 
-Where nothing comes for a while, not even "alive", the worker hangs and is killed.
+The worker says "alive" only while it makes progress. If nothing comes for a while, the caller takes
+the worker for hung and kills it.
 """
 
 from __future__ import annotations
@@ -34,62 +35,77 @@ import numpy as np
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.log import DecodeLog
-from touchline.pipeline.types import Frames
+from touchline.pipeline.types import Bool, Float64, Frames
 
 AVAILABLE = os.name == "posix"
-"""Whether workers can be had: shared memory is passed as an inherited file descriptor."""
+"""Whether this system can run workers: they inherit the file descriptor of the shared memory."""
 
-# No packet of a local file takes this long; a remote one waits for its network.
+# No packet of a local file takes this long. A remote one may wait for the network.
 WATCHDOG_S = 15.0
 REMOTE_WATCHDOG_S = 60.0
 
 MEMORY_LIMIT_BYTES = 8 << 30
 
-# Workers are kept for the next file: starting one takes as long as decoding a short clip.
+# Idle workers are kept for the next file: starting one takes as long as decoding a short clip.
 IDLE_WORKERS = 4
 TASKS_PER_WORKER = 500
 
-# A worker whose shared memory has grown larger is not kept.
+# A worker whose shared memory has grown larger than this is not kept.
 KEEP_BYTES = 256 << 20
 
-# Places for chunks in the shared memory: so far the worker decodes ahead of the caller.
+# Slots in the shared memory: how many chunks the worker can decode ahead of the caller.
 NUM_SLOTS = 8
 
-# The watchdog looks this often.
+# How often the watchdog looks.
 TICK_S = 0.5
 
-# How long a worker may take to give up a task nobody waits for any more.
+# How long a worker may take to stop a task that is no longer wanted.
 STOP_S = 2.0
 
-
-@dataclass(frozen=True)
-class SharedFrames:
-    """Frames whose pixels lie in the shared memory at an offset."""
-
-    slot: int
-    offset: int
-    shape: tuple[int, ...]
-    time_s: Any
-    sample_s: Any
-    damaged: Any
+_DAMAGED = "The file may be damaged: copy or download it again."
 
 
-@dataclass(frozen=True)
-class Ended:
-    """The task is over; error is what it raised."""
+def run_isolated(
+    task: str,
+    arguments: dict[str, Any],
+    *,
+    path: str | os.PathLike[str],
+    log: DecodeLog | None = None,
+    watchdog_s: float | None = None,
+    limited: bool = True,
+) -> Generator[Any, None, None]:
+    """Run a generator function in a worker and yield its items.
 
-    error: BaseException | None = None
+    Args:
+        task: The function as "module:name". It is called with a DecodeLog and `arguments`.
+        arguments: Keyword arguments of the function; they are pickled.
+        path: The footage, named in errors. An address makes the watchdog wait longer.
+        log: Kept equal to the worker's log.
+        watchdog_s: Seconds without progress after which the worker is killed; None: by `path`.
+        limited: False lifts the memory limit. CUDA reserves more addresses than any limit allows.
 
-
-class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the caller's
-    """The worker crashed or was killed; the message says how."""
+    Raises:
+        FootageError: The worker crashes, hangs or needs too much memory, or the task raises it.
+    """
+    run = IsolatedTask(task, arguments, path=path, limited=limited)
+    try:
+        yield from run.items(DecodeLog() if log is None else log, watchdog_s=watchdog_s)
+    finally:
+        run.close()
 
 
 class IsolatedTask:
-    """A task under way in a worker; to be closed at its end and before.
+    """A task that has been started in a worker. Close it in any case, finished or not.
 
-    limited False lifts the memory limit: CUDA reserves more address space than any limit leaves.
-    FootageError, naming path, where the worker crashes, hangs or runs out of memory.
+    Args:
+        task: The generator function as "module:name".
+        arguments: Its keyword arguments.
+        path: The footage, named in errors.
+        num_slots: How many chunks the worker may decode ahead of the caller.
+        limited: Whether the memory limit holds.
+
+    Raises:
+        FootageError: The worker cannot be started.
     """
 
     def __init__(
@@ -109,7 +125,11 @@ class IsolatedTask:
             raise FootageError(path, str(death)) from None
 
     def items(self, log: DecodeLog, *, watchdog_s: float | None = None) -> Iterator[Any]:
-        """What the task yields; log is kept up to date."""
+        """Yield what the task yields, and keep `log` equal to the worker's log.
+
+        Raises:
+            FootageError: The worker crashes, hangs or needs too much memory, or the task raises it.
+        """
         if watchdog_s is None:
             watchdog_s = REMOTE_WATCHDOG_S if isinstance(self.path, Address) else WATCHDOG_S
         try:
@@ -121,43 +141,68 @@ class IsolatedTask:
         except MemoryError:
             limit = memory_limit_bytes() / (1 << 30)
             raise FootageError(
-                self.path, f"decoding it needs more than {limit:.1f} GiB of memory: is it damaged?"
+                self.path, f"decoding needs more than {limit:.1f} GiB of memory. {_DAMAGED}"
             ) from None
         except (TouchlineError, ValueError):
             raise
         except Exception as error:
             raise FootageError(
-                self.path, f"decoding it failed ({type(error).__name__}: {error}): is it damaged?"
+                self.path, f"decoding failed ({type(error).__name__}: {error}). {_DAMAGED}"
             ) from error
 
     def close(self) -> None:
-        """Give the worker back, or end it where it does not stop."""
+        """Stop the task, and keep its worker for the next one if it still works."""
         _give_back(self.worker)
 
 
-def run_isolated(
-    task: str,
-    arguments: dict[str, Any],
-    *,
-    path: str | os.PathLike[str],
-    log: DecodeLog | None = None,
-    watchdog_s: float | None = None,
-    limited: bool = True,
-) -> Generator[Any, None, None]:
-    """What the generator `module:function` yields, run in a worker; log is kept up to date.
+def memory_limit_bytes() -> int:
+    """Return how much memory a worker may use: at most three quarters of the machine's."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(MEMORY_LIMIT_BYTES, total * 3 // 4)
 
-    limited: within the memory limit.
-    FootageError, naming path, where the worker crashes, hangs or runs out of memory.
+
+@atexit.register
+def close_workers() -> None:
+    """End all workers."""
+    for worker in list(_living):
+        worker.close()
+    _idle.clear()
+
+
+@dataclass(frozen=True)
+class SharedFrames:
+    """Frames whose pixels are in the shared memory.
+
+    Attributes:
+        slot: The slot to free when the pixels have been copied.
+        offset: Where the pixels begin in the shared memory, in bytes.
+        shape: (T, 3, H, W).
+        time_s: As in `Frames`.
+        sample_s: As in `Frames`.
+        damaged: As in `Frames`.
     """
-    run = IsolatedTask(task, arguments, path=path, limited=limited)
-    try:
-        yield from run.items(DecodeLog() if log is None else log, watchdog_s=watchdog_s)
-    finally:
-        run.close()
+
+    slot: int
+    offset: int
+    shape: tuple[int, ...]
+    time_s: Float64
+    sample_s: Float64
+    damaged: Bool
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The task has ended; `error` is the exception it raised, if any."""
+
+    error: BaseException | None = None
+
+
+class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the caller's
+    """The worker crashed or was killed; the message says how."""
 
 
 class Worker:
-    """A process that runs tasks one after the other."""
+    """A process that runs one task after the other."""
 
     def __init__(self) -> None:
         self.memory_fd = _shared_file()
@@ -182,13 +227,27 @@ class Worker:
         _living.add(self)
 
     def start(self, task: str, arguments: dict[str, Any], num_slots: int, *, limited: bool) -> None:
-        """Let the worker begin a task."""
+        """Start a task.
+
+        Args:
+            task: The function as "module:name".
+            arguments: Its keyword arguments.
+            num_slots: How many chunks the worker may decode ahead of the caller.
+            limited: Whether the memory limit holds.
+
+        Raises:
+            WorkerDied: The process has ended.
+        """
         self.num_tasks += 1
         self.busy = True
         self._send(("run", task, arguments, num_slots, memory_limit_bytes() if limited else None))
 
     def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
-        """What the task yields; WorkerDied where the process does not live to its end."""
+        """Yield what the task yields, and keep `log` equal to the worker's log.
+
+        Raises:
+            WorkerDied: The process ends or makes no progress for `watchdog_s` seconds.
+        """
         while True:
             state, message = self._receive(watchdog_s)
             log.__dict__.update(state.__dict__)
@@ -205,7 +264,7 @@ class Worker:
                 yield message
 
     def stop(self) -> None:
-        """Make the worker ready for another task; kill it where it does not come to an end."""
+        """Stop the task, so that another can start. Kill the process if it does not stop."""
         deadline = time.monotonic() + STOP_S
         try:
             self._send(("stop",))
@@ -227,7 +286,7 @@ class Worker:
 
     @property
     def is_usable(self) -> bool:
-        """Whether another task can be given to it."""
+        """Whether the worker can run another task."""
         alive = not self.connection.closed and self.process.poll() is None
         small = self.mapped is None or len(self.mapped) <= KEEP_BYTES
         return alive and small and not self.busy and self.num_tasks < TASKS_PER_WORKER
@@ -240,18 +299,16 @@ class Worker:
 
     def _receive(self, watchdog_s: float) -> tuple[DecodeLog, Any]:
         try:
-            if self._waits_no_longer_than(watchdog_s):
+            if self._message_comes_within(watchdog_s):
                 state, message = self.connection.recv()
                 return state, message
         except (EOFError, OSError):
             raise WorkerDied(self._obituary()) from None
         self.close()
-        raise WorkerDied(
-            f"the decoder hung on it: no progress for {watchdog_s:g} s; is the file damaged?"
-        )
+        raise WorkerDied(f"the decoder hung: no progress for {watchdog_s:g} s. {_DAMAGED}")
 
-    def _waits_no_longer_than(self, seconds: float) -> bool:
-        """Whether a message comes in time, not counting time in which this process is stopped."""
+    def _message_comes_within(self, seconds: float) -> bool:
+        """Time in which this process itself is stopped does not count."""
         waited = 0.0
         while not self.connection.poll(min(TICK_S, max(0.0, seconds - waited))):
             if waited >= seconds:
@@ -266,25 +323,24 @@ class Worker:
             code = 0
         self.close()
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        return f"the decoder crashed on it ({how}): damaged in a way that FFmpeg does not survive"
+        return f"the decoder crashed ({how}). {_DAMAGED}"
 
     def _copied(self, shared: SharedFrames) -> Frames:
         num_bytes = int(np.prod(shared.shape))
         if self.mapped is None or len(self.mapped) < shared.offset + num_bytes:
             self.mapped = mmap.mmap(self.memory_fd, 0)
-        lying = np.frombuffer(self.mapped, np.uint8, num_bytes, shared.offset)
+        pixels = np.frombuffer(self.mapped, np.uint8, num_bytes, shared.offset)
         return Frames(
-            pixels=lying.reshape(shared.shape).copy(),
+            pixels=pixels.reshape(shared.shape).copy(),
             time_s=shared.time_s,
             sample_s=shared.sample_s,
             damaged=shared.damaged,
         )
 
 
-def memory_limit_bytes() -> int:
-    """What a worker may take: MEMORY_LIMIT_BYTES, less on a machine with less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min(MEMORY_LIMIT_BYTES, total * 3 // 4)
+_lock = threading.Lock()
+_idle: list[Worker] = []
+_living: set[Worker] = set()
 
 
 def _shared_file() -> int:
@@ -294,11 +350,6 @@ def _shared_file() -> int:
     except AttributeError:
         with tempfile.TemporaryFile() as file:
             return os.dup(file.fileno())
-
-
-_lock = threading.Lock()
-_idle: list[Worker] = []
-_living: set[Worker] = set()
 
 
 def _idle_or_new() -> Worker:
@@ -319,14 +370,6 @@ def _give_back(worker: Worker) -> None:
             _idle.append(worker)
             return
     worker.close()
-
-
-@atexit.register
-def close_workers() -> None:
-    """End all workers."""
-    for worker in list(_living):
-        worker.close()
-    _idle.clear()
 
 
 def _forget_workers() -> None:

@@ -1,4 +1,4 @@
-"""The process behind `isolation`: runs tasks until its caller is gone."""
+"""Run tasks in a worker process until the caller ends; the other half of `isolation`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ALIVE_EVERY_S = 1.0
 
 
 def main() -> None:
-    """Serve the caller at the other end of the socket given by its descriptor."""
+    """Serve the caller. The arguments are the descriptors of the socket and the shared memory."""
     socket_fd, memory_fd = map(int, sys.argv[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 class Server:
-    """Runs one task after the other and sends what they yield."""
+    """Runs one task after the other and sends what each yields."""
 
     def __init__(self, connection: Connection, memory_fd: int) -> None:
         self.connection = connection
@@ -46,7 +46,7 @@ class Server:
         threading.Thread(target=self._say_alive, daemon=True).start()
 
     def serve(self) -> None:
-        """Never comes back: the process ends when the caller is gone."""
+        """Run tasks for ever. The process ends when the caller does."""
         while True:
             request = self.requests.get()
             if request[0] == "run":
@@ -64,7 +64,7 @@ class Server:
             items = getattr(importlib.import_module(module), function)(log, **arguments)
             self._send_all(items, log)
         except MemoryError:
-            error = MemoryError("decoding it needs more memory than a worker may take")
+            error = MemoryError("decoding needs more memory than a worker may use")
         except Exception as raised:
             error = _portable(raised)
         self.log = None
@@ -81,7 +81,7 @@ class Server:
                 self._send(log, item)
 
     def _free_a_slot(self, num_bytes: int) -> bool:
-        """Wait until there is room for a picture; False when the caller wants no more."""
+        """Wait until there is room for a chunk; False if the caller wants no more."""
         wait = not self.slots.has_room(num_bytes)
         while True:
             try:
@@ -102,11 +102,11 @@ class Server:
             try:
                 self.requests.put(self.connection.recv())
             except (EOFError, OSError):
-                # The caller is gone, and this process may be deep in native code.
+                # The caller has ended, and this process may be inside native code.
                 os._exit(0)
 
     def _say_alive(self) -> None:
-        """Report progress now and then, but only progress: a hanging decoder says nothing."""
+        """Report progress once a second, but only progress: a decoder that hangs stays silent."""
         before = -1
         while True:
             time.sleep(ALIVE_EVERY_S)
@@ -117,7 +117,7 @@ class Server:
 
 
 class Slots:
-    """Places for pictures in the shared memory, all of one size."""
+    """Slots for chunks of frames in the shared memory, all of one size."""
 
     def __init__(self, memory_fd: int) -> None:
         self.memory_fd = memory_fd
@@ -127,24 +127,24 @@ class Slots:
         self.free_slots: set[int] = set()
 
     def reset(self, num_slots: int) -> None:
-        """All slots are free."""
+        """Make all slots free."""
         if num_slots > self.num_slots:
             self.mapped, self.slot_bytes = None, 0
         self.num_slots = num_slots
         self.free_slots = set(range(num_slots))
 
     def free(self, slot: int) -> None:
-        """The caller has copied what lay there."""
+        """Make a slot free: the caller has copied its frames."""
         self.free_slots.add(slot)
 
     def has_room(self, num_bytes: int) -> bool:
-        """Whether pictures of this size can be put somewhere now."""
+        """Tell whether a chunk of this size fits into a free slot now."""
         if num_bytes <= self.slot_bytes:
             return bool(self.free_slots)
         return len(self.free_slots) == self.num_slots
 
     def put(self, frames: Frames) -> SharedFrames:
-        """Copy pictures to a free slot."""
+        """Copy frames into a free slot."""
         num_bytes = frames.pixels.nbytes
         if num_bytes > self.slot_bytes or self.mapped is None:
             self._resize(num_bytes)
@@ -152,8 +152,8 @@ class Slots:
             raise RuntimeError("the shared memory is not mapped")
         slot = self.free_slots.pop()
         offset = slot * self.slot_bytes
-        lying = np.frombuffer(self.mapped, np.uint8, num_bytes, offset)
-        np.copyto(lying.reshape(frames.pixels.shape), frames.pixels)
+        pixels = np.frombuffer(self.mapped, np.uint8, num_bytes, offset)
+        np.copyto(pixels.reshape(frames.pixels.shape), frames.pixels)
         return SharedFrames(
             slot, offset, frames.pixels.shape, frames.time_s, frames.sample_s, frames.damaged
         )
@@ -165,7 +165,7 @@ class Slots:
 
 
 def _limit_memory(num_bytes: int | None) -> None:
-    """Let this process take so much, None for as much as there is; may be changed again."""
+    """Limit the memory of this process; None lifts the limit."""
     _, most = resource.getrlimit(resource.RLIMIT_AS)
     wanted = most if num_bytes is None else num_bytes
     within = wanted if most == resource.RLIM_INFINITY else min(wanted, most)

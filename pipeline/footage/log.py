@@ -1,33 +1,32 @@
-"""Record what decoding learns about a file: frames, damage, gaps and warnings."""
+"""Collect what decoding finds out about a file: frames, damage, gaps and warnings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-# Containers round timestamps (Matroska to 1 ms): a frame this little late counts as on time.
+# Containers round timestamps (Matroska to 1 ms). A frame that starts this late is still on time.
 TIMESTAMP_ROUNDING_S = Fraction(1, 1000)
 
-ZERO = Fraction(0)
-
-# A frame that stands longer than this (and longer than four of the file's usual intervals) stands
-# in for frames that are missing.
+# A gap: no new frame for longer than this, and for longer than four of the usual intervals.
 GAP_S = Fraction(2)
 
-# Timestamps that jump ahead this far come from another clock.
+# Timestamps that jump ahead by this much come from another clock.
 JUMP_AHEAD_S = Fraction(3600)
 
 
 @dataclass
 class DecodeLog:
-    """What decoding learnt on the way; complete once the frames have been read to the end.
+    """What decoding has found out so far; complete when the last frame has been read.
 
-    num_frames:  frames of the part asked for that went by, looked at or not.
-    num_skipped: of them, frames never decoded: no sample instant falls on them.
-    num_packets: packets read from the file, the measure of progress.
-    end_s:       when the last frame stops being shown.
-    damaged_s:   spans whose pictures are damaged or missing, in time order.
-    gaps_s:      spans in which the footage has no frames; the frame before stands.
+    Attributes:
+        num_frames: Frames in the part that was asked for, decoded or not.
+        end_s: When the last frame stops being shown, in seconds.
+        damaged_s: Spans (start, end) in seconds, in time order, whose frames are damaged or lost.
+        warnings: One sentence or two per problem, each problem once.
+        num_skipped: Frames among `num_frames` that were not decoded, as no sample needs them.
+        num_packets: Packets read from the file. This number shows that decoding makes progress.
+        gaps_s: Spans (start, end) in seconds without frames. The frame before each is repeated.
     """
 
     num_frames: int = 0
@@ -39,20 +38,20 @@ class DecodeLog:
     gaps_s: list[tuple[float, float]] = field(default_factory=list)
 
     def reset(self) -> None:
-        """Forget everything: decoding begins anew."""
+        """Forget everything, because decoding starts again."""
         self.__dict__.update(DecodeLog().__dict__)
 
     def warn(self, message: str) -> None:
-        """Note a warning once."""
+        """Add a warning, unless it is already there."""
         if message not in self.warnings:
             self.warnings.append(message)
 
     def damage(self, start_s: Fraction, end_s: Fraction) -> None:
-        """Note a damaged span, joining it to the last one where they touch."""
+        """Add a damaged span. It is joined to the last one if they touch."""
         _join(self.damaged_s, float(start_s), float(end_s))
 
     def gap(self, start_s: Fraction, end_s: Fraction) -> None:
-        """Note a span without frames."""
+        """Add a span without frames. It is joined to the last one if they touch."""
         _join(self.gaps_s, float(start_s), float(end_s))
 
 
@@ -61,8 +60,3 @@ def _join(spans: list[tuple[float, float]], start_s: float, end_s: float) -> Non
         spans[-1] = (min(spans[-1][0], start_s), max(spans[-1][1], end_s))
     else:
         spans.append((start_s, end_s))
-
-
-def exact(number: float) -> Fraction:
-    """The fraction a decimal number stands for, to a millionth."""
-    return Fraction(number).limit_denominator(1_000_000)

@@ -1,6 +1,6 @@
-"""The box structure of MP4 and MOV files (ISO/IEC 14496-12), as far as opening one safely needs it.
+"""Read the boxes of MP4 and MOV files (ISO/IEC 14496-12) that are needed to open a file safely.
 
-Only box headers and a few small boxes are read, by seeking: a two-hour file costs a few kilobytes.
+Only box headers and a few small boxes are read, by seeking. A two-hour file costs a few kilobytes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-# A file of honest footage has a few dozen boxes at one level; damage could make it millions.
+# Normal footage has a few dozen boxes at one level. Damage could make it millions.
 MAX_BOXES = 10_000
 
 
 @dataclass(frozen=True)
 class Box:
-    """One box: its type and, in bytes from the file's start, where its parts begin and end."""
+    """One box of an MP4 file.
+
+    Attributes:
+        kind: The four-byte type, such as b"moov".
+        start: Where the box begins, in bytes from the start of the file.
+        payload: Where its content begins, after the header.
+        end: Where the box ends.
+    """
 
     kind: bytes
     start: int
@@ -26,7 +33,13 @@ class Box:
 
 @dataclass(frozen=True)
 class Edit:
-    """One entry of an edit list: media_time -1 is an empty edit (nothing shown)."""
+    """One entry of an edit list.
+
+    Attributes:
+        duration: How long the entry lasts, in ticks of the movie's time scale.
+        media_time: Where it begins in the track, in the track's ticks; -1 shows nothing.
+        rate: Playback speed, 1.0 for normal.
+    """
 
     duration: int
     media_time: int
@@ -35,9 +48,14 @@ class Edit:
 
 @dataclass(frozen=True)
 class VideoTrack:
-    """What an MP4 declares about a video track.
+    """What an MP4 file declares about one video track.
 
-    fourcc: the sample entry; b"encv" is encrypted, with the true codec elsewhere.
+    Attributes:
+        fourcc: The codec, such as b"avc1". b"encv" means encrypted video.
+        width: Width of the pictures in pixels; 0 if not declared.
+        height: Height of the pictures in pixels; 0 if not declared.
+        num_samples: Number of frames; 0 if not declared.
+        edits: The edit list, empty if there is none.
     """
 
     fourcc: bytes
@@ -48,7 +66,13 @@ class VideoTrack:
 
 
 def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
-    """The boxes between two offsets; stops at the first header that cannot be one."""
+    """Read the boxes between two positions; stop at the first header that makes no sense.
+
+    Args:
+        file: The open MP4 file.
+        start: Position of the first box, in bytes from the start of the file.
+        end: Position at which to stop.
+    """
     for _ in range(MAX_BOXES):
         if start + 8 > end:
             return
@@ -69,12 +93,14 @@ def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
         start += size
 
 
-def _is_kind(kind: bytes) -> bool:
-    return all(32 <= byte < 127 or byte == 0xA9 for byte in kind)
-
-
 def find_box(file: BinaryIO, box: Box, *path: bytes) -> Box | None:
-    """The first box at a path of types below a box."""
+    """Return the first box at a path of types inside a box; None if there is none.
+
+    Args:
+        file: The open MP4 file.
+        box: The box to search in.
+        *path: One type per level, such as b"mdia", b"hdlr".
+    """
     for child in read_boxes(file, box.payload, box.end):
         if child.kind == path[0]:
             return child if len(path) == 1 else find_box(file, child, *path[1:])
@@ -82,9 +108,13 @@ def find_box(file: BinaryIO, box: Box, *path: bytes) -> Box | None:
 
 
 def video_tracks(file: BinaryIO, moov: Box) -> list[VideoTrack]:
-    """What the video tracks of a movie declare."""
+    """Return what the video tracks in a `moov` box declare."""
     tracks = [box for box in read_boxes(file, moov.payload, moov.end) if box.kind == b"trak"]
     return [track for box in tracks if (track := _video_track(file, box)) is not None]
+
+
+def _is_kind(kind: bytes) -> bool:
+    return all(32 <= byte < 127 or byte == 0xA9 for byte in kind)
 
 
 def _video_track(file: BinaryIO, trak: Box) -> VideoTrack | None:

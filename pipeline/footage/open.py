@@ -1,6 +1,4 @@
-"""Opening footage: what cannot be footage is refused, nothing else is ever followed, and one video
-stream is chosen.
-"""
+"""Open footage safely: refuse what is not a video, follow no links, choose one video stream."""
 
 from __future__ import annotations
 
@@ -23,8 +21,8 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.footage import mp4_boxes, sniff
 from touchline.pipeline.footage.address import BUFFER_BYTES, Address, footage_path, open_bytes
 
-# Demuxers of real footage. Everything that reads other files or makes connections (hls, dash,
-# concat, sdp, image2, ...) is missing on purpose, and so is everything that is only sound or text.
+# FFmpeg's demuxers for footage. Left out on purpose: those that read other files or open
+# connections (hls, dash, concat, sdp, image2, ...), and those for sound or text only.
 DEMUXERS = (
     "mov", "matroska", "mpegts", "mpeg", "avi", "asf", "flv", "gif", "mxf", "ogg", "nut", "ivf",
     "dv", "wtv", "rm", "3gp", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "yuv4mpegpipe",
@@ -34,23 +32,29 @@ DEMUXERS = (
 # 23 days at 25 frames a second.
 MAX_FRAMES = 50_000_000
 
-# So many packets hold the start of every stream.
+# Among this many packets is the start of every stream.
 FIRST_PACKETS = 200
 
-# Streams without timestamps of their own.
+# Raw streams: they hold no timestamps.
 _RAW_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "vc1", "mjpeg", "h263", "h261", "dirac", "obu"}
 
 
 @dataclass(frozen=True)
 class OpenFootage:
-    """An open container and the video stream that is used; close the container.
+    """An open container and the video stream to use. The caller closes the container.
 
-    origin_s:   the container's raw start, which every reported time is relative to.
-    time_base:  seconds per tick of the stream's timestamps.
-    interval_s: the usual time between frames.
-    stamped:    whether the container gives every frame a presentation time.
-    is_raw:     whether it gives no times at all.
-    declared_end_s: when the headers say the video ends; None where they do not.
+    Attributes:
+        path: The file or address.
+        container: PyAV's container.
+        stream: The video stream to use.
+        origin_s: The container's start time in seconds. Every reported time is relative to it.
+        time_base: Seconds per tick of the stream's timestamps.
+        interval_s: The usual time between frames, in seconds.
+        stamped: Whether the container gives every frame a presentation time.
+        is_raw: Whether the stream holds no times at all.
+        declared_end_s: When the video ends according to the headers; None if they do not say.
+        edits: The track's edit list, empty if there is none.
+        warnings: What to tell the user about the choice of the stream.
     """
 
     path: Path
@@ -66,8 +70,8 @@ class OpenFootage:
     warnings: tuple[str, ...]
 
     def seconds(self, ticks: int) -> Fraction:
-        """A timestamp of the stream on the footage's clock."""
-        # Written out, as this runs for every frame and Fraction's own arithmetic is slow.
+        """Convert a timestamp of the stream to seconds from the container's start, exactly."""
+        # Written out: this runs for every frame, and Fraction's own arithmetic is slow.
         base, origin = self.time_base, self.origin_s
         return Fraction(
             ticks * base.numerator * origin.denominator - origin.numerator * base.denominator,
@@ -78,10 +82,17 @@ class OpenFootage:
 def open_footage(
     path: str | os.PathLike[str], *, stream: int | None = None, hwaccel: HWAccel | None = None
 ) -> OpenFootage:
-    """The container and the video stream to use; FootageError says why there is none.
+    """Open a file or an address and choose its video stream.
 
-    stream is the container's index of the stream, as `touchline probe` lists it; by default the
-    one marked as default, then the largest.
+    Args:
+        path: The footage.
+        stream: Index of the video stream in the container, as `touchline probe` prints it. None:
+            the stream marked as default, else the largest.
+        hwaccel: Decode on a GPU; None: on the CPU.
+
+    Raises:
+        FootageError: The file is not a video that can be decoded; the message says why.
+        ValueError: There is no video stream of this index, or the GPU cannot be used.
     """
     path = footage_path(path)
     tracks = _refuse_or_tracks(path)
@@ -91,6 +102,41 @@ def open_footage(
     except BaseException:
         container.close()
         raise
+
+
+def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    """Read the packets of a stream, without the empty ones that flush the decoder."""
+    # PyAV raises IndexError at the end of a file in which another stream began midway.
+    with suppress(IndexError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+def moving_streams(container: InputContainer) -> list[VideoStream]:
+    """Return the video streams, without cover pictures, thumbnails and still pictures."""
+    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+    return [s for s in container.streams.video if not s.disposition & still]
+
+
+def container_start_s(path: Path, container: InputContainer) -> Fraction:
+    """Return the container's start time in seconds, exactly if one of its streams gives it."""
+    microseconds: int | None = container.start_time
+    if microseconds is None:
+        return _first_stamp_s(path)
+    rounded = Fraction(microseconds, 1_000_000)
+    for stream in container.streams:
+        if stream.start_time is not None and stream.time_base is not None:
+            start = stream.start_time * stream.time_base
+            if abs(start - rounded) <= Fraction(1, 1_000_000):
+                return start
+    return rounded
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of a library's error message, without the file name."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
@@ -109,10 +155,12 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
         raise FootageError(path, f"cannot be read ({error.strerror})") from None
     for track in tracks:
         if track.fourcc in (b"encv", b"drmi"):
-            raise FootageError(path, "encrypted (DRM): give a copy that is not protected")
+            raise FootageError(path, "encrypted (DRM). Give a copy without copy protection.")
         if track.num_samples > MAX_FRAMES:
             raise FootageError(
-                path, f"declares {track.num_samples} frames, which cannot be: its index is damaged"
+                path,
+                f"declares {track.num_samples} frames, which is impossible. "
+                "Its index is damaged: copy or download the file again.",
             )
         too_large = sniff.refuse_size(track.width, track.height)
         if too_large is not None:
@@ -123,7 +171,7 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
 def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
     try:
         return av.open(
-            # With the protocol written out no name can be taken for an address ("http:x.mp4").
+            # With the protocol written out, FFmpeg takes no name for an address ("http:x.mp4").
             open_bytes(path) if isinstance(path, Address) else f"file:{path}",
             "r",
             buffer_size=BUFFER_BYTES,
@@ -137,18 +185,26 @@ def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
             hwaccel=hwaccel,
         )
     except av.error.MemoryError:
-        raise FootageError(path, "its headers ask for more memory than there is: damaged") from None
+        raise FootageError(
+            path,
+            "its headers ask for more memory than this machine has. "
+            "The file is damaged: copy or download it again.",
+        ) from None
     except (av.error.PermissionError, RuntimeError, NotImplementedError) as error:
         if hwaccel is None:
-            raise FootageError(path, f"may not be read ({reason(error)})") from None
+            raise FootageError(path, f"cannot be opened ({reason(error)})") from None
         raise ValueError(
-            f"the decoder pyav-cuda cannot be used here ({reason(error)}): use pyav"
+            f"the decoder pyav-cuda cannot be used here ({reason(error)}). Use the decoder pyav."
         ) from None
     except av.error.EOFError:
-        raise FootageError(path, "ends before its first frame: is it complete?") from None
+        raise FootageError(
+            path, "ends before its first frame. Check that the copy or download is complete."
+        ) from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise FootageError(
-            path, f"not a video format that can be read ({reason(error)}): is it complete?"
+            path,
+            f"not a video format that can be read ({reason(error)}). "
+            "Check that the file is complete.",
         ) from None
 
 
@@ -166,7 +222,10 @@ def _choose(
     else:
         stream = next((s for s in videos if s.index == wanted), None) or _unknown(wanted, videos)
     if stream.codec_context is None:
-        raise FootageError(path, f"no decoder for its codec ({_codec(path, container, tracks)})")
+        raise FootageError(
+            path,
+            f"no decoder for its codec ({_codec(path, container, tracks)}). Convert it to H.264.",
+        )
     too_large = sniff.refuse_size(stream.codec_context.width, stream.codec_context.height)
     if too_large is not None:
         raise FootageError(path, too_large)
@@ -188,21 +247,6 @@ def _choose(
     )
 
 
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    """The stream's packets, those that flush the decoder left out."""
-    # PyAV raises it at the end of a file in which another stream began on the way.
-    with suppress(IndexError):
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-
-
-def moving_streams(container: InputContainer) -> list[VideoStream]:
-    """The video streams that are no cover picture, thumbnails or stills."""
-    still = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-    return [s for s in container.streams.video if not s.disposition & still]
-
-
 def _preference(stream: VideoStream) -> tuple[bool, bool, int, int]:
     context = stream.codec_context
     area = 0 if context is None else context.width * context.height
@@ -217,10 +261,10 @@ def _unknown(wanted: int, videos: list[VideoStream]) -> VideoStream:
 
 def _no_video(container: InputContainer) -> str:
     if container.streams.video:
-        return "only a cover picture beside the sound: give the video it belongs to"
+        return "only a cover picture and sound. Give the video that they belong to."
     if container.streams.audio:
-        return "only sound, no video stream: is this the audio track of the match?"
-    return "no video stream: was the recording stopped before the first frame?"
+        return "only sound, no video stream. Give the video of the match."
+    return "no video stream. Perhaps the recording stopped before its first frame."
 
 
 def _codec(path: Path, container: InputContainer, tracks: list[mp4_boxes.VideoTrack]) -> str:
@@ -232,7 +276,7 @@ def _codec(path: Path, container: InputContainer, tracks: list[mp4_boxes.VideoTr
 
 def _interval_s(stream: VideoStream) -> Fraction:
     rate = stream.guessed_rate or stream.average_rate
-    # DV and some broken headers declare thousands of frames a second, or one in months.
+    # DV and some broken headers declare thousands of frames per second, or one in months.
     return 1 / rate if rate and Fraction(1, 3600) <= rate <= 1000 else Fraction(1, 25)
 
 
@@ -246,29 +290,18 @@ def _choice_warnings(
             for s in videos
             if s.codec_context is not None
         )
-        warnings.append(f"video streams {listed}: {stream.index} is used; --stream takes another")
+        warnings.append(
+            f"several video streams: {listed}. Stream {stream.index} is used; "
+            "choose another with --stream."
+        )
     if container.format.name in _RAW_FORMATS:
         rate = 1 / _interval_s(stream)
-        warnings.append(f"a raw stream without timestamps: taken as {float(rate):g} frames/s")
+        warnings.append(f"a raw stream without timestamps. {float(rate):g} frames/s are assumed.")
     return tuple(warnings)
 
 
-def container_start_s(path: Path, container: InputContainer) -> Fraction:
-    """The container's raw start, exact where a stream's own start says it more finely."""
-    microseconds: int | None = container.start_time
-    if microseconds is None:
-        return _first_stamp_s(path)
-    rounded = Fraction(microseconds, 1_000_000)
-    for stream in container.streams:
-        if stream.start_time is not None and stream.time_base is not None:
-            start = stream.start_time * stream.time_base
-            if abs(start - rounded) <= Fraction(1, 1_000_000):
-                return start
-    return rounded
-
-
 def _first_stamp_s(path: Path) -> Fraction:
-    """The earliest stamp among the first packets, for containers opened without a start."""
+    """The earliest timestamp among the first packets, for containers without a start time."""
     stamps = []
     with _open(path) as container:
         try:
@@ -286,14 +319,8 @@ def _declared_end_s(
     if stream.duration is None or stream.time_base is None:
         if container.duration is None:
             return None
-        # Some write the length and some the last stamp: the smaller cannot accuse wrongly.
+        # Some writers put the length there, some the last timestamp. The smaller one is safe.
         length_s = Fraction(container.duration, 1_000_000)
         return length_s - origin_s if 0 < origin_s < length_s else length_s
     start_s = origin_s if stream.start_time is None else stream.start_time * stream.time_base
     return start_s + stream.duration * stream.time_base - origin_s
-
-
-def reason(error: BaseException) -> str:
-    """The first line of what a library says, without the path that the message names anyway."""
-    text = getattr(error, "strerror", None) or str(error)
-    return text.splitlines()[0] if text else type(error).__name__

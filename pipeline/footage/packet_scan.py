@@ -1,4 +1,4 @@
-"""All packets of a file without decoding one: when its frames are shown, and what is odd."""
+"""Read all packets of a file without decoding: when its frames are shown, and what is odd."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, packets_of, reason
 from touchline.pipeline.types import Float64
 
-# Rounding to a millisecond makes even intervals differ by one.
+# Rounding to milliseconds moves each time by up to one: equal intervals look slightly unequal.
 EVEN_WITHIN_S = Fraction(21, 10_000)
 
 
@@ -22,12 +22,15 @@ EVEN_WITHIN_S = Fraction(21, 10_000)
 class PacketScan:
     """What the packets of the video stream say.
 
-    ticks:           (N,) int64 in order, when each frame is shown: at ticks * step_s - origin_s.
-    starts_with_key: whether decoding can begin at the first packet.
-    num_hidden:      packets needed for decoding alone, as an edit list leaves their frames out.
-    num_corrupt:     packets that the container itself calls damaged.
-    orderly:         every packet has a time of its own, on one clock.
-    read_error:      why reading stopped before the end.
+    Attributes:
+        ticks: (N,) int64, sorted. Frame k is shown at ticks[k] * step_s - origin_s seconds.
+        step_s: Seconds per tick.
+        origin_s: Where the container's clock starts, in seconds.
+        starts_with_key: Whether decoding can begin at the first packet.
+        num_hidden: Packets whose frames an edit list hides. Other frames may need them.
+        num_corrupt: Packets that the container marks as damaged.
+        orderly: Whether every packet has its own time, on one clock.
+        read_error: Why reading stopped before the end; None if it did not.
     """
 
     ticks: npt.NDArray[np.int64]
@@ -43,17 +46,17 @@ class PacketScan:
         return len(self.ticks)
 
     def time_s(self, k: int) -> Fraction:
-        """When frame k is shown; -1 is the last."""
+        """Return when frame k is shown, in seconds; k = -1 is the last frame."""
         return int(self.ticks[k]) * self.step_s - self.origin_s
 
     def times_s(self) -> Float64:
-        """(N,) when each frame is shown."""
+        """Return (N,) float64: when each frame is shown, in seconds."""
         seconds: Float64 = self.ticks * np.float64(self.step_s) - np.float64(self.origin_s)
         return seconds
 
 
 def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
-    """Read an open file to its end; a day of footage takes some megabytes."""
+    """Read an open file to its end. A day of footage takes a few megabytes of memory."""
     step_s = footage.interval_s if footage.is_raw else footage.time_base
     gap_ticks = GAP_S / step_s
     stamps = array("q")
@@ -91,7 +94,7 @@ def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
 
 
 def is_even(times_s: Float64) -> bool:
-    """Whether frames follow each other at one rate."""
+    """Tell whether frames at these times (N,), in seconds and sorted, follow at a constant rate."""
     if len(times_s) < 3:
         return True
     usual = np.linspace(times_s[0], times_s[-1], len(times_s))

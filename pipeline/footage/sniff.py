@@ -1,4 +1,4 @@
-"""What a file is when it is not footage, from its first bytes, and what to do about it."""
+"""Recognise by its first bytes what a file is if it is not footage, and say what to do."""
 
 from __future__ import annotations
 
@@ -17,34 +17,35 @@ MAX_PIXELS = 1 << 27
 HEAD_BYTES = 64 * 1024
 TS_PACKET_BYTES = 188
 
-_PLAYLIST = "it only points to other files, and those are never followed; give the footage itself"
-_UNPACK = "unpack it and give the footage in it"
+_PLAYLIST = "It only names other files, which are never opened. Give the footage itself."
+_UNPACK = "Unpack it and give the footage inside."
 _NO_VIDEO = "not a video"
+_SOUND = "without pictures. Give the video that it belongs to."
 
-# Signatures at the start of a file that is surely not footage.
+# How files begin that are certainly not footage.
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself: run `git lfs pull`"),
-    (b"/annex/objects/", "a git-annex pointer, not the file itself: run `git annex get`"),
-    (b"PK\x03\x04", f"a ZIP archive: {_UNPACK}"),
-    (b"\x1f\x8b", f"a gzip archive: {_UNPACK}"),
-    (b"Rar!\x1a\x07", f"a RAR archive: {_UNPACK}"),
-    (b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive: {_UNPACK}"),
-    (b"\xfd7zXZ\x00", f"an XZ archive: {_UNPACK}"),
-    (b"BZh", f"a bzip2 archive: {_UNPACK}"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself. Run `git lfs pull`."),
+    (b"/annex/objects/", "a git-annex pointer, not the file itself. Run `git annex get`."),
+    (b"PK\x03\x04", f"a ZIP archive. {_UNPACK}"),
+    (b"\x1f\x8b", f"a gzip archive. {_UNPACK}"),
+    (b"Rar!\x1a\x07", f"a RAR archive. {_UNPACK}"),
+    (b"7z\xbc\xaf\x27\x1c", f"a 7-Zip archive. {_UNPACK}"),
+    (b"\xfd7zXZ\x00", f"an XZ archive. {_UNPACK}"),
+    (b"BZh", f"a bzip2 archive. {_UNPACK}"),
     (b"%PDF-", f"a PDF document, {_NO_VIDEO}"),
     (b"\xff\xd8\xff", f"a photo (JPEG), {_NO_VIDEO}"),
     (b"\x89PNG\r\n\x1a\n", f"a photo (PNG), {_NO_VIDEO}"),
     (b"BM", f"a photo (BMP), {_NO_VIDEO}"),
     (b"II*\x00", f"a photo (TIFF), {_NO_VIDEO}"),
     (b"MM\x00*", f"a photo (TIFF), {_NO_VIDEO}"),
-    (b"ID3", "an audio file (MP3), without pictures: give the video it belongs to"),
-    (b"fLaC", "an audio file (FLAC), without pictures: give the video it belongs to"),
-    (b"FORM", "an audio file (AIFF), without pictures: give the video it belongs to"),
-    (b"#!AMR", "an audio file (AMR), without pictures: give the video it belongs to"),
-    (b"MThd", "an audio file (MIDI), without pictures: give the video it belongs to"),
-    (b"#EXTM3U", f"an HLS playlist: {_PLAYLIST}"),
-    (b"ffconcat version", f"a concat script: {_PLAYLIST}"),
-    (b"[playlist]", f"a PLS playlist: {_PLAYLIST}"),
+    (b"ID3", f"an audio file (MP3), {_SOUND}"),
+    (b"fLaC", f"an audio file (FLAC), {_SOUND}"),
+    (b"FORM", f"an audio file (AIFF), {_SOUND}"),
+    (b"#!AMR", f"an audio file (AMR), {_SOUND}"),
+    (b"MThd", f"an audio file (MIDI), {_SOUND}"),
+    (b"#EXTM3U", f"an HLS playlist. {_PLAYLIST}"),
+    (b"ffconcat version", f"a concat script. {_PLAYLIST}"),
+    (b"[playlist]", f"a PLS playlist. {_PLAYLIST}"),
     (b"WEBVTT", f"subtitles (WebVTT), {_NO_VIDEO}"),
     (b"SQLite format 3\x00", f"a database, {_NO_VIDEO}"),
     (b"\x7fELF", f"a program, {_NO_VIDEO}"),
@@ -52,7 +53,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 )
 
 _RIFF = {
-    b"WAVE": "an audio file (WAV), without pictures: give the video it belongs to",
+    b"WAVE": f"an audio file (WAV), {_SOUND}",
     b"WEBP": f"a photo (WebP), {_NO_VIDEO}",
 }
 
@@ -60,14 +61,14 @@ _RIFF = {
 _STILL_BRANDS = {b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF", b"avif": "AVIF"}
 
 _TEXT_KINDS: tuple[tuple[str, str], ...] = (
-    (r"<!doctype html|<html|<head|<body", "an HTML page, not a video: the download was answered "
-     "with a web page; is a login needed?"),
-    (r"<mpd[\s>]|urn:mpeg:dash", f"a DASH manifest: {_PLAYLIST}"),
-    (r"<smoothstreamingmedia", f"a Smooth Streaming manifest: {_PLAYLIST}"),
-    (r"<smil[\s>]|<asx[\s>]|<playlist[\s>]", f"a playlist: {_PLAYLIST}"),
-    (r"^v=0\r?\n(o|s)=", f"an SDP session description: {_PLAYLIST}"),
-    (r"^\s*file\s+\S+", f"a concat script: {_PLAYLIST}"),
-    (r"^#ext(m3u|inf|-x-)", f"an HLS playlist: {_PLAYLIST}"),
+    (r"<!doctype html|<html|<head|<body", "an HTML page, not a video. The server sent a "
+     "web page instead: check whether the download needs a login."),
+    (r"<mpd[\s>]|urn:mpeg:dash", f"a DASH manifest. {_PLAYLIST}"),
+    (r"<smoothstreamingmedia", f"a Smooth Streaming manifest. {_PLAYLIST}"),
+    (r"<smil[\s>]|<asx[\s>]|<playlist[\s>]", f"a playlist. {_PLAYLIST}"),
+    (r"^v=0\r?\n(o|s)=", f"an SDP session description. {_PLAYLIST}"),
+    (r"^\s*file\s+\S+", f"a concat script. {_PLAYLIST}"),
+    (r"^#ext(m3u|inf|-x-)", f"an HLS playlist. {_PLAYLIST}"),
     (r"^\d+\r?\n\d\d:\d\d:\d\d,\d{3} -->", "subtitles (SubRip), not a video"),
     (r"^\[script info\]", "subtitles (SubStation Alpha), not a video"),
     (r"^\s*[{\[]", "a JSON file, not a video"),
@@ -76,7 +77,7 @@ _TEXT_KINDS: tuple[tuple[str, str], ...] = (
 
 
 def refuse_place(path: Path) -> str | None:
-    """Why nothing can be read at a path: no file, or not a regular one."""
+    """Say why nothing can be read at a path (no file, or not a regular file); None if it can."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -86,18 +87,23 @@ def refuse_place(path: Path) -> str | None:
     except (OSError, ValueError) as error:
         return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
     if stat.S_ISDIR(mode):
-        return "a directory: give the footage files in it"
+        return "a directory. Give the footage files inside."
     if stat.S_ISFIFO(mode):
-        return "a named pipe, which cannot be read twice: write the footage to a file first"
+        return "a named pipe, which cannot be read twice. Write the footage to a file first."
     if stat.S_ISSOCK(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        return "a device, not a file: record the footage to a file first"
+        return "a device, not a file. Record the footage to a file first."
     if path.stat().st_size == 0:
-        return "an empty file: was the copy interrupted?"
+        return "an empty file. Copy or download it again."
     return None
 
 
 def refuse_content(file: BinaryIO, size: int) -> str | None:
-    """What the bytes are if they are surely not footage, None where they may be."""
+    """Say what a file is if it is certainly not footage; None if it may be.
+
+    Args:
+        file: The open file.
+        size: Its length in bytes.
+    """
     file.seek(0)
     head = file.read(HEAD_BYTES)
     for signature, what in _SIGNATURES:
@@ -106,11 +112,11 @@ def refuse_content(file: BinaryIO, size: int) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] in _RIFF:
         return _RIFF[head[8:12]]
     if head[257:262] == b"ustar":
-        return f"a tar archive: {_UNPACK}"
+        return f"a tar archive. {_UNPACK}"
     if _is_mp3(head):
-        return "an audio file (MP3), without pictures: give the video it belongs to"
+        return f"an audio file (MP3), {_SOUND}"
     if not any(head):
-        return "nothing but zero bytes: the copy or download did not finish"
+        return "nothing but zero bytes. Copy or download it again."
     if head[:4] == b"GIF8" and len(head) > 10:
         W, H = struct.unpack("<HH", head[6:10])
         return refuse_size(W, H)
@@ -118,10 +124,26 @@ def refuse_content(file: BinaryIO, size: int) -> str | None:
 
 
 def refuse_size(W: int, H: int) -> str | None:
-    """Why pictures of this size are not decoded, if they are not."""
+    """Say why pictures of this size, in pixels, are not decoded; None if they are."""
     if W * H <= MAX_PIXELS:
         return None
-    return f"declares pictures of {W}x{H}: damaged, or larger than can be decoded here"
+    return f"declares pictures of {W}x{H}. It is damaged, or too large to decode."
+
+
+def codec_name(head: bytes, format_name: str) -> str:
+    """Return the name of a file's video codec that no decoder knows, as the file spells it.
+
+    Args:
+        head: The first HEAD_BYTES of the file.
+        format_name: PyAV's name of the container.
+    """
+    if format_name == "avi":
+        found = re.search(rb"strh.{4}vids(.{4})", head, re.DOTALL)
+    elif format_name.startswith("matroska"):
+        found = re.search(rb"\x86[\x80-\xff]\x00*(V_[ -~]+)", head)
+    else:
+        found = None
+    return found.group(1).decode("ascii", "replace").strip("\x00 ") if found else "unnamed"
 
 
 def _is_mp3(head: bytes) -> bool:
@@ -170,10 +192,10 @@ def _refuse_iso(file: BinaryIO, head: bytes, size: int) -> str | None:
     if b"moov" in kinds:
         return None
     if b"moof" in kinds:
-        return "a fragment without its beginning (no moov box): give the whole recording"
+        return "a fragment without its beginning (no moov box). Give the whole recording."
     return (
-        "the recording was not finalised: its index (moov box) is missing; let the camera repair "
-        "it or copy the file again"
+        "the recording was not finalised: its index (moov box) is missing. "
+        "Let the camera repair it, or copy the file again."
     )
 
 
@@ -185,21 +207,10 @@ def _refuse_scrambled(head: bytes) -> str | None:
     packets = [head[k : k + 4] for k in range(start, len(head) - 4, TS_PACKET_BYTES)]
     bits = [p[3] >> 6 for p in packets if p[0] == 0x47 and p[1:3] != b"\x1f\xff" and p[3] & 0x10]
     if bits and sum(bit >= 2 for bit in bits) > len(bits) / 2:
-        return "encrypted (a scrambled broadcast): give a recording that has been descrambled"
+        return "encrypted (a scrambled broadcast). Give a recording that has been descrambled."
     return None
 
 
 def _is_ts(head: bytes, start: int) -> bool:
     marks = head[start::TS_PACKET_BYTES][:5]
     return len(marks) >= 3 and all(mark == 0x47 for mark in marks)
-
-
-def codec_name(head: bytes, format_name: str) -> str:
-    """How a file names the codec of its video, for a codec that no decoder knows."""
-    if format_name == "avi":
-        found = re.search(rb"strh.{4}vids(.{4})", head, re.DOTALL)
-    elif format_name.startswith("matroska"):
-        found = re.search(rb"\x86[\x80-\xff]\x00*(V_[ -~]+)", head)
-    else:
-        found = None
-    return found.group(1).decode("ascii", "replace").strip("\x00 ") if found else "unnamed"

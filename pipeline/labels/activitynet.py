@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.labels.source import (
     JsonValue,
     LabelSource,
@@ -15,7 +15,6 @@ from touchline.pipeline.labels.source import (
     dump_json,
     make_example,
     read_score,
-    relative_name,
 )
 from touchline.pipeline.types import Example
 
@@ -91,7 +90,7 @@ def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
     """Every video under its name without ending, which `file` gives in full."""
     database: dict[str, dict[str, object]] = {}
     for path, mine in by_footage(examples):
-        name = relative_name(path, target.folder)
+        name = footage_reference(path, target.folder)
         groups = sorted({example.group for example in mine})
         key = Path(name).with_suffix("").as_posix()
         if key in database:

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
     files_below,
     make_example,
     parse_number,
-    relative_name,
 )
 from touchline.pipeline.types import Example
 
@@ -165,7 +164,7 @@ def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
     writer.writerow((*COLUMNS, *extra))
     for e in examples:
         row = [
-            relative_name(e.path, target.folder),
+            footage_reference(e.path, target.folder),
             e.label,
             _cell(e.start_s),
             _cell(e.end_s),
@@ -215,7 +214,7 @@ def _class_folder(source: LabelSource, folder: Path) -> Iterator[Example]:
         yield make_example(
             source,
             name,
-            video=relative_name(path, source.footage_folder),
+            video=footage_reference(path, source.footage_folder),
             label=folder.name,
             group="" if between == "." else between,
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.labels.source import (
     HOW_TO_GIVE_A_RATE,
     JsonValue,
@@ -16,7 +17,6 @@ from touchline.pipeline.labels.source import (
     dump_json,
     footage_in,
     make_example,
-    relative_name,
 )
 from touchline.pipeline.types import Example
 
@@ -129,7 +129,7 @@ def write_label_studio(examples: Sequence[Example], target: LabelTarget) -> str:
         # Its frames are those of the project's setup, which may differ from the footage's.
         rate_hz = target.rate_of(path, own_first=False)
         data = {
-            "video": relative_name(path, target.folder),
+            "video": footage_reference(path, target.folder),
             "fps": rate_hz,
             "group": mine[0].group,
         }

@@ -25,6 +25,9 @@ from touchline.pipeline.labels.source import (
 )
 from touchline.pipeline.types import Event, Example
 
+RESULTS_FILE = "results_spotting.json"
+"""The name of a match's file in SoccerNet results."""
+
 Halves = tuple[Sequence[Event], Sequence[Event]]
 
 

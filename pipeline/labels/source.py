@@ -20,6 +20,7 @@ from xml.parsers import expat
 
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
+from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.types import Example, FootageHealth
 
 HOW_TO_GIVE_A_RATE = (
@@ -333,14 +334,6 @@ def files_below(folder: Path) -> Iterator[Path]:
         yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
 
 
-def relative_name(footage: Path, folder: Path) -> str:
-    """The footage's name as a label file in `folder` gives it, with forward slashes."""
-    try:
-        return Path(os.path.relpath(footage, folder)).as_posix()
-    except ValueError:  # another drive
-        return footage.resolve().as_posix()
-
-
 def read_score(row: JsonValue, key: str) -> float:
     if not row.has(key):
         return 1.0
@@ -364,7 +357,7 @@ def dump_json(value: object) -> str:
 
 
 def only_footage(examples: Sequence[Example], folder: Path) -> str:
-    names = sorted({relative_name(example.path, folder) for example in examples})
+    names = sorted({footage_reference(example.path, folder) for example in examples})
     if len(names) != 1:
         raise ValueError(f"this format holds one video per file; these are {', '.join(names)}")
     return names[0]

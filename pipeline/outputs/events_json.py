@@ -14,6 +14,25 @@ from touchline.models.errors import LabelsError
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.types import Event, FootageHealth, MatchResult
 
+EVENTS_FILE = "events.json"
+"""The name of the full result in a result folder."""
+
+EVENTS_JSON_VERSION = 1
+
+
+def is_events_json(path: Path) -> bool:
+    """Tell whether a file is an events.json of Touchline, under any name.
+
+    If the file cannot be read as JSON, its name decides. Reading it then says what is wrong.
+    """
+    if path.suffix.lower() != ".json":
+        return False
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return path.name == EVENTS_FILE
+    return isinstance(document, dict) and {"version", "video", "events"} <= set(document)
+
 
 def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
     """An events.json as the result it was written from, without its score track."""
@@ -65,9 +84,6 @@ def _read_health(source: Path, document: Any) -> FootageHealth | None:
         return FootageHealth(**fields)
     except (TypeError, ValueError) as error:
         raise LabelsError(source, f'"footage" is not footage health: {error}') from None
-
-
-EVENTS_JSON_VERSION = 1
 
 
 def json_text(sheet: Sheet) -> str:

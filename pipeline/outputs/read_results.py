@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,11 +12,9 @@ from touchline.models.classes import BACKGROUND
 from touchline.models.errors import LabelsError
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.labels.read import read_labels
-from touchline.pipeline.outputs.events_json import read_events_json
-from touchline.pipeline.outputs.score_track import load_track
+from touchline.pipeline.outputs.events_json import is_events_json, read_events_json
+from touchline.pipeline.outputs.score_track import SCORES_FILE, load_track
 from touchline.pipeline.types import Event, FootageHealth, MatchResult
-
-SCORES_FILE = "scores.npz"
 
 
 def read_results(
@@ -58,18 +55,6 @@ def _health_in(given: Path, recorded: FootageHealth | None) -> FootageHealth:
 
 def _look(health: FootageHealth) -> tuple[object, ...]:
     return (health.codec, health.width, health.height, health.frame_rate, round(health.duration_s))
-
-
-def is_events_json(path: Path) -> bool:
-    """Whether a file is an events.json of ours, whatever its name."""
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Whoever reads it as what it claims to be says what is wrong with it.
-        return path.name == "events.json"
-    return isinstance(document, dict) and {"version", "video", "events"} <= set(document)
 
 
 def _with_scores(path: Path) -> MatchResult:

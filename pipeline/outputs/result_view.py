@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from touchline.pipeline.footage.address import Address
+from touchline.pipeline.footage.address import Address, footage_reference
 from touchline.pipeline.outputs.timecode import FrameRate, MatchClock
 from touchline.pipeline.types import Event, MatchResult
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-# On Windows; surrogates stand for bytes of a name that is not UTF-8.
-_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]')
-
-# A name has 255 bytes; numbers, times, hashes and suffixes are put around this part.
-MAX_NAME_BYTES = 120
-
-# Windows keeps these for devices, with any extension.
-_RESERVED = {"con", "prn", "aux", "nul"} | {f"{p}{k}" for p in ("com", "lpt") for k in range(10)}
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Sheet:
     @property
     def video(self) -> str:
         """The footage's path relative to `folder`, with forward slashes."""
-        return video_reference(self.result.path, self.folder)
+        return footage_reference(self.result.path, self.folder)
 
     @property
     def video_url(self) -> str:
@@ -117,29 +107,6 @@ def in_time_order(events: Iterable[Event]) -> list[Event]:
     return sorted(events, key=lambda e: (e.start_s, e.peak_s, e.label, -e.score))
 
 
-def video_reference(footage: Path, folder: Path) -> str:
-    """The footage's path relative to `folder`, with forward slashes; absolute on another drive."""
-    if isinstance(footage, Address):
-        return str(footage)
-    try:
-        return Path(os.path.relpath(footage, folder)).as_posix()
-    except ValueError:
-        return footage.resolve().as_posix()
-
-
 def one_line(text: str) -> str:
     """Text that ends no line and holds no control character, valid as UTF-8."""
     return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode()).strip()
-
-
-def safe_name(text: str, *, fallback: str) -> str:
-    """A file name, or a part of one, that every file system takes and that names no other folder.
-
-    What some system forbids becomes "_"; at most 120 bytes of UTF-8; `fallback` where nothing is
-    left.
-    """
-    kept = _FORBIDDEN.sub("_", unicodedata.normalize("NFC", text)).strip(" .")
-    name = kept.encode("utf-8")[:MAX_NAME_BYTES].decode("utf-8", "ignore").strip(" .")
-    if not name:
-        return fallback
-    return f"{name}_" if name.split(".")[0].strip().lower() in _RESERVED else name

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.types import ScoreTrack
+
+SCORES_FILE = "scores.npz"
+"""The name of the score track in a result folder."""
 
 # What numpy, zipfile and zlib raise for archives that are cut, changed or of something else.
 DAMAGED_TRACK = (

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from touchline.pipeline.files import write_atomic
+from touchline.models.atomic_files import write_atomic
+from touchline.pipeline.labels.soccernet import RESULTS_FILE
 from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.outputs.timecode import FrameRate, MatchClock, rate_of_footage
@@ -39,11 +40,11 @@ EXTRAS = {"edit": ("opentimelineio", "otio_fcp_adapter")}
 
 WRITERS = {
     "csv": Writer("events.csv", tables.csv_text, "accepted events as a table"),
-    "json": Writer("events.json", events_json.json_text, "all candidates, footage, model, options"),
-    "jsonl": Writer("events.jsonl", tables.jsonl_text, "all candidates, one object per line"),
-    "soccernet": Writer(
-        "results_spotting.json", tables.soccernet_text, "SoccerNet action spotting results"
+    "json": Writer(
+        events_json.EVENTS_FILE, events_json.json_text, "all candidates, footage, model, options"
     ),
+    "jsonl": Writer("events.jsonl", tables.jsonl_text, "all candidates, one object per line"),
+    "soccernet": Writer(RESULTS_FILE, tables.soccernet_text, "SoccerNet action spotting results"),
     "activitynet": Writer(
         "activitynet.json", tables.activitynet_text, "ActivityNet 1.3 detections"
     ),

@@ -1,12 +1,12 @@
-"""Coded video as packets: where frames lie, where a stream can be cut, H.264 parameter sets.
+"""Read coded video as packets, and find the points at which its stream can be cut.
 
-Packets come in decode order, frames are shown in the order of their pts:
+Packets come in decode order. Frames are shown in the order of their presentation timestamp (pts):
 
     decode order   I0  P4  B2  B1  B3 | P8  B6  B5  B7 | I9 ...
     clean points   ^                  ^                ^
 
-At a clean point every frame before is shown before every frame after, and since a frame only
-refers to frames decoded before it, what comes before can stand alone.
+A clean point is a place in decode order where every earlier packet is shown before every later
+one. A frame depends only on frames decoded before it, so the stream can end at a clean point.
 """
 
 from __future__ import annotations
@@ -31,16 +31,24 @@ from touchline.pipeline.footage.open import open_footage, packets_of
 
 FrameT = TypeVar("FrameT")
 
-# How far back to look, in turn, for a key frame that a seek did not find.
+# If a seek ends after the time wanted, seek again this much earlier, one after the other.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
 
-# How far back a copied cut may begin to find an IDR frame.
+# How much earlier a copied cut may begin to find an IDR frame, tried one after the other.
 LOOK_BACK_S = (0.0, 5.0, 10.0)
 
 
 @dataclass(frozen=True)
 class CodedFrame:
-    """A packet's place: presentation and decoding time in the stream's time base."""
+    """The times of one packet, in ticks of the stream's time base.
+
+    Attributes:
+        pts: When the frame is shown.
+        dts: When the packet is decoded.
+        duration: How long the frame is shown.
+        key: Decoding can start here.
+        idr: An H.264 IDR frame: no later frame depends on an earlier one.
+    """
 
     pts: int
     dts: int
@@ -58,12 +66,31 @@ def decodable(decode: Callable[[], list[FrameT]]) -> list[FrameT]:
 
 
 class CodedVideo:
-    """An open file's video stream, for reading packets by time; close it (`with`).
+    """The video stream of an open file, read as packets by time. Use it in a `with` block.
 
-    stream is the container's index of it; None: the default one, else the largest.
+    Attributes:
+        path: The footage file.
+        container: The open file.
+        stream: The video stream.
+        time_base: Length of one tick of the stream in seconds.
+        origin_s: The container's start time, which every time of Touchline is relative to.
+        h264: The stream is H.264.
+        length_bytes: How NAL units are separated; see `footage.nal_units`.
+        untimed: A packet without presentation time was read.
+        nominal: Ticks per frame at the average frame rate.
     """
 
     def __init__(self, path: Path, *, stream: int | None = None) -> None:
+        """Open a file.
+
+        Args:
+            path: The footage file.
+            stream: Index of the video stream in the file; None takes the default one, otherwise
+                the largest.
+
+        Raises:
+            FootageError: The file cannot be read as video.
+        """
         self.path = path
         footage = open_footage(path, stream=stream)
         self.container: InputContainer = footage.container
@@ -84,19 +111,19 @@ class CodedVideo:
         self.container.close()
 
     def pts(self, time_s: float) -> int:
-        """A time from the start of the footage as a timestamp of the stream."""
+        """The timestamp of a time in seconds from the start of the footage."""
         return self.pts_of(Fraction(time_s))
 
     def pts_of(self, time_s: Fraction) -> int:
-        """The same for an exact time: the inverse of `seconds`."""
+        """The timestamp of an exact time; the inverse of `seconds`."""
         return round((time_s + self.origin_s) / self.time_base)
 
     def seconds(self, pts: int) -> Fraction:
-        """When a timestamp is shown, from the start of the footage, exactly."""
+        """The exact time of a timestamp in seconds from the start of the footage."""
         return pts * self.time_base - self.origin_s
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
-        """Packets in decode order from a key frame at or before `pts`, else from the first."""
+        """Packets in decode order, from a key frame at or before `pts` or from the first one."""
         for back_s in (*SEEK_BACK_S, None):
             target = 0 if back_s is None else pts - round(back_s / self.time_base)
             if back_s is None or target <= self._first_pts():
@@ -105,7 +132,7 @@ class CodedVideo:
             packets = self._from_key()
             first = next(packets, None)
             if first is None:
-                raise FootageError(self.path, "has no key frame to cut at")
+                raise FootageError(self.path, "has no key frame, so it cannot be cut")
             if (first.pts or 0) <= pts or target == self._first_pts():
                 yield first
                 yield from packets
@@ -121,14 +148,16 @@ class CodedVideo:
             started = started or packet.is_keyframe
             if started:
                 if packet.pts is None:
-                    # Some AVI has no presentation times; without reordering they are the same.
+                    # Some AVI files have no presentation times. Without B-frames both are equal.
                     self.untimed = True
                     packet.pts = packet.dts
                 yield packet
 
     def index(self, start_pts: int, end_pts: int) -> list[CodedFrame]:
-        """From a key frame at or before start_pts until every frame before end_pts is in, and on
-        until it is known which frames come after.
+        """The frames from a key frame at or before start_pts on, in decode order.
+
+        They include every frame shown before end_pts, and the later ones needed to know which
+        frame is shown next.
         """
         rows: list[CodedFrame] = []
         limit: int | None = None
@@ -150,7 +179,7 @@ class CodedVideo:
         return rows
 
     def rows_of(self, span: Span, rows: range) -> Iterator[Packet[VideoStream]]:
-        """The packets that the rows of a span stand for."""
+        """The packets of these rows of a span."""
         packets = self.packets_from(span.seek_pts)
         yield from itertools.islice(packets, rows.start, rows.stop)
 
@@ -159,15 +188,19 @@ class CodedVideo:
         return any(header[0] & 31 == NAL_IDR for header in headers)
 
     def rounding(self) -> int:
-        """How many ticks a container's rounding may move a timestamp."""
+        """How many ticks a timestamp may be off because the container rounds it."""
         return int(TIMESTAMP_ROUNDING_S / self.time_base)
 
 
 @dataclass(frozen=True)
 class Span:
-    """A cut on the frames there are: frames with first_pts <= pts < end_pts are shown.
+    """A cut whose start and end are frames: it shows frames with first_pts <= pts < end_pts.
 
-    rows: the coded frames around it, those of `packets_from(seek_pts)` from the first on.
+    Attributes:
+        seek_pts: Where reading starts; `rows` are the packets of `packets_from(seek_pts)`.
+        rows: The coded frames around the cut, in decode order.
+        first_pts: Timestamp of the first frame shown.
+        end_pts: Timestamp of the first frame after the cut.
     """
 
     seek_pts: int
@@ -177,18 +210,29 @@ class Span:
 
     @property
     def length(self) -> int:
+        """Ticks from the first frame to the end."""
         return self.end_pts - self.first_pts
 
     @property
     def frame_pts(self) -> list[int]:
-        """Presentation times of the frames shown, in order."""
+        """Timestamps of the frames shown, in order."""
         return sorted({r.pts for r in self.rows if self.first_pts <= r.pts < self.end_pts})
 
 
 def exact_span(
     video: CodedVideo, start_s: float, end_s: float, *, index_from_s: float | None = None
 ) -> Span:
-    """From the frame shown at start_s up to the first frame that starts at end_s or later."""
+    """The span from the frame shown at start_s to the first frame at or after end_s.
+
+    Args:
+        video: The footage.
+        start_s: Start in seconds.
+        end_s: End in seconds.
+        index_from_s: List the frames from this time on; None starts at start_s.
+
+    Raises:
+        FootageError: No frame is shown in that time.
+    """
     start, end = video.pts(start_s), video.pts(end_s)
     seek = start if index_from_s is None else video.pts(index_from_s)
     rows = video.index(seek, end)
@@ -198,18 +242,26 @@ def exact_span(
     after = bisect.bisect_left(shown, end - slack)
     stop = shown[after] if after < len(shown) else max(r.pts + r.duration for r in rows)
     if stop <= first:
-        raise FootageError(video.path, f"has no frame from {start_s:.3f} s to {end_s:.3f} s")
+        raise FootageError(video.path, f"has no frame between {start_s:.3f} s and {end_s:.3f} s")
     return Span(seek, tuple(rows), first, stop)
 
 
 def copy_span(
     video: CodedVideo, start_s: float, end_s: float, *, joined: bool
 ) -> tuple[Span, range]:
-    """From the last key frame at or before start_s to the first clean point at or after end_s.
+    """The span from the last key frame before start_s to the first clean point after end_s.
 
-    With it the numbers of the rows to copy; those among them shown before the key frame (leading
-    pictures, which refer to what was cut off) are to be left out. joined: other frames come
-    before, so that H.264 has to begin with an IDR frame; FootageError where none is near.
+    Also returns the range of rows to copy. Leave out those rows that are shown before the key
+    frame: they are leading pictures, which depend on frames that were cut off.
+
+    Args:
+        video: The footage.
+        start_s: Start in seconds.
+        end_s: End in seconds.
+        joined: The span follows another one in the output, so H.264 must begin with an IDR frame.
+
+    Raises:
+        FootageError: No frame is shown in that time, or there is no IDR frame near.
     """
     for back_s in LOOK_BACK_S if joined and video.h264 else (0.0,):
         exact = exact_span(video, start_s, end_s, index_from_s=max(0.0, start_s - back_s))
@@ -224,8 +276,8 @@ def copy_span(
     else:
         raise FootageError(
             video.path,
-            f"has no key frame before {start_s:.3f} s that copied cuts can be joined at (its "
-            "groups of pictures are open): leave out --copy",
+            f"has no key frame before {start_s:.3f} s at which copied cuts can be joined, because "
+            "its groups of pictures are open. Leave out --copy.",
         )
     begin = max(keys, key=lambda k: rows[k].pts)
     last_shown = max(row.pts for row in rows if row.pts < exact.end_pts)
@@ -237,7 +289,7 @@ def copy_span(
 
 
 def clean_points(rows: Sequence[CodedFrame], begin: int) -> list[int]:
-    """Each k > begin where rows[begin:k] are all shown before rows[k:]; len(rows) is the last."""
+    """Each k > begin for which rows[begin:k] are all shown before rows[k:], len(rows) included."""
     least_after = [0] * len(rows)
     least = rows[-1].pts
     for k in range(len(rows) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Frames of cuts, drawn on and encoded: H.264 by libx264 or the machine's own encoder."""
+"""Decode the frames of cuts, draw titles and cross-fades, and encode them as H.264."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from touchline.pipeline.types import UInt8
 
 SOFTWARE = "libx264"
 
-# Tried in this order where `encoder` is "auto"; options that give about the quality of CRF 20.
+# Hardware encoders in the order in which "auto" tries them. The options give about the quality of
+# CRF 20 of libx264.
 HARDWARE = {
     "h264_videotoolbox": {"q:v": "62"},
     "h264_nvenc": {"preset": "p4", "rc": "vbr", "cq": "22"},
@@ -34,15 +35,24 @@ X264_OPTIONS = {"preset": "veryfast", "crf": "20"}
 
 KEY_FRAME_EVERY_S = 2
 
-# Range, primaries, transfer, matrix (ITU-T H.273) of RGB pictures after conversion: BT.601.
+# Range, primaries, transfer and matrix (ITU-T H.273) of RGB frames converted to YUV: BT.601.
 RGB_AS_YUV = (1, 2, 2, 6)
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """What is encoded, as the first frame of the footage says.
+    """Size, timing and colours of the encoded picture, from the first frame of the footage.
 
-    turns: quarter turns counter-clockwise that make the picture upright. H and W are even.
+    Attributes:
+        width: Pixels, even, after rotation.
+        height: Pixels, even, after rotation.
+        pix_fmt: "yuv420p" or "yuvj420p".
+        time_base: Length of one tick in seconds.
+        rate: Average frames per second.
+        aspect: Width of a pixel divided by its height.
+        turns: Quarter turns counter-clockwise that make the picture upright.
+        interlaced: The footage is interlaced; frames are deinterlaced before encoding.
+        colours: Range, primaries, transfer and matrix (ITU-T H.273).
     """
 
     width: int
@@ -57,16 +67,27 @@ class PictureFormat:
 
     @property
     def full_range(self) -> bool:
+        """Luma goes from 0 to 255 instead of 16 to 235."""
         return self.pix_fmt == "yuvj420p" or self.colours[0] == 2
 
     @property
     def bt709(self) -> bool:
-        # 1 is BT.709 (ITU-T H.273); where nothing is said, players go by the height.
+        """The YUV matrix is BT.709, otherwise BT.601."""
+        # 1 is BT.709, 2 is unspecified (ITU-T H.273); then players decide by the height.
         return self.colours[3] == 1 or (self.colours[3] == 2 and self.height >= 720)
 
 
 def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = None) -> PictureFormat:
-    """The picture of a span's first frame, scaled to a height if one is given."""
+    """The format of a span's first frame, after rotation.
+
+    Args:
+        video: The footage.
+        span: The span to encode.
+        height_px: Scale to this height; None keeps the size.
+
+    Raises:
+        FootageError: No frame of the span can be decoded.
+    """
     frame = next(decode_frames(video, span.first_pts, span.end_pts), None)
     if frame is None:
         raise FootageError(
@@ -75,7 +96,7 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
     turns = round(frame.rotation / 90) % 4
     context = video.stream.codec_context
     W, H = frame.width, frame.height
-    # What the container declares goes before what the codec does.
+    # The container's pixel shape overrides the codec's.
     aspect = Fraction(video.stream.sample_aspect_ratio or 1) or Fraction(1)
     if turns % 2:
         W, H, aspect = H, W, 1 / aspect
@@ -102,7 +123,7 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
 
 
 def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-    """The frames with first_pts <= pts < end_pts; what cannot be decoded is left out."""
+    """The frames with first_pts <= pts < end_pts, without those that cannot be decoded."""
     for packet in video.packets_from(first_pts):
         for frame in decodable(packet.decode):
             if frame.pts is None:
@@ -118,7 +139,7 @@ def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[V
 
 
 def deinterlace(frames: Iterable[VideoFrame], video: CodedVideo) -> Iterator[VideoFrame]:
-    """One progressive picture per interlaced frame, at the frame's own time."""
+    """One progressive frame per interlaced frame, at the same time."""
     graph = av.filter.Graph()
     graph.link_nodes(
         graph.add_buffer(template=video.stream),
@@ -146,9 +167,14 @@ def _pulled(graph: av.filter.Graph, time_base: Fraction) -> Iterator[VideoFrame]
 
 @dataclass(frozen=True)
 class Placed:
-    """A span on the output's timeline, all in ticks of the footage's time base.
+    """A span placed on the output's timeline. Times are ticks of the footage's time base.
 
-    fade_in: how long its beginning overlaps the end of `before`.
+    Attributes:
+        span: The frames shown.
+        out_pts: When the first frame is shown in the output.
+        titles: Titles to draw.
+        fade_in: How long its beginning overlaps the end of `before`.
+        before: The span that it fades in from.
     """
 
     span: Span
@@ -159,17 +185,25 @@ class Placed:
 
     @property
     def out_end(self) -> int:
+        """When it ends in the output."""
         return self.out_pts + self.span.length
 
     @property
     def offset(self) -> int:
-        """What is added to a timestamp of the footage."""
+        """Added to a timestamp of the footage it gives the timestamp in the output."""
         return self.out_pts - self.span.first_pts
 
 
 @dataclass
 class Drawing:
-    """Turns spans of one file into pictures ready to encode; `fading` is a second reader."""
+    """Turns spans of one file into frames ready to encode.
+
+    Attributes:
+        video: The footage.
+        fading: A second reader of the same file, for the end of the span that fades out.
+        picture: The format of the frames.
+        font: A font file for titles; None uses the built-in font.
+    """
 
     video: CodedVideo
     fading: CodedVideo
@@ -178,7 +212,13 @@ class Drawing:
     _cache: dict[Title, UInt8] = field(default_factory=dict)
 
     def pictures(self, placed: Placed, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-        """The frames of a placed span from first_pts up to end_pts, timed for the output."""
+        """The frames of a placed span, with their times in the output.
+
+        Args:
+            placed: The span.
+            first_pts: Timestamp of the first frame, in the footage.
+            end_pts: Timestamp of the first frame after the last one, in the footage.
+        """
         earlier = self._earlier(placed) if placed.fade_in else None
         for frame in self._frames(self.video, first_pts, end_pts):
             pts = frame.pts or 0
@@ -200,7 +240,7 @@ class Drawing:
                     format=self.picture.pix_fmt,
                 )
             frame.pts, frame.time_base = pts + placed.offset, self.picture.time_base
-            # The encoder chooses its own key frames.
+            # Let the encoder choose its own key frames.
             frame.pict_type = PictureType.NONE
             yield frame
 
@@ -211,13 +251,13 @@ class Drawing:
     def _earlier(self, placed: Placed) -> _Held:
         span = placed.before
         if span is None:
-            raise ValueError("a span that fades in needs the span before it")
+            raise ValueError("a span with fade_in needs the span before it")
         begin = span.end_pts - placed.fade_in
         frames = self._frames(self.fading, begin, span.end_pts)
         return _Held(((f.pts or 0) - begin, self._upright(f)) for f in frames)
 
     def _upright(self, frame: VideoFrame) -> UInt8:
-        """(H * 3 / 2, W) uint8, a copy that may be drawn on."""
+        """A copy (H * 3 / 2, W) uint8 of a frame, upright and scaled, to draw on."""
         size = (self.picture.width, self.picture.height)
         width, height = size[::-1] if self.picture.turns % 2 else size
         same = frame.reformat(width=width, height=height, format=self.picture.pix_fmt)
@@ -242,7 +282,7 @@ class Drawing:
 
 
 class _Held:
-    """Pictures in time order, of which the one shown at a time is asked for, going forward."""
+    """Gives the picture shown at a time. Times must not decrease from call to call."""
 
     def __init__(self, pictures: Iterator[tuple[int, UInt8]]) -> None:
         self._pictures = pictures
@@ -259,16 +299,22 @@ class _Held:
 def _crossfaded(before: UInt8 | None, after: UInt8, share: float) -> UInt8:
     if before is None:
         return after
-    # In 1/256: whole numbers are several times faster than floats here.
+    # In 1/256: integers are several times faster than floats here.
     weight = round(share * 256)
     mixed = (before.astype(np.uint16) * (256 - weight) + after.astype(np.uint16) * weight) >> 8
     return mixed.astype(np.uint8)
 
 
 def choose_encoder(picture: PictureFormat, wanted: str) -> str:
-    """The name of an encoder that works here; "auto" prefers the machine's own.
+    """The name of an encoder that works on this machine.
 
-    ValueError where the one asked for does not work.
+    Args:
+        picture: The format to encode.
+        wanted: An encoder's name, or "auto" for the first hardware encoder that works, otherwise
+            libx264.
+
+    Raises:
+        ValueError: The encoder wanted does not work on this machine.
     """
     if wanted == SOFTWARE:
         return wanted
@@ -278,7 +324,9 @@ def choose_encoder(picture: PictureFormat, wanted: str) -> str:
     if wanted == "auto":
         return SOFTWARE
     known = ", ".join(["auto", SOFTWARE, *HARDWARE])
-    raise ValueError(f"the encoder {wanted!r} does not work on this machine; there are {known}")
+    raise ValueError(
+        f"the encoder {wanted!r} does not work on this machine. Touchline knows {known}."
+    )
 
 
 def _works(name: str, picture: PictureFormat) -> bool:
@@ -295,12 +343,18 @@ def _works(name: str, picture: PictureFormat) -> bool:
 def _video_encoder(name: str) -> VideoCodecContext:
     context = av.CodecContext.create(name, "w")
     if not isinstance(context, VideoCodecContext):
-        raise ValueError(f"{name} is no video encoder")
+        raise ValueError(f"{name} is not a video encoder")
     return context
 
 
 def set_up(context: VideoCodecContext, picture: PictureFormat, options: dict[str, str]) -> None:
-    """Give an encoder the picture's size, timing and colours."""
+    """Set an encoder's size, timing and colours.
+
+    Args:
+        context: The encoder.
+        picture: The format to encode.
+        options: Options of this encoder, by FFmpeg's names.
+    """
     context.width, context.height = picture.width, picture.height
     context.pix_fmt = picture.pix_fmt
     context.time_base, context.framerate = picture.time_base, picture.rate
@@ -316,10 +370,14 @@ def set_up(context: VideoCodecContext, picture: PictureFormat, options: dict[str
 
 
 def fitting_encoder(picture: PictureFormat, *, number: int) -> VideoCodecContext:
-    """libx264 for parts that stand between copied ones.
+    """A libx264 encoder for the parts between copied parts.
 
-    No B-frames, so that decoding order is display order; parameter sets under a number of their
-    own, so that they can stand beside the footage's in one MP4 track.
+    It makes no B-frames, so decode order is display order.
+
+    Args:
+        picture: The format to encode.
+        number: Identifies its parameter sets. It must differ from the footage's numbers, because
+            both are in one MP4 track.
     """
     context = _video_encoder(SOFTWARE)
     parameters = f"sps-id={number}:bframes=0:scenecut=0"
@@ -330,6 +388,7 @@ def fitting_encoder(picture: PictureFormat, *, number: int) -> VideoCodecContext
 def encode_all(
     frames: Iterable[VideoFrame], stream: VideoStream | VideoCodecContext
 ) -> Iterator[Packet[VideoStream]]:
+    """The packets of all frames, including those that the encoder holds back until the end."""
     for frame in frames:
         yield from stream.encode(frame)
     yield from stream.encode(None)

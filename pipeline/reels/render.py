@@ -1,12 +1,13 @@
-"""Clips and reels: stretches of footage as MP4, copied where possible, encoded where needed.
+"""Write clips and reels as MP4. Frames are copied if possible, otherwise encoded.
 
-    mode "copy"     nothing is encoded; cuts begin at the key frame before and end a few frames late
-    mode "exact"    cuts are exact; frames are encoded up to the next key frame, behind the last
-                    point where the stream can be cut, and under titles and cross-fades
+    mode "copy"     nothing is encoded; a cut begins at the key frame before it and ends a few
+                    frames late
+    mode "exact"    cuts are exact; only these frames are encoded: up to the first key frame, after
+                    the last point at which the stream can be cut, and under titles and cross-fades
     mode "encode"   everything is encoded
 
-Sound is copied in mode "copy" and encoded otherwise. Picture and sound of a cut are shifted by the
-same amount, so that they stay as they were in the footage.
+Sound is copied in mode "copy" and encoded in the other modes. Picture and sound of a cut move by
+the same time, so they stay in sync as they are in the footage.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.packet import Packet
 
+from touchline.models.atomic_files import beside
 from touchline.pipeline.decoding.probe import probe_footage
-from touchline.pipeline.files import beside
-from touchline.pipeline.outputs.result_view import in_time_order, one_line, safe_name
+from touchline.pipeline.files import safe_name
+from touchline.pipeline.outputs.result_view import in_time_order, one_line
 from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.reels.coded_video import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.reels.encode import (
@@ -55,10 +57,10 @@ from touchline.pipeline.types import Event
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-# The index before the pictures, so that a browser plays a reel before it has all of it.
+# Put the index before the pictures, so that a browser can play a reel while it downloads.
 FAST_START = {"movflags": "+faststart"}
 
-# How long a title stays, unless the next one comes.
+# How long a title stays if no other title follows.
 TITLE_S = 5
 
 
@@ -66,9 +68,21 @@ TITLE_S = 5
 class Rendered:
     """A clip or reel that was written.
 
-    cuts:        what it shows, on the frames that were really cut at.
-    num_frames:  of all frames, `num_encoded` were encoded and the rest copied.
-    note:        why more was encoded than had to be, and what was left out; empty where neither.
+    Attributes:
+        path: The MP4 file.
+        cuts: What it shows. Start and end are moved to the frames at which the file was cut.
+        duration_s: Length of the file in seconds.
+        num_frames: Number of frames in the file.
+        num_encoded: How many of these frames were encoded; the others were copied.
+        encoder: Name of the encoder; empty in mode "copy".
+        note: Why more frames were encoded than necessary, and what is missing; often empty.
+
+    Example:
+        >>> from touchline.pipeline import Cut, RenderOptions, render_cuts
+        >>> options = RenderOptions(mode="encode", encoder="libx264")
+        >>> rendered = render_cuts("match.mp4", [Cut(3, 5, ())], "clip.mp4", options=options)
+        >>> rendered.duration_s, rendered.num_frames, rendered.num_encoded
+        (2.0, 32, 32)
     """
 
     path: Path
@@ -90,12 +104,31 @@ def cut_reel(
     weights: Mapping[str, float] | None = None,
     clock: MatchClock | None = None,
 ) -> Rendered:
-    """One MP4 of the best events in time order, at most `max_s` long (see `cuts.plan_reel`).
+    """Write one MP4 with the best events in time order.
 
-    ValueError where there is nothing to show.
+    Args:
+        footage: The footage file.
+        events: Events to choose from; see `plan_reel`.
+        path: The MP4 file to write.
+        options: Padding, mode, titles and encoder.
+        max_s: Longest reel in seconds; None shows all events.
+        weights: Factor on the score for each class (default 1). 0 leaves the class out.
+        clock: Shows the match clock in titles and chapters.
+
+    Raises:
+        ValueError: There is nothing to show, or an event lies outside the footage.
+        FootageError: The footage cannot be read or cut.
+
+    Example:
+        >>> from touchline.pipeline import RenderOptions, cut_reel, read_events_json
+        >>> events = read_events_json("out/match/events.json").accepted
+        >>> options = RenderOptions(before_s=1, after_s=1, encoder="libx264")
+        >>> reel = cut_reel("match.mp4", events, "reel.mp4", options=options, max_s=60)
+        >>> len(reel.cuts), reel.path.name
+        (2, 'reel.mp4')
     """
     if max_s is not None and not max_s > 0:
-        raise ValueError(f"the longest reel is {max_s} s; it must be above 0")
+        raise ValueError(f"max_s, the longest reel, is {max_s} s; it must be above 0")
     options = options or RenderOptions()
     footage = Path(footage)
     events = list(events)
@@ -115,15 +148,15 @@ def cut_reel(
             over_s = 0.0 if max_s is None else sum(c.duration_s for c in cuts) - max_s
             if room_s is None or over_s <= 1e-6:
                 break
-            # Cuts grow to the frames, and copied ones to the key frames, that there are.
+            # Cuts grew to whole frames, copied cuts to key frames. Plan again with less time.
             room_s -= over_s
     if not cuts:
-        raise ValueError(f"{footage}: there is no event that fits into the reel")
+        raise ValueError(f"{footage}: no event fits into the reel")
     return render_cuts(footage, cuts, path, options=options, clock=clock)
 
 
 def _on_frames(video: CodedVideo, cuts: Sequence[Cut], *, copy: bool) -> list[Cut]:
-    """The cuts as they can be made."""
+    """The cuts with start and end moved to frames at which the video can be cut."""
     made = []
     for k, cut in enumerate(cuts):
         span = (
@@ -144,11 +177,34 @@ def cut_clips(
     options: RenderOptions | None = None,
     clock: MatchClock | None = None,
 ) -> Iterator[Rendered]:
-    """One MP4 per event, written as they are asked for: 001-goal-0h12m34s.mp4, in time order."""
+    """Write one MP4 per event in time order, with names such as 001-goal-0h12m34s.mp4.
+
+    Each clip is written when the iterator is asked for it.
+
+    Args:
+        footage: The footage file.
+        events: The events to show.
+        folder: The folder to write to.
+        options: Padding, mode, titles and encoder.
+        clock: Shows the match clock in titles and chapters.
+
+    Raises:
+        ValueError: An event lies outside the footage.
+        FootageError: The footage cannot be read or cut.
+
+    Example:
+        >>> from touchline.pipeline import RenderOptions, cut_clips, read_events_json
+        >>> events = read_events_json("out/match/events.json").accepted
+        >>> options = RenderOptions(before_s=1, after_s=1, encoder="libx264")
+        >>> for clip in cut_clips("match.mp4", events, "clips", options=options):
+        ...     print(clip.path.name)
+        001-bright-0h00m03s.mp4
+        002-bright-0h00m08s.mp4
+    """
     options = options or RenderOptions()
     footage = Path(footage)
     duration_s = probe_footage(footage, stream=options.stream).duration_s
-    # All of them first: an event outside the footage is told before anything is written.
+    # Plan all cuts first: an event outside the footage must fail before anything is written.
     cuts = [
         padded_cut(event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s)
         for event in in_time_order(events)
@@ -159,7 +215,7 @@ def cut_clips(
 
 
 def clip_name(number: int, event: Event) -> str:
-    """A file name that sorts by time and that every file system takes."""
+    """A file name that sorts by time and is valid on every file system."""
     hours, minutes, seconds = timecode(event.start_s).split(":")
     when = f"{hours}h{minutes}m{seconds[:2]}s"
     words = "-".join(re.findall(r"\w+", event.label))
@@ -174,7 +230,26 @@ def render_cuts(
     options: RenderOptions | None = None,
     clock: MatchClock | None = None,
 ) -> Rendered:
-    """The cuts one after the other as one MP4."""
+    """Write the cuts, one after the other, as one MP4.
+
+    Args:
+        footage: The footage file.
+        cuts: At least one cut, in the order shown.
+        path: The MP4 file to write.
+        options: Mode, titles and encoder; the padding is not used.
+        clock: Shows the match clock in titles and chapters.
+
+    Raises:
+        ValueError: `path` is the footage, or the encoder does not work on this machine.
+        FootageError: The footage cannot be read or cut.
+
+    Example:
+        >>> from touchline.pipeline import Cut, RenderOptions, render_cuts
+        >>> options = RenderOptions(encoder="libx264")
+        >>> cuts = [Cut(3, 5, ()), Cut(8, 9.5, ())]
+        >>> render_cuts("match.mp4", cuts, "both.mp4", options=options).duration_s
+        3.5
+    """
     options = options or RenderOptions()
     with CodedVideo(Path(footage), stream=options.stream) as video:
         _refuse_overwriting(video.path, Path(path))
@@ -190,12 +265,12 @@ def render_cuts(
 
 def _refuse_overwriting(footage: Path, path: Path) -> None:
     if path.exists() and footage.exists() and path.samefile(footage):
-        raise ValueError(f"{path} is the footage itself: choose another folder with -o")
+        raise ValueError(f"{path} is the footage itself. Choose another folder with -o.")
 
 
 @dataclass(frozen=True)
 class _Film:
-    """What is written: cuts, their place in the output, the parts each is made of."""
+    """What is written: the cuts, their places in the output, and the parts of each."""
 
     cuts: Sequence[Cut]
     placed: list[Placed]
@@ -211,7 +286,7 @@ class _Film:
 
 def _copied_film(video: CodedVideo, cuts: Sequence[Cut]) -> _Film:
     found = [copy_span(video, cut.start_s, cut.end_s, joined=k > 0) for k, cut in enumerate(cuts)]
-    placed = place(video, cuts, [span for span, _ in found])
+    placed = place_spans(video, cuts, [span for span, _ in found])
     parts = [copied_part(p, rows) for p, (_, rows) in zip(placed, found, strict=True)]
     return _Film(cuts, placed, parts)
 
@@ -221,7 +296,7 @@ def _drawn_film(
 ) -> _Film:
     spans = [exact_span(video, cut.start_s, cut.end_s) for cut in cuts]
     fade = round(Fraction(options.crossfade_s) / video.time_base)
-    placed = place(video, cuts, spans, fade=fade, titles=options.titles, clock=clock)
+    placed = place_spans(video, cuts, spans, fade=fade, titles=options.titles, clock=clock)
     picture = picture_format(video, spans[0], height_px=options.height_px)
     note = ""
     if options.mode == "exact":
@@ -229,12 +304,12 @@ def _drawn_film(
         parts = [] if note else spliced_parts(placed, video)
         if any(part.rows is not None for part in parts):
             return _Film(cuts, placed, parts, picture, SOFTWARE)
-        note = note or "no key frame lies where it could be copied from"
+        note = note or "no key frame lies where copying could begin"
     encoder = choose_encoder(picture, options.encoder)
     return _Film(cuts, placed, whole_parts(placed), picture, encoder, note)
 
 
-def place(
+def place_spans(
     video: CodedVideo,
     cuts: Sequence[Cut],
     spans: Sequence[Span],
@@ -243,9 +318,16 @@ def place(
     titles: bool = False,
     clock: MatchClock | None = None,
 ) -> list[Placed]:
-    """Spans one after the other on the output's timeline; neighbours overlap by about `fade`.
+    """Put spans one after the other on the output's timeline.
 
-    A fade starts on a frame and takes at most half of either span.
+    Args:
+        video: The footage that the spans are from.
+        cuts: The cut of each span.
+        spans: What each cut shows.
+        fade: How long neighbours overlap, in ticks of the stream's time base. A fade starts on a
+            frame and takes at most half of either span, so it may be shorter.
+        titles: Add a title for each event.
+        clock: Shows the match clock in titles.
     """
     placed: list[Placed] = []
     for cut, span in zip(cuts, spans, strict=True):
@@ -270,7 +352,7 @@ def _fade_ticks(before: Span, span: Span, fade: int) -> int:
 
 
 def _titles(video: CodedVideo, cut: Cut, span: Span, clock: MatchClock | None) -> Iterator[Title]:
-    """A title per event, from where its padding begins until it has been read."""
+    """One title per event, from the start of its padding; it stays long enough to be read."""
     first_s, end_s = video.seconds(span.first_pts), video.seconds(span.end_pts)
     if not cut.events:
         return
@@ -290,11 +372,11 @@ def _write(
     options: RenderOptions,
     chapters: list[Chapter],
 ) -> None:
-    """Mux pictures and sound, each packet in its turn, so that little waits in memory."""
+    """Write picture and sound packets in order of time, so that few wait in memory."""
     with (
         CodedVideo(video.path, stream=video.stream.index) as drawn,
         CodedVideo(video.path, stream=video.stream.index) as fading,
-        # With the protocol written out no name can be taken for an address.
+        # With "file:" in front FFmpeg cannot take a file name for an address.
         av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output,
     ):
         if film.picture is None:
@@ -317,7 +399,7 @@ def _decoding_s(packet: Packet[Any]) -> float:
 
 
 def _chapters(video: CodedVideo, film: _Film, clock: MatchClock | None) -> list[Chapter]:
-    """A chapter per cut, named after its events, with the match clock where it is known."""
+    """One chapter per cut, named after its events, with the match clock if it is known."""
     chapters: list[Chapter] = []
     for k, (cut, placed) in enumerate(zip(film.cuts, film.placed, strict=True)):
         names = dict.fromkeys(
@@ -347,7 +429,7 @@ def _rendered(path: Path, video: CodedVideo, film: _Film) -> Rendered:
     )
     notes = [film.note] if film.note else []
     if is_silenced(video.container):
-        notes.append("no sound: nothing here decodes it")
+        notes.append("without sound, because FFmpeg cannot decode it")
     return Rendered(
         path=path,
         cuts=tuple(cuts),

@@ -1,4 +1,4 @@
-"""Sound of cuts: exact to the sample, cross-faded, as AAC; or packets copied as they are."""
+"""Make the sound track of a reel: encoded as AAC, exact to the sample, or copied."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from touchline.pipeline.types import Float32
 
 BLOCK_SAMPLES = 1024
 
-# Decoding starts this much early: AAC and Opus need some packets to settle.
+# Start decoding this much earlier: the first packets of AAC and Opus decode inexactly.
 RUN_UP_S = Fraction(1, 4)
 
 
 @dataclass(frozen=True)
 class SoundPiece:
-    """Sound of the footage from `start_s` on, `num_samples` long in the output.
+    """A piece of the footage's sound.
 
-    The first `fade_in` of them overlap the end of the piece before.
+    Attributes:
+        start_s: Its start in the footage, in seconds.
+        num_samples: Its length in samples of the output.
+        fade_in: How many of its samples overlap the end of the piece before.
     """
 
     start_s: Fraction
@@ -39,13 +42,14 @@ class SoundPiece:
 
 @dataclass(frozen=True)
 class SoundFormat:
-    """rate_hz of the source where AAC knows it, else 48000; mono stays mono, the rest is stereo."""
+    """Sample rate and channel layout ("mono" or "stereo") of the output."""
 
     rate_hz: int
     layout: str
 
     @property
     def channels(self) -> int:
+        """Number of channels."""
         return 1 if self.layout == "mono" else 2
 
 
@@ -55,9 +59,9 @@ AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88
 
 
 def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
-    """The file and its first audio stream that can be decoded; None where it has none."""
+    """Open a file and its first audio stream that can be decoded; None if it has none."""
     container = open_footage(path).container
-    # A stream whose codec nothing here decodes has no context.
+    # A stream has no context if this FFmpeg cannot decode its codec.
     audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
     if audio is None:
         container.close()
@@ -66,12 +70,13 @@ def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
 
 
 def is_silenced(container: InputContainer) -> bool:
-    """Whether there is sound that nothing here decodes, so that it is left out."""
+    """Whether the file has sound, but in codecs that this FFmpeg cannot decode."""
     audio = container.streams.audio
     return bool(audio) and all(stream.codec_context is None for stream in audio)
 
 
 def sound_format(stream: AudioStream) -> SoundFormat:
+    """Keep the sample rate if AAC allows it, otherwise 48000 Hz; mono stays mono."""
     rate = stream.codec_context.sample_rate
     layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
     return SoundFormat(rate if rate in AAC_RATES_HZ else 48000, layout)
@@ -80,9 +85,15 @@ def sound_format(stream: AudioStream) -> SoundFormat:
 def read_samples(
     path: Path, origin_s: Fraction, piece: SoundPiece, sound: SoundFormat
 ) -> Iterator[Float32]:
-    """Exactly piece.num_samples of the footage, in blocks (C, n) float32.
+    """The samples of a piece in blocks (C, n) float32, exactly `piece.num_samples` in total.
 
-    Every sample stands where its timestamp puts it; where the file has none there is silence.
+    Timestamps decide where a sample belongs. Gaps in the file become silence.
+
+    Args:
+        path: The footage file.
+        origin_s: The container's start time in seconds.
+        piece: The part of the sound to read.
+        sound: Sample rate and channels of the blocks.
     """
     first = round(piece.start_s * sound.rate_hz)
     written = 0
@@ -107,7 +118,7 @@ def read_samples(
 def _timed_blocks(
     path: Path, origin_s: Fraction, start_s: Fraction, sound: SoundFormat
 ) -> Iterator[tuple[int, Float32]]:
-    """Decoded blocks from shortly before start_s on, each with the number of its first sample."""
+    """Decoded blocks from shortly before start_s, each with the index of its first sample."""
     opened = open_sound(path)
     if opened is None:
         return
@@ -131,7 +142,14 @@ def _timed_blocks(
 def mix_pieces(
     pieces: Iterable[SoundPiece], path: Path, origin_s: Fraction, sound: SoundFormat
 ) -> Iterator[Float32]:
-    """The pieces one after the other, where they overlap faded at equal power, in blocks (C, n)."""
+    """The pieces one after the other in blocks (C, n); overlaps are equal-power cross-fades.
+
+    Args:
+        pieces: The pieces in order.
+        path: The footage file.
+        origin_s: The container's start time in seconds.
+        sound: Sample rate and channels of the blocks.
+    """
     pieces = list(pieces)
     tail = np.zeros((sound.channels, 0), np.float32)
     for k, piece in enumerate(pieces):
@@ -149,7 +167,7 @@ def mix_pieces(
 
 
 def _faded_in(block: Float32, done: int, tail: Float32) -> Float32:
-    """The block, whose first sample is the piece's `done`-th, mixed with the piece before."""
+    """A block that begins at sample `done` of its piece, mixed with the piece before."""
     length = tail.shape[1]
     overlap = min(block.shape[1], length - done)
     if overlap <= 0:
@@ -165,7 +183,13 @@ def _faded_in(block: Float32, done: int, tail: Float32) -> Float32:
 def encode_aac(
     blocks: Iterable[Float32], stream: AudioStream, sound: SoundFormat
 ) -> Iterator[Packet[AudioStream]]:
-    """AAC packets of the blocks, which follow each other without a gap from sample 0 on."""
+    """The AAC packets of blocks that follow each other without a gap.
+
+    Args:
+        blocks: Samples (C, n) float32.
+        stream: The AAC stream of the output.
+        sound: Sample rate and channels of the blocks.
+    """
     position = 0
     for block in blocks:
         for k in range(0, block.shape[1], BLOCK_SAMPLES):
@@ -182,9 +206,15 @@ def encode_aac(
 def sound_packets(
     output: OutputContainer, video: CodedVideo, placed: Sequence[Placed], *, copy: bool
 ) -> Iterator[Packet[AudioStream]]:
-    """A sound track for pictures so placed; nothing where the footage has no sound.
+    """The packets of the sound track; none if the footage has no sound.
 
-    copy: packets as they are, where MP4 takes the codec; else AAC. The stream is added at once.
+    The stream is added to the output at once, before the first packet is asked for.
+
+    Args:
+        output: The file to write.
+        video: The footage.
+        placed: The spans shown, with their places in the output.
+        copy: Copy the packets if MP4 allows the codec; otherwise encode AAC.
     """
     opened = open_sound(video.path)
     if opened is None:
@@ -210,8 +240,14 @@ def _copied_stream(output: OutputContainer, stream: AudioStream) -> AudioStream 
 def sound_pieces(
     video: CodedVideo, placed: Sequence[Placed], sound: SoundFormat
 ) -> list[SoundPiece]:
-    """What is heard under each span: sample numbers follow the output's timeline, so that no
-    rounding adds up.
+    """The piece of sound under each span.
+
+    Sample indices are computed on the output's timeline, so rounding errors do not add up.
+
+    Args:
+        video: The footage.
+        placed: The spans shown, with their places in the output.
+        sound: Sample rate of the output.
     """
 
     def sample(pts: int) -> int:
@@ -230,7 +266,13 @@ def sound_pieces(
 def copy_sound(
     target: AudioStream, video: CodedVideo, placed: Sequence[Placed]
 ) -> Iterator[Packet[AudioStream]]:
-    """The packets that begin under each span, shifted as its pictures are."""
+    """The packets that begin under each span, moved by the same time as its frames.
+
+    Args:
+        target: The audio stream of the output.
+        video: The footage.
+        placed: The spans shown, with their places in the output.
+    """
     opened = open_sound(video.path)
     if opened is None:
         return

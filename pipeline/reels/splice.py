@@ -1,14 +1,14 @@
-"""The pictures of a reel as packets of one video track: copied, encoded, or both in turn.
+"""Make the packets of a reel's video track: copied, encoded, or both in turn.
 
-To encode only what must be, a cut is divided at the places where its stream can be parted:
+To encode as few frames as possible, a cut is divided where its stream can be cut:
 
     cut        |<-------------------------------------------->|
     packets  I . . . . I . . . . . . I . . . . . . I . . . . . . . I
     parts      |encode|copy                               |encode|
                       ^ the first IDR frame inside        ^ the last clean point inside
 
-Parts of the footage and parts of our encoder use different H.264 parameter sets. Both stand in the
-track's header under different numbers, so that every slice finds its own.
+Copied and encoded parts use different H.264 parameter sets. The track's header holds both under
+different numbers, so every slice finds its own.
 """
 
 from __future__ import annotations
@@ -42,12 +42,19 @@ from touchline.pipeline.reels.encode import (
 VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 HEVC_TAG = "hvc1"
-"""What Apple's players want HEVC in MP4 to be called."""
+"""The codec tag that Apple's players need for HEVC in MP4."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """Frames first_pts <= pts < end_pts of a placed span: rows to copy, or None to encode."""
+    """A part of a placed span that is either copied or encoded.
+
+    Attributes:
+        placed: The span.
+        first_pts: Timestamp of the first frame, in the footage.
+        end_pts: Timestamp of the first frame after the part, in the footage.
+        rows: The rows of the span to copy; None encodes the part.
+    """
 
     placed: Placed
     first_pts: int
@@ -56,16 +63,17 @@ class Part:
 
     @property
     def num_frames(self) -> int:
+        """Number of frames shown."""
         return sum(self.first_pts <= pts < self.end_pts for pts in self.placed.span.frame_pts)
 
 
 def whole_parts(placed: Sequence[Placed]) -> list[Part]:
-    """Every span in one part to encode, up to where the next one fades in."""
+    """One part to encode for each span, up to where the next span fades in."""
     return [Part(p, p.span.first_pts, end) for p, end in _ends(placed)]
 
 
 def spliced_parts(placed: Sequence[Placed], video: CodedVideo) -> list[Part]:
-    """Every span in as few frames to encode as its stream allows."""
+    """The parts of each span, with as few frames to encode as its stream allows."""
     return [part for p, end in _ends(placed) for part in _parts(p, end, _drawn_on(p, video))]
 
 
@@ -75,7 +83,7 @@ def _ends(placed: Sequence[Placed]) -> list[tuple[Placed, int]]:
 
 
 def _drawn_on(placed: Placed, video: CodedVideo) -> list[tuple[int, int]]:
-    """Where pictures are changed: under titles and while fading in."""
+    """Where the picture changes: under titles and during a fade-in."""
     titles = [(video.pts_of(t.start_s), video.pts_of(t.end_s)) for t in placed.titles]
     first = placed.span.first_pts
     return sorted([*titles, *([(first, first + placed.fade_in)] if placed.fade_in else [])])
@@ -95,7 +103,7 @@ def _parts(placed: Placed, end_pts: int, drawn_on: Sequence[tuple[int, int]]) ->
                 yield copied_part(placed, copied)
                 at = encode_from = _after(placed.span, copied)
                 continue
-        # To the next frame at which copying may begin.
+        # Go on to the next frame at which copying can begin.
         floor = at + 1 if until is None else until
         at = min([end_pts, *(r.pts for r in placed.span.rows if r.idr and r.pts >= floor)])
     if encode_from < end_pts:
@@ -103,11 +111,12 @@ def _parts(placed: Placed, end_pts: int, drawn_on: Sequence[tuple[int, int]]) ->
 
 
 def copied_part(placed: Placed, rows: range) -> Part:
+    """The part of a span that consists of these rows, to copy."""
     return Part(placed, placed.span.rows[rows.start].pts, _after(placed.span, rows), rows)
 
 
 def _copy_from(span: Span, pts: int, limit: int) -> range | None:
-    """The rows from the IDR frame at `pts` to the last clean point before `limit`, if any."""
+    """The rows from the IDR frame at `pts` to the last clean point before `limit`, or None."""
     begin = next((k for k, row in enumerate(span.rows) if row.idr and row.pts == pts), None)
     if begin is None:
         return None
@@ -116,16 +125,22 @@ def _copy_from(span: Span, pts: int, limit: int) -> range | None:
 
 
 def _after(span: Span, rows: range) -> int:
-    """When the frame after `rows`, which end at a clean point, is shown."""
+    """The timestamp of the frame shown after `rows`, which end at a clean point."""
     later = [row.pts for row in span.rows[rows.stop :]]
     return min(later) if later else max(r.pts + r.duration for r in span.rows)
 
 
 def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) -> str:
-    """Why parts of this footage and encoded ones cannot stand in one track; empty if they can."""
+    """Why copied and encoded parts of this footage cannot share a track; empty if they can.
+
+    Args:
+        video: The footage.
+        picture: The format of the encoded parts.
+        scaled: The picture changes its size.
+    """
     context = video.stream.codec_context
     if scaled:
-        return "the size is changed"
+        return "the size changes"
     if not video.h264:
         return f"the footage is {context.name}, not h264"
     if video.untimed:
@@ -140,7 +155,7 @@ def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) 
     ):
         return f"the footage is {context.pix_fmt}, {context.width}x{context.height}"
     if (video.stream.sample_aspect_ratio or 1) != (context.sample_aspect_ratio or 1):
-        return "the container alone declares the shape of its pixels"
+        return "only the container declares the pixel shape"
     if not parameter_sets(context.extradata or b"")[0]:
         return "the footage declares no parameter sets"
     return ""
@@ -149,15 +164,28 @@ def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) 
 def copied_packets(
     output: OutputContainer, video: CodedVideo, parts: Sequence[Part]
 ) -> Iterator[VideoPacket]:
-    """A video track of the footage's packets, shifted in time; the stream is added at once."""
+    """The packets of a video track that is copied, with their times in the output.
+
+    The stream is added to the output at once, before the first packet is asked for.
+
+    Args:
+        output: The file to write.
+        video: The footage.
+        parts: Parts to copy.
+
+    Raises:
+        FootageError: The footage has no presentation times, or MP4 does not allow its codec.
+    """
     if video.untimed:
-        raise FootageError(video.path, "has no presentation times to copy by: leave out --copy")
+        raise FootageError(
+            video.path, "has no presentation times, so it cannot be copied. Leave out --copy."
+        )
     try:
         stream = output.add_stream_from_template(video.stream, opaque=True)
     except ValueError:
         codec = video.stream.codec_context.name
         raise FootageError(
-            video.path, f"{codec} cannot be put into MP4 as it is: leave out --copy"
+            video.path, f"is {codec}, which cannot be copied into MP4. Leave out --copy."
         ) from None
     if video.stream.codec_context.name == "hevc":
         stream.codec_context.codec_tag = HEVC_TAG
@@ -169,10 +197,19 @@ def copied_packets(
 def encoded_packets(
     output: OutputContainer, drawing: Drawing, parts: Sequence[Part], encoder: str
 ) -> Iterator[VideoPacket]:
-    """A video track encoded in one go; the stream is added at once."""
+    """The packets of a video track that is encoded as a whole.
+
+    The stream is added to the output at once, before the first packet is asked for.
+
+    Args:
+        output: The file to write.
+        drawing: Makes the frames.
+        parts: Parts to encode.
+        encoder: The encoder's name.
+    """
     stream = output.add_stream(encoder, rate=drawing.picture.rate)
     if not isinstance(stream, VideoStream):
-        raise ValueError(f"{encoder} is no video encoder")
+        raise ValueError(f"{encoder} is not a video encoder")
     options = HARDWARE.get(encoder, X264_OPTIONS)
     set_up(stream.codec_context, drawing.picture, options)
     stream.time_base = drawing.picture.time_base
@@ -182,14 +219,23 @@ def encoded_packets(
 def spliced_packets(
     output: OutputContainer, video: CodedVideo, drawing: Drawing, parts: Sequence[Part]
 ) -> Iterator[VideoPacket]:
-    """A video track of copied and encoded parts in turn; the stream is added at once."""
+    """The packets of a video track of copied and encoded parts.
+
+    The stream is added to the output at once, before the first packet is asked for.
+
+    Args:
+        output: The file to write.
+        video: The footage, for the copied parts.
+        drawing: Makes the frames of the encoded parts.
+        parts: Parts to copy or to encode.
+    """
     ours, taken = parameter_sets(video.stream.codec_context.extradata or b"")
     number = min(set(range(32)) - taken)
     header = io.BytesIO(
         b"".join(START_CODE + unit for unit in ours) + _sample(drawing.picture, number)
     )
     with av.open(header, format="h264") as template:
-        # The demuxer gathers all parameter sets of its first frame into the stream's header.
+        # The demuxer collects all parameter sets of the first frame in the stream's header.
         stream = output.add_stream_from_template(template.streams.video[0], opaque=True)
     stream.time_base = video.time_base
     return _timed(stream, video, parts, Splice(drawing, number))
@@ -197,18 +243,19 @@ def spliced_packets(
 
 @dataclass(frozen=True)
 class Splice:
-    """How the parts between copied ones are encoded; `number` is that of their parameter sets."""
+    """Encodes the parts between copied parts; `number` identifies their parameter sets."""
 
     drawing: Drawing
     number: int
 
     def packets(self, part: Part) -> Iterator[VideoPacket]:
+        """The encoded packets of a part."""
         encoder = fitting_encoder(self.drawing.picture, number=self.number)
         return encode_all(_pictures(self.drawing, part), encoder)
 
 
 def _sample(picture: PictureFormat, number: int) -> bytes:
-    """One black frame as the encoder of the spliced parts writes it."""
+    """One black frame, encoded as the spliced parts are; it holds the parameter sets."""
     black = VideoFrame(picture.width, picture.height, picture.pix_fmt)
     black.pts, black.time_base = 0, picture.time_base
     encoder = fitting_encoder(picture, number=number)
@@ -222,8 +269,8 @@ def _pictures(drawing: Drawing, part: Part) -> Iterator[VideoFrame]:
 def _timed(
     stream: VideoStream, video: CodedVideo, parts: Sequence[Part], splice: Splice | None
 ) -> Iterator[VideoPacket]:
-    """The parts' packets on the output's timeline, decoding times rising."""
-    # Frames encoded without reordering are decoded as long before they are shown as copied ones.
+    """The packets of all parts with their times in the output; decoding times increase."""
+    # Encoded frames are not reordered. Decode them as early as the copied frames are decoded.
     delay = max(r.pts - r.dts for part in parts for r in part.placed.span.rows)
     last_dts: int | None = None
     for part in parts:
@@ -239,7 +286,7 @@ def _timed(
                 decoded = max(decoded, last_dts + 1)
             if decoded > shown:
                 raise FootageError(
-                    video.path, "its timestamps cannot be joined by copying: use --encode"
+                    video.path, "has timestamps that cannot be joined by copying. Use --encode."
                 )
             packet.stream, packet.time_base = stream, video.time_base
             packet.pts, packet.dts, last_dts = shown, decoded, decoded
@@ -248,7 +295,7 @@ def _timed(
 
 
 def _durations(part: Part) -> dict[int, int]:
-    """How long each frame of a part is shown, by its pts in the footage."""
+    """How long each frame of a part is shown, by its timestamp in the footage."""
     shown = [p for p in part.placed.span.frame_pts if part.first_pts <= p < part.end_pts]
     return {a: b - a for a, b in zip(shown, [*shown[1:], part.end_pts], strict=True)}
 
@@ -256,7 +303,7 @@ def _durations(part: Part) -> dict[int, int]:
 def _packets(video: CodedVideo, part: Part, splice: Splice | None) -> Iterator[VideoPacket]:
     if part.rows is None:
         if splice is None:
-            raise ValueError("a part to encode needs an encoder")
+            raise ValueError("a part without rows to copy needs an encoder")
         return splice.packets(part)
     packets = (
         packet

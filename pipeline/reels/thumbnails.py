@@ -1,4 +1,4 @@
-"""Small pictures of footage at given times, as JPEG data URIs."""
+"""Make thumbnails of footage at given times, as JPEG data URIs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from touchline.pipeline.reels.coded_video import CodedVideo, decodable
 
 JPEG_QUALITY = 70
 
-# Frames this long before the one wanted are decoded only where others refer to them.
+# Earlier than this before the frame wanted, skip frames that no other frame depends on.
 RUN_UP_S = 0.5
 
 
@@ -29,8 +29,19 @@ def make_thumbnails(
 ) -> list[str | None]:
     """The frame shown at each time as a data URI, in the order given.
 
-    None where no frame can be decoded, and for what comes after `max_bytes` are full: put the
-    times that matter most first. stream is the container's index of the video stream.
+    A thumbnail is None if no frame can be decoded, or if `max_bytes` are used up. So put the most
+    important times first.
+
+    Args:
+        footage: The footage file.
+        times_s: Times in seconds.
+        width_px: Width of a thumbnail.
+        max_bytes: Stop when the data URIs together reach this size.
+        stream: Index of the video stream in the file; None takes the default one, otherwise the
+            largest.
+
+    Raises:
+        FootageError: The file cannot be read as video.
     """
     uris: list[str | None] = []
     used = 0
@@ -46,7 +57,7 @@ def make_thumbnails(
 
 
 def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
-    """The last frame at or before a time, else the first after it; None where none decodes."""
+    """The last frame at or before a time, or else the first after it; None if none decodes."""
     target = video.pts(time_s) + video.rounding()
     run_up = target - round(RUN_UP_S / video.time_base)
     context = video.stream.codec_context
@@ -65,7 +76,7 @@ def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
 
 
 def data_uri(frame: VideoFrame, width_px: int) -> str:
-    """A frame, upright and scaled, as data:image/jpeg;base64,..."""
+    """A frame, upright and scaled to a width, as data:image/jpeg;base64,..."""
     pixels = frame.to_ndarray(format="rgb24")  # (H, W, 3)
     image = Image.fromarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
     height = max(1, round(image.height * width_px / image.width))

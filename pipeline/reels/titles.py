@@ -1,4 +1,4 @@
-"""Titles burnt into the picture: the class and the match clock on a dark plate, lower left."""
+"""Draw titles into the picture: class and match clock on a dark plate at the lower left."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ WHITE = (255, 255, 255, 255)
 GREY = (208, 214, 222, 255)
 
 RAMP_S = Fraction(1, 4)
-"""How long a title takes to appear and to go."""
+"""How long a title takes to fade in, and to fade out."""
 
 
 @dataclass(frozen=True)
 class Title:
-    """Shown while start_s <= time of the footage < end_s."""
+    """A title and when it is shown.
+
+    Attributes:
+        start_s: First second shown, in the footage.
+        end_s: End in seconds, in the footage.
+        heading: The large line.
+        line: The small line below; may be empty.
+    """
 
     start_s: Fraction
     end_s: Fraction
@@ -32,7 +39,7 @@ class Title:
     line: str = ""
 
     def opacity(self, time_s: Fraction) -> float:
-        """0 outside, 1 inside, rising and falling over RAMP_S."""
+        """From 0 (not shown) to 1, with a ramp of RAMP_S at either end."""
         if not self.start_s <= time_s < self.end_s:
             return 0.0
         near = min(time_s - self.start_s, self.end_s - time_s) / RAMP_S
@@ -43,7 +50,18 @@ class Title:
 def title_image(
     heading: str, line: str, width_px: int, height_px: int, font_file: Path | None = None
 ) -> UInt8:
-    """(h, w, 4) uint8 RGBA, both even, sized for a picture of width_px x height_px."""
+    """The title as an image (h, w, 4) uint8 RGBA; h and w are even.
+
+    Args:
+        heading: The large line.
+        line: The small line below; may be empty.
+        width_px: Width of the video.
+        height_px: Height of the video, which sets the size of the letters.
+        font_file: A .ttf or .otf file; None uses the built-in font.
+
+    Raises:
+        ValueError: The font cannot be read.
+    """
     unit = max(8, height_px // 20)
     big, small = _font(font_file, round(unit * 1.15)), _font(font_file, round(unit * 0.8))
     pad = unit // 2
@@ -66,18 +84,26 @@ def _font(file: Path | None, size: int) -> ImageFont.FreeTypeFont:
     if file is None:
         font = ImageFont.load_default(size)
         if not isinstance(font, ImageFont.FreeTypeFont):
-            raise ValueError("titles need a Pillow with FreeType; or give --font FILE")
+            raise ValueError(
+                "this Pillow was built without FreeType, so it has no built-in font. "
+                "Give --font FILE."
+            )
         return font
     try:
         return ImageFont.truetype(str(file), size)
     except OSError:
-        raise ValueError(f"{file} is not a font that can be read; give a .ttf or .otf") from None
+        raise ValueError(f"{file} cannot be read as a font. Give a .ttf or .otf file.") from None
 
 
 def draw_title(i420: UInt8, rgba: UInt8, opacity: float, *, bt709: bool, full_range: bool) -> None:
-    """Blend a title into a picture in place, a twentieth of the height off the lower left corner.
+    """Blend a title into the lower left corner of a picture, in place.
 
-    i420: (H * 3 / 2, W) uint8, planar YUV 4:2:0, H and W even. rgba: (h, w, 4) uint8, even.
+    Args:
+        i420: The picture (H * 3 / 2, W) uint8, planar YUV 4:2:0; H and W are even.
+        rgba: The title (h, w, 4) uint8; h and w are even.
+        opacity: From 0 to 1.
+        bt709: The picture's YUV matrix is BT.709, otherwise BT.601.
+        full_range: Luma goes from 0 to 255 instead of 16 to 235.
     """
     H, W = i420.shape[0] * 2 // 3, i420.shape[1]
     h, w = min(rgba.shape[0], H), min(rgba.shape[1], W)
@@ -90,14 +116,14 @@ def draw_title(i420: UInt8, rgba: UInt8, opacity: float, *, bt709: bool, full_ra
     weighted = yuv[..., 1:] * alpha[..., None]
     alpha_2 = _halved(alpha)
     for plane, channel in ((u, 0), (v, 1)):
-        # Chroma of what is shown, not of the transparent corners.
+        # Average the chroma of visible pixels only, without the transparent corners.
         chroma = _halved(weighted[..., channel]) / np.maximum(alpha_2, np.float32(1e-6))
         region = plane[top // 2 : (top + h) // 2, left // 2 : (left + w) // 2]
         _blend(region, chroma.astype(np.float32), alpha_2)
 
 
 def planes(i420: UInt8) -> tuple[UInt8, UInt8, UInt8]:
-    """Views of the Y (H, W), U and V (H/2, W/2) planes of (H * 3 / 2, W)."""
+    """Views of the planes Y (H, W), U and V (H / 2, W / 2) of a picture (H * 3 / 2, W)."""
     H, W = i420.shape[0] * 2 // 3, i420.shape[1]
     flat = i420.reshape(-1)
     quarter = H * W // 4
@@ -109,7 +135,13 @@ def planes(i420: UInt8) -> tuple[UInt8, UInt8, UInt8]:
 
 
 def rgb_to_yuv(rgb: UInt8, *, bt709: bool, full_range: bool) -> Float32:
-    """(..., 3) uint8 RGB -> (..., 3) float32 YCbCr (ITU-R BT.709 or BT.601)."""
+    """Colours (..., 3) uint8 RGB -> (..., 3) float32 YCbCr.
+
+    Args:
+        rgb: The colours.
+        bt709: Use the matrix of ITU-R BT.709, otherwise of BT.601.
+        full_range: Luma goes from 0 to 255 instead of 16 to 235.
+    """
     kr, kb = (0.2126, 0.0722) if bt709 else (0.299, 0.114)
     r, g, b = np.moveaxis(rgb.astype(np.float32), -1, 0)
     y = kr * r + (1 - kr - kb) * g + kb * b
@@ -122,7 +154,7 @@ def rgb_to_yuv(rgb: UInt8, *, bt709: bool, full_range: bool) -> Float32:
 
 
 def _halved(values: Float32) -> Float32:
-    """(h, w) -> (h / 2, w / 2), the mean of each two by two."""
+    """(h, w) -> (h / 2, w / 2): the mean of each block of two by two."""
     h, w = values.shape
     halved: Float32 = values.reshape(h // 2, 2, w // 2, 2).mean(axis=(1, 3), dtype=np.float32)
     return halved

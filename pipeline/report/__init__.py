@@ -1,1 +1,1 @@
-"""The pages to look at."""
+"""The HTML pages: one per match, and one that lists every match of a run."""

@@ -1,8 +1,7 @@
-"""Pages put together from the files of `page/`: one HTML file each, complete in itself.
+"""Build the pages from the files in `page/`. Each page is one HTML file that needs no other file.
 
-All that comes from file names and labels is escaped: in HTML by jinja2's autoescape, in the JSON
-that the page's script reads by escaping < > & and '. A content security policy allows this
-page's own script and style and nothing else.
+File names and labels are escaped: in HTML by jinja2's autoescape, in the JSON for the page's script
+by escaping < > & and '. A content security policy allows only the page's own script and style.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from importlib.resources import files
 
 import jinja2
 
-# What each page's script is put together from, in this order.
+# The script of each page is made of these files, in this order.
 SCRIPTS = {
     "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
     "index": ("theme",),
@@ -22,7 +21,7 @@ SCRIPTS = {
 
 
 def page_html(name: str, **values: object) -> str:
-    """The page `name` with these values: all its script and style in it."""
+    """The page `name` with these values filled in, its script and style included."""
     return _template(f"{name}.html.jinja").render(values | _assets(name))
 
 
@@ -43,7 +42,7 @@ def _page_file(name: str) -> str:
 
 
 def _assets(name: str) -> dict[str, str]:
-    """Style and script of a page, and the policy that allows these and no others."""
+    """Style and script of a page, and the policy that allows only these."""
     css = _page_file("page.css") + _page_file(f"{name}.css")
     parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
     js = f'"use strict";\n(() => {{\n{parts}}})();\n'

@@ -1,17 +1,18 @@
-"""The report: one HTML file per match that needs no network, and a page over all of a run."""
+"""Write report.html: one page per match with player, timeline and events. It works offline."""
 
 from __future__ import annotations
 
 import base64
 import os
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_line
 from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.outputs.writers import result_sheet
@@ -27,7 +28,7 @@ from touchline.pipeline.types import Event, MatchResult, ScoreTrack
 REPORT_FILE = "report.html"
 PROXY_FILE = "proxy.mp4"
 
-# A page stays under 5 MB: pictures take most of it, curves and events the rest.
+# Keep a page below 5 MB. Thumbnails take most of it, curves and events the rest.
 MAX_THUMBNAIL_BYTES = 3_500_000
 MAX_THUMBNAILS = 300
 MAX_EVENTS = 2000
@@ -37,7 +38,7 @@ MAX_CURVE_POINTS = 3000
 THUMBNAIL_WIDTH_PX = 224
 PROXY_HEIGHT_PX = 360
 
-# What browsers play. Others (hevc, say) some of them do.
+# What every browser plays. Some browsers play more, for example HEVC.
 PLAYED_CONTAINERS = frozenset({"mov", "mp4", "m4a", "webm", "ogg"})
 PLAYED_CODECS = frozenset({"h264", "vp8", "vp9", "av1", "theora"})
 
@@ -50,10 +51,23 @@ def write_report(
     clock: MatchClock | None = None,
     proxy: bool = False,
 ) -> Path:
-    """OUT/<stem>/report.html: player, timeline, events, curves, footage health, options.
+    """Write report.html with player, timeline, events, score curves, footage health and options.
 
-    Score curves are drawn where `result.track` is there. proxy: beside it a small MP4 that every
-    browser plays. Footage that has gone missing costs the pictures, not the report.
+    Without `result.track` the page has no score curves. If the footage is missing, the page has
+    no thumbnails.
+
+    Args:
+        result: What was detected in one footage file.
+        folder: The folder to write to.
+        truth: Labels to compare the events with.
+        clock: Shows the match clock; None takes the clock of the result, if it has one.
+        proxy: Also write proxy.mp4, a small copy of the footage that every browser plays.
+
+    Example:
+        >>> from touchline.pipeline import read_results, write_report
+        >>> [match] = read_results("out/match/events.json")
+        >>> write_report(match, "pages").as_posix()
+        'pages/report.html'
     """
     sheet = result_sheet(result, folder, clock=clock)
     playing = _proxy(sheet) if proxy else _original(sheet)
@@ -76,7 +90,13 @@ def write_report(
 
 
 def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> dict[str, Any]:
-    """What the page's script works on; plain values, ready for JSON."""
+    """The data of the page's script, ready for JSON.
+
+    Args:
+        sheet: The results of one footage file.
+        truth: Labels to compare the events with.
+        playing: The video that the page plays.
+    """
     true_events = in_time_order(truth.events) if truth else []
     labels = _classes(sheet, true_events)
     kept = _kept(sheet, labels)
@@ -118,10 +138,10 @@ def report_data(sheet: Sheet, truth: Truth | None, playing: dict[str, Any]) -> d
 
 
 def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
-    """The classes that get a lane, in alphabetical order.
+    """The classes that get a lane on the timeline, in alphabetical order.
 
-    Where a model knows more than a page can show, those with labels or accepted events, then the
-    surest.
+    If there are more than MAX_CLASSES, classes with labels come first, then classes with accepted
+    events, then those with the highest scores.
     """
     track = sheet.result.track
     best = dict.fromkeys(track.labels[1:] if track else (), 0.0)
@@ -132,7 +152,7 @@ def _classes(sheet: Sheet, true_events: Sequence[Event]) -> list[str]:
 
 
 def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
-    """All accepted events and the best of the other candidates of some classes, in time order."""
+    """The accepted events of these classes and the best other candidates, in time order."""
     shown = [row for row in sheet.candidates if row[0].label in set(labels)]
     ranked = sorted(shown, key=lambda row: (not row[1], -row[0].score))
     chosen = set(ranked[:MAX_EVENTS])
@@ -140,7 +160,7 @@ def _kept(sheet: Sheet, labels: Sequence[str]) -> list[tuple[Event, bool]]:
 
 
 def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | None]:
-    """A picture of each event's peak, the accepted and the surest first until the page is full."""
+    """A thumbnail of each event's peak; accepted events and high scores first, up to the limit."""
     order = sorted(range(len(kept)), key=lambda k: (not kept[k][1], -kept[k][0].score))
     order = order[:MAX_THUMBNAILS]
     pictures: list[str | None] = [None] * len(kept)
@@ -153,7 +173,7 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
             stream=_stream(sheet),
         )
     except (TouchlineError, ValueError):
-        # The page itself says that the footage is missing. A file without the stream is another.
+        # The page says that the footage is missing. Without the stream it is another file.
         return pictures
     for k, uri in zip(order, uris, strict=True):
         pictures[k] = uri
@@ -161,7 +181,7 @@ def _pictures(sheet: Sheet, kept: Sequence[tuple[Event, bool]]) -> list[str | No
 
 
 def _stream(sheet: Sheet) -> int | None:
-    """The video stream that the events were found in, where that is known."""
+    """Index of the video stream that the events were found in, if it is known."""
     return None if sheet.result.health is None else sheet.result.health.stream_index
 
 
@@ -172,9 +192,9 @@ def _threshold(sheet: Sheet, label: str) -> float | None:
 
 
 def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
-    """Scores over time for each label: bytes (0 to 255) in base64, the highest of every stretch.
+    """The score of each class over time, as bytes (0 to 255) in base64.
 
-    All points are evenly spaced: point k stands for [k, k + 1) * stepS.
+    Point k is the highest score from k * stepS to (k + 1) * stepS seconds.
     """
     end_s = float(track.end_s.max()) if len(track.end_s) else 0.0
     num_points = max(1, min(MAX_CURVE_POINTS, len(track.centre_s)))
@@ -192,7 +212,7 @@ def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _periods(clock: MatchClock | None) -> list[dict[str, Any]]:
-    """Kick-offs for the page's own match clock."""
+    """The periods, from which the page computes its match clock."""
     if clock is None:
         return []
     periods = []
@@ -226,7 +246,7 @@ def _original(sheet: Sheet) -> dict[str, Any]:
 
 
 def _proxy(sheet: Sheet) -> dict[str, Any]:
-    """A small H.264 copy of the whole footage beside the report."""
+    """Write a small H.264 copy of the whole footage next to the report."""
     height = min(PROXY_HEIGHT_PX, sheet.result.health.height if sheet.result.health else 10_000)
     options = RenderOptions(
         mode="encode", encoder=SOFTWARE, height_px=height, stream=_stream(sheet)
@@ -258,7 +278,10 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
     health = sheet.result.health
     if health is None:
         return []
-    rate = f"{health.frame_rate or 'not declared'}{', variable' if health.variable_rate else ''}"
+    rate = "not declared"
+    if health.frame_rate is not None:
+        rate = f"{float(Fraction(health.frame_rate)):.5g} frames per second"
+    rate += ", variable" if health.variable_rate else ""
     unread = health.actual_frames is None
     damaged = ", ".join(f"{timecode(a)} to {timecode(b)}" for a, b in health.damaged_s[:50])
     return [
@@ -266,17 +289,17 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
         ("Container and codec", f"{health.container}, {health.codec}"),
         ("Picture", f"{health.width} × {health.height}"),
         ("Frame rate", rate),
-        ("Frames decoded", "none" if unread else str(health.actual_frames)),
+        ("Frames decoded", "not decoded" if unread else str(health.actual_frames)),
         ("Length", f"{timecode(health.duration_s)} ({health.duration_s:.3f} s)"),
-        ("Start in the container", f"{health.start_s:.6g} s"),
+        ("Start time in the file", f"{health.start_s:.6g} s"),
         ("Start timecode", health.start_timecode or "none"),
-        ("Damaged", damaged or ("not looked for" if unread else "nothing found")),
+        ("Damaged", damaged or ("not checked" if unread else "no damage found")),
         *(("Warning", one_line(warning)) for warning in health.warnings),
     ]
 
 
 def _options(result: MatchResult) -> dict[str, Any]:
-    """The options as the page shows them: a threshold that all classes share once."""
+    """The options as the page shows them; a threshold common to all classes appears once."""
     options = {key: value for key, value in result.options.items() if key != "model"}
     thresholds = options.get("thresholds")
     if isinstance(thresholds, Mapping) and len(set(map(str, thresholds.values()))) == 1:
@@ -285,7 +308,7 @@ def _options(result: MatchResult) -> dict[str, Any]:
 
 
 def _flat_rows(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested options as rows of a table: "spec.rate_hz", "8"."""
+    """Nested options as rows of a table, such as ("spec.rate_hz", "8")."""
     rows: list[tuple[str, str]] = []
     for key, value in values.items():
         if isinstance(value, Mapping):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from touchline.pipeline.files import write_atomic
-from touchline.pipeline.outputs.result_view import Sheet, one_line, video_reference
+from touchline.models.atomic_files import write_atomic
+from touchline.pipeline.footage.address import footage_reference
+from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.outputs.timecode import timecode
 from touchline.pipeline.outputs.writers import result_sheet
 from touchline.pipeline.report.html import page_html
@@ -25,9 +26,19 @@ def write_index(
     *,
     folders: Sequence[Path],
 ) -> Path:
-    """OUT/index.html: one row per input of a run, with a link to its report.
+    """Write index.html, with a row per footage file and a link to its report.
 
-    folders: where each result's report lies, in the order of `results`.
+    Args:
+        results: The results of the run, failed ones included.
+        out: The folder to write to.
+        folders: The folder of each result's report, in the order of `results`.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import read_results, write_index
+        >>> [match] = read_results("out/match/events.json")
+        >>> write_index([match], "out", folders=[Path("out/match")]).as_posix()
+        'out/index.html'
     """
     out = Path(out)
     labels = sorted({event.label for result in results for event in result.accepted})
@@ -53,7 +64,7 @@ def _index_row(sheet: Sheet, out: Path, labels: Sequence[str]) -> dict[str, Any]
     return {
         "name": one_line(result.path.name),
         "href": Sheet(MatchResult(sheet.folder / REPORT_FILE), out).video_url,
-        "path": one_line(video_reference(result.path, out)),
+        "path": one_line(footage_reference(result.path, out)),
         "error": one_line(result.error) if result.error is not None else None,
         "duration_s": sheet.duration_s,
         "duration": timecode(sheet.duration_s)[:-4],

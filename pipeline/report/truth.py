@@ -1,4 +1,4 @@
-"""Read the labels that a report compares events with."""
+"""Read the labels that a report compares the events with."""
 
 from __future__ import annotations
 
@@ -11,13 +11,25 @@ from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read
 from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.types import Event, MatchResult
 
-# An event counts as found where its peak lies in the label's interval, widened by this.
+# An event is right if its peak is at most this far outside the label's interval.
 TOLERANCE_S = 2.0
 
 
 @dataclass(frozen=True)
 class Truth:
-    """Labels to compare with, and measures already taken: name -> value as it is to be shown."""
+    """The labels of one footage file, for comparison in its report.
+
+    Attributes:
+        events: The labels.
+        measures: Metrics of the events against these labels: name -> value as text.
+        tolerance_s: An event is right if its peak is at most this many seconds outside a label.
+
+    Example:
+        >>> from touchline.pipeline import Event, Truth
+        >>> truth = Truth([Event("goal", 3.0, 5.0, peak_s=4.0)])
+        >>> truth.tolerance_s
+        2.0
+    """
 
     events: Sequence[Event]
     measures: Mapping[str, str] | None = None
@@ -25,9 +37,24 @@ class Truth:
 
 
 def read_truth(path: str | os.PathLike[str], results: Sequence[MatchResult]) -> list[Truth | None]:
-    """The labels of each result's footage with the field's measures; None where there are none.
+    """The labels of each result's footage, with the metrics; None for footage without labels.
 
-    Videos are paired by path, else by the longest common end of their paths.
+    Labels and results are matched by the path of the video, or by the longest common end of both
+    paths.
+
+    Args:
+        path: Labels in any format that Touchline reads.
+        results: The results to compare with the labels.
+
+    Raises:
+        LabelsError: The labels cannot be read.
+
+    Example:
+        >>> from touchline.pipeline import read_results, read_truth
+        >>> results = read_results("out/match/events.json")
+        >>> [truth] = read_truth("labels.csv", results)
+        >>> [(label.label, label.start_s, label.end_s) for label in truth.events]
+        [('bright', 3.0, 5.0), ('bright', 8.0, 9.5)]
     """
     truth = read_event_set(path)
     predictions = EventSet(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.backbone import stage_table
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.pipeline.distributed import current_world
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.footage.address import footage_stem
 from touchline.pipeline.types import Example
 
 
@@ -45,8 +45,7 @@ def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
 def _stem(group: str) -> tuple[str, ...]:
     """The parts of a group's name, without the ending that a file's name has."""
     path = PurePosixPath(group)
-    name = path.stem if path.suffix.lower() in FOOTAGE_SUFFIXES else path.name
-    return (*path.parts[:-1], name)
+    return (*path.parts[:-1], footage_stem(path))
 
 
 def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str, ...]]]) -> bool:

@@ -18,11 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from touchline.models.atomic_files import beside, write_atomic
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.checkpoint import file_digest, write_tensors
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.clips.load import LabelledClip, load_clip
-from touchline.pipeline.files import beside, write_atomic
 from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from touchline.models.atomic_files import beside
 from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import TrainedModel, write_tensors
 from touchline.models.errors import CheckpointError
 from touchline.pipeline.distributed import current_world
-from touchline.pipeline.files import beside
 from touchline.pipeline.training.optimize import Average, Best, Guard
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.types import Example

@@ -246,8 +246,8 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
     assert evidence["held_out"]
     printed = " ".join(result.stdout.split())
-    assert "every group at the temperature the others give" in printed
-    assert "F1 are of the events that chose the thresholds: too hopeful" in printed
+    assert "each group at the temperature fitted on the others" in printed
+    assert "F1 are measured on the events that chose the thresholds: too optimistic" in printed
     assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
     assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
     for name in ("reliability.png", "thresholds.png"):
@@ -261,7 +261,7 @@ def test_the_command_makes_the_folder_it_writes_to_and_leaves_hidden_events_out(
     model, out = season / "model.safetensors", season / "new" / "calibrated.safetensors"
     result = run(calibrate_command, model, season / "seen.csv", "--groups", "B,C", "-o", out)
     assert result.exit_code == 0, result.output
-    assert "left out: 1 events that are not in the picture" in " ".join(result.stderr.split())
+    assert "left out 1 events that the broadcast does not show" in " ".join(result.stderr.split())
     assert load_checkpoint(out).record["calibration"]["clips"] == 5
     refused = run(calibrate_command, model, season / "seen.csv", "--groups", "B", "--views", 0)
     assert refused.exit_code == 2
@@ -272,8 +272,12 @@ def test_the_command_says_what_clips_cannot_tell(season):
         calibrate_command, season / "model.safetensors", season / "labels.csv", "--groups", "val"
     )
     assert result.exit_code == 0, result.output
-    assert "cannot be told without footage" in " ".join(result.stderr.split())
-    assert "on the one group it was fitted on: too hopeful" in " ".join(result.stdout.split())
+    assert "false events per hour is unknown, because only clips were used" in " ".join(
+        result.stderr.split()
+    )
+    assert "on the one group that the temperature was fitted on: too optimistic" in " ".join(
+        result.stdout.split()
+    )
     refused = run(
         calibrate_command,
         season / "model.safetensors",

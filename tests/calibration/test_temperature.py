@@ -96,7 +96,7 @@ def test_a_temperature_at_the_end_of_what_is_tried_is_warned_of(model):
     wrong = replace(scores_of([1, 2] * 4), truth=np.array([2, 1] * 4))
     found = calibrate(model, wrong, target=Target("f1"))
     assert at_the_end(found.temperature)
-    assert any("at the end of what is tried" in one for one in _notices(model, wrong, found))
+    assert any("at the end of the range searched" in one for one in _notices(model, wrong, found))
     right = calibrate(model, scores_of([1, 2] * 4), target=Target("f1"))
     assert not at_the_end(right.temperature)
 

@@ -191,7 +191,7 @@ def test_other_decoders_give_the_same_frames_at_the_same_times_or_are_refused(
     if refusal:
         assert case.name not in PLAIN
         assert refusal.startswith(decoder)
-        assert refusal.endswith("use the decoder pyav")
+        assert refusal.endswith("Use the decoder pyav.")
         return
     assert numbers == [number for number, _ in case.frames]
     for time, (_, true) in zip(times, case.frames, strict=True):
@@ -222,7 +222,7 @@ def test_a_decoder_is_refused_for_what_it_gets_wrong(case: str, decoder: str, wh
     with pytest.raises(FootageError) as caught:
         next(decode(path, rate_hz=8, size_px=64, decoder=decoder))
     assert why in caught.value.message
-    assert caught.value.message.endswith("use the decoder pyav")
+    assert caught.value.message.endswith("Use the decoder pyav.")
 
 
 def test_decord_never_runs_in_this_process(made: Made):

@@ -151,7 +151,7 @@ def test_a_recording_that_was_cut_off_declares_more_than_it_has(tmp_path: Path):
     health = probe_footage(made("cut_off_faststart.mp4", tmp_path), depth="frames")
     assert (health.num_frames, health.actual_frames) == (100, 50)
     assert health.actual_duration_s == pytest.approx(2.0)
-    assert health.warnings == ("ends early: at 2.000 s of 4.000 s declared",)
+    assert health.warnings == ("ends early: at 2.000 s. The headers declare 4.000 s.",)
 
 
 def test_gaps_stand_in_the_report(tmp_path: Path):
@@ -202,7 +202,7 @@ def test_the_json_holds_a_report_for_every_file_and_the_exit_code_tells(tmp_path
 
 def test_a_quick_look_does_not_claim_to_have_looked_for_damage(tmp_path: Path):
     result = probe("--quick", write_video(tmp_path / "a.mp4"))
-    assert "not looked for" in result.output
+    assert "not checked (--quick)" in result.output
     (report,) = json.loads(probe("--quick", "--json", tmp_path / "a.mp4").output)
     assert report["decoded"] is False
     assert report["actual_frames"] == 25

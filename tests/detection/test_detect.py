@@ -11,8 +11,8 @@ from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.detect import detect, thresholds_of
 from touchline.pipeline.detection.folders import output_folders
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.files import safe_name
 from touchline.pipeline.outputs.events_json import read_events_json
-from touchline.pipeline.outputs.result_view import safe_name
 from touchline.pipeline.outputs.score_track import load_track
 from touchline.pipeline.scoring.options import EventOptions
 

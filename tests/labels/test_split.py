@@ -100,9 +100,9 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str, encoding: st
         ("video,lable,start_s,end_s\n", "line 1: no column 'label'. Did you mean 'lable'?"),
         ("Video,label,start_s,end_s\n", "line 1: no column 'video'. Did you mean 'Video'?"),
         ("video;label;start_s\n", "line 1: no column 'end_s'"),
-        ("video:label:start_s:end_s\n", "line 1: no column 'video'; the columns must be"),
+        ("video:label:start_s:end_s\n", "line 1: no column 'video'. The columns must be"),
         (HEADER + '"a.mp4",goal,"1,5",2,g\n', "line 2: start_s is '1,5'; it must be a number"),
-        ("a,b\n", "line 1: no column 'video'; the columns must be video,label,start_s,end_s,group"),
+        ("a,b\n", "line 1: no column 'video'. The columns must be video,label,start_s,end_s,group"),
         ("video,label,label,start_s,end_s\n", "line 1: 2 columns 'label'"),
         (HEADER + "a.mp4,goal,1,2,g\na.mp4,goal,5,4,g\n", "line 3: the end 4 s is before 5 s"),
         (HEADER + "a.mp4,goal,-1,2,g\n", "line 2: start_s is '-1'; it must be 0 or more"),
@@ -152,9 +152,9 @@ def test_background_is_the_first_class_whether_labelled_or_not() -> None:
 
 def test_an_unknown_class_names_its_line_and_the_nearest() -> None:
     check_labels([example("goal", "a"), example("background", "a")], ["goal"])
-    with pytest.raises(LabelsError, match=r"labels\.csv line 2: .*'Gaol'.*is 'goal' meant"):
+    with pytest.raises(LabelsError, match=r"labels\.csv line 2: .*'Gaol'.*Did you mean 'goal'"):
         check_labels([example("Gaol", "a")], ["card", "goal"])
-    with pytest.raises(LabelsError, match="the classes are card, goal"):
+    with pytest.raises(LabelsError, match="The classes are card, goal"):
         check_labels([example("swim", "a")], ["card", "goal"])
 
 
@@ -230,8 +230,8 @@ def test_named_groups_validate() -> None:
 def test_bad_splits_are_refused() -> None:
     examples = examples_of({"match_A": {"goal": 2}, "match_B": {"goal": 2, "card": 1}})
     for options, message in [
-        ({"val_groups": ["match_Q"]}, "match_Q.*is 'match_[AB]' meant"),
-        ({"exclude_groups": ["zzz"]}, "zzz.*the groups are match_A, match_B"),
+        ({"val_groups": ["match_Q"]}, "match_Q.*Did you mean 'match_[AB]'"),
+        ({"exclude_groups": ["zzz"]}, "zzz.*The groups are match_A, match_B"),
         ({"val_groups": "match_A"}, "list of group names"),
         ({"val_groups": ["match_B"]}, "no example of class 'card'.*match_B"),
         ({"val_groups": ["match_A", "match_B"]}, "nothing to train on"),

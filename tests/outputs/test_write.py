@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import LabelsError, TouchlineError
-from touchline.pipeline.files import write_atomic
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.score_track import load_track, save_track
 from touchline.pipeline.outputs.writers import write_result

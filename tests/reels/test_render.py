@@ -326,7 +326,7 @@ def test_a_smaller_reel_is_encoded_with_even_sides(match: Path, tmp_path: Path) 
     with av.open(str(reel.path)) as container:
         video = container.streams.video[0]
         assert (video.width, video.height) == (118, 70)
-    assert reel.note == "the size is changed"
+    assert reel.note == "the size changes"
 
 
 def test_rotated_footage_is_made_upright_or_copied_with_its_rotation(tmp_path: Path) -> None:

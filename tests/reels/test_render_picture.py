@@ -56,4 +56,4 @@ def test_sound_that_nothing_decodes_is_left_out(tmp_path: Path, mode: str) -> No
     with av.open(str(made.path)) as container:
         assert len(container.streams.video) == 1
         assert not container.streams.audio
-    assert made.note == "no sound: nothing here decodes it"
+    assert made.note == "without sound, because FFmpeg cannot decode it"

@@ -114,7 +114,7 @@ def test_missing_footage_costs_the_pictures_and_not_the_report(tmp_path: Path) -
 
 
 def test_what_was_not_looked_for_is_not_said_to_be_sound(footage: Path, tmp_path: Path) -> None:
-    for depth, told in (("headers", "not looked for"), ("frames", "nothing found")):
+    for depth, told in (("headers", "not checked"), ("frames", "no damage found")):
         result = MatchResult(footage, health=probe_footage(footage, depth=depth))
         text = write_report(result, tmp_path / depth).read_text()
         assert told in text

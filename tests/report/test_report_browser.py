@@ -316,7 +316,7 @@ def test_footage_that_browsers_cannot_play_is_told_and_a_proxy_plays(
     browser.resize(1280, 800)
     browser.open(write_report(result, tmp_path / "out"))
     browser.wait("return !document.getElementById('notice').hidden")
-    assert text(browser, "#notice-title") == "Browsers do not play this file"
+    assert text(browser, "#notice-title") == "Browsers cannot play this file"
     assert "mpeg4 in avi" in text(browser, "#notice")
     browser.open(write_report(result, tmp_path / "out", proxy=True))
     browser.wait("return document.getElementById('video').readyState >= 1")

@@ -73,7 +73,7 @@ def test_pull_fetches_verifies_and_says_so(cache: Path, monkeypatch: pytest.Monk
 def test_pull_takes_names_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a path; pull takes names"):
         run("pull", str(tmp_path / "x.pt"))
-    with pytest.raises(ValueError, match=f"Is '{NAME}' meant"):
+    with pytest.raises(ValueError, match=f"Did you mean '{NAME}'"):
         run("pull", "x3d_s-kinetics40")
 
 

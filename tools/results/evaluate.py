@@ -420,6 +420,6 @@ def _show_differences(found: Mapping[str, Difference], intervals: str) -> None:
 def _write(path: Path, record: Mapping[str, Any]) -> None:
     import json
 
-    from touchline.pipeline.files import write_atomic
+    from touchline.models.atomic_files import write_atomic
 
     write_atomic(path, json.dumps(record, indent=1, allow_nan=False) + "\n")

@@ -146,7 +146,7 @@ def _refuse_overwriting(
     events: Sequence[Path], formats: Sequence[str], folders: Sequence[Path]
 ) -> None:
     """ValueError if a file would overwrite its own source or another file of the same call."""
-    from touchline.pipeline.outputs.read_results import is_events_json
+    from touchline.pipeline.outputs.events_json import is_events_json
     from touchline.pipeline.outputs.writers import WRITERS, check_formats
 
     check_formats(formats)
@@ -170,7 +170,7 @@ def _write_halves(
 
     Times count from the kick-off of the half if it is known, otherwise from the start of its file.
     """
-    from touchline.pipeline.files import write_atomic
+    from touchline.models.atomic_files import write_atomic
     from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
     from touchline.pipeline.outputs.writers import WRITERS
 

@@ -1,4 +1,4 @@
-// The list of events and what filters it.
+// The list of events and its filters.
 function cardOf(event) {
   if (event.card) return event.card;
   const item = element("li");
@@ -78,12 +78,12 @@ function showFilters() {
   $("score").setAttribute("aria-valuetext", $("score-text").textContent);
   $("reset").disabled = asDetected;
   const range = given.length
-    ? `thresholds from ${Math.min(...given).toFixed(2)} to ${Math.max(...given).toFixed(2)}`
-    : "the detector's own choice";
+    ? `each class has its threshold (${Math.min(...given).toFixed(2)} to ${Math.max(...given).toFixed(2)})`
+    : "the events that were accepted";
   $("score-note").textContent = !asDetected
-    ? "one limit for every class"
+    ? "one minimum for all classes"
     : common !== null
-      ? "the detector's threshold"
+      ? "the detection threshold"
       : range;
-  if (data.numLeftOut) $("score-note").textContent += `; ${data.numLeftOut} weakest left out`;
+  if (data.numLeftOut) $("score-note").textContent += `; without the ${data.numLeftOut} weakest events`;
 }

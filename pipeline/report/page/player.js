@@ -1,4 +1,4 @@
-// The player: going to times and events, and what to say where the footage does not play.
+// The player: goes to times and events, and says what to do if the footage does not play.
 const toPlayer = (seconds) => Math.max(0, seconds - data.video.offsetS);
 const toFile = (seconds) => seconds + data.video.offsetS;
 
@@ -18,7 +18,7 @@ function goTo(event) {
   try {
     history.replaceState(null, "", `#t=${event.start}`);
   } catch {
-    // Some browsers forbid it for pages opened from disk.
+    // Some browsers do not allow this for pages opened from disk.
   }
 }
 
@@ -49,7 +49,7 @@ function toggleFullScreen() {
   else if (state.playable) video.requestFullscreen?.().catch(() => {});
 }
 
-// While playing only events: from the end of one straight to the next.
+// "Play only events": jump from the end of one event to the next.
 function skipIdle() {
   if (!state.onlyEvents || video.paused) return;
   const shown = shownInTime();
@@ -69,14 +69,14 @@ function cannotPlay() {
   if (!state.playable) return;
   state.playable = false;
   const { played, kind, name, path } = data.video;
-  $("notice-title").textContent = played ? "The footage does not play" : "Browsers do not play this file";
+  $("notice-title").textContent = played ? "The footage does not play" : "Browsers cannot play this file";
   $("notice-text").textContent = played
-    ? `${name} is not at ${path} (seen from this page), or this browser cannot play it. ` +
-      "If it has moved, choose it; everything else on this page works without."
-    : `${name} is ${kind}, which browsers cannot play. Everything else on this page works; ` +
-      "or choose a copy of the match that plays.";
+    ? `${name} is not at ${path} (relative to this page), or this browser cannot play it. ` +
+      "If the file has moved, choose it here. Everything else on this page works without it."
+    : `${name} is ${kind}, which browsers cannot play. Everything else on this page works. ` +
+      "You can choose a copy of the match in another format.";
   $("notice-hint").textContent =
-    "touchline report events.json --proxy makes a small copy that plays everywhere.";
+    "This command makes a small copy that every browser plays: touchline report events.json --proxy";
   $("notice").hidden = false;
   video.removeAttribute("controls");
 }

@@ -1,4 +1,4 @@
-// Showing all of it, keys, and the start.
+// Updates the whole page, handles keys, and starts everything.
 function showTime() {
   $("time").textContent = clockTime(state.time, 1);
   $("clock").textContent = matchClock(state.time);
@@ -76,7 +76,7 @@ function pressed(press) {
 function watchPlayer() {
   video.addEventListener("error", cannotPlay);
   video.addEventListener("loadedmetadata", () => {
-    // Some browsers play the sound of a file whose pictures they cannot decode.
+    // Some browsers play the sound of a file whose video they cannot decode.
     if (!video.videoWidth) cannotPlay();
   });
   video.addEventListener("timeupdate", () => {

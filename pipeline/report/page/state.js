@@ -1,17 +1,17 @@
-// What the page shows follows from `state`; every change ends in show(). All scripts of the page
-// are one text in the end, so that names are shared.
+// `state` decides what the page shows; call show() after every change. All scripts of the page
+// are joined into one, so they share their names.
 const data = JSON.parse(document.getElementById("match").textContent);
 const $ = (id) => document.getElementById(id);
 const video = $("video");
 const NUM_HUES = 12;
 const ZOOMS = [1, 2, 4, 8, 16, 32, 64];
 
-// Scores at which the detector itself accepts: one for all classes where they agree.
+// The detector's thresholds; `common` is set if all classes have the same.
 const given = data.thresholds.filter((t) => t !== null);
 const common = given.length && given.every((t) => t === given[0]) ? given[0] : null;
 
 const state = {
-  lowest: null, // null: what the detector accepted
+  lowest: null, // null shows the events that the detector accepted
   off: new Set(),
   sort: "time",
   current: null,

@@ -1,4 +1,4 @@
-// The theme follows the system until the button is pressed; then it is remembered.
+// The theme follows the system until the button is pressed. Then the choice is remembered.
 (() => {
   const root = document.documentElement;
   const button = document.getElementById("theme");
@@ -13,7 +13,7 @@
     const kept = localStorage.getItem("touchline-theme");
     if (kept === "dark" || kept === "light") root.dataset.theme = kept;
   } catch {
-    // Pages opened from disk may not be allowed to remember.
+    // The browser may not allow this for pages opened from disk.
   }
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";

@@ -1,4 +1,4 @@
-// The timeline: a lane per class with its scores, events and labels.
+// The timeline: one lane per class with its scores, events and labels.
 const lanes = [];
 const percent = (seconds) => (100 * seconds) / Math.max(data.durationS, 0.001);
 
@@ -62,7 +62,7 @@ function buildLanes() {
 function markOf(event) {
   if (event.mark) return event.mark;
   const mark = place(element("button", "mark"), event.start, event.end);
-  // The list is the way for keys and screen readers; here it would only be said twice.
+  // Keyboards and screen readers use the list. Here they would meet each event a second time.
   mark.tabIndex = -1;
   mark.setAttribute("aria-hidden", "true");
   const title = [data.labels[event.label], clockTime(event.start), event.score.toFixed(2)];
@@ -109,7 +109,7 @@ function zoomBy(change) {
 function keepPlayheadInView() {
   const scroller = $("scroller");
   const box = scroller.getBoundingClientRect();
-  // On a wide page the names of the classes cover the left of the lanes.
+  // On a wide page the class names cover the left part of the lanes.
   const left = box.left + ($("ticks").previousSibling.offsetWidth || 0);
   const at = $("playhead").getBoundingClientRect().left;
   if (at < left || at > box.right) scroller.scrollLeft += at - (left + box.right) / 2;

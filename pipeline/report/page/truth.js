@@ -1,5 +1,5 @@
-// Events compared with labels, as the slider stands.
-// Each label is found once, by the surest event of its class whose peak lies in it.
+// Compares the events shown with the labels. Each label is found at most once: by the event with
+// the highest score whose class is right and whose peak is inside the label.
 function compare(shown) {
   return data.labels.map((_, label) => {
     const truth = data.truth.filter((event) => event.label === label);
@@ -22,8 +22,8 @@ function showTruth(shown) {
   const table = $("truth-table");
   if (!table) return;
   $("truth-rule").textContent =
-    "An event is right where its peak lies in a label of its class, widened by " +
-    `${data.toleranceS} s; each label counts once. The figures follow the slider.`;
+    "An event is right if its peak is inside a label of its class or at most " +
+    `${data.toleranceS} s away from it. Each label counts once. The numbers change with the slider.`;
   const rows = compare(shown);
   const total = { labels: 0, found: 0, wrong: 0 };
   const share = (a, b) => (b ? `${Math.round((100 * a) / b)} %` : "–");
@@ -42,7 +42,7 @@ function showTruth(shown) {
   };
   const head = element("thead");
   const names = element("tr");
-  ["Class", "Labels", "Found", "Missed", "False", "Precision", "Recall"].forEach((name) => {
+  ["Class", "Labels", "Found", "Missed", "False alarms", "Precision", "Recall"].forEach((name) => {
     const cell = element("th", "", name);
     cell.scope = "col";
     names.append(cell);
