@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.labels.split import split_by_group
     from touchline.pipeline.outputs.events_json import read_events_json
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.score_track import load_track, save_track
     from touchline.pipeline.outputs.timecode import MatchClock
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
         Example,
         FootageHealth,
         Frames,
-        MatchResult,
         ScoreTrack,
     )
 
@@ -65,6 +65,7 @@ _HOMES = {
     "touchline.pipeline.labels.read": "read_labels",
     "touchline.pipeline.labels.split": "split_by_group",
     "touchline.pipeline.outputs.events_json": "read_events_json",
+    "touchline.pipeline.outputs.match_result": "MatchResult",
     "touchline.pipeline.outputs.read_results": "read_results",
     "touchline.pipeline.outputs.score_track": "load_track save_track",
     "touchline.pipeline.outputs.timecode": "MatchClock",
@@ -81,7 +82,7 @@ _HOMES = {
     "touchline.pipeline.training.finetune": "fine_tune",
     "touchline.pipeline.training.options": "TrainOptions",
     "touchline.pipeline.training.result": "FineTuneResult",
-    "touchline.pipeline.types": "Clip Event Example FootageHealth Frames MatchResult ScoreTrack",
+    "touchline.pipeline.types": "Clip Event Example FootageHealth Frames ScoreTrack",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -6,9 +6,8 @@ Time is presentation time minus the container's start time, what a player shows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -203,25 +202,6 @@ class FootageHealth:
         if self.damaged_s:
             return "damaged"
         return "warnings" if self.warnings else "ok"
-
-
-@dataclass(frozen=True)
-class MatchResult:
-    """What became of one input: events and health, or the error. There is one per input, always.
-
-    candidates: every event from the lowest score kept, in time order.
-    accepted:   those at or above their class's operating point.
-    folder:     where `detect_all` wrote them, or would have.
-    """
-
-    path: Path
-    candidates: tuple[Event, ...] = ()
-    accepted: tuple[Event, ...] = ()
-    health: FootageHealth | None = None
-    track: ScoreTrack | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    error: str | None = None
-    folder: Path | None = None
 
 
 MICROSECOND_S = 1e-6

@@ -15,8 +15,8 @@ from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.timecode import MatchClock
-    from touchline.pipeline.types import MatchResult
 
 EVENTS = "From scores to events"
 
@@ -239,9 +239,6 @@ def detect_command(
         decode_workers=decode_workers,
     )
     clocks = _clocks(footage, kickoff or [], period_min)
-    record: dict[str, object] = {"path": model}
-    if Path(model).is_file():
-        record["sha256"] = file_digest(Path(model))
     say = not quiet and not json_
     if say:
         _introduce(trained, options.hop_s)
@@ -267,7 +264,8 @@ def detect_command(
                 trained,
                 out,
                 options,
-                model_record=record,
+                model_path=model,
+                model_sha256=file_digest(Path(model)) if Path(model).is_file() else None,
                 formats=[name.strip() for name in to.split(",")],
                 report=report,
                 clocks=clocks,
@@ -311,7 +309,7 @@ def _clocks(
     footage: list[Path], kickoffs: list[str], period_min: float | None
 ) -> dict[Path, MatchClock]:
     """The match clock of each file that has a kick-off."""
-    from touchline.pipeline.types import MatchResult
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.tools.results.clock import clocks_of
 
     found = clocks_of([MatchResult(path) for path in footage], kickoffs, period_min=period_min)
@@ -348,10 +346,10 @@ def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
 def _show(result: MatchResult) -> None:
     from rich.table import Table
 
-    from touchline.pipeline.outputs.timecode import MatchClock, timecode
+    from touchline.pipeline.outputs.timecode import timecode
 
     health = result.health
-    clock = MatchClock.from_options(result.options)
+    clock = result.clock
     seconds = f", {timecode(health.duration_s)}" if health else ""
     below = len(result.candidates) - len(result.accepted)
     table = Table(

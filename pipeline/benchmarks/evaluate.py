@@ -14,8 +14,9 @@ from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.evaluation.evaluate import METRICS, evaluate_events
 from touchline.pipeline.evaluation.event_sets import EventSet, as_truth, pair_videos, read_event_set
 from touchline.pipeline.evaluation.options import EvaluateOptions
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 
 MATCH_S = 90 * 60.0
 NUM_CLASSES = 17

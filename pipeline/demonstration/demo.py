@@ -26,12 +26,13 @@ from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.spotting import spotting_map
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.source import LabelTarget
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.runs.run import MODEL_FILE, SNAPSHOT_FILE, run_training
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
-from touchline.pipeline.types import Event, Example, MatchResult, ScoreTrack
+from touchline.pipeline.types import Event, Example, ScoreTrack
 
 BACKBONE = "motion_net"
 NUM_MATCHES = 4

@@ -13,16 +13,21 @@ from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
-from touchline.pipeline.detection.detect import detect, make_scorer, options_record
+from touchline.pipeline.detection.detect import (
+    applied_options,
+    detect,
+    make_scorer,
+    model_summary,
+)
 from touchline.pipeline.detection.finished import finished_result, is_stale
 from touchline.pipeline.detection.folders import ASIDE, output_folders, result_folder
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import EVENTS_FILE
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.score_track import SCORES_FILE, save_track
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import WRITERS, check_formats, write_result
 from touchline.pipeline.report.match_page import REPORT_FILE, write_report
-from touchline.pipeline.types import MatchResult
 
 TRIAL_FILE = ".writable"
 
@@ -45,7 +50,8 @@ def detect_all(
     out: Path,
     options: DetectOptions,
     *,
-    model_record: dict[str, object] | None = None,
+    model_path: str | None = None,
+    model_sha256: str | None = None,
     skip_done: bool = False,
     formats: Sequence[str] = ("csv", "json"),
     report: bool = False,
@@ -64,31 +70,33 @@ def detect_all(
     with another model, other options or what lay at this path before.
     ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
     cannot be written to.
-    model_record (path, sha256) goes to events.json. report: a page to look at beside them. clocks:
+    model_path and model_sha256 go to events.json. report: a page to look at beside them. clocks:
     where periods kick off, for the files where it is known.
     """
     formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)
     check_decoder(options.decoder)
     # What no file of the run can be analysed with is told before the first one is.
-    made_with = options_record(model, options)
-    made_with["model"] |= model_record or {}
+    applied = applied_options(model, options)
+    summary = model_summary(model, path=model_path, sha256=model_sha256)
     _make_folder(out)
     outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
     outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
     for path, planned in zip(paths, output_folders(paths, out), strict=True):
         folder = result_folder(path, planned)
-        clock = (clocks or {}).get(path)
-        record = made_with if clock is None else made_with | {"match_clock": clock.as_options()}
+        made_with = MatchResult(
+            path, options=applied, model=summary, clock=(clocks or {}).get(path)
+        )
         if skip_done:
-            done = finished_result(path, folder, record, outputs)
+            done = finished_result(made_with, folder, outputs)
             if done is not None:
                 yield replace(done, folder=folder)
                 continue
         on_start(path)
         try:
-            result = replace(detect(path, scorer, options, on_time=on_time), options=record)
+            result = detect(path, scorer, options, on_time=on_time)
+            result = replace(result, model=summary, clock=made_with.clock)
             # Hours later, another run may have written there.
             folder = result_folder(path, planned, result.health)
             # Nothing of an earlier run may stay beside what is new, should this one be cut short.
@@ -100,7 +108,7 @@ def detect_all(
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
         # Where nothing can be renamed the error told is the one to mend.
         with suppress(OSError):
-            if result.error is not None and is_stale(path, folder, record):
+            if result.error is not None and is_stale(made_with, folder):
                 _set_aside(folder)
         yield replace(result, folder=folder)
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.clips.windows import hop_samples
@@ -17,9 +16,10 @@ from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.scoring.events import find_candidates, operating_points
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.types import Event, FootageHealth, MatchResult
+from touchline.pipeline.types import Event, FootageHealth
 
 
 def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
@@ -97,7 +97,8 @@ def detect(
         accepted=tuple(e for e in candidates if e.score >= points[e.label].threshold),
         health=health,
         track=track,
-        options=options_record(scorer.model, options),
+        options=applied_options(scorer.model, options),
+        model=model_summary(scorer.model),
     )
 
 
@@ -122,17 +123,28 @@ def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
     return replace(health, duration_s=round(log.end_s, 6), num_frames=log.num_frames)
 
 
-def options_record(model: TrainedModel, options: DetectOptions) -> dict[str, Any]:
-    """All that shaped the result, for events.json."""
-    record = asdict(options)
-    del record["isolation"], record["decode_workers"]
-    record["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
-    record["thresholds"] = dict(thresholds_of(model, options))
-    record["model"] = {
-        "architecture": model.architecture,
-        "labels": list(model.labels),
-        "spec": asdict(model.spec),
-        "calibrated": model.thresholds is not None,
-        "has_background": model.has_background,
-    }
-    return record
+def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptions:
+    """Return all options that shape a result, for events.json.
+
+    Raises:
+        ValueError: `hop_s` does not fit the model's window.
+    """
+    shaping = asdict(options) | {"point": options.point, "events": options.events}
+    del shaping["isolation"], shaping["decode_workers"]
+    shaping["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
+    return AppliedOptions(**shaping, thresholds=thresholds_of(model, options))
+
+
+def model_summary(
+    model: TrainedModel, *, path: str | None = None, sha256: str | None = None
+) -> ModelSummary:
+    """Return what events.json says about the model."""
+    return ModelSummary(
+        architecture=model.architecture,
+        labels=model.labels,
+        spec=model.spec,
+        calibrated=model.thresholds is not None,
+        has_background=model.has_background,
+        path=path,
+        sha256=sha256,
+    )

@@ -2,52 +2,53 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.detection.folders import named_footage
 from touchline.pipeline.footage.address import Address, changed_at
 from touchline.pipeline.outputs.events_json import EVENTS_FILE, read_events_json
-from touchline.pipeline.types import FootageHealth, MatchResult
+from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.types import FootageHealth
 
 
 def finished_result(
-    path: Path, folder: Path, record: Mapping[str, Any], outputs: Sequence[str]
+    made_with: MatchResult, folder: Path, outputs: Sequence[str]
 ) -> MatchResult | None:
     """What an earlier run left, whole and made alike, where the footage is as it was."""
+    path = made_with.path
     try:
         if not all((folder / name).is_file() for name in outputs):
             return None
         result = read_events_json(folder / EVENTS_FILE)
     except (OSError, TouchlineError):
         return None
-    if named_footage(result.path, folder) != named_footage(path, folder) or not _is_alike(
-        result, record
-    ):
+    if named_footage(result.path, folder) != named_footage(path, folder):
+        return None
+    if not _is_alike(result, made_with):
         return None
     if _has_changed(path, folder, result.health) is not False:
         return None
     return replace(result, path=path)
 
 
-def is_stale(path: Path, folder: Path, record: Mapping[str, Any]) -> bool:
+def is_stale(made_with: MatchResult, folder: Path) -> bool:
     """Whether an earlier run left something of other footage at this path, or made otherwise."""
+    path = made_with.path
     try:
         result = read_events_json(folder / EVENTS_FILE)
     except TouchlineError:
         return (folder / EVENTS_FILE).exists()
     if named_footage(result.path, folder) != named_footage(path, folder):
         return False  # another run's, that wrote it meanwhile
-    return not _is_alike(result, record) or _has_changed(path, folder, result.health) is True
+    return not _is_alike(result, made_with) or _has_changed(path, folder, result.health) is True
 
 
-def _is_alike(result: MatchResult, record: Mapping[str, Any]) -> bool:
-    """Whether a result was made with this model and these options."""
-    return bool(json.loads(json.dumps(record)) == result.options)
+def _is_alike(one: MatchResult, other: MatchResult) -> bool:
+    """Whether two results were made with the same model, options and match clock."""
+    return (one.options, one.model, one.clock) == (other.options, other.model, other.clock)
 
 
 def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool | None:

@@ -20,7 +20,8 @@ from touchline.pipeline.footage.address import (
     footage_reference,
 )
 from touchline.pipeline.outputs.events_json import EVENTS_FILE, read_events_json
-from touchline.pipeline.types import FootageHealth, MatchResult
+from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.types import FootageHealth
 
 # How an address begins, also where it was read back as a path.
 ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)

@@ -9,14 +9,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import LabelsError
+from touchline.models.json_values import to_json
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_stem
 from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.labels.soccernet import RESULTS_FILE
 from touchline.pipeline.outputs.events_json import EVENTS_FILE, is_events_json, read_events_json
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.types import Event, Example
 
 CHECKPOINT_SUFFIX = ".safetensors"
@@ -119,17 +120,17 @@ def _from_detect(path: Path) -> EventSet:
         events={video: list(result.candidates)},
         accepted={video: [event in accepted for event in result.candidates]},
         visible={video: [True] * len(result.candidates)},
-        runs=frozenset({_run(result.options)}),
+        runs=frozenset({_run(result)}),
     )
 
 
-def _run(options: Mapping[str, Any]) -> str:
-    """The options of a `detect` run as text, without the path of its model and the kick-offs."""
-    model = options.get("model")
-    kept = {k: v for k, v in options.items() if k not in ("model", "match_clock")}
-    if isinstance(model, Mapping):
-        kept["model"] = {k: v for k, v in model.items() if k != "path"}
-    return json.dumps(kept, sort_keys=True)
+def _run(result: MatchResult) -> str:
+    """Return what tells one run of `detect` from another: the model and the options.
+
+    The path of the model and the kick-offs do not count.
+    """
+    model = None if result.model is None else replace(result.model, path=None)
+    return json.dumps(to_json((model, result.options)), sort_keys=True)
 
 
 def _from_labels(path: Path) -> EventSet:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeVar
 
 from touchline.models.errors import LabelsError
+from touchline.models.json_values import from_json, to_json
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.result_view import Sheet
-from touchline.pipeline.types import Event, FootageHealth, MatchResult
+from touchline.pipeline.outputs.timecode import MatchClock
+from touchline.pipeline.types import Event, FootageHealth
+
+T = TypeVar("T")
 
 EVENTS_FILE = "events.json"
 """The name of the full result in a result folder."""
@@ -35,7 +38,22 @@ def is_events_json(path: Path) -> bool:
 
 
 def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
-    """An events.json as the result it was written from, without its score track."""
+    """Read an events.json as the result it was written from, without its score track.
+
+    A file without "footage", "model" or "options" can be read; the result then has None there.
+
+    Raises:
+        LabelsError: The file cannot be read, is not an events.json, or is damaged. The message
+            names the file and the place in it.
+
+    Example:
+        >>> from touchline.pipeline import read_events_json
+        >>> result = read_events_json("out/match/events.json")
+        >>> for event in result.accepted:
+        ...     print(f"{event.label} at {event.peak_s:.1f} s, score {event.score:.2f}")
+        bright at 4.0 s, score 1.00
+        bright at 8.8 s, score 0.99
+    """
     source = Path(path)
     try:
         document = json.loads(source.read_text(encoding="utf-8"))
@@ -44,23 +62,23 @@ def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
     except ValueError as error:
         raise LabelsError(source, f"is not JSON ({error})") from None
     if not isinstance(document, dict) or not isinstance(document.get("events"), list):
-        raise LabelsError(source, 'has no list "events": is it a file that touchline wrote?')
-    expected = EVENTS_JSON_VERSION
-    if document.get("version") != expected:
+        raise LabelsError(source, 'has no list "events". Did touchline write it?')
+    if document.get("version") != EVENTS_JSON_VERSION:
         raise LabelsError(
             source,
-            f"is version {document.get('version')!r}; this reads {expected}",
+            f"is version {document.get('version')!r}. This Touchline reads version "
+            f"{EVENTS_JSON_VERSION}.",
         )
     rows = [_read_event(source, k, row) for k, row in enumerate(document["events"])]
-    options = dict(document.get("options") or {})
-    if document.get("model"):
-        options["model"] = document["model"]
+    options, clock = _read_options(source, document.get("options") or None)
     return MatchResult(
         path=Path(os.path.normpath(source.parent / str(document.get("video", "")))),
         candidates=tuple(event for event, _ in rows),
         accepted=tuple(event for event, accepted in rows if accepted),
-        health=_read_health(source, document.get("footage")),
+        health=_read_part(source, "footage", document.get("footage"), FootageHealth),
         options=options,
+        model=_read_part(source, "model", document.get("model") or None, ModelSummary),
+        clock=clock,
         error=document.get("error"),
     )
 
@@ -73,55 +91,59 @@ def _read_event(source: Path, k: int, row: Any) -> tuple[Event, bool]:
         raise LabelsError(source, f"events[{k}] is not an event: {error}") from None
 
 
-def _read_health(source: Path, document: Any) -> FootageHealth | None:
-    if document is None:
+def _read_options(
+    source: Path, document: object
+) -> tuple[AppliedOptions | None, MatchClock | None]:
+    """The options, and the match clock that stands among them."""
+    clock = None
+    if isinstance(document, Mapping):
+        clock = _read_part(source, "match_clock", document.get("match_clock"), MatchClock)
+        document = {k: v for k, v in document.items() if k != "match_clock"} or None
+    return _read_part(source, "options", document, AppliedOptions), clock
+
+
+def _read_part(source: Path, name: str, value: object, kind: type[T]) -> T | None:
+    if value is None:
         return None
     try:
-        fields = dict(document)
-        for spans in ("damaged_s", "gaps_s"):
-            fields[spans] = tuple((float(a), float(b)) for a, b in fields.get(spans, ()))
-        fields["warnings"] = tuple(fields.get("warnings", ()))
-        return FootageHealth(**fields)
-    except (TypeError, ValueError) as error:
-        raise LabelsError(source, f'"footage" is not footage health: {error}') from None
+        return from_json(value, kind)
+    except ValueError as error:
+        raise LabelsError(source, f'"{name}" is damaged: {error}') from None
 
 
 def json_text(sheet: Sheet) -> str:
-    """All candidates with `accepted`, beside footage health, model and options.
-
-    `result.options["model"]`, where there is one, becomes the document's `model`.
-    """
+    """Return the text of an events.json: all candidates, footage health, model and options."""
     result = sheet.result
-    options = {key: value for key, value in result.options.items() if key != "model"}
-    if sheet.clock is not None:
-        options["match_clock"] = sheet.clock.as_options()
     document = {
         "version": EVENTS_JSON_VERSION,
         "video": sheet.video,
-        "footage": None if result.health is None else dataclasses.asdict(result.health),
-        "model": result.options.get("model", {}),
-        "options": options,
+        "footage": to_json(result.health),
+        "model": model_document(result),
+        "options": options_document(result, sheet.clock),
         "events": [
             event_row(sheet, event, accepted=accepted) for event, accepted in sheet.candidates
         ],
     }
     if result.error is not None:
         document["error"] = result.error
-    return json.dumps(document, indent=1, allow_nan=False, default=json_value) + "\n"
+    return json.dumps(document, indent=1, allow_nan=False) + "\n"
+
+
+def model_document(result: MatchResult) -> dict[str, Any]:
+    """Return the model as events.json has it: only what is known."""
+    return {k: v for k, v in to_json(result.model or ModelSummary()).items() if v is not None}
+
+
+def options_document(result: MatchResult, clock: MatchClock | None) -> dict[str, Any]:
+    """Return the options as events.json has them, the match clock among them."""
+    options: dict[str, Any] = {} if result.options is None else to_json(result.options)
+    return options if clock is None else options | {"match_clock": to_json(clock)}
 
 
 def event_row(sheet: Sheet, event: Event, *, accepted: bool) -> dict[str, Any]:
+    """Return an event as events.json and events.jsonl have it, times in seconds."""
     times = {name: round(getattr(event, name), 6) for name in ("start_s", "end_s", "peak_s")}
     row = {"label": event.label, **times, "score": round(event.score, 6), "accepted": accepted}
     if sheet.clock is not None:
         row["clock"] = sheet.clock.text(event.peak_s)
     return row
-
-
-def json_value(value: object) -> object:
-    """What json.dumps does not know but options may hold."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"JSON cannot hold {type(value).__name__} {value!r}")

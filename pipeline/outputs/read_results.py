@@ -13,8 +13,9 @@ from touchline.models.errors import LabelsError
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.outputs.events_json import is_events_json, read_events_json
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.score_track import SCORES_FILE, load_track
-from touchline.pipeline.types import Event, FootageHealth, MatchResult
+from touchline.pipeline.types import Event, FootageHealth
 
 
 def read_results(

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
 
 from touchline.pipeline.types import FootageHealth
 
@@ -234,24 +233,6 @@ class MatchClock:
         """1H, 2H, ET1, ET2, PEN in football, else P1, P2, ..."""
         football = self.period_min is None
         return ("1H", "2H", "ET1", "ET2", "PEN")[period - 1] if football else f"P{period}"
-
-    def as_options(self) -> dict[str, Any]:
-        """As it stands in events.json, under options["match_clock"]."""
-        kickoffs = {str(period): time_s for period, time_s in sorted(self.kickoff_s.items())}
-        return {"kickoff_s": kickoffs, "period_min": self.period_min}
-
-    @classmethod
-    def from_options(cls, options: Mapping[str, Any]) -> MatchClock | None:
-        """The clock in a result's options; None where there is none, ValueError where it is bad."""
-        given = options.get("match_clock")
-        if given is None:
-            return None
-        try:
-            kickoffs = {int(p): float(t) for p, t in given["kickoff_s"].items()}
-            minutes = given.get("period_min")
-            return cls(kickoffs, None if minutes is None else float(minutes))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"options.match_clock is not a match clock: {error}") from None
 
 
 def parse_kickoffs(

@@ -15,9 +15,9 @@ from pathlib import Path
 from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.labels.soccernet import RESULTS_FILE
 from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.outputs.timecode import FrameRate, MatchClock, rate_of_footage
-from touchline.pipeline.types import MatchResult
 
 
 @dataclass(frozen=True)
@@ -134,5 +134,5 @@ def result_sheet(
     if rate is None and result.health is not None:
         rate = rate_of_footage(result.health)
     if clock is None:
-        clock = MatchClock.from_options(result.options)
+        clock = result.clock
     return Sheet(result, Path(folder), rate, clock)

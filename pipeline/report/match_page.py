@@ -13,6 +13,8 @@ import numpy as np
 
 from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import TouchlineError
+from touchline.pipeline.outputs.events_json import model_document, options_document
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_line
 from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.outputs.writers import result_sheet
@@ -23,7 +25,7 @@ from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.html import page_html
 from touchline.pipeline.report.truth import Truth
-from touchline.pipeline.types import Event, MatchResult, ScoreTrack
+from touchline.pipeline.types import Event, ScoreTrack
 
 REPORT_FILE = "report.html"
 PROXY_FILE = "proxy.mp4"
@@ -79,8 +81,8 @@ def write_report(
         sheet=sheet,
         subtitle=_subtitle(sheet),
         health_rows=_health_rows(sheet),
-        model_rows=_flat_rows(result.options.get("model") or {}),
-        option_rows=_flat_rows(_options(result)),
+        model_rows=_flat_rows(model_document(result)),
+        option_rows=_flat_rows(_options(sheet)),
         measures=dict(truth.measures or {}) if truth else {},
         has_truth=truth is not None,
         events=sheet.accepted,
@@ -186,9 +188,8 @@ def _stream(sheet: Sheet) -> int | None:
 
 
 def _threshold(sheet: Sheet, label: str) -> float | None:
-    thresholds = sheet.result.options.get("thresholds")
-    value = thresholds.get(label) if isinstance(thresholds, Mapping) else None
-    return float(value) if isinstance(value, int | float) else None
+    options = sheet.result.options
+    return None if options is None else (options.thresholds or {}).get(label)
 
 
 def score_curves(track: ScoreTrack, labels: Sequence[str]) -> dict[str, Any]:
@@ -298,11 +299,11 @@ def _health_rows(sheet: Sheet) -> list[tuple[str, str]]:
     ]
 
 
-def _options(result: MatchResult) -> dict[str, Any]:
-    """The options as the page shows them; a threshold common to all classes appears once."""
-    options = {key: value for key, value in result.options.items() if key != "model"}
-    thresholds = options.get("thresholds")
-    if isinstance(thresholds, Mapping) and len(set(map(str, thresholds.values()))) == 1:
+def _options(sheet: Sheet) -> dict[str, Any]:
+    """The options as the page shows them: a threshold common to all classes appears once."""
+    options = options_document(sheet.result, sheet.clock)
+    thresholds = options.get("thresholds") or {}
+    if len(set(thresholds.values())) == 1:
         options["thresholds"] = next(iter(thresholds.values()))
     return options
 

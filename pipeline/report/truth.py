@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from touchline.pipeline.evaluation.evaluate import METRICS, evaluate_events
 from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
 from touchline.pipeline.evaluation.options import EvaluateOptions
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.types import Event
 
 # An event is right if its peak is at most this far outside the label's interval.
 TOLERANCE_S = 2.0

@@ -12,8 +12,9 @@ from tiny import brightness_model, write_levels
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import WRITERS
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 
 
 def names(folder: Path) -> set[str]:

@@ -135,7 +135,7 @@ def test_every_input_has_one_result_and_a_bad_one_costs_only_itself(match, tmp_p
 
 
 def test_outputs_hold_all_candidates_and_the_scores(match, tmp_path):
-    (result,) = run([match], tmp_path, model_record={"path": "m", "sha256": "ab"})
+    (result,) = run([match], tmp_path, model_path="m", model_sha256="ab")
     folder = tmp_path / "match"
     assert sorted(p.name for p in folder.iterdir()) == ["events.csv", "events.json", "scores.npz"]
     read = read_events_json(folder / "events.json")
@@ -196,7 +196,5 @@ def test_skip_done_passes_over_what_is_there_until_something_changes(match, tmp_
         )
     )
     assert started == [match]
-    run(
-        [match], tmp_path, skip_done=True, model_record={"sha256": "other"}, on_start=started.append
-    )
+    run([match], tmp_path, skip_done=True, model_sha256="other", on_start=started.append)
     assert started == [match, match]

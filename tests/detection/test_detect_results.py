@@ -15,8 +15,9 @@ from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.detect import detect
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.timecode import MatchClock
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 from touchline.tools.detect import detect_command
 from touchline.tools.results.report import report_command
 
@@ -43,7 +44,7 @@ def test_the_match_clock_of_a_run_is_kept_and_asked_for_again(match: Path, tmp_p
         )  # fmt: skip
     assert started == [match]
     again = read_events_json(tmp_path / "match" / "events.json")
-    assert again.options["match_clock"]["kickoff_s"] == {"1": 1.0}
+    assert again.clock == MatchClock({1: 1.0})
 
 
 def test_an_unknown_format_is_refused_before_anything_is_decoded(

@@ -14,13 +14,14 @@ from tiny import brightness_model, write_levels
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
-from touchline.pipeline.detection.detect import options_record
+from touchline.pipeline.detection.detect import applied_options, model_summary
 from touchline.pipeline.detection.folders import output_folders, result_folder
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.event_sets import read_event_set
 from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
-from touchline.pipeline.types import FootageHealth, MatchResult
+from touchline.pipeline.types import FootageHealth
 
 
 def names(folder: Path) -> set[str]:
@@ -163,7 +164,9 @@ def test_an_address_keeps_its_folder_and_its_results_whatever_signs_it(tmp_path:
     write_result(MatchResult(tmp_path / "x.mp4"), out / "x", formats=["json"])
     first, second = (folders([far], out)[0] for far in signed)
     assert first == second != out / "x"
-    made = MatchResult(signed[0], options=options_record(model, options))
+    made = MatchResult(
+        signed[0], options=applied_options(model, options), model=model_summary(model)
+    )
     write_result(made, first, formats=["json"])
     # Nothing answers there, and what was found earlier is still of this footage.
     (failed,) = detect_all([signed[1]], model, out, options)

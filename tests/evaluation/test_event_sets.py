@@ -8,8 +8,9 @@ import pytest
 from touchline.models.errors import LabelsError
 from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
 from touchline.pipeline.labels.soccernet import results_spotting
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 
 SURE, UNSURE = Event("goal", 10.0, 14.0, 11.0, 0.9), Event("goal", 50.0, 54.0, 53.0, 0.2)
 

@@ -229,11 +229,3 @@ def test_kick_offs_of_halves_in_two_files() -> None:
 def test_bad_kick_offs_are_refused(texts: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_kickoffs(texts)
-
-
-def test_the_clock_in_options_is_read_back() -> None:
-    clock = MatchClock({1: 130.0, 2: 3900.5})
-    assert MatchClock.from_options({"match_clock": clock.as_options()}) == clock
-    assert MatchClock.from_options({}) is None
-    with pytest.raises(ValueError, match="is not a match clock"):
-        MatchClock.from_options({"match_clock": {"kickoff_s": {}}})

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from touchline.models.atomic_files import write_atomic
+from touchline.models.backbone import ClipSpec
 from touchline.models.errors import LabelsError, TouchlineError
 from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.score_track import load_track, save_track
+from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import write_result
-from touchline.pipeline.types import Event, FootageHealth, MatchResult, ScoreTrack
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
+from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 GOAL = Event("goal", 10.0, 14.5, 12.25, 0.9)
 CARD = Event("yellow card", 3.0, 5.0, 4.0, 0.75)
@@ -28,7 +32,14 @@ def result(tmp_path: Path, **changes: object) -> MatchResult:
         "health": FootageHealth(
             "mp4", "h264", 640, 360, "25/1", False, 60.0, 0.0, damaged_s=((1.0, 2.0),)
         ),
-        "options": {"model": {"backbone": "cnn_lstm"}, "threshold": 0.5},
+        "options": AppliedOptions(
+            hop_s=0.5,
+            threshold=0.5,
+            point=OperatingPoint(0.5, join_s=2.0),
+            events=EventOptions(spots=True),
+            thresholds={"goal": 0.5, "yellow card": 0.5},
+        ),
+        "model": ModelSummary("cnn_lstm", ("background", "goal"), ClipSpec(16, 8.0, 64)),
     }
     return MatchResult(**(fields | changes))  # type: ignore[arg-type]
 
@@ -53,17 +64,19 @@ def test_csv_cells_that_a_spreadsheet_would_run_are_text(tmp_path: Path, start: 
 
 
 def test_json_is_read_back_as_the_result_it_was_written_from(tmp_path: Path) -> None:
-    written = result(tmp_path)
+    written = result(tmp_path, clock=MatchClock({1: -5.0, 2: 3900.5}, period_min=20.0))
     (path,) = write_result(written, tmp_path / "out", formats=["json"])
     document = json.loads(path.read_text())
     assert document["version"] == 1
-    assert document["model"] == {"backbone": "cnn_lstm"}
+    assert document["model"]["architecture"] == "cnn_lstm"
+    assert document["options"]["match_clock"]["kickoff_s"] == {"1": -5.0, "2": 3900.5}
     assert [row["accepted"] for row in document["events"]] == [True, True, False]
     read = read_events_json(path)
     assert read.path == written.path
     assert read.candidates == (CARD, GOAL, MAYBE)
     assert read.accepted == (CARD, GOAL)
     assert (read.health, read.options) == (written.health, written.options)
+    assert (read.model, read.clock) == (written.model, written.clock)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +86,14 @@ def test_json_is_read_back_as_the_result_it_was_written_from(tmp_path: Path) -> 
         ("[]", 'has no list "events"'),
         ('{"version": 9, "events": []}', "is version 9"),
         ('{"version": 1, "events": [{"label": "goal"}]}', r"events\[0\] is not an event"),
-        ('{"version": 1, "events": [], "footage": {"a": 1}}', "is not footage health"),
+        ('{"version": 1, "events": [], "footage": {"a": 1}}', '"footage" is damaged.*`container`'),
+        ('{"version": 1, "events": [], "options": {"hop_s": "x"}}', r'"options" is .* `\$.hop_s`'),
+        ('{"version": 1, "events": [], "options": {"new": 1}}', "unknown field.*new.*newer"),
+        ('{"version": 1, "events": [], "model": {"spec": {"fit": 1}}}', '"model" is damaged'),
+        (
+            '{"version": 1, "events": [], "options": {"match_clock": {"kickoff_s": {}}}}',
+            '"match_clock" is damaged: a match clock needs the kick-off',
+        ),
     ],
 )
 def test_a_json_that_is_not_ours_is_refused_by_name(
@@ -84,6 +104,13 @@ def test_a_json_that_is_not_ours_is_refused_by_name(
     with pytest.raises(LabelsError, match=message) as caught:
         read_events_json(path)
     assert caught.value.path == str(path)
+
+
+def test_a_file_that_says_nothing_of_model_and_options_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "events.json"
+    for empty in ("", ', "footage": null, "model": {}, "options": {}'):
+        path.write_text(f'{{"version": 1, "video": "a.mp4", "events": [], "by": "x"{empty}}}')
+        assert read_events_json(path) == MatchResult(tmp_path / "a.mp4")
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(tmp_path: Path) -> None:

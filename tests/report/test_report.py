@@ -17,12 +17,13 @@ from PIL import Image
 
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.match_page import score_curves, write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.truth import Truth
-from touchline.pipeline.types import Event, MatchResult, ScoreTrack
+from touchline.pipeline.types import Event, ScoreTrack
 
 EVIL = "</script><script>alert(1)</script>\"'&\u2028"
 
@@ -95,7 +96,8 @@ def test_names_from_files_labels_and_options_are_only_text(tmp_path: Path) -> No
         tmp_path / "<img src=x>&\n.mp4",
         (event,),
         (event,),
-        options={"model": {EVIL: EVIL}, "threshold": EVIL},
+        options=AppliedOptions(decoder=EVIL, thresholds={EVIL: 0.5, "b": 0.6}),
+        model=ModelSummary(architecture=EVIL, labels=(EVIL,)),
     )
     text = write_report(result, tmp_path / "out", truth=Truth([event], {EVIL: EVIL})).read_text()
     page = Page(text)
@@ -171,7 +173,7 @@ def test_a_model_of_four_hundred_classes_gets_the_lanes_that_a_page_can_show(
         (*events, sure),
         (sure,),
         track=track(("background", *names), probs),
-        options={"thresholds": dict.fromkeys(names, 0.5)},
+        options=AppliedOptions(thresholds=dict.fromkeys(names, 0.5)),
     )
     path = write_report(result, tmp_path / "out", truth=Truth([Event(names[1], 1.0, 2.0, 1.5)]))
     assert path.stat().st_size < 500_000

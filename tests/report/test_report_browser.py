@@ -12,13 +12,14 @@ from browser import Browser, find_browser, headless
 from drawn_footage import write_footage
 
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.report.match_page import write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.truth import Truth
-from touchline.pipeline.types import Event, MatchResult, ScoreTrack
+from touchline.pipeline.types import Event, ScoreTrack
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no browser: install chromium and chromium-driver"
@@ -50,7 +51,8 @@ def made_match(folder: Path, *, footage: Path | None = None) -> MatchResult:
         accepted=tuple(e for e in EVENTS if e.score >= 0.5),
         health=probe_footage(path),
         track=track,
-        options={"thresholds": {"card": 0.5, "goal": 0.5}, "model": {"architecture": "made"}},
+        options=AppliedOptions(thresholds={"card": 0.5, "goal": 0.5}),
+        model=ModelSummary(architecture="made"),
     )
 
 
@@ -338,7 +340,10 @@ def test_a_label_that_is_a_script_is_only_text(browser: Browser, tmp_path: Path)
         (evil,),
         (evil,),
         result.health,
-        options={"note": "<script>document.title='owned'</script>", "model": {"<b>": "</td><b>"}},
+        options=AppliedOptions(
+            decoder="<script>document.title='owned'</script>", thresholds={"<b>": 0.5, "b": 0.6}
+        ),
+        model=ModelSummary(architecture="</td><b>"),
     )
     page = write_report(hostile, tmp_path / "out", truth=Truth([evil]))
     browser.resize(1280, 800)

@@ -9,8 +9,10 @@ from calibration_material import make_season, two_event_model
 from typer.testing import CliRunner
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
+from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import write_result
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 from touchline.tools.results.evaluate import evaluate_command
 
 app = typer.Typer()
@@ -69,12 +71,13 @@ def test_an_output_folder_is_measured_against_labels(season):
 def test_results_of_several_models_in_one_folder_are_warned_of(season):
     def written_by(m, sha256, path):
         video = season / f"m{m}.mp4"
-        options = {
-            "hop_s": 0.5,
-            "model": {"sha256": sha256, "path": path},
-            "match_clock": {"kickoff_s": {"1": m}},
-        }
-        write_result(MatchResult(video, options=options), season / "mixed" / f"m{m}")
+        result = MatchResult(
+            video,
+            options=AppliedOptions(hop_s=0.5),
+            model=ModelSummary(sha256=sha256, path=path),
+            clock=MatchClock({1: m}),
+        )
+        write_result(result, season / "mixed" / f"m{m}")
 
     for m in range(3):
         written_by(m, "1" * 64, f"there/{m}.safetensors")

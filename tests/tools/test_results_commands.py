@@ -16,9 +16,10 @@ from touchline.models.errors import FootageError, LabelsError
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.read_results import read_results
 from touchline.pipeline.outputs.writers import WRITERS, write_result
-from touchline.pipeline.types import Event, MatchResult
+from touchline.pipeline.types import Event
 from touchline.tools.results.export import export_command
 from touchline.tools.results.highlights import highlights_command
 from touchline.tools.results.report import report_command

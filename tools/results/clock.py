@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.timecode import MatchClock
-    from touchline.pipeline.types import MatchResult
 
 Kickoff = Annotated[
     list[str] | None,
@@ -39,12 +39,12 @@ def clocks_of(
         ValueError: A kick-off names no file or an unknown one, or --period-min comes without
             --kickoff.
     """
-    from touchline.pipeline.outputs.timecode import MatchClock, parse_kickoffs
+    from touchline.pipeline.outputs.timecode import parse_kickoffs
 
     if not kickoffs:
         if period_min is not None:
             raise ValueError("--period-min needs --kickoff, such as --kickoff 1=0:02:10")
-        return [MatchClock.from_options(result.options) for result in results]
+        return [result.clock for result in results]
     names = [result.path.name for result in results]
     for text in kickoffs:
         file, at, _ = text.partition("=")[2].rpartition("@")

@@ -14,8 +14,9 @@ from touchline.tools.results.clock import Kickoff, PeriodMin
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.timecode import MatchClock
-    from touchline.pipeline.types import Event, MatchResult
+    from touchline.pipeline.types import Event
 
 
 def export_command(

@@ -13,8 +13,7 @@ from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
-    from touchline.pipeline.outputs.timecode import MatchClock
-    from touchline.pipeline.types import MatchResult
+    pass
 
 
 def report_command(
@@ -70,7 +69,7 @@ def report_command(
         )
     truths = [None] * len(results) if labels is None else read_truth(labels, results)
     clocks = clocks_of(results, kickoff or [], period_min=period_min)
-    results = [_on_clock(r, clock) for r, clock in zip(results, clocks, strict=True)]
+    results = [replace(r, clock=clock or r.clock) for r, clock in zip(results, clocks, strict=True)]
     written = []
     for result, folder, truth in zip(results, folders, truths, strict=True):
         if not result.path.is_file():
@@ -85,10 +84,3 @@ def report_command(
         over = out or Path(os.path.commonpath([folder.resolve() for folder in folders]))
         written.append(write_index(results, over, folders=folders))
     console.show_written(written, quiet=quiet, as_json=json_)
-
-
-def _on_clock(result: MatchResult, clock: MatchClock | None) -> MatchResult:
-    """The result with its match clock in its options, where the page looks for it."""
-    if clock is None:
-        return result
-    return replace(result, options=result.options | {"match_clock": clock.as_options()})
