@@ -86,7 +86,7 @@ class _Clock:
         return None
 
     def _past(self, since_s: Fraction, left_out_s: tuple[Fraction, ...]) -> Fraction:
-        """When the unbroken run of left-out frames that starts at a time ends."""
+        """When the unbroken run of skipped frames from a time on ends."""
         for time_s in left_out_s:
             if time_s <= since_s + self.interval_s / 2:
                 since_s = max(since_s, time_s + self.interval_s)
@@ -126,7 +126,7 @@ class _Clock:
         time_s = previous + self.interval_s
         self.log.warn(
             f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at {float(time_s):.3f} s. "
-            "From there on times continue at the frame rate."
+            "From there on, times continue as if there were no break."
         )
         self.offset_s += time_s - stamp
         return time_s

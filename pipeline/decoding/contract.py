@@ -72,7 +72,7 @@ class Instants:
 
     Attributes:
         rate_hz: Samples per second; None asks for every frame once.
-        start_s: Begin of the part asked for, in seconds.
+        start_s: Start of the part asked for, in seconds.
         end_s: End of the part asked for, in seconds; None is the end of the footage.
     """
 
@@ -86,7 +86,7 @@ class Instants:
 
         Args:
             rate_hz: Samples per second; None asks for every frame once.
-            start_s: Begin of the part asked for, in seconds.
+            start_s: Start of the part asked for, in seconds.
             end_s: End of the part asked for, in seconds; None is the end of the footage.
         """
         return cls(

@@ -12,7 +12,7 @@ from touchline.pipeline.decoding.frame_times import IN_FLIGHT_AT_MOST
 
 
 class Damage:
-    """Which frames are damaged, by their packets' numbers in decode order.
+    """Tracks which frames are damaged, by the numbers of their packets in decode order.
 
         packet    0K  1   2   3   4   5K  6        K: key frame; decoding packet 2 fails
         damaged           x   x   x

@@ -67,7 +67,7 @@ def decode(
         rate_hz: Samples per second, in (0, 1000]; None gives every frame once.
         size_px: The shorter side after scaling, in [1, 4096]; None keeps the stored size.
         decoder: A name in DECODERS.
-        start_s: Begin of the part to decode, in seconds from the start of the footage.
+        start_s: Start of the part to decode, in seconds from the start of the footage.
         end_s: End of the part to decode; None is the end of the footage.
         stream: Index of the video stream in the container; None: the default one, else the largest.
         workers: Number of processes, each for another segment of the file; more than 1 needs
@@ -144,7 +144,11 @@ class FrameStream(Iterator[Frames]):
 
 
 def check_decoder(name: str) -> None:
-    """Raise ValueError unless `name` is in DECODERS."""
+    """Check that a decoder exists.
+
+    Raises:
+        ValueError: `name` is not in DECODERS.
+    """
     if name not in DECODERS:
         raise ValueError(f"decoder is {name!r}; it must be one of {', '.join(DECODERS)}")
 

@@ -38,6 +38,8 @@ USE_PYAV = "Use the decoder pyav."
 class Facts:
     """What PyAV finds out about a file before another decoder opens it.
 
+    A decoder is refused if these facts show footage that it gets wrong.
+
     Attributes:
         footage: The open file.
         scan: What its packets say.

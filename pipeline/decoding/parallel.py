@@ -51,7 +51,7 @@ SLOTS_PER_WORKER = 24
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker decodes.
+    """The order for a worker: what to decode.
 
     Attributes:
         path: The file or address.
@@ -79,7 +79,7 @@ def decode_segments(
     log: DecodeLog,
     segment_s: Fraction = SEGMENT_S,
 ) -> Generator[Frames, None, None]:
-    """Decode in several workers; the frames are those of a single process.
+    """Decode a file in several workers. The frames are those of a single process.
 
     Footage without an index of its key frames (transport streams, raw streams) is one segment.
 
@@ -127,7 +127,7 @@ def bounds_here(
     """Yield one list: the key frames to cut at, in seconds, at least `segment_s` apart.
 
     Args:
-        log: Not used; every task has one.
+        log: Not used. Every task gets one.
         request: What to decode.
         segment_s: The shortest length of a segment, in seconds.
     """
@@ -154,9 +154,10 @@ def bounds_here(
 
 
 def _whole_index(footage: OpenFootage) -> IndexEntries:
-    """The container's index. Matroska reads it when one seeks.
+    """The container's index. Matroska reads it only when something seeks.
 
-    Seek to 0: FFmpeg reads the whole file up to a time that the index does not hold, in one call.
+    It seeks to 0. To find a time that the index does not hold, FFmpeg reads the file up to there,
+    in one call that looks like a hang.
     """
     with suppress(av.error.FFmpegError, OSError):
         footage.container.seek(0)

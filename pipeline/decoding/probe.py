@@ -1,4 +1,4 @@
-"""Report the health of a file: what its headers declare, and what is really in it."""
+"""Compare what the headers of a file declare with what is really in it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,11 @@ from touchline.pipeline.footage.open import OpenFootage, open_footage
 from touchline.pipeline.footage.packet_scan import EVEN_WITHIN_S, is_even, scan_packets
 from touchline.pipeline.types import Float64, FootageHealth
 
-# Frame rates in use. A measured rate becomes the nearest one if the timestamps allow it.
+# Frame rates in use. A measured rate is taken for the nearest one that fits the timestamps.
 USUAL_RATES = (
     *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
     *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
 )
-
 
 # Where the worker finds `probe_footage` without isolation.
 PROBE_TASK = "touchline.pipeline.decoding.probe:probe_here"
@@ -39,7 +38,7 @@ def probe_footage(
     stream: int | None = None,
     isolation: bool = AVAILABLE,
 ) -> FootageHealth:
-    """Report what a file declares, and what is in it as far as it is read.
+    """Report the health of a file: what it declares, and what is really in it.
 
     Args:
         path: A file, or an address as text (https://, s3://, gs://).

@@ -217,7 +217,7 @@ def _shown(one_pass: _Pass) -> Iterator[ShownFrame]:
 
 
 def _trusted(one_pass: _Pass) -> Iterator[StampedFrame]:
-    """Decoded frames with the times of the file, from the first time on that is right."""
+    """Decoded frames with the times of the file, from the time on at which these are right."""
     from_s = one_pass.trusted_from_s
     for stamped in _stamped(one_pass):
         if from_s is None or stamped.stamp_s is None or stamped.stamp_s >= from_s:

@@ -39,7 +39,9 @@ class Role(Enum):
 
 @dataclass(slots=True)
 class Planned:
-    """A packet and whether to decode it.
+    """A packet, and whether it must be decoded.
+
+    A skipped packet is never given to the decoder.
 
     Attributes:
         packet: The packet.

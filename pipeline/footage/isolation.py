@@ -9,8 +9,8 @@ a time. Pixels come back through shared memory, everything else through a socket
                "free this slot"              -->
                DecodeLog                     <--  the end, or the error, or "alive"
 
-The worker says "alive" only while it makes progress. If nothing comes for a while, the caller takes
-the worker for hung and kills it.
+The worker says "alive" only while it makes progress. If nothing comes for a while, the worker has
+hung, and the caller kills it.
 """
 
 from __future__ import annotations

@@ -147,9 +147,7 @@ class Slots:
         """Copy frames into a free slot."""
         num_bytes = frames.pixels.nbytes
         if num_bytes > self.slot_bytes or self.mapped is None:
-            self._resize(num_bytes)
-        if self.mapped is None:
-            raise RuntimeError("the shared memory is not mapped")
+            self.mapped = self._resized(num_bytes)
         slot = self.free_slots.pop()
         offset = slot * self.slot_bytes
         pixels = np.frombuffer(self.mapped, np.uint8, num_bytes, offset)
@@ -158,10 +156,10 @@ class Slots:
             slot, offset, frames.pixels.shape, frames.time_s, frames.sample_s, frames.damaged
         )
 
-    def _resize(self, num_bytes: int) -> None:
+    def _resized(self, num_bytes: int) -> mmap.mmap:
         self.slot_bytes = -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         os.ftruncate(self.memory_fd, self.slot_bytes * self.num_slots)
-        self.mapped = mmap.mmap(self.memory_fd, self.slot_bytes * self.num_slots)
+        return mmap.mmap(self.memory_fd, self.slot_bytes * self.num_slots)
 
 
 def _limit_memory(num_bytes: int | None) -> None:

@@ -1,4 +1,7 @@
-"""Open footage safely: refuse what is not a video, follow no links, choose one video stream."""
+"""Open footage safely: refuse files that are no video, and choose one video stream.
+
+Files and addresses that are named inside a file (playlists) are never opened.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ DEMUXERS = (
 # 23 days at 25 frames a second.
 MAX_FRAMES = 50_000_000
 
-# Among this many packets is the start of every stream.
+# Every stream has started within this many packets.
 FIRST_PACKETS = 200
 
 # Raw streams: they hold no timestamps.
@@ -54,7 +57,7 @@ class OpenFootage:
         is_raw: Whether the stream holds no times at all.
         declared_end_s: When the video ends according to the headers; None if they do not say.
         edits: The track's edit list, empty if there is none.
-        warnings: What to tell the user about the choice of the stream.
+        warnings: Sentences for the user, such as which of several streams was chosen.
     """
 
     path: Path
@@ -160,7 +163,7 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
             raise FootageError(
                 path,
                 f"declares {track.num_samples} frames, which is impossible. "
-                "Its index is damaged: copy or download the file again.",
+                "The index is damaged: copy or download the file again.",
             )
         too_large = sniff.refuse_size(track.width, track.height)
         if too_large is not None:

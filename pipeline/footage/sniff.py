@@ -1,4 +1,4 @@
-"""Recognise by its first bytes what a file is if it is not footage, and say what to do."""
+"""Recognise files that are not footage by their first bytes, and say what to do."""
 
 from __future__ import annotations
 
@@ -127,11 +127,11 @@ def refuse_size(W: int, H: int) -> str | None:
     """Say why pictures of this size, in pixels, are not decoded; None if they are."""
     if W * H <= MAX_PIXELS:
         return None
-    return f"declares pictures of {W}x{H}. It is damaged, or too large to decode."
+    return f"declares pictures of {W}x{H}. They are too large to decode, or the file is damaged."
 
 
 def codec_name(head: bytes, format_name: str) -> str:
-    """Return the name of a file's video codec that no decoder knows, as the file spells it.
+    """Return the name of an unknown video codec, as the file spells it.
 
     Args:
         head: The first HEAD_BYTES of the file.
