@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from av.container import InputContainer
 from av.error import FFmpegError
@@ -30,6 +30,7 @@ from touchline.pipeline.footage.nal_units import NAL_IDR, length_bytes, nal_head
 from touchline.pipeline.footage.open import open_footage, packets_of
 
 FrameT = TypeVar("FrameT")
+PictureT = TypeVar("PictureT")
 
 # If a seek ends after the time wanted, seek again this much earlier, one after the other.
 SEEK_BACK_S = (0, 5, 20, 80, 320)
@@ -63,6 +64,28 @@ def decodable(decode: Callable[[], list[FrameT]]) -> list[FrameT]:
         return decode()
     except FFmpegError:
         return []
+
+
+class ShownPictures(Generic[PictureT]):
+    """Gives the picture that a player shows at a time: the last one that starts at or before it.
+
+    Before the first picture that is the first one. Times must not decrease from call to call.
+
+    Args:
+        pictures: (start in ticks, picture), in time order.
+    """
+
+    def __init__(self, pictures: Iterator[tuple[int, PictureT]]) -> None:
+        self._pictures = pictures
+        self._shown: PictureT | None = None
+        self._next = next(pictures, None)
+
+    def at(self, ticks: int) -> PictureT | None:
+        """Return the picture shown at a time in ticks; None if there are no pictures."""
+        while self._next is not None and (self._next[0] <= ticks or self._shown is None):
+            self._shown = self._next[1]
+            self._next = next(self._pictures, None)
+        return self._shown
 
 
 class CodedVideo:

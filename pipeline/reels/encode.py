@@ -16,7 +16,7 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.reels.coded_video import CodedVideo, Span, decodable
+from touchline.pipeline.reels.coded_video import CodedVideo, ShownPictures, Span, decodable
 from touchline.pipeline.reels.titles import Title, draw_title, planes, title_image
 from touchline.pipeline.types import UInt8
 
@@ -248,13 +248,13 @@ class Drawing:
         frames = decode_frames(video, first_pts, end_pts)
         return deinterlace(frames, video) if self.picture.interlaced else frames
 
-    def _earlier(self, placed: Placed) -> _Held:
+    def _earlier(self, placed: Placed) -> ShownPictures[UInt8]:
         span = placed.before
         if span is None:
             raise ValueError("a span with fade_in needs the span before it")
         begin = span.end_pts - placed.fade_in
         frames = self._frames(self.fading, begin, span.end_pts)
-        return _Held(((f.pts or 0) - begin, self._upright(f)) for f in frames)
+        return ShownPictures(((f.pts or 0) - begin, self._upright(f)) for f in frames)
 
     def _upright(self, frame: VideoFrame) -> UInt8:
         """A copy (H * 3 / 2, W) uint8 of a frame, upright and scaled, to draw on."""
@@ -279,21 +279,6 @@ class Drawing:
             bt709=self.picture.bt709,
             full_range=self.picture.full_range,
         )
-
-
-class _Held:
-    """Gives the picture shown at a time. Times must not decrease from call to call."""
-
-    def __init__(self, pictures: Iterator[tuple[int, UInt8]]) -> None:
-        self._pictures = pictures
-        self._shown: UInt8 | None = None
-        self._next: tuple[int, UInt8] | None = next(pictures, None)
-
-    def at(self, ticks: int) -> UInt8 | None:
-        while self._next is not None and (self._next[0] <= ticks or self._shown is None):
-            self._shown = self._next[1]
-            self._next = next(self._pictures, None)
-        return self._shown
 
 
 def _crossfaded(before: UInt8 | None, after: UInt8, share: float) -> UInt8:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from touchline.pipeline.reels.coded_video import CodedVideo, decodable
+from touchline.pipeline.reels.coded_video import CodedVideo, ShownPictures, decodable
 
 JPEG_QUALITY = 70
 
@@ -59,20 +59,20 @@ def make_thumbnails(
 def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
     """The last frame at or before a time, or else the first after it; None if none decodes."""
     target = video.pts(time_s) + video.rounding()
+    return ShownPictures(_frames_around(video, target)).at(target)
+
+
+def _frames_around(video: CodedVideo, target: int) -> Iterator[tuple[int, VideoFrame]]:
+    """Decoded frames with their times in ticks, from a key frame at or before `target` on."""
     run_up = target - round(RUN_UP_S / video.time_base)
     context = video.stream.codec_context
-    shown: VideoFrame | None = None
     for packet in video.packets_from(target):
         context.skip_frame = "NONREF" if (packet.pts or 0) < run_up else "DEFAULT"
         for frame in decodable(packet.decode):
-            if frame.pts is not None and frame.pts > target:
-                return shown or frame
-            shown = frame
+            yield target if frame.pts is None else frame.pts, frame
     context.skip_frame = "DEFAULT"
     for frame in video.stream.decode(None):
-        if frame.pts is not None and frame.pts <= target:
-            shown = frame
-    return shown
+        yield target if frame.pts is None else frame.pts, frame
 
 
 def data_uri(frame: VideoFrame, width_px: int) -> str:
