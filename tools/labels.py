@@ -1,4 +1,4 @@
-"""touchline labels: what a label file holds, what looks wrong in it, and other formats of it."""
+"""touchline labels: summarise a label file, list probable mistakes in it, convert it."""
 
 from __future__ import annotations
 
@@ -16,45 +16,56 @@ if TYPE_CHECKING:
     from touchline.pipeline.types import Example, FootageHealth
 
 SHOWN = 20
-"""Rows of a table, and problems, before the rest is only counted."""
+"""At most this many rows of a table, and problems, are shown; the rest is only counted."""
 
 
 def labels_command(
     labels: Annotated[
-        Path, typer.Argument(help="Label file, or folder of one per class.", show_default=False)
+        Path,
+        typer.Argument(
+            help="Label file of any format, or folder with one subfolder of clips per class.",
+            metavar="LABELS",
+            show_default=False,
+        ),
     ],
     convert: Annotated[
         str | None,
         typer.Option(
-            help="Write as csv, soccernet, activitynet, cvat, label-studio or elan.",
+            help="Write as csv, soccernet, activitynet, cvat, label-studio or elan. Needs --out.",
             show_default=False,
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Where to write.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write with --convert; some formats need a folder.",
+            show_default=False,
+        ),
     ] = None,
     footage: Annotated[
         Path | None,
-        typer.Option(help="Where the footage lies (default: beside the labels)."),
+        typer.Option(help="Folder that footage names are relative to. By default that of LABELS."),
     ] = None,
     rate_hz: Annotated[
         float | None,
         typer.Option(
-            help="Frames per second, for formats that count frames; CVAT is written at the "
-            "footage's own where that is known."
+            help="Frames per second, for formats that count frames. CVAT is written at the "
+            "footage's own rate if that is known."
         ),
     ] = None,
     look_alikes: Annotated[
-        bool, typer.Option("--look-alikes", help="Look for near-identical clips of two groups.")
+        bool, typer.Option("--look-alikes", help="Search for nearly identical clips in two groups.")
     ] = False,
-    show_all: Annotated[bool, typer.Option("--all", help="Show every group and problem.")] = False,
+    show_all: Annotated[bool, typer.Option("--all", help="Show all groups and problems.")] = False,
 ) -> None:
-    """Summarise LABELS of any format, list what looks wrong, convert them."""
+    """Summarise a label file, list probable mistakes in it, or convert it to another format."""
     from touchline.pipeline.labels.checks import find_problems
     from touchline.pipeline.labels.read import read_labels
 
     if (convert is None) != (out is None):
-        raise ValueError("--convert FORMAT and --out FILE belong together: give both or neither")
+        raise ValueError("--convert FORMAT and --out FILE belong together. Give both or neither.")
     examples = read_labels(labels, footage_folder=footage, rate_hz=rate_hz)
     healths, problems = _probe(examples)
     durations = {path: health.duration_s for path, health in healths.items()}
@@ -66,7 +77,7 @@ def labels_command(
     _show_summary(examples, durations)
     _show_classes(examples, durations)
     _show_groups(examples, rows)
-    # Sources name the label file; said once above, it need not be said on every line.
+    # Every problem names the label file. It is printed once above, so drop it here.
     source = re.compile(rf"(^|\(| and | as ){re.escape(str(labels))} ")
     _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
@@ -74,7 +85,7 @@ def labels_command(
 
 
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:
-    """What each footage file declares, and which files cannot be read."""
+    """What each footage file declares, and a message for each that cannot be read."""
     from touchline.models.errors import FootageError
     from touchline.pipeline.decoding.probe import probe_footage
 
@@ -85,8 +96,8 @@ def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list
     if len(present) < len(paths):
         missing = next(path for path in paths if not path.exists())
         problems.append(
-            f"{len(paths) - len(present)} of {len(paths)} footage files are not there, {missing} "
-            "the first: give their folder with --footage"
+            f"{len(paths) - len(present)} of {len(paths)} footage files do not exist, for example "
+            f"{missing}. Give their folder with --footage."
         )
     for path in present:
         try:
@@ -100,14 +111,14 @@ def _look_alikes(examples: Sequence[Example]) -> list[str]:
     from touchline.pipeline.clips.leakage import hash_all, near_duplicates
 
     with console.progress_bar(quiet=False) as progress:
-        task = progress.add_task("looking for look-alikes", total=len(examples), note="")
+        task = progress.add_task("searching for look-alikes", total=len(examples), note="")
         hashes, unreadable = hash_all(
             examples, on_clip=lambda done: progress.update(task, completed=done)
         )
     return unreadable + [
         f"{pair.first.source} and {pair.second.source} show almost the same "
-        f"({pair.distance_bits:g} of 64 bits differ) in the groups {pair.first.group!r} and "
-        f"{pair.second.group!r}: put them into one group"
+        f"({pair.distance_bits:g} of 64 bits differ), but are in the groups {pair.first.group!r} "
+        f"and {pair.second.group!r}. Put them into one group."
         for pair in near_duplicates(hashes, {example: example.group for example in hashes})
     ]
 
@@ -131,10 +142,11 @@ def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) 
         highlight=False,
     )
     if "background" not in classes:
-        console.out.print("no class is background: a model of these needs eventless footage beside")
+        console.out.print("no class is background: to train on these, add eventless footage")
     if sides := [label for label in class_names(examples) if names_a_side(label)]:
         console.out.print(
-            f"{console.escape(', '.join(sides))}: named after a side, so clips are not mirrored"
+            f"{console.escape(', '.join(sides))}: the class names a side, so training does not "
+            "mirror clips"
         )
 
 
@@ -186,7 +198,7 @@ def _show_groups(examples: Sequence[Example], rows: int | None) -> None:
         )
     console.out.print(table)
     if rows is not None and len(groups) > rows:
-        console.out.print(f"and {len(groups) - rows} groups more (--all shows them)")
+        console.out.print(f"and {len(groups) - rows} more groups (--all shows them)")
 
 
 def _show_problems(problems: Sequence[str], rows: int | None) -> None:
@@ -219,6 +231,6 @@ def _convert(
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
-        console.out.print(f"wrote {console.escape(str(path))}", soft_wrap=True, highlight=False)
+        console.out.print(f"Wrote {console.escape(str(path))}", soft_wrap=True, highlight=False)
     if form is not None and form.loses:
-        console.warn(f"{format_name} loses {form.loses}")
+        console.warn(f"{format_name} cannot hold {form.loses}")

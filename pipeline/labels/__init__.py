@@ -1,1 +1,1 @@
-"""Label files in and out, and the split by match."""
+"""Read, check, write and split labels."""

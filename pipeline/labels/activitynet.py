@@ -20,15 +20,15 @@ from touchline.pipeline.types import Example
 
 
 def is_activitynet(source: LabelSource) -> bool:
+    """Recognise ActivityNet by its "database", and its detections by their "results"."""
     return source.kind == "json" and (source.json.has("database") or source.json.has("results"))
 
 
 def read_activitynet(source: LabelSource) -> list[Example]:
-    """ActivityNet: segments [start, end] in seconds, per video.
+    """Read segments [start, end] in seconds, per video.
 
-    The footage is the file of the footage folder with the video's name, whatever its ending;
-    `file` and `group` of an entry are read where they are there. Detections in ActivityNet's
-    form ("results") are read with their score.
+    The footage is the file with the video's name and any ending in the footage folder. If an entry
+    has `file` or `group`, these are used. Detections ("results") keep their score.
     """
     ground_truth = source.json.has("database")
     examples = []
@@ -64,9 +64,9 @@ def _segment(segment: JsonValue) -> tuple[float, float]:
 def _named_footage(
     source: LabelSource, name: str, entry: JsonValue, listed: dict[Path, dict[str, list[str]]]
 ) -> str:
-    """The footage of a video given by name alone; the name itself where there is none.
+    """The footage file of a named video; the name itself if there is no such file.
 
-    listed: the footage of folders that were looked into, by its name without the ending.
+    `listed` caches the footage in each folder, by its name without the ending.
     """
     if entry.has("file"):
         return entry["file"].text()
@@ -82,19 +82,21 @@ def _named_footage(
     here = listed[wanted.parent]
     found = sorted(here.get(wanted.name, []) + here.get(f"v_{wanted.name}", []))
     if len(found) > 1:
-        raise entry.error(f"{' and '.join(found)} could both be this video; keep one of them there")
+        raise entry.error(
+            f"{' and '.join(found)} could both be this video. Keep only one of them in the folder."
+        )
     return (Path(name).parent / found[0]).as_posix() if found else name
 
 
 def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Every video under its name without ending, which `file` gives in full."""
+    """Write each video under its name without ending; `file` holds the full name."""
     database: dict[str, dict[str, object]] = {}
     for path, mine in by_footage(examples):
         name = footage_reference(path, target.folder)
         groups = sorted({example.group for example in mine})
         key = Path(name).with_suffix("").as_posix()
         if key in database:
-            raise ValueError(f"two files are called {key} but for their ending; rename one")
+            raise ValueError(f"two files are called {key} apart from their ending. Rename one.")
         database[key] = {
             "file": name,
             "group": groups[0],

@@ -1,4 +1,4 @@
-"""What may be wrong with labels that are well formed: found, said, and never mended silently."""
+"""Find probable mistakes in labels. They are reported, never changed."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.types import Example
 
-# Containers and players disagree about a file's last frame by this much.
+# Containers and players disagree about the end of a file by this much.
 END_TOLERANCE_S = 0.1
 
-# Labels side by side may share so much by the rounding of their sums.
+# Adjacent labels may overlap by this much because times are rounded.
 ROUNDING_S = 1e-6
 
-# Lengths closer than this say the same of a clip.
+# Lengths closer than this count as equal.
 SAME_LENGTH_S = 0.1
 
-# Fewer clips than this say nothing certain about lengths.
+# Fewer clips than this are not enough to judge lengths.
 MIN_CLIPS = 20
 
 HALVINGS = 20
@@ -34,10 +34,11 @@ SIDE = re.compile(r"^([lr]|(left|right)(y|s|er|most|wards?|side[ds]?|hand(ed)?|f
 
 
 def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) -> list[str]:
-    """What looks wrong, one sentence each, naming where the label stands; empty where nothing.
+    """List probable mistakes, one message each, with the place of the label.
 
-    durations: seconds of the footage files that are known. Found are: classes spelt alike, labels
-    beyond the footage, duplicates, overlaps, and clips whose length gives their class away.
+    These are: classes with similar names, labels after the end of the footage, duplicates,
+    overlaps, and clips whose class can be told by their length. `durations` gives the seconds of
+    each footage file that is known.
     """
     return [
         *_almost_background(examples),
@@ -54,7 +55,7 @@ def _almost_background(examples: Sequence[Example]) -> Iterator[str]:
         if _plain(label) == BACKGROUND:
             where = next(e.source for e in examples if e.label == label)
             yield (
-                f"{where}: the class {label!r} counts as an event; if nothing happens there, train "
+                f"{where}: the class {label!r} counts as an event. If nothing happens there, train "
                 f"with --background-label {shlex.quote(label)}"
             )
 
@@ -76,8 +77,8 @@ def _alike_classes(examples: Sequence[Example]) -> Iterator[str]:
         if plain[0] == plain[1] or misspelt:
             where = next(e.source for e in examples if e.label == rare)
             yield (
-                f"{where}: the class {rare!r} ({counts[rare]}) is spelt almost as {common!r} "
-                f"({counts[common]}); if they are one, give them one name"
+                f"{where}: the class {rare!r} ({counts[rare]}) is spelt almost like {common!r} "
+                f"({counts[common]}). If they are the same class, use one name."
             )
 
 
@@ -88,7 +89,7 @@ def _beyond_footage(examples: Sequence[Example], durations: Mapping[Path, float]
             continue
         if example.end_s > duration_s + END_TOLERANCE_S:
             yield (
-                f"{example.source}: {example.label!r} ends at {example.end_s:g} s; "
+                f"{example.source}: {example.label!r} ends at {example.end_s:g} s, but "
                 f"{example.path.name} lasts {duration_s:.3f} s"
             )
 
@@ -98,12 +99,12 @@ def _duplicates(examples: Sequence[Example]) -> Iterator[str]:
     for example in examples:
         key = (example.path, example.label, example.start_s, example.end_s)
         if key in first:
-            yield f"{example.source}: the same as {first[key].source}"
+            yield f"{example.source}: the same label as {first[key].source}"
         first.setdefault(key, example)
 
 
 def _overlaps(examples: Sequence[Example]) -> Iterator[str]:
-    """Pairs of labels that share time in one file, of one class or of two."""
+    """Report pairs of labels that overlap in one file, of the same class or not."""
     by_path: dict[Path, list[tuple[float, float, Example]]] = defaultdict(list)
     for example in examples:
         start_s = 0.0 if example.start_s is None else example.start_s
@@ -116,7 +117,7 @@ def _overlaps(examples: Sequence[Example]) -> Iterator[str]:
             for other_start_s, other_end_s, other in running:
                 same = (start_s, end_s) == (other_start_s, other_end_s)
                 if same and example.label == other.label:
-                    continue  # told as a duplicate
+                    continue  # reported as a duplicate
                 shared_s = min(end_s, other_end_s) - start_s
                 amount = f"by {shared_s:g} s" if np.isfinite(shared_s) else "over the whole file"
                 yield (
@@ -141,18 +142,19 @@ def _telling_lengths(examples: Sequence[Example], durations: Mapping[Path, float
             by_label[label].append(length_s)
         medians = ", ".join(f"{k} {np.median(v):.2f} s" for k, v in sorted(by_label.items()))
         yield (
-            f"clip length alone predicts the class of {accuracy:.0%} of the clips, where the "
-            f"largest class has {share:.0%} (medians: {medians}); cut the clips to one length, or "
-            "a model may learn the length"
+            f"clip length alone predicts the class of {accuracy:.0%} of the clips; the largest "
+            f"class has {share:.0%} of them (medians: {medians}). Cut the clips to one length, or "
+            "a model may learn the length instead of the event."
         )
 
 
 def length_accuracy(lengths_s: Sequence[float], labels: Sequence[str]) -> float:
-    """Share of clips whose class most clips of their length have in the other half of the clips.
+    """Measure how well the length of a clip predicts its class: the share predicted correctly.
 
-    The mean over random halves. (Leaving out one clip at a time makes its own class the rarer one,
-    so that classes of one size would never be guessed.) A clip without another of its length, or
-    with a tie, counts as guessed by the largest class of that half.
+    Each clip is predicted to have the most frequent class among clips of its length in the other
+    half of the clips. The result is the mean over random halves. For a tie, or without clips of
+    its length, it is the largest class of that half. (Leave-one-out would not do: it makes the
+    clip's own class rarer, so that classes of equal size would never be predicted.)
     """
     order = np.argsort(lengths_s, kind="stable")
     lengths = np.asarray(lengths_s, dtype=np.float64)[order]
@@ -167,12 +169,12 @@ def length_accuracy(lengths_s: Sequence[float], labels: Sequence[str]) -> float:
         known = rng.permutation(len(own)) < len(own) // 2
         seen = np.cumsum(one_hot * known[:, None], axis=0)
         counts = np.concatenate([np.zeros_like(seen[:1]), seen])
-        # The counts of all lengths only break ties: they add less than one vote.
+        # The counts over all lengths break ties: they add less than one vote.
         votes = counts[last] - counts[first] + counts[-1] / (len(own) + 1)
         shares.append(np.mean((np.argmax(votes, axis=1) == own)[~known]))
     return float(np.mean(shares))
 
 
 def names_a_side(label: str) -> bool:
-    """Whether a class names left or right, so that a mirrored clip would be mislabelled."""
+    """Check whether a class name contains left or right, so that a mirrored clip would be wrong."""
     return any(SIDE.match(word.lower()) for word in WORDS.findall(label))

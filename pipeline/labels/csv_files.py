@@ -1,4 +1,4 @@
-"""Our own label file, CSV, and the folder of one subfolder per class."""
+"""Read and write labels as Touchline's own CSV."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
+from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
-    files_below,
     make_example,
     parse_number,
 )
@@ -24,31 +23,30 @@ REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
 COLUMNS = (*REQUIRED_COLUMNS, "group")
 TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
 
-# Exports guard cells that a spreadsheet would run as a formula with an apostrophe.
+# Exports put an apostrophe before cells that a spreadsheet would run as a formula.
 GUARDED = re.compile(r"^'(?=[=+\-@\t\r])")
 
-# Spreadsheets of countries with a decimal comma separate cells by semicolons, and may say so.
+# In countries with a decimal comma, spreadsheets separate cells by semicolons. A first line "sep=;"
+# may say so.
 SEPARATOR_LINE = re.compile(r"^sep=([,;\t])$")
 DECIMAL_COMMA = re.compile(r"^(\d+),(\d+)$")
 NUMBERS = ("start_s", "end_s", "peak_s", "score")
 
-SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})
-
 
 def read_csv(source: LabelSource) -> list[Example]:
-    """One example per row; columns that are not ours are ignored.
+    """Read one example per row; unknown columns are ignored.
 
-    Cells are separated by commas, semicolons or tabs, as the first line has them; beside the latter
-    two numbers may have a decimal comma.
-    Both times empty: the whole file. `visible` and `peak_s` are read where they are columns, and
-    `score` beside `peak_s`, as in our events.csv (alone it may well be the score of the match).
+    The first line shows whether cells are separated by commas, semicolons or tabs. With semicolons
+    and tabs, numbers may have a decimal comma. If both times are empty, the label is for the whole
+    file. `visible` and `peak_s` are optional columns. `score` is read only together with `peak_s`,
+    as in events.csv; alone it may be the score of the match.
     """
     separator = _separator(source.text)
     rows = _rows(source, separator)
     first = next(rows, None)
     if first is None:
         raise LabelsError(
-            source.path, f"the file is empty; its first line must be {','.join(COLUMNS)}"
+            source.path, f"the file is empty. Its first line must be {','.join(COLUMNS)}."
         )
     header = [name.strip() for name in first[1]]
     _check_header(source.path, first[0], header)
@@ -58,7 +56,7 @@ def read_csv(source: LabelSource) -> list[Example]:
         if len(row) != len(header):
             raise LabelsError(
                 source.path,
-                f"{where}: {len(row)} cells; the first line names {len(header)} columns",
+                f"{where}: {len(row)} cells, but the first line names {len(header)} columns",
             )
         values = (GUARDED.sub("", cell.strip()) for cell in row)
         cells = dict(zip(header, values, strict=True))
@@ -69,7 +67,7 @@ def read_csv(source: LabelSource) -> list[Example]:
 
 
 def _separator(text: str) -> str:
-    """What separates the cells of the first line, or what a line `sep=` before it says."""
+    """The separator in a line `sep=`, or else the most frequent one of the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if said := SEPARATOR_LINE.match(first):
         return said[1]
@@ -77,7 +75,7 @@ def _separator(text: str) -> str:
 
 
 def _rows(source: LabelSource, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Every row that is not blank, with the line it starts on."""
+    """Rows that are not blank, each with the number of its first line."""
     reader = csv.reader(io.StringIO(source.text, newline=""), strict=True, delimiter=separator)
     start = 1
     try:
@@ -99,17 +97,19 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
         raise LabelsError(path, f"line {line}: no column {name!r}. {hint}")
     for name in (*COLUMNS, "visible", "peak_s", "score"):
         if header.count(name) > 1:
-            raise LabelsError(path, f"line {line}: {header.count(name)} columns {name!r}; keep one")
+            raise LabelsError(
+                path, f"line {line}: {header.count(name)} columns {name!r}. Keep one."
+            )
 
 
 def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
     path = source.path
     if not cells["video"]:
-        raise LabelsError(path, f"{where}: video is empty; name the footage file")
+        raise LabelsError(path, f"{where}: video is empty. Name the footage file.")
     if bool(cells["start_s"]) != bool(cells["end_s"]):
         missing, given = ("end_s", "start_s") if cells["start_s"] else ("start_s", "end_s")
         raise LabelsError(
-            path, f"{where}: {given} without {missing}; give both, or neither for the whole clip"
+            path, f"{where}: {given} without {missing}. Give both, or neither for the whole clip."
         )
     start_s, end_s, peak_s = (
         _seconds(path, where, name, cells.get(name, "")) for name in ("start_s", "end_s", "peak_s")
@@ -152,9 +152,9 @@ def _score(path: Path, where: str, cells: dict[str, str]) -> float:
 
 
 def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Our CSV as text, footage named relative to its folder.
+    """Write CSV; footage is named relative to the folder of the file.
 
-    The columns visible, and peak_s with score, are there where some example needs them.
+    The columns visible, and peak_s with score, are written only if an example needs them.
     """
     visible = any(not e.visible for e in examples)
     detected = any(e.peak_s is not None or e.score != 1 for e in examples)
@@ -177,44 +177,3 @@ def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else repr(value)
-
-
-def read_class_folders(source: LabelSource) -> list[Example]:
-    """Each subfolder is a class, each footage file in it a whole-file example.
-
-    A folder between class and file (goal/match_A/1.mp4) is the group. Hidden files and files that
-    are not footage are passed over.
-    """
-    root = source.path
-    if (root / "labels.csv").is_file():
-        raise LabelsError(
-            root,
-            "there is a labels.csv in this folder: name that file, or move it away to take each "
-            "subfolder for a class",
-        )
-    folders = [f for f in sorted(root.iterdir()) if f.is_dir() and not f.name.startswith(".")]
-    if not folders:
-        raise LabelsError(root, "no subfolders; give a label file, or a folder with one per class")
-    if {f.name.casefold() for f in folders} <= SPLIT_FOLDERS:
-        raise LabelsError(
-            root, f"its subfolders are parts of a split, not classes; name {folders[0]}"
-        )
-    return [example for folder in folders for example in _class_folder(source, folder)]
-
-
-def _class_folder(source: LabelSource, folder: Path) -> Iterator[Example]:
-    files = sorted(f for f in files_below(folder) if f.suffix.lower() in FOOTAGE_SUFFIXES)
-    if not files:
-        raise LabelsError(
-            source.path, f"{folder.name}: no footage in this class; fill it or remove it"
-        )
-    for path in files:
-        between = path.parent.relative_to(folder).as_posix()
-        name = path.relative_to(source.path).as_posix()
-        yield make_example(
-            source,
-            name,
-            video=footage_reference(path, source.footage_folder),
-            label=folder.name,
-            group="" if between == "." else between,
-        )

@@ -20,27 +20,27 @@ from touchline.pipeline.labels.source import (
 )
 from touchline.pipeline.types import Example, FootageHealth
 
-FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
-
 
 def is_cvat(source: LabelSource) -> bool:
+    """Recognise CVAT by its root element."""
     return source.kind == "xml" and source.xml.tag == "annotations"
 
 
 def read_cvat(source: LabelSource) -> list[Example]:
-    """CVAT for video 1.1: a track is an interval, from its first shape until `outside="1"`.
+    """Read tracks of "CVAT for video 1.1" as intervals.
 
-    A track that comes back is several. Frames count from 0 in the video itself, whose first frame
-    may be shown after the sound began; their rate is `rate_hz`, else that of the footage.
+    An interval lasts from a shape until one with `outside="1"`; a track may hold several. Frames
+    count from 0, the first frame of the video, which may be shown later than the sound starts.
+    Their rate is `rate_hz`, or else the footage's.
     """
     root = source.xml
     if root.all("image"):
         raise root.all("image")[0].error(
-            "exported as 'CVAT for images'; export 'CVAT for video 1.1'"
+            "exported as 'CVAT for images'. Export 'CVAT for video 1.1' instead."
         )
     if root.all("meta", "project"):
         raise root.all("meta", "project")[0].error(
-            "exported from a project; export each task by itself"
+            "exported from a project. Export each task separately."
         )
     tracks = root.all("track")
     if not tracks:
@@ -68,13 +68,13 @@ def _cvat_footage(source: LabelSource) -> str:
     name = next((element.text for element in named if element.text), "")
     if not name:
         raise root.error(
-            "no <source> in <meta> that names the footage; add <source>match.mp4</source>"
+            "no <source> in <meta> that names the footage. Add <source>match.mp4</source>."
         )
     return footage_in(source, name)
 
 
 def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
-    """When frame 0 is shown, and frames per second; without footage frame 0 is at 0 s."""
+    """The time of frame 0 and the frame rate; without footage, frame 0 is at 0 s."""
     from touchline.models.errors import FootageError
     from touchline.pipeline.decoding.probe import probe_footage
 
@@ -85,29 +85,32 @@ def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
         if source.rate_hz is not None:
             return 0.0, source.rate_hz
         raise source.xml.error(
-            f"times are in frames, and their rate cannot be read from the footage ({error}); "
+            f"times are in frames, and the frame rate cannot be read from the footage ({error}). "
             + HOW_TO_GIVE_A_RATE
         ) from None
     if source.rate_hz is not None:
         return health.first_frame_s, source.rate_hz
     if health.frame_rate is None or health.variable_rate:
         raise source.xml.error(
-            f"times are in frames, and {path} has no constant rate; {HOW_TO_GIVE_A_RATE}"
+            f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
         )
     return health.first_frame_s, float(Fraction(health.frame_rate))
 
 
+FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
+
+
 def _frame_step(root: XmlElement) -> int:
-    """The task looks at every n-th frame of the video; frames keep the video's numbers."""
+    """The n of a task that shows every n-th frame; frames keep the video's numbers."""
     filters = root.all("meta", "task", "frame_filter") + root.all("meta", "job", "frame_filter")
     found = [FRAME_STEP.search(element.text) for element in filters]
     return next((int(match[1]) for match in found if match), 1)
 
 
 def _stretches(track: XmlElement, *, step: int) -> Iterator[tuple[int, int]]:
-    """First frame and the frame after the last of every visible stretch of a track."""
+    """The first frame of each visible part of a track, and the frame after its last."""
     if not track.children:
-        raise track.error("a track without shapes; remove it")
+        raise track.error("a track without shapes. Remove it.")
     first: int | None = None
     last = 0
     for shape in sorted(track.children, key=lambda shape: shape.number("frame")):
@@ -123,7 +126,7 @@ def _stretches(track: XmlElement, *, step: int) -> Iterator[tuple[int, int]]:
 
 
 def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
-    """One video; every interval a track of one box in the corner, times to one frame."""
+    """Write one video; each interval is a track of a box in the corner. Times are whole frames."""
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
     meta = ET.SubElement(root, "meta")
@@ -135,7 +138,7 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     ET.SubElement(meta, "source").text = only_footage(examples, target.folder)
     for number, example in enumerate(examples):
         event = example.event()
-        # CVAT's frames are the video's, at whatever rate these labels may have been read.
+        # CVAT counts the video's own frames, even if the labels were read with another rate.
         to_frame = partial(_nearest_frame, target.rate_of(example.path, own_first=True))
         health = target.healths.get(example.path)
         first, end = to_frame(event.start_s), to_frame(event.end_s)
@@ -154,11 +157,16 @@ def _nearest_frame(rate_hz: float, time_s: float) -> int:
 def track_shapes(
     first: int, end: int, health: FootageHealth | None, frame: Callable[[float], int]
 ) -> list[tuple[int, str]]:
-    """The frames of a track with `outside`, from `first` to the one before `end`.
+    """Make the shapes (frame, outside) of a track that lasts from `first` to before `end`.
 
-    Both are counted from the footage's start by `frame`, CVAT counts from the first picture, before
-    which there may be sound. It refuses shapes behind the last picture, so what goes on to the end
-    is not closed but shown there.
+    CVAT counts frames from the first picture, which may be later than the start of the footage. It
+    refuses shapes after the last picture, so an interval that lasts to the end is not closed.
+
+    Args:
+        first: First frame, counted from the start of the footage.
+        end: The frame after the last, likewise.
+        health: What is known of the footage; None if it cannot be read.
+        frame: Turns seconds into frames.
     """
     skipped = 0 if health is None else frame(health.first_frame_s)
     first = max(0, first - skipped)

@@ -19,19 +19,20 @@ from touchline.pipeline.types import Example
 
 
 def is_elan(source: LabelSource) -> bool:
+    """Recognise ELAN by its root element."""
     return source.kind == "xml" and source.xml.tag == "ANNOTATION_DOCUMENT"
 
 
 def read_elan(source: LabelSource) -> list[Example]:
-    """ELAN: the time-aligned annotations of every tier, times in milliseconds.
+    """Read the time-aligned annotations of every tier; times are in milliseconds.
 
-    The label is the annotation's text, or its tier's name where that is empty. Annotations that
-    only refer to others are notes, and passed over.
+    The label is the annotation's text, or the name of its tier if there is no text. Annotations
+    that refer to others are notes and are skipped.
     """
     root = source.xml
     for header in root.all("HEADER"):
         if (units := header.attributes.get("TIME_UNITS", "milliseconds")) != "milliseconds":
-            raise header.error(f"times are in {units}; save with milliseconds")
+            raise header.error(f"times are in {units}. Save the file with milliseconds.")
     slots = {slot["TIME_SLOT_ID"]: slot for slot in root.all("TIME_ORDER", "TIME_SLOT")}
     video, origin_ms = _elan_footage(source)
     return [
@@ -49,11 +50,13 @@ def read_elan(source: LabelSource) -> list[Example]:
 
 
 def _elan_footage(source: LabelSource) -> tuple[str, float]:
-    """The footage's name and where in it, in milliseconds, ELAN's time 0 lies."""
+    """The footage's name, and the time in it, in milliseconds, at which ELAN counts from 0."""
     media = source.xml.all("HEADER", "MEDIA_DESCRIPTOR")
     videos = [m for m in media if m.attributes.get("MIME_TYPE", "").startswith("video")] or media
     if not videos:
-        raise source.xml.error("no MEDIA_DESCRIPTOR that names the footage; link the video in ELAN")
+        raise source.xml.error(
+            "no MEDIA_DESCRIPTOR that names the footage. Link the video in ELAN."
+        )
     attributes = videos[0].attributes
     url = attributes.get("RELATIVE_MEDIA_URL") or videos[0]["MEDIA_URL"]
     parts = urlsplit(url)
@@ -68,12 +71,14 @@ def _slot_ms(slots: dict[str, XmlElement], annotation: XmlElement, reference: st
     if name not in slots:
         raise annotation.error(f"there is no time slot {name!r}")
     if "TIME_VALUE" not in slots[name].attributes:
-        raise slots[name].error(f"the time slot {name!r} has no time; align the annotation in ELAN")
+        raise slots[name].error(
+            f"the time slot {name!r} has no time. Align the annotation in ELAN."
+        )
     return slots[name].number("TIME_VALUE")
 
 
 def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
-    """One video; one tier per class, times to 1 ms, points 1 ms long."""
+    """Write one video with one tier per class. Times are whole milliseconds, points last 1 ms."""
     root = ET.Element(
         "ANNOTATION_DOCUMENT", AUTHOR="", DATE="1970-01-01T00:00:00+00:00", FORMAT="3.0"
     )
@@ -107,7 +112,7 @@ def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
 
 
 def _tiers(examples: Sequence[Example]) -> list[tuple[str, list[tuple[int, int, str]]]]:
-    """Tier names with (start ms, end ms, label): ELAN's tiers hold no overlaps."""
+    """Tier names with (start ms, end ms, label); a tier of ELAN cannot hold overlaps."""
     tiers: dict[str, list[tuple[int, int, str]]] = {}
     for event in sorted((e.event() for e in examples), key=lambda e: (e.label, e.start_s, e.end_s)):
         start_ms = round(event.start_s * 1000)

@@ -1,6 +1,7 @@
-"""The table of label formats: how each is recognised, read and written.
+"""List the label formats: how each is recognised, read and written.
 
-A new format is one entry here; `touchline labels` and the contract tests pick it up.
+A new format is one file in this folder and one entry in `FORMATS`. `touchline labels` and the
+contract tests then use it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from touchline.pipeline.labels.activitynet import (
     read_activitynet,
     write_activitynet,
 )
-from touchline.pipeline.labels.csv_files import read_class_folders, read_csv, write_csv
+from touchline.pipeline.labels.class_folders import read_class_folders
+from touchline.pipeline.labels.csv_files import read_csv, write_csv
 from touchline.pipeline.labels.cvat import is_cvat, read_cvat, write_cvat
 from touchline.pipeline.labels.elan import is_elan, read_elan, write_elan
 from touchline.pipeline.labels.label_studio import (
@@ -36,13 +38,16 @@ from touchline.pipeline.types import Example
 class LabelFormat:
     """One label format.
 
-    what:        what is labelled and how, one line.
-    suffix:      the ending of the file written.
-    recognises:  whether a source is of this format, by its content.
-    write:       examples -> the file as text; None where the format cannot be written.
-    one_video:   a file holds the labels of one video.
-    needs_times: an example must have its times.
-    loses:       what writing it loses, "" where nothing is lost.
+    Attributes:
+        name: Its name on the command line.
+        what: One line for people.
+        suffix: The ending of a written file.
+        recognises: Says whether a source is of this format, by its content.
+        read: Turns a source into examples.
+        write: Turns examples into the text of a file; None if the format cannot be written.
+        one_video: A file holds the labels of one video only.
+        needs_times: Examples without times cannot be written.
+        loses: What the format cannot hold; empty if it holds everything.
     """
 
     name: str
@@ -59,7 +64,7 @@ class LabelFormat:
 FORMATS: tuple[LabelFormat, ...] = (
     LabelFormat(
         name="csv",
-        what="our CSV: video,label,start_s,end_s,group",
+        what="Touchline's CSV: video,label,start_s,end_s,group",
         suffix=".csv",
         recognises=lambda source: source.kind == "text",
         read=read_csv,
@@ -73,7 +78,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_soccernet,
         read=read_soccernet,
         write=write_soccernet,
-        loses="scores, and the length of events: intervals become instants, times are kept to 1 ms",
+        loses="scores and the length of events: each becomes one moment, rounded to 1 ms",
     ),
     LabelFormat(
         name="soccernet-folder",
@@ -88,7 +93,7 @@ FORMATS: tuple[LabelFormat, ...] = (
     ),
     LabelFormat(
         name="folders",
-        what="one subfolder per class, whole clips in it",
+        what="a folder with one subfolder of clips per class",
         suffix="",
         recognises=lambda source: source.kind == "folder",
         read=read_class_folders,
@@ -111,8 +116,8 @@ FORMATS: tuple[LabelFormat, ...] = (
         read=read_cvat,
         write=write_cvat,
         one_video=True,
-        loses="groups, visibility, peaks, scores, and what lies behind the footage's end; "
-        "times are kept to one frame, points last one",
+        loses="groups, visibility, peaks, scores, and times after the footage's end; times become "
+        "whole frames, and points last one frame",
     ),
     LabelFormat(
         name="label-studio",
@@ -121,7 +126,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_label_studio,
         read=read_label_studio,
         write=write_label_studio,
-        loses="visibility, peaks and scores; times are kept to one frame, points last one",
+        loses="visibility, peaks and scores; times become whole frames, points last one frame",
     ),
     LabelFormat(
         name="elan",
@@ -131,7 +136,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         read=read_elan,
         write=write_elan,
         one_video=True,
-        loses="groups, visibility, peaks and scores; times are kept to 1 ms, points last that long",
+        loses="groups, visibility, peaks and scores; times are rounded to 1 ms, points last 1 ms",
     ),
 )
 
@@ -141,18 +146,22 @@ WRITABLE = tuple(form.name for form in FORMATS if form.write is not None)
 
 
 def recognise(source: LabelSource) -> LabelFormat:
-    """The format of a label file, by its content; LabelsError where it is none of ours."""
+    """Find the format of a label file by its content.
+
+    Raises:
+        LabelsError: The content is of no known format.
+    """
     for form in FORMATS:
         if form.recognises(source):
             return form
     if source.kind == "xml":
         raise source.xml.error(
-            f"<{source.xml.tag}> begins no known label format; CVAT begins with <annotations>, "
-            "ELAN with <ANNOTATION_DOCUMENT>"
+            f"no known label format begins with <{source.xml.tag}>. CVAT begins with "
+            "<annotations>, ELAN with <ANNOTATION_DOCUMENT>."
         )
     top = source.json.value
     found = f"the keys {', '.join(list(top)[:6])}" if isinstance(top, dict) else "a list"
     raise source.json.error(
-        f"{found}: no known label format; SoccerNet has 'annotations', ActivityNet 'database', "
-        "Label Studio a list of tasks with 'annotations'"
+        f"{found}: no known label format. SoccerNet has 'annotations', ActivityNet has 'database', "
+        "Label Studio has a list of tasks with 'annotations'."
     )

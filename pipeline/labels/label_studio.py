@@ -20,10 +20,9 @@ from touchline.pipeline.labels.source import (
 )
 from touchline.pipeline.types import Example
 
-UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
-
 
 def is_label_studio(source: LabelSource) -> bool:
+    """Recognise Label Studio by its list of tasks."""
     if source.kind != "json" or not isinstance(source.json.value, list):
         return False
     marks = {"annotations", "predictions", "annotator"}
@@ -31,25 +30,25 @@ def is_label_studio(source: LabelSource) -> bool:
 
 
 def read_label_studio(source: LabelSource) -> list[Example]:
-    """Label Studio's JSON export: `timelinelabels` ranges in frames, counted from 1, both ends in.
+    """Read `timelinelabels`: ranges in frames, counted from 1, both ends included.
 
-    Frames are of the rate declared in the labelling setup: `rate_hz`, else the task's `data.fps`.
-    A task's `data.group` is its group.
+    The frame rate is the one of the labelling setup: `rate_hz`, or else the task's `data.fps`. A
+    task's `data.group` is its group.
     """
     return [example for task in source.json.elements() for example in _task(source, task)]
 
 
 def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
     if not task.has("data"):
-        raise task.error("no 'data' here: export the project as JSON, not as JSON-MIN or CSV")
+        raise task.error("no 'data' here. Export the project as JSON, not as JSON-MIN or CSV.")
     video = _task_footage(source, task["data"])
     group = task["data"]["group"].text() if task["data"].has("group") else ""
     for region in _accepted_regions(task):
         if region.has("type") and region["type"].value == "relation":
-            continue  # between two regions; it has no time of its own
+            continue  # links two regions; it has no time
         value = region["value"]
         if value.has("ranges") and not value.has("timelinelabels"):
-            raise value.error("a stretch of time without a label; give it one, or delete it")
+            raise value.error("a range without a label. Give it one, or delete it.")
         if not value.has("timelinelabels"):
             continue
         rate_hz = _declared_rate(source, task["data"])
@@ -59,7 +58,7 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
                 raise span["start"].error(f"{first:g}; Label Studio counts frames from 1")
             labels = value["timelinelabels"].elements()
             if not labels:
-                raise value.error("a stretch of time without a label; give it one, or delete it")
+                raise value.error("a range without a label. Give it one, or delete it.")
             for label in labels:
                 yield make_example(
                     source,
@@ -73,15 +72,15 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
 
 
 def _accepted_regions(task: JsonValue) -> list[JsonValue]:
-    """The regions of the one annotation that counts; two annotators must not count double."""
+    """The regions of the annotation to use; the work of two annotators must not count twice."""
     if not task.has("annotations"):
-        raise task.error("only predictions in it: accept or correct them in Label Studio first")
+        raise task.error("only predictions here. Accept or correct them in Label Studio first.")
     kept = [a for a in task["annotations"].elements() if not _flag(a, "was_cancelled")]
     if len(kept) > 1:
         kept = [a for a in kept if _flag(a, "ground_truth")] or kept
     if len(kept) > 1:
         raise task["annotations"].error(
-            f"{len(kept)} annotations of one task; mark one of them as ground truth"
+            f"{len(kept)} annotations of one task. Mark one of them as ground truth."
         )
     return kept[0]["result"].elements() if kept else []
 
@@ -95,13 +94,16 @@ def _declared_rate(source: LabelSource, task: JsonValue) -> float:
         return source.rate_hz
     if not task.has("fps"):
         raise task.error(
-            "ranges are in frames, and the export does not say how many make a second, but the "
-            f"project's <Video> tag does (its frameRate, 24 unless set): {HOW_TO_GIVE_A_RATE}"
+            "ranges are in frames, but the export has no frame rate. It is the frameRate of the "
+            f"<Video> tag in the project's labelling setup (24 if not set). {HOW_TO_GIVE_A_RATE}"
         )
     rate_hz = task["fps"].number()
     if rate_hz <= 0:
         raise task["fps"].error(f"{rate_hz:g} frames per second; it must be more than 0")
     return rate_hz
+
+
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
 def _task_footage(source: LabelSource, task: JsonValue) -> str:
@@ -117,16 +119,16 @@ def _task_footage(source: LabelSource, task: JsonValue) -> str:
         name = unquote(Path(parts.path).name)
         there = (source.footage_folder / name).exists()
         return name if there else UPLOAD_PREFIX.sub("", name)
-    # What is no address is a name as it stands, whatever colon it has.
+    # Text without "://" is a file name, even if it contains a colon.
     stored = "://" in url.text() and parts.scheme
     return footage_in(source, unquote(parts.path).lstrip("/") if stored else url.text())
 
 
 def write_label_studio(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Tasks with their annotation, ready to be imported; times to one frame."""
+    """Write tasks with one annotation each, ready to import. Times are whole frames."""
     tasks: list[dict[str, object]] = []
     for path, mine in by_footage(examples):
-        # Its frames are those of the project's setup, which may differ from the footage's.
+        # Label Studio counts frames at the rate of the project's setup, not of the footage.
         rate_hz = target.rate_of(path, own_first=False)
         data = {
             "video": footage_reference(path, target.folder),

@@ -1,4 +1,4 @@
-"""Read labels of any format into examples."""
+"""Read labels of any format into examples, and turn examples into label files."""
 
 from __future__ import annotations
 
@@ -22,11 +22,27 @@ def read_labels(
     rate_hz: float | None = None,
     allow_empty: bool = False,
 ) -> list[Example]:
-    """The examples of a label file or folder of any format in the table, in its order.
+    """Read a label file or folder of any known format; the examples keep its order.
 
-    There is at least one unless `allow_empty`. Footage is named relative to `footage_folder`, by
-    default where the labels lie; it need not exist. rate_hz is the frames per second of formats
-    that count frames and do not say it. Raises LabelsError naming the line or the JSON path.
+    Args:
+        path: The file or folder. Its content decides the format.
+        footage_folder: Footage is named relative to it; None: the folder of the labels. The
+            footage need not exist.
+        rate_hz: Frames per second, for formats that count frames without naming a rate.
+        allow_empty: Accept a file without labels.
+
+    Raises:
+        LabelsError: The labels cannot be used. The message names the line or the JSON path.
+        ValueError: `rate_hz` is not in (0, 1000].
+
+    Example:
+        >>> from touchline.pipeline import read_labels
+        >>> examples = read_labels("labels.csv")
+        >>> len(examples)
+        5
+        >>> first = examples[0]
+        >>> str(first.path), first.label, first.start_s, first.end_s, first.group
+        ('match.mp4', 'bright', 3.0, 5.0, 'A')
     """
     if rate_hz is not None and not 0 < rate_hz <= 1000:
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
@@ -48,35 +64,44 @@ def label_texts(
     rate_hz: float | None = None,
     healths: Mapping[Path, FootageHealth] | None = None,
 ) -> dict[Path, str]:
-    """The examples as label files of another format: what to write where.
+    """Turn examples into label files of a format: the text of each file by its path.
 
-    One file, `path`; or, for a format of one video per file and several videos, or a folder that
-    is there, one per video in the folder `path`. healths: what is known of the footage, for
-    formats that count its frames. ValueError names what the format cannot hold.
+    Args:
+        examples: The labels.
+        path: The file to write. For several videos, and a format that holds one video per file, it
+            is the folder to write them in; so is a folder that exists.
+        format_name: A name from `WRITABLE`.
+        rate_hz: Frames per second, for formats that count frames.
+        healths: What is known of the footage, for formats that count its frames.
+
+    Raises:
+        ValueError: The format cannot be written, or cannot hold these labels.
     """
     form = BY_NAME.get(format_name)
     if form is None or form.write is None:
-        raise ValueError(f"{format_name!r} cannot be written; choose one of {', '.join(WRITABLE)}")
+        raise ValueError(f"{format_name!r} cannot be written. Choose one of {', '.join(WRITABLE)}.")
     for example in examples:
         if form.needs_times and example.start_s is None:
-            raise ValueError(f"{example.source}: no times, and {form.name} cannot do without")
+            raise ValueError(f"{example.source}: no times, but {form.name} needs them")
     videos = sorted({example.path for example in examples})
     if (not form.one_video or len(videos) < 2) and not path.is_dir():
         return {path: form.write(examples, LabelTarget(path.parent, rate_hz, healths or {}))}
     if not form.one_video:
-        raise ValueError(f"{path} is a folder; name the file to write in it")
+        raise ValueError(f"{path} is a folder. Name the file to write in it.")
     texts = {}
     for video in videos:
         file = path / f"{video.stem}{form.suffix}"
         if file in texts:
-            raise ValueError(f"two videos are called {video.stem}; write them apart")
+            raise ValueError(
+                f"two videos are called {video.stem}. Convert their labels separately."
+            )
         mine = [example for example in examples if example.path == video]
         texts[file] = form.write(mine, LabelTarget(path, rate_hz, healths or {}))
     return texts
 
 
 def with_times(examples: Iterable[Example], durations: Mapping[Path, float]) -> list[Example]:
-    """The examples, those of whole files with the times of the file where `durations` has it."""
+    """Give examples of whole files the times of the file, if `durations` (seconds) has it."""
     return [
         replace(example, start_s=0.0, end_s=durations[example.path])
         if example.start_s is None and example.path in durations
@@ -86,12 +111,12 @@ def with_times(examples: Iterable[Example], durations: Mapping[Path, float]) -> 
 
 
 def class_names(examples: Iterable[Example]) -> tuple[str, ...]:
-    """The classes a model of these examples has: `background` first, always; the rest sorted."""
+    """List the classes of a model for these examples: `background` first, the others sorted."""
     return (BACKGROUND, *sorted({example.label for example in examples} - {BACKGROUND}))
 
 
 def check_labels(examples: Iterable[Example], known: Iterable[str]) -> None:
-    """LabelsError naming the line of the first label that is not `known`, with the nearest."""
+    """Raise LabelsError at the first label whose class is not `known`; it suggests a known one."""
     names = list(known)
     for example in examples:
         if example.label in names or example.label == BACKGROUND:

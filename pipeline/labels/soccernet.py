@@ -1,7 +1,7 @@
-"""SoccerNet's results_spotting.json: a match in two halves, each with a clock of its own.
+"""Read and write SoccerNet's labels and results: a match in two halves, each with its own clock.
 
-Reading is `read_labels`, which knows the file by its "predictions". A match may lie in one file
-of footage or in one per half; `split_halves` and `join_halves` translate between the two clocks.
+`read_soccernet` reads both Labels-v2.json and results_spotting.json. A match may be one file of
+footage or one per half; `split_halves` and `join_halves` convert between the two clocks.
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ Halves = tuple[Sequence[Event], Sequence[Event]]
 
 
 def split_halves(events: Sequence[Event], *, second_half_s: float) -> Halves:
-    """Events of one file as two halves, the second one's times from its own kick-off.
+    """Split the events of one file into two halves; times of the second count from its kick-off.
 
-    An event belongs to the half its peak lies in; one that begins before the kick-off begins with
-    it.
+    An event belongs to the half of its peak. If it starts before the kick-off, it then starts at 0.
+
+    Args:
+        events: The events of the whole match.
+        second_half_s: The time in the footage at which the second half kicks off.
+
+    Raises:
+        ValueError: `second_half_s` is not a number above 0.
     """
     _check_kick_off(second_half_s)
     first = [event for event in events if event.peak_s < second_half_s]
@@ -44,7 +50,11 @@ def split_halves(events: Sequence[Event], *, second_half_s: float) -> Halves:
 
 
 def join_halves(halves: Halves, *, second_half_s: float) -> list[Event]:
-    """The events of two halves on the clock of one file, in time order."""
+    """Put the events of two halves on the clock of one file, in time order.
+
+    Raises:
+        ValueError: `second_half_s` is not a number above 0.
+    """
     _check_kick_off(second_half_s)
     later = [
         replace(
@@ -61,16 +71,13 @@ def join_halves(halves: Halves, *, second_half_s: float) -> list[Event]:
 def _check_kick_off(second_half_s: float) -> None:
     if not 0 < second_half_s < math.inf:
         raise ValueError(
-            f"second_half_s is {second_half_s}; it must be the second in the footage at which "
-            "the second half kicks off"
+            f"second_half_s is {second_half_s}; it must be the time in the footage, in seconds, "
+            "at which the second half kicks off"
         )
 
 
 def on_half_clock(event: Event, kickoff_s: float) -> Event:
-    """An event of a file on the clock of the half that kicks off at `kickoff_s` of that file.
-
-    What lies before the kick-off is put at 0.
-    """
+    """Move an event to the clock of the half that kicks off at `kickoff_s`; earlier times are 0."""
     start_s, end_s, peak_s = (
         max(time_s - kickoff_s, 0.0) for time_s in (event.start_s, event.end_s, event.peak_s)
     )
@@ -78,11 +85,15 @@ def on_half_clock(event: Event, kickoff_s: float) -> Event:
 
 
 def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> str:
-    """The text of results_spotting.json for one match: half (1, 2) -> its events.
+    """Write the text of results_spotting.json for one match.
 
-    match: its folder in SoccerNet, such as "england_epl/2014-2015/2015-02-21 - 18-00 Chelsea 1 -
-    1 Burnley". Positions are milliseconds from the start of the half; all values are strings, as
-    in the challenge's own files.
+    Positions are milliseconds from the start of the half. All values are strings, as in the
+    challenge's own files.
+
+    Args:
+        halves: The events of each half (1, 2), on the clock of the half.
+        match: The folder of the match in SoccerNet, such as "england_epl/2014-2015/2015-02-21 -
+            18-00 Chelsea 1 - 1 Burnley".
     """
     rows = []
     for half, events in sorted(halves.items()):
@@ -103,13 +114,14 @@ def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> st
 
 SOCCERNET_FILE = "Labels-v2.json"
 HALF_FILE = re.compile(r"^(?P<half>\d+)(_\w+)?\.(mkv|mp4)$")
-# 224p first: it is what the networks see, and decodes faster.
+# 224p first: networks need no more, and it decodes faster.
 HALF_SUFFIXES = tuple(
     name + ending for ending in (".mkv", ".mp4") for name in ("_224p", "_720p", "_HQ", "")
 )
 
 
 def is_soccernet(source: LabelSource) -> bool:
+    """Recognise SoccerNet's labels and results by their keys."""
     if source.kind != "json":
         return False
     for key in ("annotations", "predictions"):
@@ -120,10 +132,10 @@ def is_soccernet(source: LabelSource) -> bool:
 
 
 def read_soccernet(source: LabelSource) -> list[Example]:
-    """A match of SoccerNet-v2 (Deliege et al. 2021): points in time, one file per half.
+    """Read a match of SoccerNet-v2 (Deliege et al. 2021): moments in one file per half.
 
-    `position` is milliseconds from the start of the half's file. The group is the match, from
-    UrlLocal. Predictions in the same form are read with their confidence.
+    `position` is in milliseconds from the start of the half's file. The group is the match, from
+    `UrlLocal`. Predictions in the same form keep their confidence.
     """
     match = source.json
     key = "annotations" if match.has("annotations") else "predictions"
@@ -133,7 +145,7 @@ def read_soccernet(source: LabelSource) -> list[Example]:
         half = row["gameTime"].text().split("-")[0].strip()
         if not half.isdecimal():
             raise row["gameTime"].error(
-                f"{row['gameTime'].value!r} does not begin with the half, such as '1 - 05:00'"
+                f"{row['gameTime'].value!r} does not begin with the half, as in '1 - 05:00'"
             )
         time_s = row["position"].number() / 1000
         examples.append(
@@ -153,12 +165,12 @@ def read_soccernet(source: LabelSource) -> list[Example]:
 
 
 def read_soccernet_tree(source: LabelSource) -> list[Example]:
-    """Every match below a SoccerNet folder, each from its own Labels-v2.json."""
+    """Read the Labels-v2.json of every match in a SoccerNet folder."""
     examples = []
     for path in sorted(f for f in files_below(source.path) if f.name == SOCCERNET_FILE):
         match = LabelSource(path, source.footage_folder / path.parent.relative_to(source.path))
         if not is_soccernet(match):
-            raise LabelsError(path, "no list 'annotations': this is no SoccerNet label file")
+            raise LabelsError(path, "no list 'annotations'. This is not a SoccerNet label file.")
         examples.extend(read_soccernet(match))
     return examples
 
@@ -186,23 +198,23 @@ def _visible(row: JsonValue) -> bool:
 
 
 def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
-    """One match; an interval becomes its most certain instant."""
+    """Write one match; an interval becomes its peak."""
     groups = sorted({example.group for example in examples})
     if len(groups) > 1:
-        raise ValueError(f"SoccerNet holds one match per file; these are {', '.join(groups)}")
+        raise ValueError(f"SoccerNet holds one match per file, but these are {', '.join(groups)}")
     rows = []
     halves: dict[str, Path] = {}
     for example in examples:
         named = HALF_FILE.match(example.path.name)
         if named is None:
             raise ValueError(
-                f"SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv; "
-                f"{example.path.name} is not named so"
+                "SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv. "
+                f"{example.path.name} is not named like this."
             )
         half = halves.setdefault(named["half"], example.path)
         if example.path != half or half.parent != examples[0].path.parent:
             raise ValueError(
-                "SoccerNet holds one file per half, all in one folder; "
+                "SoccerNet holds one file per half, all in one folder, but "
                 f"these are {examples[0].path}, {half} and {example.path}"
             )
         ms = round(example.event().peak_s * 1000)

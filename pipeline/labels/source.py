@@ -1,6 +1,6 @@
-"""What every label format needs: the file, its JSON or XML with places to name, and an example.
+"""Provide what every label format needs: the file, its JSON or XML, and checked examples.
 
-Errors are LabelsError and name the line of text or XML, or the path inside JSON.
+Errors are LabelsError. They name the line of text or XML, or the path inside JSON.
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.types import Example, FootageHealth
 
 HOW_TO_GIVE_A_RATE = (
-    "give it as rate_hz to read_labels, or once with touchline labels FILE --rate-hz RATE "
-    "--convert csv"
+    "Convert the file once with touchline labels FILE --rate-hz RATE --convert csv -o labels.csv, "
+    "or give rate_hz to read_labels."
 )
 
 
 @dataclass(frozen=True)
 class LabelSource:
-    """A label file or folder, and what such files do not say themselves.
+    """A label file or folder, and what it does not say itself.
 
-    footage_folder: what footage is named relative to.
-    rate_hz:        frames per second, for formats that count frames; None where not given.
+    Attributes:
+        path: The file or folder.
+        footage_folder: Footage is named relative to it.
+        rate_hz: Frames per second, for formats that count frames; None: not given.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class LabelSource:
 
     @cached_property
     def raw(self) -> bytes:
+        """The bytes of the file."""
         try:
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -52,7 +55,7 @@ class LabelSource:
 
     @cached_property
     def kind(self) -> str:
-        """folder, json, xml or text: by content, whatever the name."""
+        """The kind of content, regardless of the name: "folder", "json", "xml" or "text"."""
         if self.path.is_dir():
             return "folder"
         start = self.raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
@@ -67,11 +70,12 @@ class LabelSource:
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
             raise LabelsError(
-                self.path, f"line {line}: not UTF-8; save the file as UTF-8"
+                self.path, f"line {line}: not UTF-8. Save the file as UTF-8."
             ) from None
 
     @cached_property
     def json(self) -> JsonValue:
+        """The root value of a JSON file."""
         try:
             value = json.loads(self.text, object_pairs_hook=_unique_keys)
         except json.JSONDecodeError as error:
@@ -84,15 +88,18 @@ class LabelSource:
 
     @cached_property
     def xml(self) -> XmlElement:
+        """The root element of an XML file."""
         return parse_xml(self.path, self.raw)
 
 
 @dataclass(frozen=True)
 class LabelTarget:
-    """Where labels are written: the folder of the file, which footage is named relative to.
+    """Where labels are written, and what formats need to know for that.
 
-    rate_hz: frames per second, for formats that count frames; None where not given. healths: what
-    is known of footage.
+    Attributes:
+        folder: The folder of the file. Footage is named relative to it.
+        rate_hz: Frames per second, for formats that count frames; None: not given.
+        healths: What is known of the footage.
     """
 
     folder: Path
@@ -100,9 +107,12 @@ class LabelTarget:
     healths: Mapping[Path, FootageHealth] = field(default_factory=dict)
 
     def rate_of(self, footage: Path, *, own_first: bool) -> float:
-        """Frames per second of a file's labels; ValueError where nothing says it.
+        """Find the frames per second for the labels of a footage file.
 
-        own_first: whether the footage's own constant rate goes before the one that was given.
+        With `own_first` the footage's own constant rate comes before `rate_hz`, otherwise after.
+
+        Raises:
+            ValueError: Neither is known.
         """
         health = self.healths.get(footage)
         own = None
@@ -113,12 +123,13 @@ class LabelTarget:
             if rate_hz is not None:
                 return rate_hz
         raise ValueError(
-            f"this format counts frames, and {footage} tells no constant rate: give it as rate_hz"
+            f"this format counts frames, and {footage} has no constant frame rate. Give the rate "
+            "with --rate-hz (rate_hz in Python)."
         )
 
 
 class _TwiceNamed(dict[str, object]):
-    """An object of which json would keep the last of two equal keys, and lose labels so."""
+    """An object with two equal keys. Plain json would keep only the last and lose labels."""
 
     twice = ""
 
@@ -142,40 +153,44 @@ class JsonValue:
     value: object
 
     def error(self, message: str) -> LabelsError:
+        """Make an error that names the file and the path to this value."""
         return LabelsError(self.file, f"{self.where}: {message}")
 
     def has(self, key: str) -> bool:
+        """Check for a member of an object."""
         return isinstance(self.value, dict) and key in self.value
 
     def __getitem__(self, key: str) -> JsonValue:
-        """A member of an object."""
+        """Return a member of an object; LabelsError if it is missing."""
         members = dict(self.members())
         if key not in members:
             raise self.error(f"no {key!r} here. {did_you_mean(key, members)}".rstrip())
         return members[key]
 
     def members(self) -> list[tuple[str, JsonValue]]:
-        """Key and value of each member of an object."""
+        """List key and value of each member of an object; LabelsError if it is none."""
         if isinstance(self.value, _TwiceNamed):
-            raise self.error(f"the key {self.value.twice!r} stands twice; keep one")
+            raise self.error(f"the key {self.value.twice!r} is there twice. Keep one.")
         if not isinstance(self.value, dict):
-            raise self.error(f"{_brief(self.value)} where an object {{...}} must be")
+            raise self.error(f"{_brief(self.value)} instead of an object {{...}}")
         return [(k, JsonValue(self.file, f"{self.where}.{k}", v)) for k, v in self.value.items()]
 
     def elements(self) -> list[JsonValue]:
+        """List the elements of a list; LabelsError if it is none."""
         if not isinstance(self.value, list):
-            raise self.error(f"{_brief(self.value)} where a list [...] must be")
+            raise self.error(f"{_brief(self.value)} instead of a list [...]")
         return [JsonValue(self.file, f"{self.where}[{i}]", v) for i, v in enumerate(self.value)]
 
     def text(self) -> str:
+        """Return a text; LabelsError if it is none."""
         if not isinstance(self.value, str):
-            raise self.error(f"{_brief(self.value)} where a text must be")
+            raise self.error(f"{_brief(self.value)} instead of a text")
         return self.value
 
     def number(self) -> float:
-        """A finite number of at least 0, which may be written as a text."""
+        """Return a finite number of at least 0, which may be written as text; else LabelsError."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float | str):
-            raise self.error(f"{_brief(self.value)} where a number must be")
+            raise self.error(f"{_brief(self.value)} instead of a number")
         return parse_number(self.file, self.where, self.value)
 
 
@@ -186,7 +201,16 @@ def _brief(value: object) -> str:
 
 @dataclass(frozen=True)
 class XmlElement:
-    """An XML element and the line it starts on; text is that before its first child."""
+    """An XML element.
+
+    Attributes:
+        file: The XML file.
+        line: The line on which the element starts.
+        tag: Its name.
+        attributes: Its attributes.
+        children: The elements inside it.
+        parts: Its text before the first child, in pieces.
+    """
 
     file: Path
     line: int
@@ -197,26 +221,30 @@ class XmlElement:
 
     @property
     def where(self) -> str:
+        """The line, for messages."""
         return f"line {self.line}"
 
     @property
     def text(self) -> str:
+        """The text before the first child."""
         return "".join(self.parts).strip()
 
     def error(self, message: str) -> LabelsError:
+        """Make an error that names the file and the line."""
         return LabelsError(self.file, f"{self.where}: {message}")
 
     def __getitem__(self, attribute: str) -> str:
+        """Return an attribute; LabelsError if it is missing."""
         if attribute not in self.attributes:
             raise self.error(f"<{self.tag}> has no attribute {attribute!r}")
         return self.attributes[attribute]
 
     def number(self, attribute: str) -> float:
-        """An attribute that is a finite number of at least 0."""
+        """Return an attribute that is a finite number of at least 0; else LabelsError."""
         return parse_number(self.file, f"{self.where}: {attribute}", self[attribute])
 
     def all(self, *tags: str) -> list[XmlElement]:
-        """Every element at the end of the path `tags`, in document order."""
+        """List all elements at the end of the path `tags`, in document order."""
         found = [self]
         for tag in tags:
             found = [child for element in found for child in element.children if child.tag == tag]
@@ -224,7 +252,12 @@ class XmlElement:
 
 
 def parse_xml(path: Path, raw: bytes) -> XmlElement:
-    """The root element. A DTD is refused: with it go entities, external or exploding."""
+    """Read XML and return its root element.
+
+    Raises:
+        LabelsError: It is not XML, or it has a DTD. A DTD could define entities that read other
+            files or fill the memory.
+    """
     parser = expat.ParserCreate()
     open_elements: list[XmlElement] = []
     roots: list[XmlElement] = []
@@ -244,8 +277,8 @@ def parse_xml(path: Path, raw: bytes) -> XmlElement:
     def doctype(*_: object) -> None:
         raise LabelsError(
             path,
-            f"line {parser.CurrentLineNumber}: a DTD (<!DOCTYPE ...>) is not read; label files "
-            "need none, so remove it",
+            f"line {parser.CurrentLineNumber}: a DTD (<!DOCTYPE ...>) is not allowed. Label files "
+            "need none. Remove it.",
         )
 
     parser.StartElementHandler = start
@@ -263,7 +296,16 @@ def parse_xml(path: Path, raw: bytes) -> XmlElement:
 
 
 def parse_number(path: Path, where: str, given: str | float) -> float:
-    """A finite number of at least 0; LabelsError otherwise."""
+    """Turn a cell or JSON value into a finite number of at least 0.
+
+    Args:
+        path: The label file, for the message.
+        where: The place in the file, for the message.
+        given: The cell or value.
+
+    Raises:
+        LabelsError: It is not such a number.
+    """
     try:
         value = float(given)
     except (ValueError, OverflowError):
@@ -286,17 +328,29 @@ def make_example(
     peak_s: float | None = None,
     score: float = 1.0,
 ) -> Example:
-    """An example, checked by the rules that every label format shares.
+    """Make an example, checked by the rules that all label formats share.
 
-    The label must not be empty and the end not before the start. Without a group the footage's
-    name is the group, so that a file is never in two.
+    Args:
+        source: The label file.
+        where: The place of the label in it, for messages.
+        video: The footage, relative to the footage folder.
+        label: The class; it must not be empty.
+        group: The match. Without one, the footage's name is the group.
+        start_s: Start in seconds; None for both times: the whole file.
+        end_s: End in seconds, not before the start.
+        visible: False if the broadcast does not show the event.
+        peak_s: The event's moment; None: the middle.
+        score: The score of a prediction; 1 for labels.
+
+    Raises:
+        LabelsError: A value breaks a rule.
     """
     if not label.strip():
-        raise LabelsError(source.path, f"{where}: the label is empty; name the class")
+        raise LabelsError(source.path, f"{where}: the label is empty. Name the class.")
     if start_s is not None and end_s is not None and end_s < start_s:
         raise LabelsError(source.path, f"{where}: the end {end_s:g} s is before {start_s:g} s")
     if "\0" in video:
-        raise LabelsError(source.path, f"{where}: {video!r} is no name of a file")
+        raise LabelsError(source.path, f"{where}: {video!r} is not a file name")
     return Example(
         path=Path(os.path.normpath(source.footage_folder / video)),
         label=label.strip(),
@@ -311,22 +365,23 @@ def make_example(
 
 
 def footage_in(source: LabelSource, name: str) -> str:
-    """Footage named by another machine, as a name in the footage folder.
+    """Find footage that was named on another machine: its name in the footage folder.
 
-    The name as given where such a file is there; else its last part where that is; else as given.
+    If no such file exists, the last part of the name is tried. If that fails too, the name stays as
+    it is.
     """
     if (source.footage_folder / name).exists():
         return name
-    last = PureWindowsPath(name).name  # knows both kinds of slash
+    last = PureWindowsPath(name).name  # splits at both kinds of slash
     return last if (source.footage_folder / last).exists() else name
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Every file in a folder and its subfolders, linked ones too, sorted; nothing hidden."""
+    """List all files below a folder, sorted; links are followed, hidden files are skipped."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(here)
-        if real in seen:  # a link that leads back to where it lies
+        if real in seen:  # a link back to a folder above
             folders.clear()
             continue
         seen.add(real)
@@ -335,6 +390,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def read_score(row: JsonValue, key: str) -> float:
+    """Read a score in [0, 1]; 1 if the row has none."""
     if not row.has(key):
         return 1.0
     score = row[key].number()
@@ -344,25 +400,30 @@ def read_score(row: JsonValue, key: str) -> float:
 
 
 def by_footage(examples: Sequence[Example]) -> Iterator[tuple[Path, list[Example]]]:
-    """Examples by footage; ValueError where one file has several groups."""
+    """Group examples by footage file; ValueError if one file has several groups."""
     for path, mine in groupby(sorted(examples, key=lambda e: e.path), key=lambda e: e.path):
         together = list(mine)
         if len({example.group for example in together}) > 1:
-            raise ValueError(f"{path} has labels of several groups; this format keeps one")
+            raise ValueError(
+                f"{path} has labels of several groups, but this format holds one group per file"
+            )
         yield path, together
 
 
 def dump_json(value: object) -> str:
+    """Write JSON with indents and a final newline."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def only_footage(examples: Sequence[Example], folder: Path) -> str:
+    """Return the one footage file of all examples, relative to `folder`; else ValueError."""
     names = sorted({footage_reference(example.path, folder) for example in examples})
     if len(names) != 1:
-        raise ValueError(f"this format holds one video per file; these are {', '.join(names)}")
+        raise ValueError(f"this format holds one video per file, but these are {', '.join(names)}")
     return names[0]
 
 
 def dump_xml(root: ET.Element) -> str:
+    """Write XML with indents and a final newline."""
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

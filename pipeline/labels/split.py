@@ -1,7 +1,7 @@
 """Split examples into training and validation by whole matches.
 
 A group is the match that an example comes from. Neighbouring seconds of one match look alike. If a
-group stood on both sides of a split, a model could score by recognising the match.
+group were on both sides of a split, a model could score well just by recognising the match.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ from touchline.models.spelling import did_you_mean
 from touchline.pipeline.types import Example
 
 NUM_STARTS = 16
-"""Random starts of the search for a split; more find a slightly better one, slower."""
+"""Random starts of the search for a split. More find a slightly better one, but take longer."""
 
 MANY_GROUPS = 1000
-"""From so many on the first start is as good as the best, and the search would take minutes."""
+"""With this many groups, one start is enough, and more would take minutes."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples to train on, to validate on, and kept out of both; whole groups only.
+    """Examples to train on, to validate on, and to keep out of both; whole groups only.
 
-    ValueError where two parts share a group or a footage file, or where validation has a class
-    that training lacks; events out of the picture count for neither.
+    Attributes:
+        train: Examples to train on.
+        val: Examples to validate on.
+        excluded: Examples that are not used.
+
+    Raises:
+        ValueError: Two parts share a group or a footage file, or training lacks a class that
+            validation has. Events that the broadcast does not show do not count.
     """
 
     train: tuple[Example, ...]
@@ -49,37 +55,37 @@ class Split:
                 first = path_part.setdefault(real[example.path], part)
                 _refuse_both(f"footage {example.path}", first, part)
         if not self.train:
-            raise ValueError("the split leaves nothing to train on; validate on fewer groups")
+            raise ValueError("the split leaves nothing to train on. Validate on fewer groups.")
         val, train = visible_examples(self.val), visible_examples(self.train)
         if absent := sorted(_labels(val) - _labels(train)):
             groups = sorted({e.group for e in val if e.label == absent[0]})
             raise ValueError(
-                f"training has no example of class {absent[0]!r}: all of them are in the "
-                f"validation groups {', '.join(groups)}; leave one of these to training"
+                f"training has no example of class {absent[0]!r}, because all of them are in the "
+                f"validation groups {', '.join(groups)}. Use one of these for training."
             )
 
     @property
     def not_validated(self) -> tuple[str, ...]:
-        """Classes of training that validation lacks; their figures cannot be measured."""
+        """Classes that training has and validation lacks, so that they cannot be measured."""
         train, val = visible_examples(self.train), visible_examples(self.val)
         return tuple(sorted(_labels(train) - _labels(val)))
 
 
 def visible_examples(examples: Iterable[Example]) -> tuple[Example, ...]:
-    """Those that can be seen: all that is trained and validated on."""
+    """Drop the events that the broadcast does not show."""
     return tuple(example for example in examples if example.visible)
 
 
 def _refuse_both(what: str, first: str, second: str) -> None:
     if first != second:
         raise ValueError(
-            f"the split divides {what} between {first} and {second}: "
-            "all examples of a match must stand on one side"
+            f"the split divides {what} between {first} and {second}. "
+            "All examples of a match must be on one side."
         )
 
 
 def _real_paths(examples: Iterable[Example]) -> dict[Path, Path]:
-    """Footage to one name for each file, however labels call it."""
+    """Map each footage path to its real path, so that one file has one name."""
     return {path: path.resolve() for path in {example.path for example in examples}}
 
 
@@ -95,12 +101,27 @@ def split_by_group(
     exclude_groups: Sequence[str] = (),
     seed: int = 0,
 ) -> Split:
-    """Whole groups to training and validation.
+    """Split examples into training and validation, whole groups at a time.
 
-    val_groups names the validation groups; else groups are chosen, the same under the same seed,
-    so that every class has about `val_share` of its examples in validation and, where the groups
-    allow it, stands on both sides. val_share 0 validates on nothing. Raises ValueError for unknown
-    groups, a class that only validation would have, or where no group can be spared.
+    Without `val_groups`, groups are chosen so that each class has about `val_share` of its examples
+    in validation and, if possible, is on both sides.
+
+    Args:
+        examples: The labels.
+        val_groups: The validation groups; None chooses them.
+        val_share: Share of the examples for validation, in [0, 1); 0: no validation.
+        exclude_groups: Groups to use for neither.
+        seed: Random seed of the choice.
+
+    Raises:
+        ValueError: A group is unknown, only validation would have some class, or no group can be
+            taken from training.
+
+    Example:
+        >>> from touchline.pipeline import read_labels, split_by_group
+        >>> split = split_by_group(read_labels("labels.csv"), val_groups=["B"])
+        >>> len(split.train), len(split.val)
+        (3, 2)
     """
     if not 0 <= val_share < 1:
         raise ValueError(f"val_share is {val_share}; it must be in [0, 1)")
@@ -112,7 +133,7 @@ def split_by_group(
         val_groups = choose_val_groups(rest, val_share=val_share, seed=seed)
     _check_groups("val_groups", val_groups, groups)
     if both := sorted(set(val_groups) & set(exclude_groups)):
-        raise ValueError(f"group {both[0]!r} is in val_groups and exclude_groups; choose one")
+        raise ValueError(f"group {both[0]!r} is in val_groups and in exclude_groups. Choose one.")
     return Split(
         train=tuple(e for e in rest if e.group not in val_groups),
         val=tuple(e for e in rest if e.group in val_groups),
@@ -133,18 +154,26 @@ def _check_groups(option: str, names: Sequence[str], groups: Sequence[str]) -> N
 def choose_val_groups(
     examples: Sequence[Example], *, val_share: float, seed: int = 0
 ) -> tuple[str, ...]:
-    """Groups that hold about `val_share` of every class; the same under the same seed.
+    """Choose groups that hold about `val_share` of every class.
 
-    Files that carry several groups bind these together. Descent from random starts, one set of
-    groups moved at a time.
+    The search starts from random choices and moves one group at a time. Groups that share a file
+    move together.
+
+    Args:
+        examples: The labels.
+        val_share: Share of the examples for validation, in [0, 1); 0 chooses no group.
+        seed: Random seed of the starts.
+
+    Raises:
+        ValueError: There are no examples, or no group can be taken from training.
     """
     if val_share == 0:
         return ()
     bundles = _bound_groups(examples)
     if len(bundles) < 2:
         raise ValueError(
-            f"all {len(examples)} examples are of one match ({', '.join(bundles[0])}) and a split "
-            "never divides a match; label a second one, or validate on nothing with val_share 0"
+            f"all {len(examples)} examples are of one match ({', '.join(bundles[0])}), and a split "
+            "never divides a match. Label a second match, or skip validation with val_share 0."
             if bundles
             else "there are no examples to split"
         )
@@ -157,14 +186,14 @@ def choose_val_groups(
     chosen = _search(counts, val_share=val_share, seed=seed)
     if not chosen.any():
         raise ValueError(
-            "no match can be spared for validation: each is the only one that has some class; "
-            "label more matches, or validate on nothing with val_share 0"
+            "no match can be used for validation, because each is the only one with some class. "
+            "Label more matches, or skip validation with val_share 0."
         )
     return tuple(group for g in np.flatnonzero(chosen) for group in bundles[g])
 
 
 def _bound_groups(examples: Sequence[Example]) -> list[tuple[str, ...]]:
-    """Groups, those that share a file together; sorted."""
+    """Sets of groups that share a file, sorted."""
     bundle_of = {example.group: {example.group} for example in examples}
     first_of: dict[Path, str] = {}
     real = _real_paths(examples)
@@ -183,7 +212,7 @@ def _bound_groups(examples: Sequence[Example]) -> list[tuple[str, ...]]:
 def _search(
     counts: npt.NDArray[np.float64], *, val_share: float, seed: int
 ) -> npt.NDArray[np.bool_]:
-    """The rows of counts (G, K) that cost least as validation, (G,) bool."""
+    """(G,) True for the rows of counts (G, K) that make the best validation set."""
     rng = np.random.default_rng(seed)
     best, best_cost = np.zeros(len(counts), dtype=np.bool_), np.inf
     for _ in range(NUM_STARTS if len(counts) < MANY_GROUPS else 1):
@@ -205,7 +234,7 @@ def _search(
 def _cost(
     val: npt.NDArray[np.float64], counts: npt.NDArray[np.float64], *, val_share: float
 ) -> npt.NDArray[np.float64]:
-    """How far validation counts (..., K) are from the share; a class missing costs most."""
+    """How far validation counts (..., K) are from the share; missing classes cost most."""
     total = counts.sum(axis=0)
     off = ((val / total - val_share) ** 2).sum(axis=-1)
     no_train = (val >= total).sum(axis=-1)

@@ -43,13 +43,13 @@ def test_labels_in_order_have_no_problems() -> None:
 
 def test_labels_beyond_the_footage_are_found() -> None:
     (problem,) = find_problems([event(1, 3.05), event(8, 9.5, "card", 3)], {MATCH: 3.0})
-    assert problem == "labels.csv line 3: 'card' ends at 9.5 s; match.mp4 lasts 3.000 s"
+    assert problem == "labels.csv line 3: 'card' ends at 9.5 s, but match.mp4 lasts 3.000 s"
 
 
 def test_duplicates_and_overlaps_are_found_once_each() -> None:
     examples = [event(1, 4), event(1, 4, line=3), event(3, 9, "card", 4), event(4, 5, line=5)]
     assert find_problems(examples, {}) == [
-        "labels.csv line 3: the same as labels.csv line 2",
+        "labels.csv line 3: the same label as labels.csv line 2",
         "labels.csv line 4: 'card' overlaps 'goal' (labels.csv line 2) by 1 s",
         "labels.csv line 4: 'card' overlaps 'goal' (labels.csv line 3) by 1 s",
         "labels.csv line 5: 'goal' overlaps 'card' (labels.csv line 4) by 1 s",
@@ -78,7 +78,7 @@ def test_points_at_one_instant_do_not_overlap() -> None:
 )
 def test_classes_spelt_alike_are_found(rare: str, found: bool) -> None:
     examples = [event(2 * i, 2 * i + 1, "goal kick") for i in range(6)] + [event(50, 51, rare)]
-    assert any("spelt almost as 'goal kick'" in p for p in find_problems(examples, {})) == found
+    assert any("spelt almost like 'goal kick'" in p for p in find_problems(examples, {})) == found
 
 
 @pytest.mark.parametrize("label", ["Background", "back_ground", "BACKGROUND"])
@@ -101,7 +101,7 @@ def test_clip_lengths_that_give_the_class_away_are_found() -> None:
     assert find_problems(clips, even) == []
     telling = {c.path: 6.0 if c.label == "goal" else 4.0 for c in clips}
     (problem,) = find_problems(clips, telling)
-    assert "predicts the class of 100% of the clips, where the largest class has 50%" in problem
+    assert "predicts the class of 100% of the clips; the largest class has 50%" in problem
     assert "card 4.00 s, goal 6.00 s" in problem
 
 

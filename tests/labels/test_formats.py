@@ -312,7 +312,7 @@ def test_cvat_counts_from_the_first_picture_though_sound_begins_before(
 
 
 def test_cvat_without_rate_and_footage_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(LabelsError, match=r"no such file.*give it as rate_hz"):
+    with pytest.raises(LabelsError, match=r"no such file.*give rate_hz to read_labels"):
         read_labels(save(tmp_path, CVAT))
 
 
@@ -377,7 +377,7 @@ def test_one_video_per_file_formats_write_a_file_for_each(tmp_path: Path) -> Non
 def test_a_folder_that_is_there_takes_the_file_of_one_video_too(tmp_path: Path) -> None:
     goal = Example(tmp_path / "a.mp4", "goal", "a", 1.0, 2.0)
     assert set(label_texts([goal], tmp_path, format_name="elan")) == {tmp_path / "a.eaf"}
-    with pytest.raises(ValueError, match="is a folder; name the file"):
+    with pytest.raises(ValueError, match=r"is a folder\. Name the file"):
         label_texts([goal], tmp_path, format_name="csv")
 
 
@@ -388,8 +388,8 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     for examples, name, message in [
         ([whole], "elan", r"labels\.csv line 2: no times"),
         (timed, "cvat", "rate_hz"),
-        (timed, "soccernet", r"1_224p\.mkv.*a\.mp4 is not named so"),
-        (timed, "folders", "cannot be written; choose one of csv"),
+        (timed, "soccernet", r"1_224p\.mkv.*a\.mp4 is not named like this"),
+        (timed, "folders", "cannot be written. Choose one of csv"),
         (timed, "srt", "cannot be written"),
         ([*timed, replace(timed[0], group="b")], "activitynet", "several groups"),
     ]:

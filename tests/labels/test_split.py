@@ -109,12 +109,12 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, text: str, encoding: st
         (HEADER + "a.mp4,goal,1,nan,g\n", "line 2: end_s is 'nan'"),
         (HEADER + "a.mp4,goal,1,inf,g\n", "line 2: end_s is 'inf'"),
         (HEADER + "a.mp4,goal,1:30,95,g\n", "line 2: start_s is '1:30'; it must be a number"),
-        (HEADER + "a.mp4,goal,1,,g\n", "line 2: start_s without end_s; give both"),
-        (HEADER + "a.mp4,goal,,1,g\n", "line 2: end_s without start_s; give both"),
+        (HEADER + "a.mp4,goal,1,,g\n", "line 2: start_s without end_s. Give both"),
+        (HEADER + "a.mp4,goal,,1,g\n", "line 2: end_s without start_s. Give both"),
         (HEADER + "a.mp4, ,1,2,g\n", "line 2: the label is empty"),
         (HEADER + ",goal,1,2,g\n", "line 2: video is empty"),
-        (HEADER + "a.mp4,goal,1,2\n", "line 2: 4 cells; the first line names 5 columns"),
-        (HEADER + "a.mp4,goal,1,2,g,\n", "line 2: 6 cells; the first line names 5 columns"),
+        (HEADER + "a.mp4,goal,1,2\n", "line 2: 4 cells, but the first line names 5 columns"),
+        (HEADER + "a.mp4,goal,1,2,g,\n", "line 2: 6 cells, but the first line names 5 columns"),
         (HEADER + 'a.mp4,"go\nal",1,2,g\nb,goal,x,2,g\n', "line 4: start_s is 'x'"),
         (HEADER + 'a.mp4,"goal,1,2,g\n', "line 2: not CSV"),
         ((HEADER + "a.mp4,caf\xe9,1,2,g\n").encode("latin-1"), "line 2: not UTF-8"),
@@ -235,7 +235,7 @@ def test_bad_splits_are_refused() -> None:
         ({"val_groups": "match_A"}, "list of group names"),
         ({"val_groups": ["match_B"]}, "no example of class 'card'.*match_B"),
         ({"val_groups": ["match_A", "match_B"]}, "nothing to train on"),
-        ({"val_groups": ["match_A"], "exclude_groups": ["match_A"]}, "choose one"),
+        ({"val_groups": ["match_A"], "exclude_groups": ["match_A"]}, "Choose one"),
         ({"exclude_groups": ["match_A"]}, "of one match"),
         ({"val_share": 1.0}, "val_share is 1.0"),
     ]:
@@ -244,7 +244,7 @@ def test_bad_splits_are_refused() -> None:
 
 
 def test_two_classes_that_stand_in_one_match_each_cannot_be_validated() -> None:
-    with pytest.raises(ValueError, match="no match can be spared"):
+    with pytest.raises(ValueError, match="no match can be used for validation"):
         split_by_group(examples_of({"a": {"goal": 2}, "b": {"card": 2}}))
 
 

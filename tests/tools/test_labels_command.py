@@ -59,9 +59,9 @@ def test_the_summary_names_classes_groups_and_problems(
     assert "4 labels of 2 classes in 3 files of 3 groups, 4 s of footage" in text
     assert re.search(r"goal\[1\] +3 +75% +3 +0 +0.50 +4.75 +9.00", text)
     assert re.search(r"match_A +2 +1 +", text)
-    assert "shot_left: named after a side" in text
-    assert "1 of 3 footage files are not there" in text
-    assert "line 4: 'goal[1]' ends at 9.5 s; b.mp4 lasts 2.000 s" in text
+    assert "shot_left: the class names a side" in text
+    assert "1 of 3 footage files do not exist" in text
+    assert "line 4: 'goal[1]' ends at 9.5 s, but b.mp4 lasts 2.000 s" in text
 
 
 def test_look_alikes_of_two_groups_are_named(
