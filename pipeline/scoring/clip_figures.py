@@ -1,4 +1,4 @@
-"""Measure predictions on validation clips: loss, balanced accuracy, mean average precision."""
+"""Measure predictions on labelled clips: loss, balanced accuracy, mean average precision."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ from touchline.pipeline.types import Float32
 
 
 def val_figures(probs: Float32, targets: Float32, *, multi_label: bool = False) -> dict[str, float]:
-    """How well probs (N, K) fit targets (N, K); `val_score` is what the best epoch has most of.
+    """Return validation figures; the epoch with the highest `val_score` is the best.
 
-    Exclusive classes: accuracy, balanced accuracy (mean recall of the classes present, the score)
-    and log loss. Independent ones: mean average precision (the score) and log loss.
+    Exclusive classes have accuracy, balanced accuracy (mean recall of the classes present) and log
+    loss; balanced accuracy is the score. Independent classes have mean average precision, which is
+    the score, and log loss.
+
+    Args:
+        probs: (N, K) probabilities.
+        targets: (N, K), 1 in the columns of the true classes and 0 elsewhere.
+        multi_label: Whether classes are independent of each other.
     """
     if multi_label:
         right = np.where(targets > 0, probs, 1 - probs)
@@ -32,7 +38,7 @@ def val_figures(probs: Float32, targets: Float32, *, multi_label: bool = False) 
 
 
 def mean_average_precision(probs: Float32, targets: Float32) -> float:
-    """Mean over the classes with positives of average precision, without interpolation."""
+    """Return the mean average precision over the classes that have positives; 0 without any."""
     values = [
         average_precision(probs[:, k], targets[:, k] > 0)
         for k in range(targets.shape[1])
@@ -44,7 +50,11 @@ def mean_average_precision(probs: Float32, targets: Float32) -> float:
 def average_precision(
     scores: Float32, positive: np.ndarray[tuple[int], np.dtype[np.bool_]]
 ) -> float:
-    """Precision at each positive, best score first, averaged; equal scores count at their worst."""
+    """Return the average precision of one class, without interpolation.
+
+    That is the mean of the precision at each positive, best score first. Among equal scores the
+    negatives come first, so that ties do not help.
+    """
     order = np.lexsort((positive, -scores))
     hits = positive[order]
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)

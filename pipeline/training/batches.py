@@ -1,4 +1,4 @@
-"""Make the batches of each training step: views of clips, through the frozen stages, cached."""
+"""Make the inputs of each training step: views of clips, run through the frozen stages."""
 
 from __future__ import annotations
 
@@ -29,12 +29,17 @@ from touchline.pipeline.types import Example, Float32, Float64
 Int = npt.NDArray[np.int64]
 
 ORDER, VIEWS, MIXING, DROPOUT = 1, 2, 3, 4
-"""Streams of random numbers, beside those of each view."""
+"""Streams of random numbers, separate from those of the views."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """The examples of one optimizer step: of all processes, and this one's in micro-batches."""
+    """The examples of one optimizer step, as indices.
+
+    Attributes:
+        everyone: The examples of all processes.
+        mine: The examples of this process, one array per micro-batch.
+    """
 
     everyone: Int
     mine: tuple[Int, ...]
@@ -49,9 +54,20 @@ def plan_epoch(
     seed: int,
     chances: Float64 | None = None,
 ) -> list[Step]:
-    """The steps of an epoch: every example once in random order, or drawn with `chances`.
+    """Return the steps of an epoch: every example once in random order, or drawn at random.
 
-    A step has batch_size * accumulate examples of each process; the last ones are evened out.
+    A step has about batch_size * accumulate examples of each process.
+
+    Args:
+        epoch: The number of the epoch, from 0.
+        num_examples: How many training examples there are.
+        batch_size: Examples per micro-batch and process.
+        accumulate: Micro-batches per step.
+        seed: Seed of the order.
+        chances: (num_examples,) probabilities to draw examples with; None takes each one once.
+
+    Raises:
+        ValueError: There are fewer examples than processes.
     """
     world = current_world()
     rng = np.random.default_rng([ORDER, seed, epoch])
@@ -63,7 +79,7 @@ def plan_epoch(
     steps = np.array_split(order, -(-num_examples // step_size))
     if min(len(step) for step in steps) < world.size:
         raise ValueError(
-            f"batch_size is {batch_size} and there are {num_examples} clips: too few for "
+            f"batch_size is {batch_size} and there are {num_examples} clips, too few for "
             f"{world.size} processes"
         )
     plan = []
@@ -75,7 +91,11 @@ def plan_epoch(
 
 
 class BatchSource:
-    """Training and validation inputs of a cut network, made anew whenever the cut moves."""
+    """Makes the training and validation inputs of a network: views of clips as frozen features.
+
+    If features can be kept, those of `cached` random views per clip and of all validation views are
+    computed once. Otherwise every epoch has new random views.
+    """
 
     def __init__(
         self,
@@ -87,6 +107,16 @@ class BatchSource:
         cache: Path | None = None,
         on_view: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
+        """Call `compute_features` before taking batches.
+
+        Args:
+            network: The network, split where freezing ends.
+            clips: The training clips.
+            val_clips: The validation clips.
+            plan: Which views of a clip there are.
+            cache: Folder of frozen features that later runs reuse.
+            on_view: Called with the number of views that are done and the number of all views.
+        """
         self._network = network
         self._clips = clips
         self._val_clips = val_clips
@@ -95,19 +125,19 @@ class BatchSource:
         self._on_view = on_view
         self._world = current_world()
         self._workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
-        self._bank: Tensor | None = None  # (views, N, ...)
+        self._features: Tensor | None = None  # (views, N, ...)
         self._val: Tensor | None = None  # (N * views, ...)
 
     @property
     def num_cached_views(self) -> int:
-        """How many random views of each clip are carried through the frozen stages only once."""
+        """How many random views of each clip have their features computed once; 0 if none have."""
         if self._network.split_at == 0:
             return 0
         return min(self._plan.cached, 1) if self._plan.augmentation is None else self._plan.cached
 
     def compute_features(self) -> None:
-        """Carry what is kept through the frozen stages; to be called whenever the cut has moved."""
-        self._bank = self._val = None
+        """Compute the features that are kept; repeat it whenever the network's split moves."""
+        self._features = self._val = None
         if self._network.split_at == 0:
             return
         random = [
@@ -116,15 +146,19 @@ class BatchSource:
             for clip in self._clips
         ]
         plain = self._plain()
-        carried = self._carried([*random, *plain])
+        rows = self._features_of([*random, *plain])
         if random:
-            shape = (self.num_cached_views, len(self._clips))
-            self._bank = torch.stack(carried[: len(random)]).reshape(*shape, *carried[0].shape)
+            shape = (self.num_cached_views, len(self._clips), *rows[0].shape)
+            self._features = torch.stack(rows[: len(random)]).reshape(shape)
         if plain:
-            self._val = torch.stack(carried[len(random) :])
+            self._val = torch.stack(rows[len(random) :])
 
     def check_memory(self, freezes: Iterable[int]) -> None:
-        """ValueError where what is to be kept with so many stages frozen is too much to hold."""
+        """Check that features fit into memory, for each number of frozen stages in `freezes`.
+
+        Raises:
+            ValueError: The features would take more than half of the memory.
+        """
         view = self._make(_View(self._clips[0], 0, random=False))
         num_views = self.num_cached_views * len(self._clips) + self._plan.val * len(self._val_clips)
         for stages in freezes:
@@ -134,14 +168,14 @@ class BatchSource:
     def train_batches(
         self, steps: Sequence[Step], epoch: int
     ) -> Iterator[tuple[Step, list[Tensor]]]:
-        """Every step with its inputs, one per micro-batch; fresh views are made one step ahead."""
+        """Yield every step with the features of each micro-batch; views are made one step ahead."""
         numbers = np.random.default_rng([VIEWS, self._plan.seed, epoch]).integers(
             0, max(1, self.num_cached_views), len(self._clips)
         )
         waiting: deque[tuple[Step, list[list[Future[Tensor]]]]] = deque()
         for step in [*steps, None]:
-            if step is not None and self._bank is not None:
-                yield step, [self._bank[numbers[part], part] for part in step.mine]
+            if step is not None and self._features is not None:
+                yield step, [self._features[numbers[part], part] for part in step.mine]
                 continue
             if step is not None:
                 views = [
@@ -154,7 +188,7 @@ class BatchSource:
                 yield ready, [self._network.run_frozen([v.result() for v in p]) for p in parts]
 
     def val_batches(self) -> Iterator[Tensor]:
-        """The plain views of the validation clips, clip by clip, carried through."""
+        """Yield the features of all views of the validation clips, clip by clip."""
         if self._val is not None:
             yield from torch.split(self._val, self._network.batch_size)
             return
@@ -182,8 +216,8 @@ class BatchSource:
             view.clip, spec, plan.augmentation, rng, sampling=plan.sampling, device=device
         )
 
-    def _carried(self, views: Sequence[_View]) -> list[Tensor]:
-        """Every view through the frozen stages, batch by batch, shared out among the processes."""
+    def _features_of(self, views: Sequence[_View]) -> list[Tensor]:
+        """Return the features of each view; processes share the work, batch by batch."""
         network, world = self._network, self._world
         store = None if self._cache is None else FeatureStore(self._cache, network)
         batches = dict(enumerate(batched(views, network.batch_size)))
@@ -191,30 +225,30 @@ class BatchSource:
         for i in list(batches)[world.rank :: world.size]:
             self._on_view(i * network.batch_size, len(views))
             names = [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
-            known = None if store is None else store.read(names)
-            if known is None:
-                known = network.run_frozen(
+            features = None if store is None else store.read(names)
+            if features is None:
+                features = network.run_frozen(
                     [f.result() for f in map(self._submit, batches[i])]
                 ).cpu()
                 if store is not None:
-                    store.write(names, known)
-            mine[i] = known
+                    store.write(names, features)
+            mine[i] = features
         merged = world.merged(mine)
         return [row for i in batches for row in merged[i]]
 
 
 @dataclass(frozen=True)
 class _View:
-    """A view that is wanted: random under a number, or the number-th of the plain ones."""
+    """One view of a clip: the random one of this number, or the plain one of this number."""
 
     clip: LabelledClip
     number: int
     random: bool
 
     def name(self, plan: ViewPlan) -> tuple[object, ...]:
-        """What the view depends on beside the footage and the network."""
+        """Return all that the view depends on, except the footage and the network."""
         clip, example = self.clip, self.clip.example
-        # A label cut shorter moves the window around it, with as many frames as before.
+        # A shorter label moves the window around it, but the number of frames may stay the same.
         label = (example.start_s, example.end_s, plan.max_clip_s)
         frames = (*label, clip.first, clip.last, clip.begin, clip.end, len(clip.pixels))
         if not self.random:
@@ -224,20 +258,28 @@ class _View:
 
 
 def _refuse_too_large(num_bytes: int, num_views: int) -> None:
-    """ValueError where features of so many bytes would take more than half of the memory."""
+    """Raise ValueError if features of this size would take more than half of the memory."""
     memory = memory_per_process()
-    needed = 2 * num_bytes  # twice while they are put together
+    needed = 2 * num_bytes  # twice while they are joined
     if needed > memory / 2:
         raise ValueError(
             f"features of {num_views} views at the end of the frozen stages would take "
-            f"{needed / 2**30:.1f} GiB of {memory / 2**30:.1f}: keep fewer views "
+            f"{needed / 2**30:.1f} of {memory / 2**30:.1f} GiB memory. Use fewer views "
             "(--cached-views, 0 for none; --val-views), or freeze more stages"
         )
 
 
 @dataclass(frozen=True)
 class Material:
-    """The clips of both parts, and what a network should answer to them: (N, K) each."""
+    """The clips of a training run, and their targets.
+
+    Attributes:
+        train_clips: The training clips.
+        val_clips: The validation clips.
+        targets: (N, K) of the training clips, see `make_targets`.
+        val_targets: (N, K) of the validation clips.
+        problems: One message per example that could not be read.
+    """
 
     train_clips: list[LabelledClip]
     val_clips: list[LabelledClip]
@@ -255,7 +297,20 @@ def load_material(
     cache: Path | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Material:
-    """The clips of both parts with their targets, and a message per example not readable."""
+    """Decode the training and validation examples and make their targets.
+
+    Args:
+        model: The model to train, for its classes and input.
+        train: The training examples.
+        val: The validation examples.
+        options: How to train.
+        cache: Folder of decoded clips that later runs reuse.
+        on_progress: Called after each example.
+
+    Raises:
+        FootageError: More than `options.max_bad` examples cannot be read.
+        ValueError: No training clip can be read, or the clips do not fit into memory.
+    """
     if model.multi_label:
         train_examples, val_examples = one_per_interval(train), one_per_interval(val)
     else:
@@ -279,7 +334,7 @@ def load_material(
     clips = [c for c in loaded.clips if id(c.example) in in_train]
     val_clips = [c for c in loaded.clips if id(c.example) not in in_train]
     if not clips:
-        raise ValueError("not one training clip can be read: " + "; ".join(loaded.problems[:3]))
+        raise ValueError("no training clip can be read: " + "; ".join(loaded.problems[:3]))
 
     def targets(of: Sequence[LabelledClip], among: Sequence[Example]) -> Float32:
         return make_targets(

@@ -1,7 +1,7 @@
-"""What training keeps between runs: decoded clips and features of frozen stages, by content.
+"""Keep decoded clips and features of frozen stages on disk, for later runs.
 
-A cache folder may be shared by runs and processes: files appear whole or not at all, are never
-changed, and can be deleted at any time when no training runs.
+Runs and processes may share a cache folder: a file appears whole or not at all, and is never
+changed. You can delete files while no training runs.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 
 CLIP_FORMAT = 2
-"""Part of each name: files of another format are not taken for ours."""
+"""Part of each file's name, so that files of another version are not read."""
 
 
 class ClipStore:
-    """Decoded clips in a folder, named after the footage's content and the sampling."""
+    """Decoded clips in a folder; a name is the hash of the footage's content and the sampling."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "clips"
@@ -41,7 +41,17 @@ class ClipStore:
     def load(
         self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
     ) -> LabelledClip:
-        """As `load_clip`; the frames stay in their file, so that they need no memory."""
+        """Load an example like `load_clip`, but leave its frames in their file, without memory.
+
+        Args:
+            example: The label.
+            spec: The network's input.
+            max_clip_s: Use at most this many seconds of the example; None uses all of it.
+
+        Raises:
+            FootageError: The footage cannot be read.
+            TouchlineError: The cache cannot be written.
+        """
         path = self._folder / f"{self._key(example, spec, max_clip_s)}.npy"
         starts = path.with_suffix(".txt")
         if not path.exists():
@@ -56,7 +66,11 @@ class ClipStore:
         return _short_digest(self.content(example.path), sampling, example.start_s, example.end_s)
 
     def content(self, path: Path) -> str:
-        """SHA-256 of footage; read once per file."""
+        """Return the SHA-256 of a file, which is read only once.
+
+        Raises:
+            FootageError: The file cannot be read.
+        """
         if not path.is_file():
             raise FootageError(path, "no such file")
         with self._lock:
@@ -69,7 +83,7 @@ class ClipStore:
 
 
 class FeatureStore:
-    """Features of views of clips, named after everything that they depend on."""
+    """Features of views of clips in a folder; a name is the hash of all that they depend on."""
 
     def __init__(self, folder: Path, network: SplitNetwork) -> None:
         self._folder = folder / "features"
@@ -81,9 +95,11 @@ class FeatureStore:
         return self._folder / f"{name}.safetensors"
 
     def read(self, views: Sequence[tuple[Path, object]]) -> Tensor | None:
-        """The features (B, ...) of views, each footage and how it is shown; None unless all.
+        """Return the features (B, ...) of B views, or None unless the cache has all of them.
 
-        All or none, for a batch of another size may be computed with other roundings.
+        The missing ones alone would make a smaller batch, whose results may be rounded differently.
+
+        views: for each view its footage, and what names it among the views of that footage.
         """
         paths = [self._path(*view) for view in views]
         if not all(path.exists() for path in paths):
@@ -91,7 +107,7 @@ class FeatureStore:
         return torch.stack([load_file(path)["features"] for path in paths])
 
     def write(self, views: Sequence[tuple[Path, object]], features: Tensor) -> None:
-        """Keep the features (B, ...) of these views."""
+        """Save the features (B, ...) of B views, each given as in `read`."""
         for view, row in zip(views, features, strict=True):
             with _written(self._path(*view)) as part:
                 write_tensors(part, {"features": row.contiguous()})
@@ -99,7 +115,7 @@ class FeatureStore:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    """`beside`; TouchlineError where the file cannot be written."""
+    """Like `beside`, but raise TouchlineError if the file cannot be written."""
     try:
         with beside(path) as part:
             yield part
@@ -108,7 +124,13 @@ def _written(path: Path) -> Iterator[Path]:
 
 
 def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:
-    """What the features after the first `stop` stages depend on, beside the clips."""
+    """Return a hash of everything but the clips that the features of a trunk depend on.
+
+    Args:
+        backbone: The network.
+        stop: How many stages the features have gone through.
+        dtype: The type that they are computed in.
+    """
     hashed = hashlib.sha256(f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}".encode())
     for name in backbone.stage_names[:stop]:
         for key, tensor in backbone.stages[name].state_dict().items():

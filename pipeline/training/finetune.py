@@ -95,6 +95,19 @@ def fine_tune(
         CheckpointError: The snapshot in `keep` is damaged or of another run.
         ValueError: The clips do not fit into memory, the time budget is spent before the first
             step, or training diverges before the first epoch ends well.
+
+    Example:
+        Train on match A, choose the best epoch on match B:
+
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import TrainOptions, fine_tune, load_model, save_checkpoint
+        >>> from touchline.pipeline import read_labels, split_by_group
+        >>> split = split_by_group(read_labels("labels.csv"), val_groups=["B"])
+        >>> model = load_model("model.safetensors")
+        >>> result = fine_tune(model, split.train, split.val, TrainOptions(epochs=2))
+        >>> result.stopped, len(result.history), result.val_probs.shape
+        ('epochs', 2, (2, 2))
+        >>> save_checkpoint(Path("fine_tuned.safetensors"), result.model)
     """
     run = describe_run(model, (*train, *val), options)
     saved = None

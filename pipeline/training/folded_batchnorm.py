@@ -1,9 +1,10 @@
-"""BatchNorm that was folded away before publication gets the statistics of the clips at hand.
+"""Measure the statistics of BatchNorm layers that were merged into convolutions.
 
-Folded weights have BatchNorm layers with mean 0 and variance 1, which are not those of what goes
-in, and biases in which the true ones are lost. In evaluation that is the published function. In
-training such a layer would normalise by its batch, for the first time, and the function would be
-lost in one step.
+Some published weights have BatchNorm merged ("folded") into the convolutions, so their stored mean
+(0) and variance (1) are placeholders. In evaluation the network is still the published one. In
+training each layer would normalise by its batch for the first time, and one step would destroy what
+the network knows. So before such layers train, Touchline measures mean and variance on the clips,
+and adjusts weight and bias so that the output does not change.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from touchline.models.backbone import Backbone
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.training.split_network import SplitNetwork
 
-# A channel that hardly varies on these clips must not be magnified when it does.
+# Keeps a channel that hardly varies on these clips from being amplified when it does.
 MIN_VARIANCE = 1e-3
 
 
 def folded_layers(backbone: Backbone) -> dict[str, _BatchNorm]:
-    """The layers of trained stages that were folded, by name in the backbone.
+    """Return the folded layers of trained stages by their names in the backbone.
 
-    They are those without statistics, yet with biases that were learnt.
+    A layer is folded if its statistics are placeholders but its biases were learnt.
     """
     return {
         f"stages.{stage}.{name}": layer
@@ -38,17 +39,18 @@ def folded_layers(backbone: Backbone) -> dict[str, _BatchNorm]:
 def _is_folded(layer: _BatchNorm) -> bool:
     if layer.running_mean is None or layer.running_var is None or not layer.affine:
         return False
-    # Whoever folds may leave the variance at 1 - eps, so that the layer is the identity.
+    # Some tools leave the variance at 1 - eps, so that the layer is exactly the identity.
     near_one = (layer.running_var - 1).abs() <= 2 * layer.eps
     return not layer.running_mean.any() and bool(near_one.all()) and bool(layer.bias.any())
 
 
 @torch.no_grad()
 def settle_batchnorm(network: SplitNetwork, batches: Iterable[Tensor]) -> list[str]:
-    """Give folded layers the mean and variance of what `batches` send through them; their names.
+    """Set the mean and variance of folded layers to those of `batches`; return the layers' names.
 
-    Weight and bias make up for it, so that the network computes in evaluation what it did before.
-    batches: what `SplitNetwork.run_frozen` gives; in several processes each one's own.
+    Weights and biases change too, so that the network's output in evaluation stays the same.
+
+    batches: frozen features, from `SplitNetwork.run_frozen`; each process gives its own.
     """
     found = folded_layers(network.backbone)
     layers = list(found.values())
@@ -79,9 +81,9 @@ def settle_batchnorm(network: SplitNetwork, batches: Iterable[Tensor]) -> list[s
 
 
 def _restate(layer: _BatchNorm, mean: Tensor, variance: Tensor) -> None:
-    """New statistics for a folded layer, and the weight and bias that make up for them."""
+    """Give a folded layer new statistics, and the weight and bias that keep its output."""
     mean, variance = mean.to(layer.weight), variance.to(layer.weight)
-    # The old mean is 0, and the old variance so near 1 that it scales nothing.
+    # The old mean is 0, and the old variance is so near 1 that it changes nothing.
     layer.bias.add_(layer.weight * mean)
     layer.weight.mul_(torch.sqrt(variance + layer.eps))
     layer.load_state_dict(layer.state_dict() | {"running_mean": mean, "running_var": variance})

@@ -14,13 +14,19 @@ from touchline.pipeline.types import Float32
 
 @dataclass(frozen=True)
 class Loss:
-    """Cross-entropy, or for independent classes binary cross-entropy, as sums over examples.
+    """Cross-entropy as a sum over examples; binary cross-entropy for independent classes.
 
-    Sums rather than means, so that the parts of a batch (other processes, accumulated steps) add
-    up to what the whole would give: divide by `total` of the whole.
+    Sums of parts of a batch (other processes, accumulated steps) add up, unlike means. Divide by
+    `total` of the whole batch.
 
-    weights: (K,) of classes; for independent classes, of their positives.
-    focal_gamma: examples already right count less by (1 - p) ** gamma (Lin et al. 2017).
+    Attributes:
+        weights: (K,) of classes; for independent classes, of their positives.
+        has_background: Whether background was in the training clips; if not, its column is left
+            out.
+        multi_label: Whether classes are independent of each other.
+        smoothing: How much of each target is spread over all classes, in [0, 1).
+        focal_gamma: Clips already classified well count less, by (1 - p) ** gamma (Lin et al.
+            2017); 0 is without.
     """
 
     weights: Tensor
@@ -30,16 +36,16 @@ class Loss:
     focal_gamma: float = 0.0
 
     def total(self, targets: Tensor) -> float:
-        """What the sum over these targets (B, K) is to be divided by."""
+        """Return the divisor that turns the sum over these targets (B, K) into a mean."""
         if self.multi_label:
             return float(targets.numel() if self.has_background else targets[:, 1:].numel())
         return float((targets @ self.weights.to(targets.device)).sum())
 
     def sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Logits (B, K) and targets (B, K) in [0, 1] -> the weighted sum of losses."""
+        """Return the weighted sum of the losses of logits (B, K) and targets (B, K) in [0, 1]."""
         weights = self.weights.to(logits.device)
         if not self.has_background:
-            # Nobody taught what background is, so nothing is learnt about its column.
+            # There were no background clips, so nothing can be learnt about its column.
             logits, targets, weights = logits[:, 1:], targets[:, 1:], weights[1:]
         if self.multi_label:
             return self._independent(logits, targets, weights)
@@ -76,7 +82,16 @@ def make_loss(
     smoothing: float,
     focal_gamma: float,
 ) -> Loss:
-    """The loss for training targets (N, K); balance is one of BALANCES."""
+    """Return the loss for a set of training targets.
+
+    Args:
+        targets: (N, K) of the whole training set.
+        balance: One of BALANCES.
+        has_background: Whether background is among the targets.
+        multi_label: Whether classes are independent of each other.
+        smoothing: How much of each target is spread over all classes, in [0, 1).
+        focal_gamma: Gamma of the focal loss; 0 is without.
+    """
     if balance != "weights":
         weights = torch.ones(targets.shape[1])
     else:

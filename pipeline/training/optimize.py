@@ -1,4 +1,4 @@
-"""Steps: which parameters learn how fast, when, and what is averaged over them."""
+"""The parts of an optimizer step: learning rates, weight averaging, the best epoch, bad steps."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from touchline.pipeline.distributed import current_world
 
 
 def trained_parameters(backbone: Backbone) -> list[nn.Parameter]:
+    """Return the parameters that are not frozen."""
     return [p for p in backbone.parameters() if p.requires_grad]
 
 
@@ -26,10 +27,14 @@ def make_optimizer(
     stage_lr_decay: float = 1.0,
     weight_decay: float = 0.0,
 ) -> torch.optim.AdamW:
-    """AdamW over what is trained; biases and norms do not decay.
+    """Make AdamW over the parameters that are not frozen; biases and norms do not decay.
 
-    The head learns at lr, the last stage at lr * trunk_lr_scale, and every stage before another at
-    stage_lr_decay times its rate.
+    Args:
+        backbone: The network.
+        lr: Peak learning rate of the head.
+        trunk_lr_scale: Learning rate of the last stage as a fraction of `lr`.
+        stage_lr_decay: Learning rate of each stage as a fraction of the next stage's.
+        weight_decay: Of weights with more than one dimension.
     """
     modules = [
         (stage, lr * trunk_lr_scale * stage_lr_decay**distance)
@@ -42,14 +47,20 @@ def make_optimizer(
             params = [p for p in trained if (p.ndim > 1) == decays]
             if params:
                 decay = weight_decay if decays else 0.0
-                # `freed`: how far training was when the parameters began to learn.
+                # `freed`: the fraction of training that was over when these began to learn.
                 group = {"params": params, "lr": peak, "peak_lr": peak, "freed": 0.0}
                 groups.append(group | {"weight_decay": decay})
     return torch.optim.AdamW(groups)
 
 
 def carry_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, *, done: float) -> None:
-    """Give `new` what `old` knows of the parameters they share; the others begin now."""
+    """Copy the state of the parameters that both optimizers share from `old` to `new`.
+
+    Args:
+        old: The optimizer so far.
+        new: The optimizer that continues, over more parameters.
+        done: The fraction of training that is over, when the other parameters begin to learn.
+    """
     freed = {p: group["freed"] for group in old.param_groups for p in group["params"]}
     for group in new.param_groups:
         group["freed"] = min(freed.get(p, done) for p in group["params"])
@@ -59,9 +70,13 @@ def carry_over(old: torch.optim.Optimizer, new: torch.optim.Optimizer, *, done: 
 
 
 def schedule(done: float, warmup: float, freed: float = 0.0) -> float:
-    """Share of the peak learning rate at `done` in [0, 1]: linear warm-up, then half a cosine.
+    """Return the learning rate as a fraction of its peak: linear warm-up, then half a cosine.
 
-    Parameters that began to learn at `freed` warm up from there and fall with the others.
+    Args:
+        done: The fraction of training that is over, in [0, 1].
+        warmup: The fraction of training in which the rate rises.
+        freed: When these parameters began to learn; they warm up from there, and fall with the
+            others.
     """
     fall = max(0.0, done - warmup) / (1 - warmup) if warmup < 1 else 0.0
     rise = (done - freed) / warmup if warmup > 0 else 1.0
@@ -69,12 +84,19 @@ def schedule(done: float, warmup: float, freed: float = 0.0) -> float:
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, *, done: float, warmup: float) -> None:
+    """Set every parameter group to its learning rate of now.
+
+    Args:
+        optimizer: From `make_optimizer`.
+        done: The fraction of training that is over, in [0, 1].
+        warmup: The fraction of training in which rates rise.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * schedule(done, warmup, group["freed"])
 
 
 class BudgetClock:
-    """Time since training began, how much of the budget it is, and when state is to be kept."""
+    """Measures the time since training began against its budget, and when to save the state."""
 
     def __init__(self, budget_s: float | None, *, elapsed_s: float = 0.0) -> None:
         self._started = time.monotonic() - elapsed_s
@@ -83,16 +105,17 @@ class BudgetClock:
         self._world = current_world()
 
     def elapsed_s(self) -> float:
+        """Return the seconds since training began, earlier parts of the run included."""
         return time.monotonic() - self._started
 
     def spent(self) -> float:
-        """Share of the budget, alike in all processes; 0 without a budget."""
+        """Return the fraction of the budget spent, the same in all processes; 0 without a budget."""
         if self._budget_s is None:
             return 0.0
         return self._world.largest(min(1.0, self.elapsed_s() / self._budget_s))
 
     def due(self, every_s: float) -> bool:
-        """Whether `every_s` have passed since this was last true."""
+        """Return whether `every_s` seconds have passed since this last returned True."""
         if time.monotonic() - self._kept < every_s:
             return False
         self._kept = time.monotonic()
@@ -100,9 +123,10 @@ class BudgetClock:
 
 
 class Average:
-    """An exponential moving average of a network's state; with decay 0 the state itself.
+    """An exponential moving average of a network's weights; with decay 0 it is the weights.
 
-    Early on the decay is (1 + n) / (10 + n) after n steps, so that the start is soon forgotten.
+    After n steps the decay is at most (1 + n) / (10 + n), so that the first weights are soon
+    forgotten.
     """
 
     def __init__(self, backbone: Backbone, decay: float) -> None:
@@ -114,6 +138,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, backbone: Backbone) -> None:
+        """Add the weights of now to the average."""
         if not self.decay:
             return
         self.steps += 1
@@ -126,21 +151,21 @@ class Average:
 
     @torch.no_grad()
     def adopt(self, backbone: Backbone, layers: Sequence[str]) -> None:
-        """Take over what these layers hold now: what they held before does not blend with it."""
+        """Replace the average of these layers by what they hold now, without blending."""
         now = backbone.state_dict()
         for key, value in self.state.items():
             if key.rpartition(".")[0] in layers:
                 value.copy_(now[key])
 
     def restore(self, state: dict[str, Tensor], *, steps: int) -> None:
-        """Go on from an earlier average."""
+        """Continue from a saved average over `steps` steps."""
         self.steps = steps
         for key, value in state.items():
             self.state[key].copy_(value)
 
     @contextmanager
     def applied(self, backbone: Backbone) -> Iterator[None]:
-        """Within it the network is its average."""
+        """Put the average into the network while the context lasts."""
         if not self.decay:
             yield
             return
@@ -154,9 +179,10 @@ class Average:
 
 @torch.no_grad()
 def share_statistics(backbone: Backbone, average: Average) -> None:
-    """Make the first process's statistics those of all, in the network and in its average.
+    """Copy the first process's BatchNorm statistics to all, in the network and in its average.
 
-    Parameters agree by averaged gradients; BatchNorm follows each process's own batches.
+    Parameters are equal anyway, because gradients are averaged. BatchNorm statistics are not: they
+    come from each process's own batches.
     """
     world = current_world()
     if world.size == 1:
@@ -169,7 +195,7 @@ def share_statistics(backbone: Backbone, average: Average) -> None:
 
 
 class Best:
-    """The state of the best epoch so far."""
+    """The weights of the best epoch so far."""
 
     def __init__(self) -> None:
         self.rank: tuple[float, ...] = ()
@@ -177,7 +203,13 @@ class Best:
         self.state: dict[str, Tensor] = {}
 
     def offer(self, backbone: Backbone, rank: tuple[float, ...], epoch: int) -> bool:
-        """Keep the state unless an earlier one ranks as high; whether it was kept."""
+        """Keep the weights if they rank above all earlier ones; return whether they were kept.
+
+        Args:
+            backbone: The network as of this epoch.
+            rank: How good it is; larger is better.
+            epoch: The number of the epoch, from 1.
+        """
         if self.state and rank <= self.rank:
             return False
         self.rank, self.epoch, self.state = rank, epoch, clone_state(backbone)
@@ -185,7 +217,7 @@ class Best:
 
 
 class Guard:
-    """Steps whose gradient is not finite are skipped; too many of them in a row end training."""
+    """Skips steps whose gradient is not finite; too many of them in a row end training."""
 
     def __init__(self, backbone: Backbone, max_skipped: int) -> None:
         self._buffers = list(backbone.buffers())
@@ -196,15 +228,16 @@ class Guard:
 
     @property
     def diverged(self) -> bool:
+        """Whether more steps in a row were skipped than allowed."""
         return self.in_a_row > self._max_skipped
 
     def keep(self) -> None:
-        """The statistics as they are now are the good ones."""
+        """Remember the BatchNorm statistics of now as good."""
         for good, buffer in zip(self._good, self._buffers, strict=True):
             good.copy_(buffer)
 
     def allows(self, gradient_norm: Tensor) -> bool:
-        """Whether to take the step; if not, what the forward pass did to statistics is undone."""
+        """Return whether to take the step; if not, undo what its forward pass did to statistics."""
         if bool(torch.isfinite(gradient_norm)):
             self.keep()
             self.in_a_row = 0
@@ -218,4 +251,5 @@ class Guard:
 
 
 def clone_state(backbone: Backbone) -> dict[str, Tensor]:
+    """Return a copy of the network's weights and statistics."""
     return {key: value.detach().clone() for key, value in backbone.state_dict().items()}

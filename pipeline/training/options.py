@@ -1,4 +1,4 @@
-"""Options of fine-tuning, with their defaults and limits; imports the standard library only."""
+"""Options of fine-tuning, with their defaults and limits; imports only the standard library."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from itertools import pairwise
 from touchline.pipeline.clips.options import SAMPLINGS, Augmentation
 
 BALANCES = ("weights", "sampling", "none")
+"""How rare classes are balanced.
+
+weights: they count more in the loss. sampling: their clips are drawn more often. none: not at all.
+"""
 
 BATCHNORMS = ("train", "keep")
+"""What BatchNorm of trained stages uses.
+
+train: the statistics of each batch. keep: the statistics from before training.
+"""
 
 LIMITS: dict[tuple[float, float], tuple[str, ...]] = {
     (1, math.inf): (
@@ -34,7 +42,7 @@ LIMITS: dict[tuple[float, float], tuple[str, ...]] = {
     ),
     (0, 1): ("warmup", "label_smoothing", "ema"),
 }
-"""From the first number up to below the second."""
+"""Numbers are at least the first value and less than the second."""
 
 POSITIVE = ("lr", "max_clip_s", "max_seconds")
 
@@ -43,27 +51,52 @@ POSITIVE = ("lr", "max_clip_s", "max_seconds")
 class TrainOptions:
     """How to fine-tune; the defaults suit a few dozen clips.
 
-    freeze: how many stages stay as they are, from the first on.
-    unfreeze: pairs (epoch, stages): after so many epochs only the first `stages` stay frozen.
-    batch_size: clips per step and process; accumulate: so many such batches make one step.
-    trunk_lr_scale: learning rate of the last stage as a share of `lr`, the head's;
-    stage_lr_decay: each stage before another learns at this share of its rate.
-    warmup: share of the training in which the learning rate rises.
-    batchnorm: trained stages normalise by their batches (train) or by the statistics that they
-        came with (keep).
-    balance: rare classes weigh more (weights), are drawn more often (sampling), or neither (none).
-    focal_gamma: more than 0 counts examples already right for less.
-    mixup: more than 0 blends pairs of clips with shares from Beta(mixup, mixup).
-    ema: decay of the average of the weights that is validated and kept; 0 keeps the weights.
-    patience: so many epochs without a better one end training.
-    max_seconds: wall-clock budget, decoding and feature extraction counted in; the schedule
-        follows whichever of epochs and budget runs out first, in the middle of an epoch too.
-    max_skipped: more steps in a row whose gradient is not finite end training.
-    sampling: windows of consecutive frames (dense), or frames spread over the clip (uniform).
-    cached_views: with frozen stages, so many augmented views of each clip are carried through
-        them once and reused; 0 carries fresh views through every epoch.
-    val_views: windows per validation clip, probabilities averaged.
-    validate_every: epochs from one validation to the next; the last epoch is always validated.
+    Attributes:
+        freeze: How many stages stay fixed, counted from the input.
+        unfreeze: Pairs (epoch, stages): after this many epochs only the first `stages` stay frozen.
+        epochs: The most passes over the clips.
+        batch_size: Clips per batch and process.
+        accumulate: How many batches make one optimizer step.
+        lr: Peak learning rate of the head.
+        trunk_lr_scale: Learning rate of the last stage as a fraction of `lr`.
+        stage_lr_decay: Learning rate of each stage as a fraction of the next stage's.
+        weight_decay: Of AdamW; biases and norms do not decay.
+        warmup: Fraction of training in which the learning rate rises, in [0, 1).
+        label_smoothing: How much of each target is spread over all classes, in [0, 1).
+        clip_grad: The largest norm of a gradient; longer ones are scaled down to it.
+        batchnorm: One of BATCHNORMS.
+        balance: One of BALANCES.
+        focal_gamma: Gamma of the focal loss: above 0, clips already classified well count less.
+        mixup: Alpha of mixup: above 0, pairs of clips are blended.
+        ema: Decay of the moving average of the weights, which is validated and kept; 0 is without.
+        patience: Stop after this many epochs without a better one; None never stops early.
+        max_seconds: Time limit of the whole call, with decoding. The learning rate falls with the
+            time or with the epochs, whichever ends first.
+        max_skipped: Training ends if more steps in a row have a gradient that is not finite.
+        augmentation: How training clips are varied; None leaves them as they are.
+        sampling: One of SAMPLINGS: consecutive frames (dense) or spread over the clip (uniform).
+        cached_views: With frozen stages, how many random views of each clip are computed once and
+            reused; 0 computes new views in every epoch.
+        val_views: Windows per validation clip; their probabilities are averaged.
+        validate_every: Epochs between validations; the last epoch is always validated.
+        max_clip_s: Use at most this many seconds of each clip; None uses all of it.
+        max_bad: How many unreadable clips may be skipped.
+        precision: auto (bf16 where it is faster), float32 or bf16.
+        seed: Seed of all random numbers; the same seed gives the same model on one machine.
+
+    Raises:
+        ValueError: An option is out of its range.
+
+    Example:
+        Two stages are frozen, and the second one is freed after ten epochs:
+
+        >>> from touchline.pipeline import TrainOptions
+        >>> options = TrainOptions(freeze=2, unfreeze=((10, 1),), epochs=20)
+        >>> options.frozen_at(0), options.frozen_at(10)
+        (2, 1)
+        >>> TrainOptions(epochs=0)
+        Traceback (most recent call last):
+        ValueError: epochs is 0; it must be at least 1, finite
     """
 
     freeze: int = 0
@@ -121,20 +154,22 @@ class TrainOptions:
         frozen = [self.freeze, *(stages for _, stages in sorted(self.unfreeze))]
         if any(later >= earlier for earlier, later in pairwise(frozen)):
             raise ValueError(
-                f"unfreeze leaves {frozen[1:]} stages frozen one after the other, from {frozen[0]} "
-                "on; each must leave fewer"
+                "--unfreeze-at must free more stages each time; the frozen counts are "
+                f"{', '.join(map(str, frozen))}"
             )
-        if self.unfreeze and max(epoch for epoch, _ in self.unfreeze) >= self.epochs:
+        last = max((epoch for epoch, _ in self.unfreeze), default=0)
+        if self.unfreeze and last >= self.epochs:
             raise ValueError(
-                f"unfreeze frees a stage after {max(epoch for epoch, _ in self.unfreeze)} epochs, "
-                f"which never comes in {self.epochs}"
+                f"--unfreeze-at frees a stage after epoch {last}, but training ends after epoch "
+                f"{self.epochs}"
             )
 
     def frozen_at(self, epoch: int) -> int:
-        """How many stages are frozen in the epoch of this number, from 0."""
+        """Return how many stages are frozen in an epoch, counted from 0."""
         return min([self.freeze, *(stages for at, stages in self.unfreeze if at <= epoch)])
 
     def views(self) -> ViewPlan:
+        """Return the options that say which views of a clip there are."""
         return ViewPlan(
             augmentation=self.augmentation,
             sampling=self.sampling,
@@ -147,11 +182,16 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """Which views there are of a clip.
+    """Which views of a clip the network sees.
 
-    cached: so many random views of each are carried through the frozen stages and reused; 0 makes
-    fresh ones in every epoch. val: windows per validation clip. max_clip_s: how much of each clip
-    was loaded.
+    Attributes:
+        augmentation: How training views are varied; None leaves them as they are.
+        sampling: One of SAMPLINGS.
+        cached: How many random views of each clip are computed once and reused; 0 computes new
+            views in every epoch.
+        val: Windows per validation clip.
+        seed: Seed of the random views.
+        max_clip_s: How many seconds of each clip were loaded at most; None for all.
     """
 
     augmentation: Augmentation | None

@@ -1,4 +1,4 @@
-"""What fine-tuning reports while it runs, and what it returns."""
+"""The progress and the result of fine-tuning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,14 @@ from touchline.pipeline.types import Float32
 
 @dataclass(frozen=True)
 class Progress:
-    """One line of news for whoever shows progress: `done` of `total` in `phase`."""
+    """One step of progress, for a progress bar.
+
+    Attributes:
+        phase: What is being done, for instance "reading clips".
+        done: How much of it is done.
+        total: How much there is to do.
+        note: Figures to show beside the bar.
+    """
 
     phase: str
     done: float
@@ -24,16 +31,31 @@ class Progress:
 
 
 OnEpoch: TypeAlias = Callable[[dict[str, float], Float32], None]
-"""Called with an epoch's row of the history and its validation scores (N, K), if it has any."""
+"""Takes an epoch's row of the history, and its validation scores (N, K); N is 0 without any."""
 
 
 @dataclass(frozen=True)
 class FineTuneResult:
-    """The best model, what happened epoch by epoch, and the validation scores of that model.
+    """The model of the best epoch, its validation scores, and the history of training.
 
-    val_probs: (N, K) of the validation clips in order; val_truth: (N,) column indices, for
-    independent classes (N, K) of 0 and 1. best_epoch: the one kept, from 1. stopped: why training
-    ended: epochs, budget, patience, or diverged. precision: what it was trained in.
+    Attributes:
+        model: The model of the best epoch, on the CPU.
+        history: One row of figures per epoch: epoch, seconds, loss, val_accuracy and so on.
+        val_probs: (N, K) probabilities of the validation clips, in the order of the examples.
+        val_truth: (N,) columns of the true classes; for independent classes (N, K) of 0 and 1.
+        problems: One message per example that could not be read.
+        seconds: How long it took.
+        best_epoch: The epoch that is kept, from 1.
+        stopped: Why training ended: epochs, budget, patience or diverged.
+        skipped_steps: How many steps had a gradient that was not finite.
+        precision: bf16 or float32.
+
+    Example:
+        >>> from touchline.pipeline import TrainOptions, fine_tune, load_model, read_labels
+        >>> model, examples = load_model("model.safetensors"), read_labels("labels.csv")
+        >>> result = fine_tune(model, examples, [], TrainOptions(epochs=2))
+        >>> result.stopped, result.best_epoch, [sorted(row) for row in result.history]
+        ('epochs', 2, [['epoch', 'loss', 'seconds'], ['epoch', 'loss', 'seconds']])
     """
 
     model: TrainedModel

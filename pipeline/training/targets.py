@@ -1,4 +1,4 @@
-"""What a network should answer: targets, their balance, the loss, and how well answers fit."""
+"""Make the training targets of examples, and the class weights that balance them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from touchline.pipeline.types import Example, Float32, Float64
 
-# A positive of a rare class counts for at most so many negatives.
+# The most negatives that one positive of a rare class can outweigh.
 MAX_POSITIVE_WEIGHT = 10.0
 
 
@@ -20,10 +20,13 @@ def make_targets(
     *,
     among: Sequence[Example] = (),
 ) -> Float32:
-    """(N, K): 1 in the column of each example's class, 0 elsewhere.
+    """Return targets (N, K): 1 in the column of each example's class, 0 elsewhere.
 
-    among, for independent classes: labels of the same footage count too where they share at least
-    half of the shorter interval.
+    Args:
+        examples: N labels.
+        labels: The K classes.
+        among: For independent classes, all labels: one that shares at least half of the shorter
+            interval with an example sets its own column to 1 too.
     """
     column = {label: k for k, label in enumerate(labels)}
     targets = np.zeros((len(examples), len(labels)), np.float32)
@@ -49,7 +52,7 @@ def _together(first: Example, second: Example) -> bool:
 
 
 def class_weights(targets: Float32) -> Tensor:
-    """(K,) inverse frequency, mean 1 over the examples; 0 for a class without any."""
+    """Return (K,) class weights by inverse frequency, mean 1 over the examples; 0 if absent."""
     counts = targets.sum(axis=0)
     present = counts > 0
     weights = np.zeros(len(counts))
@@ -58,14 +61,14 @@ def class_weights(targets: Float32) -> Tensor:
 
 
 def positive_weights(targets: Float32) -> Tensor:
-    """(K,) negatives per positive of each independent class, at most MAX_POSITIVE_WEIGHT."""
+    """Return (K,) negatives per positive of independent classes, 1 to MAX_POSITIVE_WEIGHT."""
     counts = targets.sum(axis=0)
     ratio = (len(targets) - counts) / np.maximum(counts, 1)
     return torch.tensor(ratio.clip(1.0, MAX_POSITIVE_WEIGHT), dtype=torch.float32)
 
 
 def draw_chances(targets: Float32) -> Float64:
-    """(N,) how often to draw each example so that every class comes up equally often."""
+    """Return (N,) probabilities of drawing each example, so that classes come up equally often."""
     weights = class_weights(targets).numpy().astype(np.float64)
     chances = (targets * weights).max(axis=1)
     return np.asarray(chances / chances.sum())

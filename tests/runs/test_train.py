@@ -248,7 +248,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--freeze", "4"], "freeze is '4'; it must be 0 to 3"),
         (["labels.csv", "--unfreeze-at", "third"], "--unfreeze-at is 'third'; it must be EPOCH:"),
         (["labels.csv", "--freeze", "3", "--unfreeze-at", "1:thrid"], "Did you mean 'third'?"),
-        (["labels.csv", "--unfreeze-at", "1:third"], "each must leave fewer"),
+        (["labels.csv", "--unfreeze-at", "1:third"], "must free more stages each time"),
         (["labels.csv", "--hard-negatives", "other.safetensors"], "not a Touchline checkpoint"),
         (["labels.csv", "--balance", "weigths"], "balance is 'weigths'"),
         (["labels.csv", "--min-area", "0"], "min_area is 0.0; it must be in (0, 1]"),

@@ -260,10 +260,10 @@ def test_features_that_would_not_fit_are_refused_before_they_are_made(
     # earlier cut are twice as large.
     monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 8, "SC_PAGE_SIZE": 768}.get)
     made.check_memory([3, 0])
-    with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
+    with pytest.raises(ValueError, match=r"features of 12 views .* Use fewer views"):
         made.check_memory([3, 1])
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match=r"features of 12 views .* keep fewer views"):
+    with pytest.raises(ValueError, match=r"features of 12 views .* Use fewer views"):
         made.check_memory([3])
 
 
