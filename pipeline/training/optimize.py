@@ -109,7 +109,7 @@ class BudgetClock:
         return time.monotonic() - self._started
 
     def spent(self) -> float:
-        """Return the fraction of the budget spent, the same in all processes; 0 without a budget."""
+        """Return the fraction of the budget spent, the same in all processes; 0 without one."""
         if self._budget_s is None:
             return 0.0
         return self._world.largest(min(1.0, self.elapsed_s() / self._budget_s))

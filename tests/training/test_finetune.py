@@ -233,7 +233,7 @@ def test_stages_move_from_the_epoch_on_in_which_they_are_freed(examples: list[Ex
 
 @pytest.mark.parametrize("unfreeze", [((1, 3),), ((1, 1), (2, 2)), ((1, 1), (2, 1))])
 def test_unfreezing_must_free_something(unfreeze: tuple[tuple[int, int], ...]) -> None:
-    with pytest.raises(ValueError, match="must free more stages each time; .* are 3, "):
+    with pytest.raises(ValueError, match=r"must free more stages each time; .* are 3, "):
         replace(QUICK, freeze=3, unfreeze=unfreeze)
 
 
