@@ -1,1 +1,1 @@
-"""The train command: a label file in, a run folder out."""
+"""Train from a label file into a run folder."""

@@ -1,4 +1,4 @@
-"""Choose background examples for training: unlabelled time, hard negatives, eventless files."""
+"""Choose background examples: unlabelled time, hard negatives, event-free footage."""
 
 from __future__ import annotations
 
@@ -20,20 +20,23 @@ from touchline.pipeline.scoring.options import ClipOptions
 from touchline.pipeline.scoring.score_clips import clip_probs, score_clips
 from touchline.pipeline.types import Example
 
-# More windows than this are not scored to find hard ones among them.
+# The most windows that are scored to find hard negatives.
 MAX_CANDIDATES = 2000
 
 HARD_SHARE = 0.5
-"""Mined negatives: the others stay random, for what looks hardest may be an unlabelled event."""
+"""The share of hard negatives. The rest stays random: a hard one may be an unlabelled event."""
 
 
 @dataclass(frozen=True)
 class BackgroundPlan:
-    """Where negatives come from.
+    """Where background examples come from.
 
-    footage: eventless files, all of them for training. ratio: so many stretches of unlabelled time
-    per event where labels have times, margin_s away from every label. earlier: a model that finds
-    the hard ones among them.
+    Attributes:
+        footage: Event-free files; all of them are for training.
+        ratio: If labels have times: how many windows of unlabelled time to take per event.
+        margin_s: How many seconds these windows stay away from every label.
+        earlier: A model; half of these windows are its false alarms. None takes all at random.
+        seed: Seed of the random choice.
     """
 
     footage: tuple[Path, ...] = ()
@@ -44,10 +47,21 @@ class BackgroundPlan:
 
 
 def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, device: str) -> Split:
-    """The split with negatives of window_s seconds, those of unlabelled time on both sides.
+    """Return the split with background examples added.
 
-    Footage that cannot be read is passed over here: reading its labels' clips reports it. Headers
-    may promise more than there is: `load_clips` leaves such negatives out.
+    Windows of unlabelled time come from the footage of both sides. Footage that cannot be read is
+    skipped; loading its clips reports it. If a header promises more video than there is,
+    `load_clips` leaves out the windows after the end.
+
+    Args:
+        split: The training and validation examples.
+        plan: Where background examples come from.
+        window_s: Length of each background example.
+        device: Where `plan.earlier` runs: auto, cpu, cuda, cuda:1 or mps.
+
+    Raises:
+        FootageError: Event-free footage cannot be read.
+        ValueError: Hard negatives are asked for, but there is no unlabelled time.
     """
     eventless = [
         example
@@ -58,23 +72,23 @@ def with_background(split: Split, plan: BackgroundPlan, *, window_s: float, devi
     unlabelled = _unlabelled(split.train, plan, window_s)
     if plan.earlier is not None and not unlabelled:
         raise ValueError(
-            "hard negatives are sought in the unlabelled time of footage whose labels have times, "
-            "and there is none: leave out --hard-negatives"
+            "there is no unlabelled time to find hard negatives in. Leave out --hard-negatives, or "
+            "use labels that have times"
         )
     if plan.earlier is not None:
         every = _unlabelled(split.train, replace(plan, ratio=np.inf), window_s)
         mined = hardest(unlabelled, every, plan.earlier, device=device, seed=plan.seed)
-        # Scores may round otherwise in another process, and all must train on the same.
+        # Scores may be rounded differently in another process, but all must train on the same.
         unlabelled = current_world().agreed(mined)
     train = (*split.train, *unlabelled, *eventless)
-    # Validation can measure background only where training teaches it.
-    taught = any(example.label == BACKGROUND for example in train)
-    val = _unlabelled(split.val, plan, window_s) if taught else []
+    # Validation can measure background only if training has examples of it.
+    has_background = any(example.label == BACKGROUND for example in train)
+    val = _unlabelled(split.val, plan, window_s) if has_background else []
     return replace(split, train=train, val=(*split.val, *val))
 
 
 def _pictures_s(path: Path) -> tuple[float, float]:
-    """When the first picture begins and the last one ends: sound may begin before and go on."""
+    """Return when the first picture begins and the last one ends; the sound may be longer."""
     health = probe_footage(path)
     ends_s = (health.duration_s, health.pictures_end_s, health.actual_duration_s)
     return health.first_frame_s, min((end_s for end_s in ends_s if end_s), default=0.0)
@@ -112,15 +126,23 @@ def hardest(
     device: str = "auto",
     seed: int = 0,
 ) -> list[Example]:
-    """As many negatives as `random`, HARD_SHARE of them those that `earlier` takes for events.
+    """Replace a share of random background examples by false alarms of an earlier model.
 
-    every: all stretches there are to choose from.
+    Args:
+        random: Background examples chosen at random.
+        every: All background examples to choose from.
+        earlier: The model.
+        device: Where it runs: auto, cpu, cuda, cuda:1 or mps.
+        seed: Seed of the choice of at most MAX_CANDIDATES candidates.
+
+    Returns:
+        As many examples as `random`: HARD_SHARE of them those with the highest event scores, first.
     """
     candidates = list(every)
     if len(candidates) > MAX_CANDIDATES:
         kept = np.random.default_rng(seed).permutation(len(candidates))[:MAX_CANDIDATES]
         candidates = [candidates[i] for i in sorted(kept)]
-    # Stretches that cannot be read are no candidates; reading the random ones tells of them.
+    # Windows that cannot be read are skipped here; loading the chosen ones reports them.
     options = ClipOptions(views=1, max_bad=len(candidates), device=device)
     scores = score_clips(earlier, candidates, options)
     candidates, probs = list(scores.examples), clip_probs(earlier, scores)
@@ -133,14 +155,24 @@ def hardest(
 def unlabelled_spans(
     examples: Sequence[Example], end_s: float, *, margin_s: float, begin_s: float = 0.0
 ) -> list[tuple[float, float]]:
-    """The stretches of [begin_s, end_s] at least margin_s from every label, in time order.
+    """Return the spans of [begin_s, end_s] that are at least margin_s from every label.
 
-    The examples are of one file. An example of the whole file leaves nothing.
+    Args:
+        examples: The labels of one file; one without times covers the whole file.
+        end_s: When the last picture ends.
+        margin_s: Distance from every label in seconds.
+        begin_s: When the first picture begins.
+
+    Returns:
+        Pairs (from_s, to_s) in time order.
+
+    Raises:
+        ValueError: margin_s is negative, or the labels are of several files.
     """
     if margin_s < 0:
         raise ValueError(f"margin_s is {margin_s}; it must be 0 or more")
     if len({example.path for example in examples}) > 1:
-        raise ValueError("the examples are of several files; give those of one")
+        raise ValueError("the examples are of several files; they must be of one")
     taken = sorted(
         (0.0, end_s)
         if example.start_s is None or example.end_s is None
@@ -165,15 +197,26 @@ def background_examples(
     ratio: float = 1.0,
     seed: int = 0,
 ) -> list[Example]:
-    """Windows of `background` from the unlabelled time of one file, pictures of begin_s to end_s.
+    """Choose background examples from the unlabelled time of one file, at random.
 
-    There are `ratio` for every event, fewer where the time does not hold more; they last window_s,
-    keep margin_s from every label, do not overlap, and come in time order. Labels that are
-    background already count towards the ratio. The same seed gives the same windows.
+    They do not overlap and come in time order. Labels that are background already count towards the
+    ratio. The same seed gives the same windows.
+
+    Args:
+        examples: The labels of the file.
+        end_s: When the last picture ends.
+        window_s: Length of each example.
+        margin_s: Distance from every label in seconds.
+        begin_s: When the first picture begins.
+        ratio: How many examples per event; fewer if the unlabelled time is too short.
+        seed: Seed of the random choice.
+
+    Raises:
+        ValueError: A number is out of its range, or the labels are of several files.
     """
     if window_s <= 0 or ratio < 0:
         raise ValueError(
-            f"window_s is {window_s} and ratio {ratio}; they must be more than 0, and 0 or more"
+            f"window_s is {window_s} and ratio is {ratio}; they must be more than 0, and 0 or more"
         )
     spans = unlabelled_spans(examples, end_s, margin_s=margin_s, begin_s=begin_s)
     events = [example for example in examples if example.label != BACKGROUND]
@@ -198,9 +241,18 @@ def background_examples(
 def eventless_examples(
     path: Path, end_s: float, *, window_s: float, begin_s: float = 0.0
 ) -> list[Example]:
-    """The whole of a file without events as windows of `background` side by side.
+    """Cut an event-free file into background examples, one after the other.
 
-    Its stem is the group. A file shorter than a window is one example.
+    The group is the name of the file. A file shorter than a window is one example.
+
+    Args:
+        path: The file.
+        end_s: When the last picture ends.
+        window_s: Length of each example.
+        begin_s: When the first picture begins.
+
+    Raises:
+        ValueError: window_s is not more than 0.
     """
     if window_s <= 0:
         raise ValueError(f"window_s is {window_s}; it must be more than 0")
@@ -214,8 +266,8 @@ def eventless_examples(
 
 
 def _tiles(start_s: float, end_s: float, *, window_s: float, phase: float) -> list[float]:
-    """Starts of as many windows side by side as fit; phase in [0, 1) shares out what is over."""
-    # The hair added keeps a span of exactly n windows from losing one to rounding.
+    """Return the starts of as many windows as fit; `phase` of the time left over is before them."""
+    # The 1e-9 keeps rounding from losing a window of a span of exactly n windows.
     count = int((end_s - start_s) / window_s + 1e-9)
-    over_s = max(0.0, end_s - start_s - count * window_s)
-    return [start_s + phase * over_s + k * window_s for k in range(count)]
+    left_s = max(0.0, end_s - start_s - count * window_s)
+    return [start_s + phase * left_s + k * window_s for k in range(count)]

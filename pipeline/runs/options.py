@@ -1,4 +1,4 @@
-"""Describe a training run: what to train, on which labels; imports the standard library only."""
+"""Options of a training run: which network, on which labels; imports only the standard library."""
 
 from __future__ import annotations
 
@@ -10,18 +10,33 @@ from touchline.pipeline.training.options import TrainOptions
 
 @dataclass(frozen=True)
 class TrainJob:
-    """What to train on what; None takes the default of the weights, or of the backbone.
+    """Which network to train on which labels, and how.
 
-    weights: a file or a name; None starts from random weights.
-    freeze: a number of stages, the name of the last frozen stage, or `trunk` for all; None is
-    `trunk` with weights and 0 without.
-    unfreeze: pairs (epoch, stage): after so many epochs this stage and those behind it train too.
-    val_groups: None chooses whole groups that hold about `val_share` of each class.
-    background: eventless footage; all of it is for training.
-    background_ratio: where labels have times, so many stretches of unlabelled time per event
-    become background examples, background_margin_s away from every label.
-    hard_negatives: an earlier model; half of those stretches are the ones it takes for events.
-    multi_label: classes are independent of each other; labels that overlap are one example.
+    Attributes:
+        labels: A label file, or a folder with one folder of clips per class.
+        backbone: Name of the network.
+        weights: Pretrained weights, a file or a name; None starts from random weights.
+        freeze: A number of stages, the name of the last frozen stage, or `trunk` for all stages;
+            None is `trunk` with weights and 0 without.
+        unfreeze: Pairs (epoch, stage): after this many epochs the stage and all later ones train
+            too.
+        val_groups: Groups to validate on; None chooses groups by `val_share`.
+        val_share: Without val_groups: the share of each class's clips to validate on, in whole
+            groups.
+        exclude_groups: Groups to leave out of training and validation.
+        background: Event-free footage; all of it is for training.
+        background_label: The class of the labels that means background.
+        background_ratio: If labels have times: how many background examples to take per event, from
+            unlabelled parts of the video.
+        background_margin_s: How many seconds these background examples stay away from every label.
+        hard_negatives: An earlier model; half of these background examples are its false alarms.
+        multi_label: Whether classes are independent of each other; labels of one stretch are then
+            one clip.
+        num_frames: Frames per window; None is the default of the weights, or of the backbone.
+        rate_hz: Frames per second; None as for num_frames.
+        size_px: Shorter side of the frames; None as for num_frames.
+        fit: crop or squash; None as for num_frames.
+        options: How to train.
     """
 
     labels: Path

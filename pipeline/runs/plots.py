@@ -1,4 +1,4 @@
-"""How training went, as PNG files: the curves of every epoch, and the confusion of classes."""
+"""Plot a training run as PNG files: curves over the epochs, and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -19,12 +19,18 @@ FIGURES = {
 
 
 def can_plot() -> bool:
-    """Whether matplotlib (extra `plot`) is there."""
+    """Return whether matplotlib (extra `plot`) is installed."""
     return find_spec("matplotlib") is not None
 
 
 def write_history(history: Sequence[Mapping[str, float]], best_epoch: int, path: Path) -> Path:
-    """Losses and validation figures over the epochs, the one that was kept marked."""
+    """Plot losses and validation figures over the epochs, and mark the epoch that is kept.
+
+    Args:
+        history: One row of figures per epoch.
+        best_epoch: The epoch that is kept, from 1.
+        path: The PNG file.
+    """
     canvas, (left, right) = new_canvas(2)
     for panel, named in (
         (left, {"loss": "training", "val_loss": "validation"}),
@@ -43,7 +49,13 @@ def write_history(history: Sequence[Mapping[str, float]], best_epoch: int, path:
 
 
 def write_confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], path: Path) -> Path:
-    """Counts of true (rows) and given (columns) classes; shades are shares of the row."""
+    """Plot the confusion matrix: the darker a cell, the larger its share of the true class.
+
+    Args:
+        matrix: (K, K) counts, rows by true class and columns by predicted class.
+        labels: The K classes.
+        path: The PNG file.
+    """
     counts: npt.NDArray[np.int64] = np.asarray(matrix, dtype=np.int64)
     present = [int(k) for k in np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))]
     counts, names = counts[np.ix_(present, present)], [labels[k] for k in present]
@@ -62,5 +74,5 @@ def write_confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str], path
     ticks = np.arange(len(names))
     panel.set_xticks(ticks, names, rotation=45, ha="right")
     panel.set_yticks(ticks, names)
-    panel.set(xlabel="given", ylabel="true")
+    panel.set(xlabel="predicted", ylabel="true")
     return save_canvas(canvas, path)

@@ -33,9 +33,22 @@ from touchline.pipeline.types import Example
 def prepare(
     job: TrainJob, *, device: str = "auto", on_download: OnProgress | None = None
 ) -> tuple[TrainedModel, Split, TrainJob]:
-    """The untrained model, the split, and the job with its stages resolved to numbers.
+    """Read the labels of a job, split them, build the network and choose background examples.
 
-    Events that happen out of the picture are not trained on, but are not background either.
+    Events that the picture does not show are neither trained on nor taken as background.
+
+    Args:
+        job: Which network to train on which labels.
+        device: Where an earlier model looks for hard negatives: auto, cpu, cuda, cuda:1 or mps.
+        on_download: Called while weights are downloaded.
+
+    Returns:
+        The untrained model, the split, and the job with its stages as numbers.
+
+    Raises:
+        LabelsError: The labels cannot be read.
+        WeightsError: The weights cannot be used.
+        ValueError: An option does not fit the labels or the network.
     """
     examples = read_labels(job.labels)
     if job.background_label is not None:
@@ -64,8 +77,8 @@ def prepare(
     )
     if len({example.label for example in split.train}) == 1:
         raise ValueError(
-            f"every training example is {split.train[0].label!r}, so there is nothing to tell it "
-            "from: add eventless footage (--background), or other classes"
+            f"every training example is {split.train[0].label!r}, but training needs two classes. "
+            "Add event-free footage (--background), or other classes"
         )
     names = model.backbone.stage_names
     options = replace(
@@ -82,9 +95,9 @@ def prepare(
 def _untrained(
     job: TrainJob, labels: tuple[str, ...], on_download: OnProgress | None
 ) -> TrainedModel:
-    """The network with its pretrained trunk and a random classifier.
+    """Build the network with its pretrained trunk and a random classifier.
 
-    Its record holds the SHA-256 of the weights, and the groups that these were trained on.
+    Its record holds the SHA-256 of the weights, and the groups that they were trained on.
     """
     torch.manual_seed(job.options.seed)
 
@@ -108,12 +121,22 @@ def _untrained(
 
 
 def too_hopeful(model: TrainedModel, split: Split) -> list[str]:
-    """The validation groups that the weights were trained on already."""
+    """Return the validation groups that the weights have been trained on."""
     return trained_groups(model, {example.group for example in split.val})
 
 
 def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool) -> int:
-    """How many stages `freeze` means: a number, `trunk`, or the name of the last frozen stage."""
+    """Return how many stages to freeze.
+
+    Args:
+        freeze: A number, the name of the last frozen stage, or `trunk` for all; None is `trunk` for
+            a pretrained network and 0 for a random one.
+        names: The names of the stages.
+        pretrained: Whether the network has pretrained weights.
+
+    Raises:
+        ValueError: There is no such stage.
+    """
     if freeze is None:
         return len(names) if pretrained else 0
     if freeze == "trunk":
@@ -123,15 +146,21 @@ def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool
     if freeze.isdigit() and int(freeze) <= len(names):
         return int(freeze)
     raise ValueError(
-        f"freeze is {freeze!r}; it must be 0 to {len(names)}, trunk, or a stage: "
+        f"--freeze is {freeze!r}; it must be 0 to {len(names)}, trunk, or a stage: "
         + _stages(freeze, names)
     )
 
 
 def first_trained(stage: str, names: Sequence[str]) -> int:
-    """How many stages stay frozen when `stage` and those behind it train."""
+    """Return how many stages stay frozen if `stage` and all later ones train.
+
+    Raises:
+        ValueError: There is no such stage.
+    """
     if stage not in names:
-        raise ValueError(f"unfreeze names {stage!r}, which is no stage: " + _stages(stage, names))
+        raise ValueError(
+            f"--unfreeze-at names {stage!r}; it must name a stage: " + _stages(stage, names)
+        )
     return names.index(stage)
 
 
@@ -140,11 +169,15 @@ def _stages(name: str, names: Sequence[str]) -> str:
 
 
 def name_background(examples: Sequence[Example], label: str) -> list[Example]:
-    """The examples with the class `label` called `background`, which is what it is."""
+    """Return the examples with the class `label` renamed to `background`.
+
+    Raises:
+        ValueError: There is no such class.
+    """
     labels = sorted({e.label for e in examples})
     if label not in labels:
         hint = did_you_mean(label, labels) or f"The classes are {', '.join(labels)}."
-        raise ValueError(f"background label {label!r} is no class. {hint}")
+        raise ValueError(f"--background-label {label!r} is no class. {hint}")
     return [replace(e, label=BACKGROUND) if e.label == label else e for e in examples]
 
 
@@ -154,9 +187,14 @@ def label_warnings(
     max_clip_s: float | None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> list[str]:
-    """Clips that show the same on both sides of the split, and what looks wrong with the labels.
+    """Return warnings: near-identical clips on both sides of the split, and suspicious labels.
 
     Processes that torchrun started share the work, so each must call this.
+
+    Args:
+        split: The training and validation examples.
+        max_clip_s: How much of each clip is used at most; None for all.
+        on_progress: Called as clips are compared.
     """
     examples = [*split.train, *split.val]
     durations: dict[Path, float] = {}
@@ -165,7 +203,7 @@ def label_warnings(
             with contextlib.suppress(FootageError):
                 durations[example.path] = probe_footage(example.path).duration_s
     if max_clip_s is not None:
-        # No more than this is used of a clip, so no more of its length can be learnt.
+        # The network sees at most this much of a clip, so it cannot learn a longer length.
         whole = {example.path for example in examples if example.start_s is None}
         durations |= {p: min(s, max_clip_s) for p, s in durations.items() if p in whole}
 

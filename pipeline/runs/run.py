@@ -1,4 +1,4 @@
-"""From a label file to a run folder: the split, the model, the training, and what it left."""
+"""Train a prepared model and write the run folder: model, metrics and pictures."""
 
 from __future__ import annotations
 
@@ -43,15 +43,34 @@ def run_training(
     on_epoch: OnEpoch = lambda row, val_probs: None,
     already_s: float = 0.0,
 ) -> tuple[FineTuneResult, dict[str, Any]]:
-    """Train, then write the model, its metrics and pictures into OUT; the result and the metrics.
+    """Train a model and write it, its metrics and pictures into a run folder.
 
-    While it trains OUT holds a snapshot, from which `resume` goes on; ValueError where there is one
-    and `resume` is not asked for. cache, already_s: see `fine_tune`. Pictures need matplotlib.
+    During training the folder holds a snapshot, from which `resume` continues. Pictures need
+    matplotlib.
+
+    Args:
+        model: The untrained model, from `prepare`.
+        split: The examples, from `prepare`.
+        job: The job, from `prepare`.
+        out: The run folder.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        cache: Folder of decoded clips and frozen features that later runs reuse.
+        resume: Whether to continue the unfinished run in `out`.
+        on_progress: Called with news of each phase.
+        on_epoch: Called after each epoch.
+        already_s: Seconds of the time limit spent before this call.
+
+    Returns:
+        The result, and the metrics as written.
+
+    Raises:
+        ValueError: `out` holds an unfinished run and `resume` is False; or see `fine_tune`.
     """
     keep = KeepState(out / SNAPSHOT_FILE, resume=resume)
     if keep.path.exists() and not resume:
         raise ValueError(
-            f"{out} holds an unfinished run: go on with --resume, or delete {SNAPSHOT_FILE} there"
+            f"{out} holds an unfinished run. Continue it with --resume, or delete {SNAPSHOT_FILE} "
+            "there"
         )
     result = fine_tune(
         model,
@@ -85,7 +104,13 @@ def _write_run(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> No
 
 
 def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[str, Any]:
-    """All that a run is to be remembered by; JSON values only."""
+    """Return the content of metrics.json: job, groups, figures, history and so on, as JSON values.
+
+    Args:
+        result: What `fine_tune` returned.
+        split: The examples of the run.
+        job: The job of the run, with its stages as numbers.
+    """
     job_record = asdict(job) | {
         "labels": str(job.labels),
         "background": [str(p) for p in job.background],
@@ -113,9 +138,10 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
 
 
 def clip_figures(result: FineTuneResult) -> dict[str, Any] | None:
-    """Figures on validation clips, in all and per class; the confusion matrix has rows of truth.
+    """Return figures on the validation clips, overall and per class; None without such clips.
 
-    For independent classes average precision, and recall and precision at probability 0.5.
+    The confusion matrix has one row per true class. Independent classes have average precision, and
+    recall and precision at probability 0.5.
     """
     if not len(result.val_truth):
         return None

@@ -1,1 +1,1 @@
-"""Fine-tuning: examples in, an adapted network out."""
+"""Fine-tune a network on labelled examples."""

@@ -90,7 +90,7 @@ def test_all_processes_train_on_the_hard_negatives_of_the_first(
 def test_hard_negatives_without_unlabelled_time_are_refused(tmp_path: Path) -> None:
     clip = Example(tmp_path / "a.mkv", "goal", "a")
     plan = BackgroundPlan(earlier=tiny_model())
-    with pytest.raises(ValueError, match="leave out --hard-negatives"):
+    with pytest.raises(ValueError, match="Leave out --hard-negatives"):
         with_background(Split(train=(clip,), val=()), plan, window_s=1.0, device="cpu")
 
 

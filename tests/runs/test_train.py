@@ -71,9 +71,9 @@ def test_labels_become_a_run_folder(
     crops = ["--min-area", 0.9]
     train(labels, "-o", out, "--backbone", "tiny", "--val-groups", "match_3", *crops, *QUICK[:-1])
     shown = capsys.readouterr()
-    assert "starting from random weights: nothing was pretrained" in shown.out
+    assert "starting from random weights (nothing is pretrained)" in shown.out
     assert "train: 12 clips of 3 groups" in shown.out
-    assert "no negatives" in shown.err
+    assert "no background examples" in shown.err
 
     model = load_checkpoint(out / "model.safetensors")
     assert model.labels == ("background", "blue", "red")
@@ -256,7 +256,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--size", "8"], "size_px >= 16"),
         (["bad_clip.csv"], "text.mp4: a text file, not a video"),
         (["one_match.csv"], "all 16 examples are of one match"),
-        (["one_class.csv"], "every training example is 'red', so there is nothing to tell it from"),
+        (["one_class.csv"], "every training example is 'red', but training needs two classes"),
         (["labels.csv", "--max-clip", "0"], "max_clip_s is 0.0; it must be more than 0"),
         (["labels.csv", "--backbone", "cnn_lstm", "--weights", "gone.pt"], "no such weights file"),
         (

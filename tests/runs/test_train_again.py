@@ -44,9 +44,9 @@ def test_what_weights_were_trained_on_is_remembered_from_run_to_run(
     only_1 = ["--exclude-groups", "match_2,match_3"]
     second = train(labels, tmp_path / "2", "--weights", first, "--val-groups", "match_0", *only_1)
     shown = capsys.readouterr().err
-    assert "weights were trained on match_0: validation on that is too hopeful" in shown
+    assert "weights were trained on match_0, so validation on them is too optimistic" in shown
     third = train(labels, tmp_path / "3", "--weights", second, "--val-groups", "match_3")
-    assert "too hopeful" not in capsys.readouterr().err
+    assert "too optimistic" not in capsys.readouterr().err
 
     for out in ("2", "3"):
         groups = json.loads((tmp_path / out / "metrics.json").read_text())["groups"]
@@ -64,7 +64,7 @@ def test_a_finished_model_is_replaced_only_on_request(labels: Path, tmp_path: Pa
     out = tmp_path / "run"
     first = train(labels, out).read_bytes()
     for more in ([], ["--resume"]):
-        with pytest.raises(ValueError, match=r"run holds a trained model already: .* --overwrite"):
+        with pytest.raises(ValueError, match=r"run holds a trained model already\. .* --overwrite"):
             train(labels, out, "--lr", "0.1", *more)
     assert (out / "model.safetensors").read_bytes() == first
     assert train(labels, out, "--lr", "0.1", "--overwrite").read_bytes() != first
@@ -110,7 +110,9 @@ def test_a_killed_run_is_gone_on_with_on_request(
         with pytest.raises(KilledError):
             train(*arguments)
     assert [p.name for p in out.iterdir()] == ["snapshot.safetensors"]
-    with pytest.raises(ValueError, match="holds an unfinished run: go on with --resume, or delete"):
+    with pytest.raises(
+        ValueError, match=r"holds an unfinished run\. Continue it with --resume, or delete"
+    ):
         train(*arguments)
     train(*arguments, "--resume")
     assert not (out / "snapshot.safetensors").exists()

@@ -50,7 +50,7 @@ def test_version_and_help_fit_a_screen():
 def test_training_says_where_it_started_and_what_it_lacks(run):
     told = " ".join((run / "train.txt").read_text().split())
     assert "random weights" in told
-    assert "no negatives" in told
+    assert "no background examples" in told
     metrics = json.loads((run / "run" / "metrics.json").read_text())
     assert metrics["groups"]["val"] == ["match3"]
     assert metrics["classes"] == ["background", "dark", "light"]

@@ -66,7 +66,7 @@ def test_the_command_trains_under_torchrun_and_talks_once(tmp_path: Path) -> Non
         "--freeze", "trunk", "--val-groups", "match_3", "--batch-size", 2,
     )  # fmt: skip
     assert done.stdout.count("starting from random weights") == 1
-    assert done.stderr.count("no negatives") == 1
+    assert done.stderr.count("no background examples") == 1
     assert load_checkpoint(tmp_path / "run" / "model.safetensors").labels[1:] == ("blue", "red")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert len(metrics["history"]) == 2

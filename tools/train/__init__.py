@@ -1,1 +1,1 @@
-"""The train command."""
+"""The command `touchline train`."""

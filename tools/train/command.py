@@ -1,4 +1,4 @@
-"""touchline train: labelled clips in, a model of one sport out."""
+"""The command `touchline train`: labelled clips in, a model of one sport out."""
 
 from __future__ import annotations
 
@@ -23,24 +23,39 @@ NETWORK, CLIPS, BACKGROUND, LEARNING, RUNNING = (
 
 def train_command(
     labels: Annotated[
-        Path, typer.Argument(help="Label file of any format, or folder of one per class.")
+        Path,
+        typer.Argument(
+            help="Label file in any supported format, or a folder with one folder of clips per "
+            "class."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Run folder: Touchline writes the model, its metrics and pictures there.",
+        ),
+    ],
     backbone: Annotated[
         str,
-        typer.Option(help="Which network (touchline models lists them).", rich_help_panel=NETWORK),
+        typer.Option(
+            help="Name of the network; `touchline models` lists all.", rich_help_panel=NETWORK
+        ),
     ],
     weights: Annotated[
         str,
         typer.Option(
-            help="Pretrained weights: a file, a name, or none (random).", rich_help_panel=NETWORK
+            help="Pretrained weights to start from: a file, a name from `touchline models`, or "
+            "none (random weights).",
+            rich_help_panel=NETWORK,
         ),
     ] = "none",
     freeze: Annotated[
         str | None,
         typer.Option(
-            help="Stages to freeze: a number, a stage's name (up to it), or trunk "
-            "(default: trunk with weights, else 0).",
+            help="Stages that stay fixed: a number, the name of the last frozen stage, or "
+            "trunk for all (default: trunk with weights, 0 without).",
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.freeze,
@@ -48,23 +63,38 @@ def train_command(
         list[str] | None,
         typer.Option(
             metavar="EPOCH:STAGE",
-            help="After so many epochs train this stage and those behind it too; repeatable.",
+            help="After EPOCH epochs, train this stage and all later ones too. Repeat it to "
+            "free stages one by one.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
     num_frames: Annotated[
-        int | None, typer.Option(help="Frames per window.", rich_help_panel=NETWORK)
+        int | None,
+        typer.Option(
+            help="Frames per window (default: as for the weights, or the backbone).",
+            rich_help_panel=NETWORK,
+        ),
     ] = TrainJob.num_frames,
     rate: Annotated[
-        float | None, typer.Option(help="Frames per second sampled.", rich_help_panel=NETWORK)
+        float | None,
+        typer.Option(
+            help="Frames per second to sample (default: as for the weights, or the backbone).",
+            rich_help_panel=NETWORK,
+        ),
     ] = TrainJob.rate_hz,
     size: Annotated[
-        int | None, typer.Option(help="Shorter side in pixels.", rich_help_panel=NETWORK)
+        int | None,
+        typer.Option(
+            help="Shorter side of the frames in pixels (default: as for the weights, or the "
+            "backbone).",
+            rich_help_panel=NETWORK,
+        ),
     ] = TrainJob.size_px,
     fit: Annotated[
         str | None,
         typer.Option(
-            help="crop: the middle square of the picture; squash: all of it, squeezed to a square.",
+            help="How frames become square. crop: use the middle square. squash: squeeze the "
+            "whole picture (default: as for the weights, or the backbone).",
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.fit,
@@ -72,195 +102,299 @@ def train_command(
         bool,
         typer.Option(
             "--multi-label",
-            help="Classes are independent: labels that overlap are true together.",
+            help="Treat classes as independent, so that overlapping labels are true together.",
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.multi_label,
     val_groups: Annotated[
         str | None,
-        typer.Option(help="Groups to validate on, comma-separated.", rich_help_panel=CLIPS),
+        typer.Option(
+            help="Groups (matches) to validate on, comma-separated. Without it, see --val-share.",
+            rich_help_panel=CLIPS,
+        ),
     ] = None,
     val_share: Annotated[
-        float, typer.Option(help="Else about this share of the clips.", rich_help_panel=CLIPS)
+        float,
+        typer.Option(
+            help="Without --val-groups: the share of clips to hold out for validation, in "
+            "whole groups.",
+            rich_help_panel=CLIPS,
+        ),
     ] = TrainJob.val_share,
     exclude_groups: Annotated[
         str,
-        typer.Option(help="Groups that must stay unseen, comma-separated.", rich_help_panel=CLIPS),
+        typer.Option(
+            help="Groups to leave out of training and validation, comma-separated, for example "
+            "to test on them later.",
+            rich_help_panel=CLIPS,
+        ),
     ] = "",
     max_clip: Annotated[
         float | None,
-        typer.Option(help="Use at most so many seconds of a clip.", rich_help_panel=CLIPS),
+        typer.Option(
+            help="Use at most this many seconds of each clip, so that the model cannot tell "
+            "classes by clip length.",
+            rich_help_panel=CLIPS,
+        ),
     ] = TrainOptions.max_clip_s,
     max_bad: Annotated[
-        int, typer.Option(help="So many unreadable clips may be skipped.", rich_help_panel=CLIPS)
+        int,
+        typer.Option(
+            help="How many unreadable clips may be skipped; more stop the training.",
+            rich_help_panel=CLIPS,
+        ),
     ] = TrainOptions.max_bad,
     sampling: Annotated[
         str,
         typer.Option(
-            help="dense: frames as detection sees them; uniform: spread over the whole clip.",
+            help="Which frames of a clip a window takes. dense: consecutive frames, as in "
+            "detection. uniform: frames spread over the whole clip.",
             rich_help_panel=CLIPS,
         ),
     ] = TrainOptions.sampling,
     cached_views: Annotated[
         int,
         typer.Option(
-            help="Random views of each clip carried through frozen stages once; 0: fresh ones.",
+            help="With frozen stages: how many random views of each clip to compute once and "
+            "reuse. 0 computes new views in every epoch (slower).",
             rich_help_panel=CLIPS,
         ),
     ] = TrainOptions.cached_views,
     augment: Annotated[
         bool,
-        typer.Option(help="Vary clips by crops, flips and colours.", rich_help_panel=CLIPS),
+        typer.Option(
+            help="Vary training clips at random by crops, flips and colours.", rich_help_panel=CLIPS
+        ),
     ] = True,
     min_area: Annotated[
         float,
         typer.Option(
-            help="Random crops show at least this share of the square; near 1 where what counts "
-            "fills the picture.",
+            help="The smallest random crop, as a fraction of the square. Choose a value near 1 "
+            "if the action fills the picture.",
             rich_help_panel=CLIPS,
         ),
     ] = Augmentation.min_area,
     val_views: Annotated[
-        int, typer.Option(help="Windows per validation clip.", rich_help_panel=CLIPS)
+        int,
+        typer.Option(
+            help="Windows per validation clip; their probabilities are averaged.",
+            rich_help_panel=CLIPS,
+        ),
     ] = TrainOptions.val_views,
     validate_every: Annotated[
         int,
-        typer.Option(help="Epochs from one validation to the next.", rich_help_panel=CLIPS),
+        typer.Option(
+            help="Validate every this many epochs, and after the last one.", rich_help_panel=CLIPS
+        ),
     ] = TrainOptions.validate_every,
     background: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Eventless footage, for negatives; repeatable.", rich_help_panel=BACKGROUND
+            help="Event-free footage, from which background examples are taken. Repeat it for "
+            "more files.",
+            rich_help_panel=BACKGROUND,
         ),
     ] = None,
     background_label: Annotated[
         str | None,
         typer.Option(
-            help="The class of the labels that means background.", rich_help_panel=BACKGROUND
+            help="The class in the labels that means background (nothing happens).",
+            rich_help_panel=BACKGROUND,
         ),
     ] = TrainJob.background_label,
     background_ratio: Annotated[
         float,
         typer.Option(
-            help="Where labels have times: negatives per event, from other time.",
+            help="If labels have times: how many background clips to sample per event from "
+            "unlabelled parts of the video.",
             rich_help_panel=BACKGROUND,
         ),
     ] = TrainJob.background_ratio,
     background_margin: Annotated[
         float,
         typer.Option(
-            help="Such negatives keep so many seconds from every label.",
+            help="Background clips from unlabelled parts of the video stay this many seconds "
+            "away from every label.",
             rich_help_panel=BACKGROUND,
         ),
     ] = TrainJob.background_margin_s,
     hard_negatives: Annotated[
         Path | None,
         typer.Option(
-            help="Half of them are what this earlier model takes for events.",
+            help="An earlier model. Half of the background clips from unlabelled parts of the "
+            "video are taken from its false alarms.",
             rich_help_panel=BACKGROUND,
         ),
     ] = TrainJob.hard_negatives,
     epochs: Annotated[
-        int, typer.Option(help="At most so many passes over the clips.", rich_help_panel=LEARNING)
+        int,
+        typer.Option(
+            help="Train for at most this many passes over the clips.", rich_help_panel=LEARNING
+        ),
     ] = TrainOptions.epochs,
     max_seconds: Annotated[
         float | None,
-        typer.Option(help="Wall-clock budget of all of it.", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Time limit in seconds, reading clips included. The learning rate then falls "
+            "with the time.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.max_seconds,
     patience: Annotated[
         int | None,
-        typer.Option(help="Stop after so many epochs without gain.", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Stop after this many epochs without a better validation score (default: never).",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.patience,
     batch_size: Annotated[
-        int, typer.Option(help="Clips per batch and process.", rich_help_panel=LEARNING)
+        int,
+        typer.Option(
+            help="Clips per batch; with several processes, of each process.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.batch_size,
     accumulate: Annotated[
-        int, typer.Option(help="So many batches make one step.", rich_help_panel=LEARNING)
+        int,
+        typer.Option(
+            help="How many batches make one optimizer step. Use it if a larger batch does not "
+            "fit into memory.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.accumulate,
     lr: Annotated[
-        float, typer.Option(help="Peak learning rate of the head.", rich_help_panel=LEARNING)
+        float,
+        typer.Option(help="Peak learning rate of the head (classifier).", rich_help_panel=LEARNING),
     ] = TrainOptions.lr,
     trunk_lr_scale: Annotated[
         float | None,
         typer.Option(
-            help="The last stage: this share of it (default: 0.1; 1 without weights).",
+            help="Learning rate of the last trunk stage as a fraction of --lr (default: 0.1; "
+            "1.0 when training from random weights).",
             rich_help_panel=LEARNING,
         ),
     ] = None,
     stage_lr_decay: Annotated[
         float,
-        typer.Option(help="Each stage before: this share of the next.", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Learning rate of each trunk stage as a fraction of the next stage's.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.stage_lr_decay,
     weight_decay: Annotated[
-        float, typer.Option(help="AdamW's, on weights.", rich_help_panel=LEARNING)
+        float, typer.Option(help="Weight decay of AdamW.", rich_help_panel=LEARNING)
     ] = TrainOptions.weight_decay,
     warmup: Annotated[
-        float, typer.Option(help="Share of training to warm up in.", rich_help_panel=LEARNING)
+        float,
+        typer.Option(
+            help="Fraction of training in which the learning rate rises to its peak.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.warmup,
     smoothing: Annotated[
-        float, typer.Option(help="Label smoothing.", rich_help_panel=LEARNING)
+        float,
+        typer.Option(
+            help="Label smoothing: how much of each target is spread over all classes.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.label_smoothing,
     batchnorm: Annotated[
         str,
         typer.Option(
-            help="Trained stages: train (follow the batches), or keep the statistics they have.",
+            help="What BatchNorm of trained stages uses. train: the statistics of each batch. "
+            "keep: the statistics from before training.",
             rich_help_panel=LEARNING,
         ),
     ] = TrainOptions.batchnorm,
     balance: Annotated[
         str,
-        typer.Option(help="Rare classes: weights, sampling, or none.", rich_help_panel=LEARNING),
+        typer.Option(
+            help="How to balance rare classes. weights: they count more in the loss. sampling: "
+            "their clips are drawn more often. none: not at all.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.balance,
     focal: Annotated[
-        float, typer.Option(help="Gamma of the focal loss; 0: off.", rich_help_panel=LEARNING)
+        float,
+        typer.Option(
+            help="Gamma of the focal loss, with which clips already classified well count "
+            "less. 0 is off.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.focal_gamma,
     mixup: Annotated[
-        float, typer.Option(help="Alpha of mixup; 0: off.", rich_help_panel=LEARNING)
+        float,
+        typer.Option(
+            help="Alpha of mixup, which blends pairs of clips. 0 is off.", rich_help_panel=LEARNING
+        ),
     ] = TrainOptions.mixup,
     ema: Annotated[
         float,
-        typer.Option(help="Decay of averaged weights; 0: off.", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Decay of a moving average of the weights, which is validated and kept, for "
+            "example 0.999. 0 is off.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.ema,
     seed: Annotated[
         int,
-        typer.Option(help="Same seed, same model (on one machine).", rich_help_panel=LEARNING),
+        typer.Option(
+            help="Random seed. The same seed gives the same model on one machine.",
+            rich_help_panel=LEARNING,
+        ),
     ] = TrainOptions.seed,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=RUNNING)
+        str,
+        typer.Option(
+            help="Where to train: auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=RUNNING
+        ),
     ] = "auto",
     precision: Annotated[
         str,
-        typer.Option(help="auto (bf16 where it pays), float32, bf16.", rich_help_panel=RUNNING),
+        typer.Option(
+            help="Number format: float32, bf16, or auto (bf16 where it is faster).",
+            rich_help_panel=RUNNING,
+        ),
     ] = TrainOptions.precision,
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for decoded clips and frozen features that later runs reuse.",
+            help="Folder for decoded clips and features of frozen stages. Later runs reuse it.",
             rich_help_panel=RUNNING,
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with the unfinished run in OUT.", rich_help_panel=RUNNING
+            "--resume",
+            help="Continue the unfinished run in the run folder.",
+            rich_help_panel=RUNNING,
         ),
     ] = False,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the model in OUT.", rich_help_panel=RUNNING),
+        typer.Option(
+            "--overwrite", help="Replace the model in the run folder.", rich_help_panel=RUNNING
+        ),
     ] = False,
     tensorboard: Annotated[
         bool,
-        typer.Option("--tensorboard", help="Log to OUT/tensorboard.", rich_help_panel=RUNNING),
+        typer.Option(
+            "--tensorboard",
+            help="Also log the figures of each epoch to the folder tensorboard in the run folder.",
+            rich_help_panel=RUNNING,
+        ),
     ] = False,
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help="Only warnings and errors.", rich_help_panel=RUNNING),
+        typer.Option(
+            "--quiet", "-q", help="Print only warnings and errors.", rich_help_panel=RUNNING
+        ),
     ] = False,
 ) -> None:
-    """Fine-tune a backbone on labelled clips; the best epoch goes to OUT/model.safetensors.
+    """Fine-tune a network on labelled clips and write the best epoch to OUT/model.safetensors.
 
-    Several GPUs: torchrun --nproc-per-node N -m touchline.tools.cli train ...
+    On several GPUs: torchrun --nproc-per-node N -m touchline.tools.cli train ...
     """
     job = TrainJob(
         labels=labels,
@@ -314,7 +448,7 @@ def train_command(
 
 
 def _unfreezing(text: str) -> tuple[int, str]:
-    """ "12:block6" -> (12, "block6")."""
+    """Parse "12:block6" into (12, "block6")."""
     epoch, colon, stage = text.partition(":")
     if not colon or not epoch.isdigit() or not stage:
         raise ValueError(f"--unfreeze-at is {text!r}; it must be EPOCH:STAGE, as in 12:block6")
@@ -322,10 +456,10 @@ def _unfreezing(text: str) -> tuple[int, str]:
 
 
 def _trunk_lr_scale(asked: float | None, weights: str) -> float:
-    """Pretrained stages learn at a tenth of the head's rate; random ones have all to learn."""
+    """Pretrained stages learn at a tenth of the head's rate, random ones at the whole rate."""
     if asked is not None:
         return asked
-    return 1.0 if weights == "none" else 0.1
+    return 1.0 if weights == "none" else TrainOptions.trunk_lr_scale
 
 
 def _names(text: str) -> tuple[str, ...]:

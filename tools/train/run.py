@@ -1,4 +1,4 @@
-"""What `touchline train` does once its options are read: where it works, and when it talks."""
+"""Run `touchline train` once its options are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run works and what it leaves."""
+    """Where and how a run works.
+
+    Attributes:
+        out: The run folder.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        cache: Folder of decoded clips and frozen features that later runs reuse.
+        resume: Whether to continue the unfinished run in `out`.
+        overwrite: Whether to replace the model in `out`.
+        tensorboard: Whether to log to TensorBoard.
+    """
 
     out: Path
     device: str
@@ -33,19 +42,29 @@ class Places:
     tensorboard: bool
 
     def check(self) -> None:
-        """ValueError where OUT holds a model that nobody asked to replace."""
+        """Check that no model is replaced by accident.
+
+        Raises:
+            ValueError: `out` holds a model, and neither `overwrite` nor `resume` applies.
+        """
         from touchline.pipeline.runs.run import MODEL_FILE, SNAPSHOT_FILE
 
-        goes_on = self.resume and (self.out / SNAPSHOT_FILE).exists()
-        if (self.out / MODEL_FILE).exists() and not (self.overwrite or goes_on):
+        continues = self.resume and (self.out / SNAPSHOT_FILE).exists()
+        if (self.out / MODEL_FILE).exists() and not (self.overwrite or continues):
             raise ValueError(
-                f"{self.out} holds a trained model already: name another folder, or replace it "
-                "with --overwrite"
+                f"{self.out} holds a trained model already. Name another folder, or replace the "
+                "model with --overwrite"
             )
 
 
 def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
-    """Everything once the job is known; of several processes only the first one talks."""
+    """Prepare and train a job, and show how it goes; of several processes only the first prints.
+
+    Args:
+        job: Which network to train on which labels.
+        places: Where and how the run works.
+        quiet: Whether to print only warnings and errors.
+    """
     from touchline.pipeline.distributed import process_group
     from touchline.pipeline.runs.plots import can_plot
     from touchline.pipeline.runs.prepare import label_warnings, prepare, too_hopeful
@@ -54,8 +73,8 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     began = time.monotonic()
     places.check()
     with process_group(places.device) as (world, device):
-        talks = world.is_first
-        quiet = quiet or not talks
+        is_first = world.is_first
+        quiet = quiet or not is_first
         with downloading(quiet=quiet) as on_download:
             model, split, job = prepare(job, device=device, on_download=on_download)
         if not quiet:
@@ -64,11 +83,11 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
             problems = label_warnings(
                 split, max_clip_s=job.options.max_clip_s, on_progress=on_progress
             )
-        if talks:
+        if is_first:
             warn_before(split, job, problems, too_hopeful(model, split))
         with (
             console.phase_bars(quiet=quiet) as on_progress,
-            tensorboard_log(places.out, wanted=places.tensorboard and talks) as on_epoch,
+            tensorboard_log(places.out, wanted=places.tensorboard and is_first) as on_epoch,
         ):
             try:
                 result, metrics = run_training(
@@ -84,12 +103,14 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     already_s=time.monotonic() - began,
                 )
             except KeyboardInterrupt:
-                if talks and (places.out / SNAPSHOT_FILE).exists():
-                    console.warn("the same command with --resume goes on from the last minute")
+                if is_first and (places.out / SNAPSHOT_FILE).exists():
+                    console.warn(
+                        "repeat the command with --resume to continue from the last minute"
+                    )
                 raise
-        if talks:
+        if is_first:
             warn_after(result)
             if not can_plot():
-                console.warn("no pictures of the curves: pip install 'touchline[plot]'")
+                console.warn("no plots without matplotlib. Run pip install 'touchline[plot]'")
         if not quiet:
             conclude(result, metrics, places.out)

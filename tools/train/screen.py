@@ -1,4 +1,4 @@
-"""What `touchline train` shows: before, while and after it trains."""
+"""Show how `touchline train` goes: before, during and after training."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from touchline.pipeline.types import Float32
 
 SHOWN = 10
-"""Warnings about labels before the rest is only counted."""
+"""How many warnings about labels are shown; the rest is only counted."""
 
 
 @contextmanager
 def downloading(*, quiet: bool) -> Iterator[OnProgress]:
+    """Show a progress bar while weights are downloaded."""
     with console.progress_bar(quiet=quiet) as bar:
         task = bar.add_task("fetching weights", total=None, note="", visible=False)
 
@@ -34,7 +35,11 @@ def downloading(*, quiet: bool) -> Iterator[OnProgress]:
 
 @contextmanager
 def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[OnEpoch]:
-    """What writes each epoch's figures to TensorBoard, or nothing where it is not wanted."""
+    """Yield a function that logs each epoch's figures to TensorBoard; without `wanted`, to nowhere.
+
+    Raises:
+        ValueError: TensorBoard is not installed.
+    """
     if not wanted:
         yield lambda row, val_probs: None
         return
@@ -42,7 +47,7 @@ def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[OnEpoch]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError(
-            "--tensorboard needs an extra: pip install 'touchline[tensorboard]'"
+            "--tensorboard needs TensorBoard. Run pip install 'touchline[tensorboard]'"
         ) from None
     with SummaryWriter(str(out / "tensorboard")) as writer:
 
@@ -55,55 +60,69 @@ def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[OnEpoch]:
 
 
 def warn_after(result: FineTuneResult) -> None:
+    """Warn about skipped clips and steps, and about training that diverged."""
     for problem in result.problems:
         console.warn(f"skipped {problem}")
     if result.skipped_steps:
-        console.warn(f"{result.skipped_steps} steps were skipped: their gradient was not finite")
+        console.warn(f"skipped {result.skipped_steps} steps whose gradient was not finite")
     if result.stopped == "diverged":
         console.warn(
             f"training diverged in epoch {len(result.history)}, so epoch {result.best_epoch} is "
-            "kept: lower --lr, or --precision float32"
+            "kept. Lower --lr, or use --precision float32"
         )
 
 
 def warn_before(
     split: Split, job: TrainJob, problems: Sequence[str], hopeful: Sequence[str]
 ) -> None:
-    """What the user should know before the training.
+    """Warn about the split and the labels before training.
 
-    problems: those of `label_warnings`. hopeful: the groups of `too_hopeful`.
+    Args:
+        split: The training and validation examples.
+        job: The job of the run.
+        problems: From `label_warnings`.
+        hopeful: Validation groups that the weights were trained on, from `too_hopeful`.
     """
     from touchline.pipeline.labels.checks import names_a_side
 
     if not split.val:
-        console.warn("no validation groups: the last epoch is kept and nothing is measured")
+        console.warn(
+            "there are no validation groups, so the last epoch is kept and nothing is measured"
+        )
     elif split.not_validated:
         console.warn(f"validation has no example of {', '.join(split.not_validated)}")
     if hopeful:
         console.warn(
-            f"the weights were trained on {', '.join(hopeful[:SHOWN])}: validation on that is too "
-            "hopeful (--val-groups chooses others)"
+            f"the weights were trained on {', '.join(hopeful[:SHOWN])}, so validation on them is "
+            "too optimistic. Choose other groups with --val-groups"
         )
     if not any(e.label == "background" for e in split.train):
         console.warn(
-            "no negatives: the model will not know what eventless footage looks like, so its "
-            "background has probability 0 (--background FOOTAGE adds negatives)"
+            "there are no background examples, so the model cannot say that nothing happens. Add "
+            "event-free footage with --background FOOTAGE"
         )
     if sides := sorted({e.label for e in split.train if names_a_side(e.label)}):
-        console.warn(f"clips are not mirrored: {', '.join(sides)} name a side")
+        console.warn(f"clips are not mirrored, because {', '.join(sides)} name a side")
     for problem in problems[:SHOWN]:
         console.warn(problem)
     if len(problems) > SHOWN:
         command = f"touchline labels {job.labels} --look-alikes --all"
-        console.warn(f"and {len(problems) - SHOWN} more: {command} lists them")
+        console.warn(f"and {len(problems) - SHOWN} more. Run {command} to list them")
 
 
 def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
+    """Print the weights, the stages and the split before training.
+
+    Args:
+        backbone: The network.
+        split: The training and validation examples.
+        weights: Name of the pretrained weights; None for random ones.
+    """
     from rich.table import Table
 
     from touchline.models.backbone import stage_table
 
-    origin = weights or "random weights: nothing was pretrained"
+    origin = weights or "random weights (nothing is pretrained)"
     console.out.print(f"starting from {console.escape(origin)}", highlight=False)
     table = Table(box=None, title="stages", title_justify="left")
     table.add_column("stage")
@@ -125,6 +144,13 @@ def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
 
 
 def conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None:
+    """Print the validation figures and where the model is.
+
+    Args:
+        result: What training returned.
+        metrics: The content of metrics.json.
+        out: The run folder.
+    """
     from rich.table import Table
 
     figures = metrics["figures"]
@@ -142,7 +168,7 @@ def conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None
         names = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "map": "mean AP"}
         shown = ", ".join(f"{n} {figures[k]:.3f}" for k, n in names.items() if k in figures)
         console.out.print(
-            f"{shown} (epoch {result.best_epoch}, the best on these clips)", highlight=False
+            f"{shown} (epoch {result.best_epoch}, the best one on these clips)", highlight=False
         )
     console.out.print(
         f"{result.seconds:.0f} s; model, metrics and curves in {console.escape(str(out))}",
