@@ -93,8 +93,8 @@ def plan_epoch(
 class BatchSource:
     """Makes the training and validation inputs of a network: views of clips as frozen features.
 
-    If features can be kept, those of `cached` random views per clip and of all validation views are
-    computed once. Otherwise every epoch has new random views.
+    With frozen stages, the features of a few random views per clip and of all validation views are
+    computed once and kept. Otherwise every epoch has new random views.
     """
 
     def __init__(

@@ -254,7 +254,11 @@ class Trainer:
         )
 
     def train(self, after_step: Callable[[], None], after_epoch: OnEpoch) -> str:
-        """Train until an option ends it; return why: epochs, budget, patience or diverged."""
+        """Train until an option ends it; return why: epochs, budget, patience or diverged.
+
+        Raises:
+            ValueError: The features do not fit into memory, or no time is left for the first step.
+        """
         options, state = self.options, self.state
         # Checked for every epoch now, so that no run fails after hours of training.
         later = range(state.epoch, options.epochs)
@@ -420,7 +424,7 @@ class Trainer:
         return value
 
     def _reason_to_stop(self) -> str:
-        """Return why training ends with this epoch, whose steps are done; empty if it goes on."""
+        """After an epoch's steps, return why training ends with it; empty if it continues."""
         if self.state.guard.diverged:
             return "diverged"
         if self.clock.spent() >= 1:
@@ -428,7 +432,7 @@ class Trainer:
         return "epochs" if self.state.epoch + 1 >= self.options.epochs else ""
 
     def _reason_after_validation(self) -> str:
-        """Return why training ends now that the epoch is validated; empty if it goes on."""
+        """After validation, return why training ends; empty if it continues."""
         if self.clock.spent() >= 1:
             return "budget"
         patience = self.options.patience

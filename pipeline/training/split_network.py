@@ -19,6 +19,13 @@ class TrainedPart(nn.Module):
     """The stages from `split_at` on and the head: frozen features (B, ...) -> logits (B, K)."""
 
     def __init__(self, backbone: Backbone, split_at: int, dtype: torch.dtype) -> None:
+        """Take the trained part of a network.
+
+        Args:
+            backbone: The whole network; it is shared, not copied.
+            split_at: How many stages have run already.
+            dtype: The type that the stages compute in; the head computes in float32.
+        """
         super().__init__()
         self.backbone = backbone
         self.split_at = split_at

@@ -105,7 +105,7 @@ def test_inputs_have_the_shape_of_the_cut(examples: list[Example], freeze: int) 
 
 
 def test_banked_views_are_the_fresh_ones_of_their_numbers(examples: list[Example]) -> None:
-    # With one banked view every epoch shows what a fresh epoch 0 shows.
+    # With one cached view every epoch shows what a fresh epoch 0 shows.
     banked = make_inputs(examples, 2, replace(PLAN, cached=1))
     fresh = make_inputs(examples, 2, replace(PLAN, cached=0))
     for a, b in zip(train_inputs(banked), train_inputs(fresh), strict=True):

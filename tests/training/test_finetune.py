@@ -55,7 +55,7 @@ def test_frozen_stages_do_not_move_and_the_others_do(
 def test_stages_of_a_network_of_several_paths_stay_frozen_too(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Its frozen stages run beside the trained ones in every step, for nothing can be cached.
+    # Its frozen stages run with the trained ones in every step, because nothing can be cached.
     monkeypatch.setattr(TinyBackbone, "single_path", False)
     model = tiny_model()
     before = copy.deepcopy(model.backbone.stages["second"].state_dict())

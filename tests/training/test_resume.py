@@ -1,4 +1,4 @@
-"""A run that was killed goes on as if nothing had happened."""
+"""A run that was killed continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def train(examples: list[Example]) -> Callable[..., FineTuneResult]:
 
 
 def die_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
-    """Let training be killed right after it kept its state so many times."""
+    """Let training be killed right after it has saved its state this many times."""
     done = 0
 
     def save_then_die(*arguments: Any, **options: Any) -> None:
