@@ -222,7 +222,7 @@ def load_clips(
 def _unread(
     examples: Sequence[Example], bad: Mapping[int, FootageError]
 ) -> tuple[list[FootageError], dict[Path, list[FootageError]]]:
-    """Split errors into those that count, and those of optional examples, by file."""
+    """Return the errors that count, and by file the errors of optional examples."""
     used = {e.path for i, e in enumerate(examples) if i not in bad or not e.optional}
     counted: list[FootageError] = []
     left_out: dict[Path, list[FootageError]] = {}

@@ -46,7 +46,7 @@ def _is_folded(layer: _BatchNorm) -> bool:
 
 @torch.no_grad()
 def settle_batchnorm(network: SplitNetwork, batches: Iterable[Tensor]) -> list[str]:
-    """Set the mean and variance of folded layers to those of `batches`; return the names of the layers.
+    """Measure mean and variance of folded layers on `batches`; return the names of the layers.
 
     Weights and biases change too, so that the network's output in evaluation stays the same.
 
