@@ -125,7 +125,7 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         "groups": groups,
         "examples": {part: len(getattr(split, part)) for part in parts},
         "classes": list(result.model.labels),
-        "figures": clip_figures(result),
+        "figures": validation_figures(result),
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,
@@ -137,7 +137,7 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
     }
 
 
-def clip_figures(result: FineTuneResult) -> dict[str, Any] | None:
+def validation_figures(result: FineTuneResult) -> dict[str, Any] | None:
     """Return figures on the validation clips, overall and per class; None without such clips.
 
     The confusion matrix has one row per true class. Independent classes have average precision, and
