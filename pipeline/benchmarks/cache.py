@@ -1,4 +1,4 @@
-"""How much faster epochs are when the features of a frozen trunk are computed once."""
+"""Measure how much faster epochs are if the features of a frozen trunk are computed once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ EPOCHS = 3
 
 @dataclass(frozen=True)
 class CacheSpeed:
-    """Seconds per epoch over the same clips with the whole trunk frozen.
+    """Seconds per epoch over the same clips, with the whole trunk frozen.
 
-    once_s: what the banked views took until the first epoch was done, less an epoch: reading and
-    decoding the clips, which fresh views need too, and carrying the views through the trunk.
+    Attributes:
+        num_clips: Number of training clips.
+        num_views: Augmented views of each clip whose features are kept.
+        once_s: Seconds spent once: reading and decoding the clips, which fresh views need too, and
+            computing the features.
+        banked_epoch_s: Seconds per epoch with the kept features.
+        fresh_epoch_s: Seconds per epoch if the features are computed in every epoch.
     """
 
     num_clips: int
@@ -28,11 +33,12 @@ class CacheSpeed:
 
     @property
     def ratio(self) -> float:
+        """How many times faster an epoch is with the kept features."""
         return self.fresh_epoch_s / self.banked_epoch_s
 
 
 def bench_cache(job: TrainJob, *, device: str = "auto") -> CacheSpeed:
-    """Train the head of `job` for a few epochs with banked views, then with fresh ones."""
+    """Train the head of `job` for a few epochs with kept features, then without."""
     job = replace(job, freeze="trunk", val_groups=None, val_share=0.0)
     model, split, job = prepare(job, device=device)
     seconds: dict[int, list[float]] = {}

@@ -1,4 +1,4 @@
-"""Decoding speed and memory of every decoder, beside plain decoding as the limit, in one run."""
+"""Measure speed and memory of every decoder, compared with plain decoding in the same run."""
 
 from __future__ import annotations
 
@@ -29,19 +29,26 @@ PLAIN = "plain, not scaled"
 IN_WORKER = "pyav in its worker"
 
 Way: TypeAlias = "tuple[str, float | None]"
-"""A decoder and a sampling rate; no rate for plain decoding."""
+"""A decoder and a sampling rate in Hz; None for plain decoding."""
 
-# Modules that a decoder needs and that may be missing.
+# The module of each decoder that may not be installed.
 MODULES = {"decord": "decord", "opencv": "cv2", "torchcodec": "torchcodec"}
 
 
 @dataclass(frozen=True)
 class DecodeSpeed:
-    """One decoder at one sampling rate, None for plain decoding.
+    """One decoder at one sampling rate.
 
-    seconds: the best round. ratio: of the time plain decoding takes, best against best.
-    cpu_s, cpu_ratio: the same of the processors' time, which other work on the machine disturbs
-    less. peak_bytes: the largest memory of the process that decoded. error: why there is no figure.
+    Attributes:
+        name: The decoder.
+        rate_hz: Frames sampled per second; None for plain decoding.
+        seconds: Wall-clock seconds of the fastest round.
+        frames_per_s: Frames of the footage per second, skipped ones included.
+        ratio: `seconds` divided by the fastest round of plain decoding.
+        cpu_s: CPU seconds of the fastest round. Other work on the machine disturbs them less.
+        cpu_ratio: `cpu_s` divided by that of plain decoding.
+        peak_bytes: Peak memory of the process that decoded.
+        error: Why there are no figures; empty if there are.
     """
 
     name: str
@@ -57,7 +64,14 @@ class DecodeSpeed:
 
 @dataclass(frozen=True)
 class Round:
-    """One pass over the footage in one process."""
+    """What one pass over the footage took.
+
+    Attributes:
+        seconds: Wall-clock seconds.
+        cpu_s: CPU seconds of all threads.
+        peak_bytes: Peak memory of the process.
+        num_frames: Frames decoded, or seen by the decoder.
+    """
 
     seconds: float
     cpu_s: float
@@ -65,13 +79,19 @@ class Round:
     num_frames: int
 
 
-def bench_decode(
-    path: Path, *, rounds: int = 3, decoders: tuple[str, ...] = ()
-) -> list[DecodeSpeed]:
-    """Every decoder at every rate, in rounds that take turns, so that all see the same machine.
+def bench_decode(path: Path, *, rounds: int, decoders: tuple[str, ...] = ()) -> list[DecodeSpeed]:
+    """Measure every decoder at every rate. The decoders take turns in each round.
 
-    A measurement is a fresh process that opens the file, decodes all of it and drops the frames.
-    frames_per_s counts the footage's frames, also those that need no decoding.
+    A measurement is a new process that opens the file, decodes all of it and drops the frames.
+
+    Args:
+        path: The footage file.
+        rounds: How often to measure. The fastest round counts.
+        decoders: Names of decoders; empty measures every installed one.
+
+    Raises:
+        ValueError: A decoder's name is unknown.
+        FootageError: The footage cannot be read.
     """
     for name in decoders:
         check_decoder(name)
@@ -124,7 +144,7 @@ def _speed(way: Way, taken: list[Round], error: str, plain: list[Round]) -> Deco
 
 
 def _measured(path: Path, name: str, rate_hz: float | None) -> Round:
-    """One pass, in a process that did nothing before."""
+    """One pass in a new process."""
     isolation.close_workers()
     if name == IN_WORKER:
         return _through_a_worker(path, rate_hz)
@@ -134,7 +154,7 @@ def _measured(path: Path, name: str, rate_hz: float | None) -> Round:
 
 
 def _through_a_worker(path: Path, rate_hz: float | None) -> Round:
-    """The caller's watch: what comes through the socket and the shared memory counts too."""
+    """Measured by the caller, so that the transfer from the worker counts too."""
     before = _run("idle_here", path, {})
     watch = Stopwatch()
     frames = decode(path, rate_hz=rate_hz, size_px=SIZE_PX)
@@ -155,29 +175,29 @@ def _run(task: str, path: Path, arguments: Mapping[str, object]) -> Round:
         watchdog_s=300.0,
     )
     if not isinstance(measured, Round):
-        raise TypeError(f"the worker gave {type(measured).__name__}")
+        raise TypeError(f"the worker returned {type(measured).__name__}, not Round")
     return measured
 
 
 class Stopwatch:
-    """Measures from when it is made."""
+    """Measures time from its creation on."""
 
     def __init__(self) -> None:
         self.started, self.cpu_started = time.perf_counter(), time.process_time()
 
     def stopped(self, num_frames: int) -> Round:
-        """What has passed, of the watch and of this process's threads together."""
+        """The time passed since then, on the clock and of all threads of this process."""
         seconds = time.perf_counter() - self.started
         return Round(seconds, time.process_time() - self.cpu_started, _peak_bytes(), num_frames)
 
 
 def idle_here(log: DecodeLog, *, path: str) -> Iterator[Round]:
-    """Nothing but this process's time and memory so far."""
+    """Report the CPU time and memory of this process so far."""
     yield Round(0.0, time.process_time(), _peak_bytes(), 0)
 
 
 def plain_here(log: DecodeLog, *, path: str) -> Iterator[Round]:
-    """Decode every frame with PyAV on all cores and look at none."""
+    """Decode every frame with PyAV on all cores and drop it."""
     watch, num_frames = Stopwatch(), 0
     with av.open(path) as container:
         stream = container.streams.video[0]
@@ -188,7 +208,14 @@ def plain_here(log: DecodeLog, *, path: str) -> Iterator[Round]:
 
 
 def sampled_here(log: DecodeLog, *, path: str, decoder: str, rate_hz: float) -> Iterator[Round]:
-    """`decode` in this process."""
+    """Decode and sample in this process.
+
+    Args:
+        log: Filled with what decoding finds.
+        path: The footage file.
+        decoder: The decoder's name.
+        rate_hz: Frames sampled per second.
+    """
     wanted = Wanted(Instants.of(rate_hz, 0.0, None), SIZE_PX)
     watch = Stopwatch()
     for _ in decode_here(log, request=Request(path, decoder, wanted)):
@@ -199,7 +226,7 @@ def sampled_here(log: DecodeLog, *, path: str, decoder: str, rate_hz: float) -> 
 def _peak_bytes() -> int:
     status = Path("/proc/self/status")
     if status.exists():
-        # Unlike ru_maxrss this does not count what the caller held when it made this process.
+        # ru_maxrss also counts the memory that the parent had when it started this process.
         lines = status.read_text(encoding="utf-8").splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -207,7 +234,7 @@ def _peak_bytes() -> int:
 
 
 def make_footage(path: Path, *, seconds: float = 20.0) -> Path:
-    """1080p30 H.264 of moving texture, for where there is no real footage."""
+    """Write 1080p30 H.264 footage of a moving texture, to measure without real footage."""
     rng = np.random.default_rng(0)
     texture = rng.integers(0, 256, (1080 // 8 + 40, 1920 // 8 + 400, 3), np.uint8)
     texture = texture.repeat(8, axis=0).repeat(8, axis=1)

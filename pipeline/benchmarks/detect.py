@@ -1,4 +1,4 @@
-"""Detection speed against the straightforward loop it replaces, as a ratio in one run."""
+"""Measure the speed of detection compared with a plain loop over windows, in the same run."""
 
 from __future__ import annotations
 
@@ -39,9 +39,12 @@ SPEC = ClipSpec(num_frames=8, rate_hz=8 / WINDOW_S, size_px=224)
 
 @dataclass(frozen=True)
 class Way:
-    """One way of scoring: what it is, its seconds, and how far its scores lie from the loop's.
+    """One way of scoring, compared with the loop.
 
-    score_difference: the largest difference of a class probability in windows both have.
+    Attributes:
+        name: What it does.
+        seconds: Wall-clock seconds.
+        score_difference: Largest difference of a class probability from the loop's.
     """
 
     name: str
@@ -51,7 +54,17 @@ class Way:
 
 @dataclass(frozen=True)
 class DetectSpeed:
-    """The loop and our ways over the same footage."""
+    """The loop and Touchline's ways of scoring the same footage.
+
+    Attributes:
+        footage_s: Seconds of footage scored.
+        num_windows: Windows scored by the loop.
+        loop_s: Wall-clock seconds of the loop.
+        loop_decode_s: Seconds of the loop spent in `get_clip`.
+        ways: Touchline's ways of scoring.
+        device: The device that the network ran on.
+        dtype: The number format of Touchline's network.
+    """
 
     footage_s: float
     num_windows: int
@@ -63,7 +76,7 @@ class DetectSpeed:
 
 
 def machine() -> str:
-    """Processor, cores and torch, as a figure's row names them."""
+    """The processor, its cores and the version of torch, to print next to measurements."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{_processor()}, {cores} cores, torch {torch.__version__}"
 
@@ -75,12 +88,20 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def bench_detect(path: Path, *, footage_s: float = 60.0, device: str = "auto") -> DetectSpeed:
-    """I3D-R50, random weights, over the first `footage_s` seconds: a loop, then ours.
+def bench_detect(path: Path, *, footage_s: float, device: str = "auto") -> DetectSpeed:
+    """Score the start of the footage with I3D-R50 (random weights): a loop, then Touchline.
 
-    The loop is what pytorchvideo's tutorial does: `EncodedVideo.get_clip` per window, subsample,
-    scale, crop, normalise, the stock network in float32. Of shorter footage all is taken; it must
-    hold a window.
+    The loop does what PyTorchVideo's tutorial does: for each window `EncodedVideo.get_clip`,
+    subsample, scale, crop, normalise, and run the original network in float32.
+
+    Args:
+        path: The footage file, at least one window long.
+        footage_s: Seconds of footage to use; shorter footage is used completely.
+        device: Where the networks run: auto, cpu, cuda, cuda:1 or mps.
+
+    Raises:
+        ValueError: `footage_s` is shorter than a window, or PyTorchVideo is not installed.
+        FootageError: The footage cannot be read, or is shorter than a window.
     """
     footage_s = _usable_s(path, footage_s)
     torch.manual_seed(0)
@@ -91,7 +112,7 @@ def bench_detect(path: Path, *, footage_s: float = 60.0, device: str = "auto") -
     )
     loop_probs, loop_s, loop_decode_s = _loop(path, stock, footage_s)
     ways, dtype = [], pick_dtype("auto", pick_device(device))
-    for mode, name in (("windows", "every window whole"), ("shared", "trunk shared by windows")):
+    for mode, name in (("windows", "each window by itself"), ("shared", "trunk run once")):
         started = time.perf_counter()
         scorer = Scorer(model, device=device, mode=mode)
         frames = decode(path, rate_hz=SPEC.rate_hz, size_px=SPEC.size_px, end_s=footage_s)
@@ -112,12 +133,12 @@ def bench_detect(path: Path, *, footage_s: float = 60.0, device: str = "auto") -
 
 
 def _usable_s(path: Path, footage_s: float) -> float:
-    """So much of `footage_s` as the footage has pictures for."""
+    """`footage_s`, or the length of the video if that is shorter."""
     if not WINDOW_S <= footage_s < math.inf:
         raise ValueError(f"seconds is {footage_s:g}; it must be at least {WINDOW_S}, one window")
     health = probe_footage(path)
     end_s = health.duration_s if health.pictures_end_s is None else health.pictures_end_s
-    # The loop counts from the first picture, before which there may be sound.
+    # The loop counts from the first frame. There may be sound before it.
     pictures_s = end_s - health.first_frame_s
     if pictures_s < WINDOW_S:
         raise FootageError(path, f"lasts {pictures_s:.2f} s, less than one window of {WINDOW_S} s")
@@ -126,7 +147,7 @@ def _usable_s(path: Path, footage_s: float) -> float:
 
 @torch.inference_mode()
 def _loop(path: Path, stock: Any, footage_s: float) -> tuple[Float32, float, float]:
-    """(N, 400) probabilities of every window, seconds in all, and seconds of them in get_clip."""
+    """Probabilities (N, 400) of the windows, seconds in total, and seconds in get_clip."""
     encoded_video = _encoded_video()
     device = next(stock.parameters()).device
     started = time.perf_counter()
@@ -149,7 +170,7 @@ def _loop(path: Path, stock: Any, footage_s: float) -> tuple[Float32, float, flo
 
 
 def _encoded_video() -> Any:
-    """What pytorchvideo's EncodedVideo builds, without its package, which needs torchvision."""
+    """The class behind PyTorchVideo's EncodedVideo, without its package's need of torchvision."""
     with _bare_package("pytorchvideo.data"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         module = importlib.import_module("pytorchvideo.data.encoded_video_pyav")
@@ -158,10 +179,10 @@ def _encoded_video() -> Any:
 
 @contextmanager
 def _bare_package(name: str) -> Iterator[None]:
-    """Within it, modules of package `name` import without running its __init__."""
+    """Import modules of a package without running its __init__."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
-        raise ValueError(f"{name} is not installed: pip install pytorchvideo")
+        raise ValueError(f"{name} is not installed. Install it with: pip install pytorchvideo")
     package = types.ModuleType(name)
     package.__path__ = list(spec.submodule_search_locations)
     sys.modules[name] = package

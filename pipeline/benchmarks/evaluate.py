@@ -1,4 +1,4 @@
-"""How long the metrics take on a season of made-up matches."""
+"""Measure how long the metrics take on a made-up season of matches."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ READING = "reading the files"
 
 
 def made_up_season(num_matches: int, *, seed: int = 0) -> tuple[EventSet, EventSet]:
-    """Matches of 90 minutes: 200 true events of 17 classes each, and 1,000 predictions.
+    """Matches of 90 minutes, each with 200 true events of 17 classes and 1,000 predictions.
 
-    Half of the truths are predicted, about two seconds off; the other predictions are anywhere.
+    Half of the true events are predicted, about two seconds off. The other predictions have random
+    times.
     """
     rng = np.random.default_rng(seed)
     truth: dict[str, list[Event]] = {}
@@ -43,7 +44,7 @@ def made_up_season(num_matches: int, *, seed: int = 0) -> tuple[EventSet, EventS
 
 
 def _events(rng: np.random.Generator, num: int, *, score: float | None) -> list[Event]:
-    """Events anywhere in a match, of 1 to 10 s; scores up to `score`, 1 for truths."""
+    """Events of 1 to 10 s at random times. Scores go up to `score`; None gives every event 1."""
     start_s = rng.uniform(0, MATCH_S - 10, num)
     length_s = rng.uniform(1, 10, num)
     label = rng.integers(0, NUM_CLASSES, num)
@@ -69,7 +70,13 @@ def _as_set(events: dict[str, list[Event]], threshold: float) -> EventSet:
 
 
 def write_season(truth: EventSet, predictions: EventSet, folder: Path) -> tuple[Path, Path]:
-    """The labels as one CSV and the predictions as an output folder of `detect`."""
+    """Write the labels as one CSV and the predictions as an output folder of `detect`.
+
+    Args:
+        truth: The labels.
+        predictions: The events, accepted or not.
+        folder: The folder to write to.
+    """
     rows = ["video,label,start_s,end_s,group"]
     for video, events in truth.events.items():
         rows += [f"{video}.mp4,{e.label},{e.start_s:.3f},{e.end_s:.3f},{video}" for e in events]
@@ -83,7 +90,14 @@ def write_season(truth: EventSet, predictions: EventSet, folder: Path) -> tuple[
 
 @dataclass(frozen=True)
 class Took:
-    """One step: the metric's value where it has one, seconds by the clock and of the processor."""
+    """What one step took.
+
+    Attributes:
+        name: The metric, or reading the files.
+        value: The metric's value; None for reading.
+        wall_s: Wall-clock seconds.
+        processor_s: CPU seconds.
+    """
 
     name: str
     value: float | None
@@ -92,10 +106,17 @@ class Took:
 
 
 def bench_evaluate(num_matches: int, *, resamples: int) -> Iterator[Took]:
-    """Reading the season's files, then each metric of the table.
+    """Measure reading the season's files, and then each metric.
 
-    The breakdown of errors and the intervals are in a metric's seconds. Where others compute, the
-    processor's seconds tell more than the clock's. ValueError, at once, for less than one match.
+    A metric's seconds include its error analysis and its confidence intervals. CPU seconds are more
+    reliable than wall-clock seconds if other programs run.
+
+    Args:
+        num_matches: Matches in the season.
+        resamples: Bootstrap resamples for the confidence intervals; 0 skips them.
+
+    Raises:
+        ValueError: There is no match, or `resamples` is negative.
     """
     if num_matches < 1:
         raise ValueError(f"matches is {num_matches}; it must be 1 or more")

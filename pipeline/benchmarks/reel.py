@@ -1,7 +1,7 @@
-"""How much faster a reel is copied than encoded, and whether picture and sound stay together.
+"""Measure how much faster a reel is copied than encoded, and whether it stays in sync.
 
-The footage is made on the spot: a camera panning over grass, and in every second a white
-square in the picture and a beep in the sound, by which the two can be held against each other.
+The footage is made for the measurement: a camera pans over grass. Once a second a white square
+appears and a beep sounds at the same time, so that picture and sound can be compared.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from touchline.pipeline.types import Event, UInt8
 RATE = 25
 SOUND_RATE_HZ = 48_000
 
-# A whole number of AAC packets (1024 samples), so that parts join without a gap.
+# A whole number of AAC packets (1024 samples each), so that parts join without a gap.
 PART_S = 32
 
-# On a frame of 25 per second, and away from the joins, which lie on full seconds.
+# At a frame (25 per second), and not at a full second, where parts join.
 MARK_AT_S, MARK_S = 0.48, 0.08
 
 X264 = {"preset": "veryfast", "crf": "20"}
@@ -36,12 +36,18 @@ KEY_FRAME_EVERY = 50
 
 @dataclass(frozen=True)
 class ReelRow:
-    """One way of making the same reel, and what its file holds.
+    """One way of making the same reel, and what its file contains.
 
-    seconds, cpu_s: by the clock, and of the processor's threads together.
-    video_end_s, audio_end_s: where the last packet of each ends, by timestamps.
-    apart_s:   the largest distance between a square seen and the beep heard with it.
-    num_marks: how many squares were held against their beeps.
+    Attributes:
+        mode: "encode", "exact" or "copy".
+        seconds: Wall-clock seconds.
+        cpu_s: CPU seconds of all threads.
+        reel: The reel.
+        num_bytes: Size of the file.
+        video_end_s: When the last video packet ends.
+        audio_end_s: When the last audio packet ends.
+        apart_s: Largest time between a square and its beep.
+        num_marks: Number of squares compared with their beeps.
     """
 
     mode: str
@@ -56,9 +62,16 @@ class ReelRow:
 
 
 def bench_reel(
-    folder: Path, *, num_parts: int = 19, height_px: int = 1080, num_events: int = 20
+    folder: Path, *, height_px: int, num_parts: int = 19, num_events: int = 20
 ) -> Iterator[ReelRow]:
-    """The same reel encoded whole, exact and copied, in `folder`; default: of ten minutes."""
+    """Make the same reel three times: encoded, exact and copied. The match has ten minutes.
+
+    Args:
+        folder: Where to write the match and the reels.
+        height_px: Height of the match's picture.
+        num_parts: Length of the match in parts of PART_S seconds.
+        num_events: Events in the reel.
+    """
     match = made_match(folder / "match.mp4", num_parts=num_parts, height_px=height_px)
     events = spread_events(num_events, num_parts * PART_S)
     for mode in ("encode", "exact", "copy"):
@@ -84,7 +97,13 @@ def bench_reel(
 
 
 def spread_events(num_events: int, duration_s: float, *, seed: int = 0) -> list[Event]:
-    """Events of a second each at uneven places, far enough apart to stay cuts of their own."""
+    """Events of one second at irregular times, far enough apart to give separate cuts.
+
+    Args:
+        num_events: Number of events.
+        duration_s: Length of the match in seconds.
+        seed: Seed of the random times.
+    """
     rng = np.random.default_rng(seed)
     room_s = duration_s / num_events
     starts = [k * room_s + float(rng.uniform(0.2, 0.6)) * room_s for k in range(num_events)]
@@ -92,7 +111,13 @@ def spread_events(num_events: int, duration_s: float, *, seed: int = 0) -> list[
 
 
 def made_match(path: Path, *, num_parts: int, height_px: int) -> Path:
-    """An MP4 with H.264 and AAC: half a minute, encoded once, `num_parts` times over."""
+    """Write an MP4 with H.264 and AAC that repeats one encoded part of PART_S seconds.
+
+    Args:
+        path: The file to write.
+        num_parts: How often the part is repeated.
+        height_px: Height of the picture.
+    """
     part = path.with_name(f"{path.stem}-part.mp4")
     with av.open(str(part), "w") as output:
         video = output.add_stream("libx264", rate=RATE, options=X264)
@@ -116,7 +141,7 @@ def made_match(path: Path, *, num_parts: int, height_px: int) -> Path:
 
 
 def _pictures(width: int, height: int) -> Iterator[UInt8]:
-    """(H * 3 / 2, W) uint8 YUV 4:2:0: grass that the camera pans over, the marks on it."""
+    """Frames (H * 3 / 2, W) uint8 YUV 4:2:0: a pan over grass, with the white squares."""
     rng = np.random.default_rng(0)
     coarse = rng.normal(90, 14, (height // 24 + 8, width // 24 + 30))
     grass = np.kron(coarse, np.ones((24, 24)))
@@ -132,7 +157,7 @@ def _pictures(width: int, height: int) -> Iterator[UInt8]:
 
 
 def _beeps() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(1, N) float32: silence, and a tone as long as each mark is shown."""
+    """Samples (1, N) float32: silence, and a tone while a square is shown."""
     at_s = np.arange(PART_S * SOUND_RATE_HZ) / SOUND_RATE_HZ
     since_s = at_s % 1 - MARK_AT_S
     tone = 0.7 * np.sin(2 * np.pi * 1000 * at_s) * ((since_s >= 0) & (since_s < MARK_S))
@@ -140,7 +165,7 @@ def _beeps() -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 
 def _repeat(part: Path, path: Path, times: int) -> None:
-    """The packets of a part again and again, each time its length later."""
+    """Copy the packets of a part several times, each time later by its length."""
     with av.open(str(part)) as ours, av.open(str(path), "w") as output:
         targets = {s: output.add_stream_from_template(s, opaque=True) for s in ours.streams}
         last = dict.fromkeys(ours.streams, -(10**9))
@@ -152,7 +177,7 @@ def _repeat(part: Path, path: Path, times: int) -> None:
                 stream = packet.stream
                 shift = round(k * PART_S / packet.time_base)
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                # The packet by which AAC settles stands where the part before still plays.
+                # The first AAC packet overlaps the end of the part before. Leave it out.
                 if packet.dts > last[stream]:
                     last[stream] = packet.dts
                     packet.stream = targets[stream]
@@ -160,7 +185,7 @@ def _repeat(part: Path, path: Path, times: int) -> None:
 
 
 def marks_seen(path: Path) -> list[float]:
-    """When each white square appears, from the container's start."""
+    """When each white square appears, in seconds from the container's start."""
     seen, before = [], False
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -175,7 +200,7 @@ def marks_seen(path: Path) -> list[float]:
 
 
 def marks_heard(path: Path) -> list[float]:
-    """When each beep begins, from the container's start."""
+    """When each beep begins, in seconds from the container's start."""
     heard: list[float] = []
     loud_until_s = -1.0
     with av.open(str(path)) as container:
@@ -191,7 +216,7 @@ def marks_heard(path: Path) -> list[float]:
 
 
 def stream_ends(path: Path) -> dict[str, float]:
-    """Where the last packet of each kind of stream ends, by its timestamps."""
+    """When the last packet of the video and of the audio ends, in seconds."""
     ends = {"video": 0.0, "audio": 0.0}
     with av.open(str(path)) as container:
         start_s = (container.start_time or 0) / 1_000_000

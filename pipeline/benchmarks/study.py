@@ -1,8 +1,8 @@
-"""A study of transfer: several ways of training on the same folds, seeds and numbers of clips.
+"""Run a study of transfer: several ways of training (arms) on the same folds and seeds.
 
-A study is a TOML file; docs/studies has them. Every training run is a cell with a file of its own,
-so that a study can be run in pieces and gone on with. Nothing is cached between runs: what a run
-took is what it would take alone. Figures are of the last epoch, never of the best one.
+A study is a TOML file; see docs/studies. Every training run is a cell with its own result file, so
+a study can be stopped and continued. Runs share no cache, so each takes as long as it would alone.
+Metrics are from the last epoch, never from the best one.
 """
 
 from __future__ import annotations
@@ -37,12 +37,17 @@ KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a table"}
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared.
+    """What a study compares.
 
-    arms: the ways of training, by name. folds: the validation groups of each. seeds: every arm is
-    trained on every fold under each. clips_per_class: besides all clips, so few of every class,
-    with the arms in `curve_arms` and the first seed, and with as many steps. without: classes that
-    further figures leave out.
+    Attributes:
+        name: Name of the study, from its file.
+        arms: The ways of training by name.
+        folds: The validation groups of each fold.
+        seeds: Every arm is trained on every fold with each of these seeds.
+        clips_per_class: Also train on only this many clips of each class, for `curve_arms`, with
+            the first seed and as many steps as with all clips.
+        curve_arms: The arms that are also trained on few clips.
+        without: Classes that one more accuracy leaves out.
     """
 
     name: str
@@ -56,7 +61,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run; per_class None trains on all clips."""
+    """One training run.
+
+    Attributes:
+        arm: Name of the way of training.
+        fold: Index of the fold.
+        seed: Seed of the training.
+        per_class: Clips of each class; None trains on all clips.
+    """
 
     arm: str
     fold: int
@@ -65,12 +77,17 @@ class Cell:
 
     @property
     def file_name(self) -> str:
+        """Name of the result file."""
         few = "" if self.per_class is None else f"-{self.per_class}-per-class"
         return f"{self.arm}-fold{self.fold}-seed{self.seed}{few}.json"
 
 
 def read_study(path: Path) -> Study:
-    """The study of a TOML file; its paths are relative to it. LabelsError says what is wrong."""
+    """Read a study from a TOML file. Paths in it are relative to the file.
+
+    Raises:
+        LabelsError: The file is not a study; the message says why.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
         labels = path.parent / _value(table, "labels", str)
@@ -88,20 +105,20 @@ def read_study(path: Path) -> Study:
         )
         for name in ("arms", "folds", "seeds"):
             if not getattr(study, name):
-                raise ValueError(f"{name} is empty; it must have one at least")
+                raise ValueError(f"{name} is empty; it must have at least one entry")
     except FileNotFoundError:
-        raise LabelsError(path, "no such study") from None
+        raise LabelsError(path, "no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise LabelsError(path, f"not a study: {error}") from None
     except KeyError as error:
-        raise LabelsError(path, f"not a study: it has no {error}") from None
+        raise LabelsError(path, f"not a study: {error} is missing") from None
     if unknown := sorted(set(study.curve_arms) - set(study.arms)):
-        raise LabelsError(path, f"curve_arms names {unknown[0]!r}, which is no arm")
+        raise LabelsError(path, f"curve_arms names {unknown[0]!r}, which is not one of the arms")
     return study
 
 
 def _value(table: Mapping[str, Any], key: str, kind: type, *, default: Any = None) -> Any:
-    """A value of the file, or the default; TypeError naming the key where it is no `kind`."""
+    """A value of the file, or the default. TypeError if it is not of this kind."""
     value = table[key] if default is None else table.get(key, default)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{key} is {value!r}; it must be {KINDS[kind]}")
@@ -119,11 +136,11 @@ def _list(
 
 
 def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
-    """A table of the file as a job; ValueError for an unknown name."""
+    """A table of the file as a training job. ValueError for an unknown option."""
     values = dict(values)
     labels = values.pop("labels")
     if values.get("multi_label"):
-        raise ValueError("it compares accuracies, and with multi_label there is none")
+        raise ValueError("a study compares accuracies, which do not exist with multi_label")
     unknown = sorted(set(values) - JOB_NAMES - OPTION_NAMES)
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
@@ -147,7 +164,7 @@ def _job(values: Mapping[str, Any], folder: Path) -> TrainJob:
 
 
 def study_cells(study: Study) -> Iterator[Cell]:
-    """Every run, so ordered that what is done at any time is spread evenly over the arms."""
+    """Every run, in an order that finishes all arms at about the same rate."""
     for seed in study.seeds:
         for fold in range(len(study.folds)):
             for arm in study.arms:
@@ -167,7 +184,19 @@ def run_cells(
     on_cell: Callable[[Cell, int, int], None] = lambda cell, done, total: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> None:
-    """Train the cells that have no file yet in OUT/cells."""
+    """Train the cells that have no result file yet in OUT/cells.
+
+    Args:
+        study: The study.
+        cells: The runs to train.
+        out: The folder of the study's results.
+        device: Where to train: auto, cpu, cuda, cuda:1 or mps.
+        on_cell: Called before each run with the cell, its index and the number of cells.
+        on_progress: Called with the progress of the training.
+
+    Raises:
+        ValueError: A result file was made with other options than the study has now.
+    """
     for number, cell in enumerate(cells):
         path = out / CELLS_FOLDER / cell.file_name
         on_cell(cell, number, len(cells))
@@ -186,9 +215,16 @@ def run_cell(
     device: str = "auto",
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train once; what was answered after every epoch, and when. JSON values only.
+    """Train once. Returns the predictions after every epoch and their times, as JSON values.
 
-    `cpu_seconds` are this process's alone: decoding is done by others and not in them.
+    `cpu_seconds` are the CPU seconds of this process. Decoding runs in other processes and does not
+    count.
+
+    Args:
+        study: The study.
+        cell: The run to train.
+        device: Where to train: auto, cpu, cuda, cuda:1 or mps.
+        on_progress: Called with the progress of the training.
     """
     job = study.arms[cell.arm]
     job = replace(
@@ -236,7 +272,13 @@ def run_cell(
 
 
 def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[Example]:
-    """`count` examples of every class, or all there are, taken from as many groups as possible."""
+    """At most `count` examples of every class, from as many groups as possible.
+
+    Args:
+        examples: All examples.
+        count: Examples of each class.
+        seed: Seed of the random choice.
+    """
     rng = np.random.default_rng(seed)
     shuffled = [examples[i] for i in rng.permutation(len(examples))]
     kept: list[Example] = []
@@ -245,7 +287,7 @@ def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[E
         seen: dict[str, int] = {}
         turns = []
         for example in mine:
-            # The first of every group, then the second of every group, and so on.
+            # Take the first example of every group, then the second of every group, and so on.
             turns.append(seen.setdefault(example.group, 0))
             seen[example.group] += 1
         order = np.argsort(turns, kind="stable")[:count]
@@ -254,9 +296,9 @@ def few_of_each(examples: Sequence[Example], count: int, *, seed: int) -> list[E
 
 
 def longer(options: TrainOptions, times: float) -> TrainOptions:
-    """The same training over `times` as many epochs: few clips get as many steps as all of them.
+    """The options for `times` as many epochs, so that few clips get as many steps as all clips.
 
-    It is validated no more often than before.
+    The number of validations stays the same.
     """
     unfreeze = tuple((round(epoch * times), stages) for epoch, stages in options.unfreeze)
     epochs, every = round(options.epochs * times), round(options.validate_every * times)
@@ -264,7 +306,7 @@ def longer(options: TrainOptions, times: float) -> TrainOptions:
 
 
 def how_trained(study: Study, cell: Cell) -> dict[str, Any]:
-    """What a cell's result depends on, as the study says it; of paths the names. JSON values."""
+    """Everything that a cell's result depends on, as JSON values. Of paths only the names."""
     job = asdict(study.arms[cell.arm])
     options = job.pop("options")
     if job["weights"] is not None:
@@ -275,23 +317,32 @@ def how_trained(study: Study, cell: Cell) -> dict[str, Any]:
 
 
 def read_cells(study: Study, out: Path, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """What the cells that are done have left, in order; see `_read_cell`."""
+    """The results of the cells that are done, in order.
+
+    Args:
+        study: The study.
+        out: The folder of the study's results.
+        cells: The runs to read.
+
+    Raises:
+        ValueError: A result file is damaged, or was made with other options.
+    """
     paths = [(out / CELLS_FOLDER / cell.file_name, cell) for cell in cells]
     return [_read_cell(path, study, cell) for path, cell in paths if path.exists()]
 
 
 def _read_cell(path: Path, study: Study, cell: Cell) -> dict[str, Any]:
-    """What a cell has left; ValueError where it was trained otherwise than the study says now."""
+    """The result of a cell. ValueError if it was trained with other options than now."""
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         theirs = result["trained"]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a run of a study ({error}): delete it") from None
+        raise ValueError(f"{path} is not a result of a study ({error}). Delete it.") from None
     ours = how_trained(study, cell)
     for key in {**theirs, **ours}:
         if theirs.get(key) != ours.get(key):
             raise ValueError(
-                f"{path} was trained with another {key} ({theirs.get(key)!r}, now "
-                f"{ours.get(key)!r}): delete it, or give another folder with --out"
+                f"{path} was trained with {key} = {theirs.get(key)!r}, now it is "
+                f"{ours.get(key)!r}. Delete the file, or give another folder with --out."
             )
     return result

@@ -1,4 +1,4 @@
-"""What a study shows: figures of pooled folds with their range over seeds, curves over time."""
+"""Compute the metrics of a study: folds pooled, range over seeds, accuracy over time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from touchline.pipeline.plots import new_canvas, save_canvas
 Run = Mapping[str, Any]
 
 CLOCKS = {"wall": "seconds", "cpu": "cpu_seconds"}
-"""The figure of an epoch that tells when it ended, by the clock's name."""
+"""The entry of an epoch that says when it ended, by the name of the clock."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """The mean of a figure over seeds, and its range."""
+    """A metric over several seeds.
+
+    Attributes:
+        mean: The mean.
+        low: The smallest value.
+        high: The largest value.
+    """
 
     mean: float
     low: float
@@ -31,12 +37,21 @@ class Spread:
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """One way of training on so many clips of each class (None: all).
+    """The metrics of one way of training. Predictions of all folds are pooled.
 
-    Pooled over folds at the last epoch: accuracy, balanced accuracy, and the accuracy without the
-    classes that the study leaves out. best_accuracy: of the best validation common to all folds,
-    which peeks at the answers. seconds, cpu_seconds, epochs: of a fold's whole run, mean; decoding
-    is in seconds, not in cpu_seconds.
+    Attributes:
+        arm: Name of the way of training.
+        per_class: Training clips of each class; None for all clips.
+        seeds: Seeds with which all folds are done.
+        clips: Validation clips of all folds together.
+        accuracy: Accuracy after the last epoch.
+        balanced_accuracy: Mean recall of the classes after the last epoch.
+        accuracy_without: Accuracy without the classes that the study leaves out, if any.
+        best_accuracy: Accuracy of the best epoch. It is too optimistic, because the validation
+            clips choose the epoch.
+        seconds: Mean wall-clock seconds of one run, decoding included.
+        cpu_seconds: Mean CPU seconds of one run, without decoding.
+        epochs: Mean number of epochs of one run.
     """
 
     arm: str
@@ -53,7 +68,7 @@ class ArmFigures:
 
 
 def arm_figures(study: Study, runs: Sequence[Run]) -> list[ArmFigures]:
-    """Figures of the arms all of whose folds are done, under the seeds under which they are."""
+    """The metrics of each arm, for the seeds with which all folds are done."""
     rows = []
     for per_class in (None, *study.clips_per_class):
         for arm in study.arms:
@@ -93,10 +108,10 @@ def _arm(
 
 
 def pooled_answers(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
-    """The truth of all folds, and what was answered at each validation that all of them have."""
+    """The labels of all folds, and the predictions at each validation that all folds have."""
     truth = [label for run in runs for label in run["truth"]]
     length = min(len(run["epochs"]) for run in runs)
-    # Counted from the end, so that the last epochs of all folds stand together.
+    # Count from the end, so that the last epochs of all folds are together.
     answers = [
         [label for run in runs for label in run["epochs"][k - length]["answers"]]
         for k in range(length)
@@ -105,7 +120,13 @@ def pooled_answers(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
 
 
 def accuracy(truth: Sequence[str], answers: Sequence[str], *, without: Sequence[str] = ()) -> float:
-    """Share of right answers among the clips whose class is not left out."""
+    """Share of right predictions among the clips whose class is not left out.
+
+    Args:
+        truth: Label of each clip.
+        answers: Prediction for each clip.
+        without: Classes to leave out.
+    """
     return float(np.mean([t == a for t, a in zip(truth, answers, strict=True) if t not in without]))
 
 
@@ -124,9 +145,10 @@ def _spread(values: Any) -> Spread:
 
 
 def accuracy_over_time(runs: Sequence[Run], clock: str) -> tuple[list[float], list[float]]:
-    """When the pooled accuracy changed, and to what: seconds of `clock`, and shares.
+    """When the pooled accuracy changed, and its new value: seconds of `clock`, and shares.
 
-    Each fold counts with its latest epoch by then, so the curve begins when all have had one.
+    At each time, the last finished epoch of each fold counts. The curve begins when every fold has
+    finished one.
     """
     first = max(run["epochs"][0][clock] for run in runs)
     times = sorted({row[clock] for run in runs for row in run["epochs"] if row[clock] >= first})
@@ -142,7 +164,14 @@ def accuracy_over_time(runs: Sequence[Run], clock: str) -> tuple[list[float], li
 
 
 def write_study(study: Study, runs: Sequence[Run], out: Path, *, machine: str) -> list[ArmFigures]:
-    """OUT/<study>.json and .png from the runs there are; the rows of its table."""
+    """Write OUT/<study>.json from the runs done so far, and return the rows of its table.
+
+    Args:
+        study: The study.
+        runs: The results of its runs.
+        out: The folder to write to.
+        machine: Describes the machine, for the record.
+    """
     rows = arm_figures(study, runs)
     record = {
         "study": study.name,
@@ -155,7 +184,14 @@ def write_study(study: Study, runs: Sequence[Run], out: Path, *, machine: str) -
 
 
 def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wall") -> Path:
-    """OUT/<study>.png: accuracy over the seconds of a fold's run, and over clips per class."""
+    """Write OUT/<study>.png: accuracy over the seconds of a run, and over clips per class.
+
+    Args:
+        study: The study.
+        runs: The results of its runs.
+        out: The folder to write to.
+        clock: "wall" for wall-clock seconds, "cpu" for CPU seconds.
+    """
     rows = arm_figures(study, runs)
     few = any(row.per_class is not None for row in rows)
     canvas, panels = new_canvas(2 if few else 1)
@@ -170,9 +206,9 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
                 times = accuracy_over_time(mine, CLOCKS[clock])
                 over_time.plot(*times, color=colour, alpha=0.7, label=label)
                 label = None
-    seconds = "seconds" if clock == "wall" else "processor seconds"
-    over_time.set(xlabel=f"{seconds} of a fold's run", ylabel="accuracy on held-out groups")
-    over_time.set(title="folds pooled, one line a seed", xscale="log", ylim=(0, 1))
+    seconds = "seconds" if clock == "wall" else "CPU seconds"
+    over_time.set(xlabel=f"{seconds} of one run", ylabel="accuracy on held-out groups")
+    over_time.set(title="all folds pooled, one line per seed", xscale="log", ylim=(0, 1))
     if over_time.lines:
         over_time.legend(fontsize="small")
     if few:
@@ -183,7 +219,7 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
 def _plot_few(
     study: Study, rows: Sequence[ArmFigures], panel: Any, colours: Mapping[str, str]
 ) -> None:
-    """Accuracy over clips per class, all of them last."""
+    """Accuracy over the number of clips per class; the last point is all clips."""
     for arm in study.curve_arms:
         own = [row for row in rows if row.arm == arm]
         points = [r for r in own if r.per_class is not None]
@@ -191,7 +227,7 @@ def _plot_few(
         names = ["all" if r.per_class is None else str(r.per_class) for r in points]
         means = [r.accuracy.mean for r in points]
         panel.plot(names, means, marker="o", color=colours[arm], label=arm)
-    panel.set(xlabel="clips per class (as many steps as with all)")
+    panel.set(xlabel="clips per class (same number of steps)")
     panel.set(ylabel="accuracy on held-out groups")
-    panel.set(title=f"few clips: seed {study.seeds[0]}; all: mean of the seeds", ylim=(0, 1))
+    panel.set(title=f"few clips: seed {study.seeds[0]}; all clips: mean of the seeds", ylim=(0, 1))
     panel.legend(fontsize="small")

@@ -54,9 +54,9 @@ def test_a_decoder_that_cannot_be_used_has_its_reason_in_its_row(tmp_path: Path)
 
 def test_what_cannot_be_measured_is_refused_before_anything_runs(tmp_path: Path):
     with pytest.raises(FootageError, match="a directory"):
-        bench_decode(tmp_path)
+        bench_decode(tmp_path, rounds=1)
     with pytest.raises(ValueError, match="decoder is 'vlc'; it must be one of pyav"):
-        bench_decode(tmp_path, decoders=("vlc",))
+        bench_decode(tmp_path, rounds=1, decoders=("vlc",))
 
 
 def test_footage_is_made_where_there_is_none(tmp_path: Path):

@@ -13,7 +13,7 @@ from touchline.pipeline.benchmarks.detect import bench_detect
 
 def test_footage_shorter_than_asked_for_is_used_whole(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", indices=range(85))
-    speed = bench_detect(path, device="cpu")
+    speed = bench_detect(path, footage_s=60.0, device="cpu")
     assert speed.footage_s == pytest.approx(3.4, abs=0.01)
     # They begin at 0 and 0.64 s.
     assert speed.num_windows == 2
@@ -23,7 +23,7 @@ def test_footage_shorter_than_asked_for_is_used_whole(tmp_path: Path) -> None:
 def test_less_than_a_window_is_refused_in_a_line(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", indices=range(50))
     with pytest.raises(FootageError, match=r"a\.mp4: lasts 2\.00 s, less than one window"):
-        bench_detect(path)
+        bench_detect(path, footage_s=60.0)
     for seconds in (2.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"seconds is .*; it must be at least 2\.56"):
             bench_detect(path, footage_s=seconds)

@@ -91,10 +91,10 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("lr = 0.01", "multi_label = true", "with multi_label there is none"),
+        ("lr = 0.01", "multi_label = true", "which do not exist with multi_label"),
         ("lr = 0.01", "learning_rate = 0.01", "there is no option 'learning_rate'"),
-        ("folds =", "fold =", "it has no 'folds'"),
-        ('["frozen"]', '["thawed"]', "curve_arms names 'thawed', which is no arm"),
+        ("folds =", "fold =", "'folds' is missing"),
+        ('["frozen"]', '["thawed"]', "curve_arms names 'thawed', which is not one of the arms"),
         ("epochs = 2", "epochs = ", "not a study"),
         ("epochs = 2", "epochs = 0", "epochs is 0"),
         ("min_area = 0.8", "min_area = 8", "min_area is 8; it must be in"),
@@ -167,15 +167,15 @@ def test_a_study_is_run_once_and_in_pieces(
 
     # The folder is of this study as it was, and of no other.
     study_file.write_text(TEXT.replace("epochs = 2", "epochs = 3"))
-    changed = r"scratch-fold0-seed0.json was trained with another epochs \(2, now 3\)"
+    changed = r"scratch-fold0-seed0.json was trained with epochs = 2, now it is 3"
     for only in ([], ["--report"]):
         with pytest.raises(ValueError, match=changed):
             run(study_file, "-o", out, "-q", *only)
     other = study_file.rename(study_file.with_name("others.toml"))
-    with pytest.raises(ValueError, match=r"another study \('colours', now 'others'\)"):
+    with pytest.raises(ValueError, match=r"with study = 'colours', now it is 'others'"):
         run(other, "-o", out, "-q")
     (out / "cells" / "scratch-fold0-seed0.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"scratch-fold0-seed0.json is not a run of a study"):
+    with pytest.raises(ValueError, match=r"scratch-fold0-seed0.json is not a result of a study"):
         run(other, "-o", out, "-q")
 
 
@@ -280,5 +280,5 @@ def test_the_bench_of_kept_views_tells_both_speeds(
     labels = study_file.parent / "labels.csv"
     cli.app(["bench", "cache", str(labels), "--backbone", "tiny"], standalone_mode=False)
     shown = capsys.readouterr().out
-    assert "8 clips, tiny; decoding them and keeping the views took" in shown
+    assert "8 clips, tiny; decoding them and computing the features took" in shown
     assert "4 views of each clip kept" in shown

@@ -1,1 +1,1 @@
-"""The bench commands."""
+"""The commands `touchline bench ...`."""

@@ -1,4 +1,4 @@
-"""touchline bench: speed as ratios in one run."""
+"""`touchline bench`: measure speed as ratios within one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from touchline.tools.bench.decode import bench_decode_command
 from touchline.tools.bench.reel import bench_reel_command
 from touchline.tools.bench.transfer import bench_cache_command, bench_transfer_command
 
-bench_app = typer.Typer(help="Measure speed and transfer.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure speed, and what pretraining is worth.", no_args_is_help=True)
 bench_app.command("cache")(bench_cache_command)
 bench_app.command("decode")(bench_decode_command)
 bench_app.command("transfer")(bench_transfer_command)
@@ -21,21 +21,23 @@ bench_app.command("reel")(bench_reel_command)
 
 @bench_app.command("detect")
 def bench_detect_command(
-    footage: Annotated[Path, typer.Argument(help="Best a minute of footage or more.")],
-    seconds: Annotated[float, typer.Option(help="Use so much of it.")] = 60.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    footage: Annotated[Path, typer.Argument(help="A footage file, ideally a minute or longer.")],
+    seconds: Annotated[float, typer.Option(help="Seconds of the footage to use.")] = 60.0,
+    device: Annotated[
+        str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
 ) -> None:
-    """I3D-R50 over footage: touchline against a loop on pytorchvideo."""
+    """Time detection with I3D-R50, compared with a plain loop that uses PyTorchVideo."""
     from rich.table import Table
 
     from touchline.pipeline.benchmarks.detect import HOP_S, WINDOW_S, bench_detect, machine
 
     speed = bench_detect(footage, footage_s=seconds, device=device)
     table = Table(box=None)
-    for name in ("", "seconds", "ratio", "largest difference of a score"):
+    for name in ("", "seconds", "ratio", "largest score difference"):
         table.add_column(name, justify="right" if name else "left")
     table.add_row("EncodedVideo.get_clip in a loop, float32", f"{speed.loop_s:.1f}", "1.0", "")
-    table.add_row("  of it get_clip", f"{speed.loop_decode_s:.1f}", "", "")
+    table.add_row("  of which get_clip", f"{speed.loop_decode_s:.1f}", "", "")
     for way in speed.ways:
         ratio = f"{speed.loop_s / way.seconds:.1f}"
         name = f"touchline, {speed.dtype}, {way.name}"
@@ -51,10 +53,15 @@ def bench_detect_command(
 
 @bench_app.command("evaluate")
 def bench_evaluate_command(
-    matches: Annotated[int, typer.Option(help="Matches of 90 minutes.")] = 500,
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap; 0: no intervals.")] = 0,
+    matches: Annotated[int, typer.Option(help="Number of made-up matches of 90 minutes.")] = 500,
+    resamples: Annotated[
+        int,
+        typer.Option(
+            help="Bootstrap resamples for the confidence intervals; 0 skips the intervals."
+        ),
+    ] = 0,
 ) -> None:
-    """Every metric over a made-up season: 17 classes, 1,000 predictions a match."""
+    """Time every metric on a made-up season: 17 classes, 1,000 predictions per match."""
     from rich.table import Table
 
     from touchline.pipeline.benchmarks.detect import machine
@@ -63,11 +70,11 @@ def bench_evaluate_command(
     steps = bench_evaluate(matches, resamples=resamples)
     console.out.print(
         f"{matches} matches, each with {TRUTHS} true events and {PREDICTIONS} predictions; "
-        f"{resamples} resamplings; errors broken down",
+        f"{resamples} bootstrap resamples; with error analysis",
         highlight=False,
     )
     table = Table(box=None)
-    for name in ("metric", "value", "seconds", "of the processor"):
+    for name in ("metric", "value", "seconds", "CPU seconds"):
         table.add_column(name, justify="left" if name == "metric" else "right")
     for took in steps:
         value = "" if took.value is None else f"{took.value:.3f}"

@@ -1,4 +1,4 @@
-"""touchline bench decode: frames per second and memory of every decoder, against plain decoding."""
+"""`touchline bench decode`: time every decoder, compared with plain decoding."""
 
 from __future__ import annotations
 
@@ -23,15 +23,21 @@ SHARED_FOOTAGE = Path("../shared/footage/tennis_1080p.mp4")
 def bench_decode_command(
     footage: Annotated[
         Path | None,
-        typer.Argument(help=f"Footage to decode; {SHARED_FOOTAGE}, else footage that is made."),
+        typer.Argument(
+            help=f"Footage to decode (default: {SHARED_FOOTAGE} if it exists, otherwise made-up "
+            "footage)."
+        ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Measure so often, take the best.")] = 3,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="How often to measure. The fastest round counts.")
+    ] = 3,
     decoder: Annotated[
-        list[str] | None, typer.Option(help="Only this decoder; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Measure only this decoder. Repeat the option for more (default: all)."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Frames per second and peak memory of each decoder at 25, 8 and 3 Hz, scaled to 256 px."""
+    """Time each decoder at 25, 8 and 3 Hz and 256 px, and measure its peak memory."""
     from touchline.pipeline.benchmarks.decode import SIZE_PX, bench_decode, make_footage
     from touchline.pipeline.benchmarks.detect import machine
 
@@ -51,8 +57,8 @@ def bench_decode_command(
         if speed.error:
             console.warn(f"{speed.name}, {speed.rate_hz:g} Hz: {speed.error}")
     console.out.print(
-        f"{console.escape(path.name)}, best of {rounds} rounds that took turns, scaled to "
-        f"{SIZE_PX} px, times as shares of plain decoding's; {machine()}",
+        f"{console.escape(path.name)}, fastest of {rounds} rounds, scaled to {SIZE_PX} px. "
+        f"Times are relative to plain decoding. {machine()}",
         highlight=False,
     )
 

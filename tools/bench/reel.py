@@ -1,4 +1,4 @@
-"""touchline bench reel: a reel copied against the same one encoded."""
+"""`touchline bench reel`: time a copied reel, compared with the same reel encoded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from touchline.tools import console
 
 def bench_reel_command(
     keep: Annotated[
-        Path | None, typer.Option(help="Folder for the match and the reels (default: none).")
+        Path | None,
+        typer.Option(help="Keep the match and the reels in this folder (default: delete them)."),
     ] = None,
-    height: Annotated[int, typer.Option(help="Pixels of the match made for it.")] = 1080,
+    height: Annotated[int, typer.Option(help="Height of the made-up match in pixels.")] = 1080,
 ) -> None:
-    """A reel of 20 events of a 10-minute match made on the spot: encoded, exact and --copy."""
+    """Time a reel of 20 events from a made-up 10-minute match: --encode, exact and --copy."""
     import tempfile
 
     from rich.table import Table
@@ -48,14 +49,15 @@ def bench_reel_command(
             f"{row.apart_s * 1000:.1f}",
         )
     console.out.print(
-        f"{len(rows[0].reel.cuts)} cuts of a match of {height} lines, {match_bytes / 1e6:.0f} MB",
+        f"{len(rows[0].reel.cuts)} cuts; the match is {height} px high and has "
+        f"{match_bytes / 1e6:.0f} MB",
         highlight=False,
     )
     console.out.print(table)
     marks = ", ".join(str(row.num_marks) for row in rows)
     for line in (
-        "ends: picture and sound, seconds after the reel's length;",
-        f"apart: picture and sound, at the worst of {marks} marks",
+        "ends by s: how many seconds video and audio end after the reel's length",
+        f"apart ms: largest time between picture and sound at {marks} marks",
         machine(),
     ):
         console.out.print(line, highlight=False)

@@ -1,4 +1,4 @@
-"""touchline bench transfer and bench cache: what transfer is worth, and how fast it is."""
+"""`touchline bench transfer` and `bench cache`: what pretraining is worth, and how fast it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from touchline.pipeline.training.options import TrainOptions
 from touchline.tools import console
+
+DEFAULTS = TrainOptions()
 
 if TYPE_CHECKING:
     from touchline.pipeline.benchmarks.study import Cell
@@ -16,25 +19,39 @@ if TYPE_CHECKING:
 
 
 def bench_transfer_command(
-    study: Annotated[Path, typer.Argument(help="A study (.toml); docs/studies has some.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of runs, figures, curves.")],
-    arm: Annotated[list[str] | None, typer.Option(help="Only this arm; repeatable.")] = None,
-    fold: Annotated[list[int] | None, typer.Option(help="Only this fold; repeatable.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Only this seed; repeatable.")] = None,
+    study: Annotated[Path, typer.Argument(help="A study file (.toml). docs/studies has examples.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results and plots.")],
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Run only this arm. Repeat for more.")
+    ] = None,
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Run only this fold. Repeat for more.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Run only this seed. Repeat for more.")
+    ] = None,
     report: Annotated[
-        bool, typer.Option("--report", help="Train nothing: figures of what is done.")
+        bool,
+        typer.Option("--report", help="Train nothing. Show the results of the runs done so far."),
     ] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads of the CPU (default: all).")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    threads: Annotated[
+        int | None, typer.Option(help="Number of CPU threads (default: all).")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
     clock: Annotated[
         str,
-        typer.Option(help="Seconds of the picture: wall, or cpu, to which other work adds less."),
+        typer.Option(
+            help="Time axis of the plot: wall (clock seconds) or cpu (CPU seconds, which other "
+            "programs disturb less)."
+        ),
     ] = "wall",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Train every arm of STUDY on every fold and seed; runs already in OUT are kept.
+    """Train every arm of a study on every fold and seed, and compare the results.
 
-    Stop it at any time: the same command goes on.
+    Runs already in OUT are kept. You can stop at any time and continue with the same command.
     """
     import torch
 
@@ -74,7 +91,7 @@ def bench_transfer_command(
         plot_study(plan, runs, out, clock=clock)
     _show(rows, without=plan.without)
     console.out.print(
-        f"{len(runs)} of {len(cells)} runs are done; figures in {console.escape(str(out))}; "
+        f"{len(runs)} of {len(cells)} runs are done; results in {console.escape(str(out))}; "
         f"{machine()}",
         highlight=False,
     )
@@ -93,11 +110,11 @@ def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
 
     # One space between columns, so that all of them fit into 80.
     table = Table(
-        box=None, padding=(0, 1, 0, 0), title="last epoch, pooled over folds, mean of the seeds"
+        box=None, padding=(0, 1, 0, 0), title="after the last epoch: folds pooled, mean over seeds"
     )
     names = ["arm", "clips", "seeds", "accuracy", "range", "balanced", "best", "s", "CPU s"]
     if without:
-        names.insert(6, f"no {', '.join(without)}")
+        names.insert(6, f"without {', '.join(without)}")
     for name in names:
         table.add_column(name, justify="left" if name == "arm" else "right")
     for row in rows:
@@ -116,27 +133,41 @@ def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
             cells.insert(6, f"{row.accuracy_without.mean:.3f}")
         table.add_row(*cells)
     console.out.print(table)
-    console.out.print("best: of the best epoch, which peeks at the answers; s: of one fold's run")
-    console.out.print("CPU s: of the process that trains; decoding is done by others, not in them")
+    console.out.print("best: accuracy of the best epoch, too optimistic; s: seconds of one run")
+    console.out.print("CPU s: CPU seconds of the training process, without decoding")
 
 
 def bench_cache_command(
-    labels: Annotated[Path, typer.Argument(help="Labelled clips.")],
-    backbone: Annotated[str, typer.Option(help="Which network.")] = "cnn_lstm",
-    weights: Annotated[str, typer.Option(help="A file, a name, or none.")] = "none",
-    views: Annotated[int, typer.Option(help="Random views of each clip kept.")] = 4,
-    num_frames: Annotated[int | None, typer.Option(help="Frames per window.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Frames per second sampled.")] = None,
-    size: Annotated[int | None, typer.Option(help="Shorter side in pixels.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    labels: Annotated[Path, typer.Argument(help="Labels of clips.")],
+    backbone: Annotated[
+        str, typer.Option(help="The network; see `touchline models`.")
+    ] = "cnn_lstm",
+    weights: Annotated[
+        str, typer.Option(help="Weights: a file, a name, or none for random weights.")
+    ] = "none",
+    views: Annotated[
+        int, typer.Option(help="Augmented views of each clip whose features are kept.")
+    ] = DEFAULTS.cached_views,
+    num_frames: Annotated[
+        int | None, typer.Option(help="Frames per window (default: from the network).")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Frames sampled per second (default: from the network).")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Shorter side of a frame in pixels (default: from the network)."),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1, mps.")
+    ] = "auto",
 ) -> None:
-    """Epochs with a frozen trunk: features computed once against computed in every epoch."""
+    """Time epochs with a frozen trunk: features computed once, or in every epoch."""
     from rich.table import Table
 
     from touchline.pipeline.benchmarks.cache import bench_cache
     from touchline.pipeline.benchmarks.detect import machine
     from touchline.pipeline.runs.options import TrainJob
-    from touchline.pipeline.training.options import TrainOptions
 
     if views < 1:
         raise ValueError(f"--views is {views}; it must be at least 1")
@@ -153,12 +184,12 @@ def bench_cache_command(
     table = Table(box=None)
     for name in ("", "seconds an epoch", "ratio"):
         table.add_column(name, justify="right" if name else "left")
-    table.add_row("fresh views in every epoch", f"{speed.fresh_epoch_s:.2f}", "1.0")
-    name = f"{speed.num_views} views of each clip kept"
+    table.add_row("features computed in every epoch", f"{speed.fresh_epoch_s:.2f}", "1.0")
+    name = f"features of {speed.num_views} views of each clip kept"
     table.add_row(name, f"{speed.banked_epoch_s:.2f}", f"{speed.ratio:.1f}")
     console.out.print(table)
     console.out.print(
-        f"{speed.num_clips} clips, {backbone}; decoding them and keeping the views took "
+        f"{speed.num_clips} clips, {backbone}; decoding them and computing the features took "
         f"{speed.once_s:.1f} s once; {machine()}",
         highlight=False,
     )
