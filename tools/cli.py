@@ -1,4 +1,4 @@
-"""The command `touchline`: one sub-command per file of this folder."""
+"""The command `touchline` and its sub-commands."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _root(
     show_version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:
@@ -65,7 +65,7 @@ def _root(
 
 
 def spread_lists(arguments: list[str]) -> list[str]:
-    """`--labels A B` as `--labels A --labels B`: a list ends at the next option."""
+    """Rewrite `detect --labels A B` as `detect --labels A --labels B`."""
     spread: list[str] = []
     listing = False
     for argument in arguments:
@@ -78,29 +78,32 @@ def spread_lists(arguments: list[str]) -> list[str]:
 
 
 def _unimportable(error: ImportError) -> str:
-    """Which module could not be imported, why, and what to install."""
+    """Say which module cannot be imported, why, and what to install."""
     module = error.name or "a module"
     if isinstance(error, ModuleNotFoundError):
-        return f"{module} is not installed: {error}"
-    # Slim images lack what opencv-python takes from the system.
-    on_debian = "; on Debian apt-get install libgl1 libglib2.0-0" if module == "cv2" else ""
+        return f"{module} is not installed ({error}). Install it with pip."
+    # Slim container images lack system libraries that opencv-python needs.
+    on_debian = " On Debian: apt-get install libgl1 libglib2.0-0." if module == "cv2" else ""
     lacks = "cannot open shared object" in str(error)
-    what_to_do = f": install the library it lacks{on_debian}" if lacks else ""
-    return f"{module} cannot be imported ({error}){what_to_do}"
+    what_to_do = f" Install the missing system library.{on_debian}" if lacks else ""
+    return f"{module} cannot be imported ({error}).{what_to_do}"
 
 
 def _give_up_stdout() -> None:
-    """Let what still waits to be printed go nowhere, so that it does not fail once more."""
+    """Discard the text that is still buffered, so that printing it does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
-    """Run the command line; a bad input is one line and exit code 1, never a traceback."""
+    """Run the command line. A bad input prints one line and exits with 1, without traceback.
+
+    Set TOUCHLINE_DEBUG=1 to see the traceback.
+    """
     try:
         try:
             app(spread_lists(sys.argv[1:]))
         finally:
-            # What waits in the buffer may not fail when nobody is left to say so.
+            # Flush here, while an error can still be reported.
             sys.stdout.flush()
     except (TouchlineError, ValueError) as error:
         if os.environ.get("TOUCHLINE_DEBUG"):
@@ -116,12 +119,12 @@ def main() -> None:
         console.fail("interrupted")
         sys.exit(130)
     except BrokenPipeError:
-        # The reader went away (`touchline ... | head`): nothing to say, nobody to say it to.
+        # The reader has closed the pipe (`touchline ... | head`), so no message is needed.
         _give_up_stdout()
         sys.exit(1)
     except OSError as error:
-        # No folder to write to, a full disk: the file and the system's own word for it. Standard
-        # output has no name.
+        # For example a missing folder or a full disk: print the file and the system's message.
+        # Standard output has no file name.
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise
         name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "

@@ -1,4 +1,4 @@
-"""What the terminal shows: progress on stderr, tables and results on stdout."""
+"""Print to the terminal: progress and warnings to stderr, tables and results to stdout."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ err = Console(stderr=True)
 
 
 def warn(message: str) -> None:
+    """Print a warning to stderr."""
     err.print(f"[yellow]warning:[/] {escape(message)}", soft_wrap=True)
 
 
 def fail(message: str) -> None:
-    """One line, whatever the message holds."""
+    """Print an error to stderr, as one line even if the message has several."""
     err.print(f"[red]error:[/] {escape(' '.join(message.split()))}", soft_wrap=True)
 
 
 def escape(text: str) -> str:
-    """Text as rich prints it literally: names in brackets are no markup, controls no escapes."""
-
+    """Text that rich prints literally: brackets are no markup, control characters are replaced."""
     printable = "".join(
         c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
@@ -46,13 +46,19 @@ def escape(text: str) -> str:
 
 
 def print_json(document: object) -> None:
-    """One JSON document on stdout, for programs."""
+    """Print one JSON document to stdout."""
     json.dump(document, sys.stdout, indent=1, allow_nan=False)
     print()
 
 
 def show_written(paths: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
-    """The files that were written: as JSON, one per line, or not at all."""
+    """Print the paths of the files written.
+
+    Args:
+        paths: The files.
+        quiet: Print nothing.
+        as_json: Print a JSON list instead of one path per line, even if quiet.
+    """
     if as_json:
         print_json([str(path) for path in paths])
     elif not quiet:
@@ -61,7 +67,7 @@ def show_written(paths: Sequence[Path], *, quiet: bool, as_json: bool) -> None:
 
 
 class LogLines:
-    """Progress for logs: a line per stretch of time, where no bar can be drawn."""
+    """Progress for log files: a line every EVERY_S seconds instead of a progress bar."""
 
     EVERY_S = 60.0
 
@@ -70,12 +76,12 @@ class LogLines:
         self.begin("")
 
     def begin(self, what: str) -> None:
-        """`what` begins, of which nothing has been told yet."""
+        """Start to report the progress of `what`."""
         self._what = what
         self._told_s = self._began_s = time.monotonic()
 
     def tell(self, done: float, total: float) -> None:
-        """How far it is, unless that was told less than EVERY_S ago."""
+        """Print how much is done, at most once every EVERY_S seconds."""
         now_s = time.monotonic()
         if self._silent or total <= 0 or done <= 0 or now_s - self._told_s < self.EVERY_S:
             return
@@ -87,7 +93,7 @@ class LogLines:
 
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator[Progress]:
-    """A progress display with an estimate of the time left; nothing where stderr is a file."""
+    """A progress display with an estimate of the time left; empty if stderr is not a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

@@ -1,4 +1,4 @@
-"""touchline demo: the whole way on made-up matches, and what pretraining is worth there."""
+"""`touchline demo`: run everything on rendered matches, and show what pretraining is worth."""
 
 from __future__ import annotations
 
@@ -17,16 +17,25 @@ if TYPE_CHECKING:
 
 
 def demo_command(
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for all that the run makes.")],
-    seed: Annotated[int, typer.Option(help="Other matches, other training.")] = DEFAULTS.seed,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Folder for everything that the demonstration writes."),
+    ],
+    seed: Annotated[
+        int, typer.Option(help="Random seed of the matches and of the training.")
+    ] = DEFAULTS.seed,
     epochs: Annotated[
-        int, typer.Option(help="Passes over the clips; training from scratch gets their seconds.")
+        int,
+        typer.Option(
+            help="Passes over the clips with the pretrained network. The network from scratch gets "
+            "the same number of seconds."
+        ),
     ] = DEFAULTS.epochs,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
-    """Render matches, fine-tune a small pretrained network, find the plays of an unseen match.
+    """Render matches, fine-tune a small pretrained network, detect plays in a new match.
 
-    The same network is trained from nothing for the same time, and both figures are printed.
+    The same network is also trained from scratch for the same time, for comparison.
     """
     import time
 
@@ -50,12 +59,12 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
     say = console.out.print
     say(
         f"Rendered {NUM_MATCHES} matches with {footage.num_plays} labelled plays of {len(PLAYS)} "
-        f"kinds, and one of {footage.unseen_s:.0f} s that stays unseen in training.\n"
-        f"Trained on the plays and {transfer.num_negatives} stretches of unlabelled time.",
+        f"classes, and one match of {footage.unseen_s:.0f} s that is not used for training.\n"
+        f"Trained on the plays and {transfer.num_negatives} background clips.",
         highlight=False,
     )
     say(_stages(transfer))
-    table = Table(box=None, title="the unseen match", title_justify="left")
+    table = Table(box=None, title="Results on the unseen match", title_justify="left")
     table.add_column("")
     for name in ("pretrained, early stages frozen", "from scratch, all trained"):
         table.add_column(name, justify="right")
@@ -65,7 +74,7 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
     say(_events(transfer))
     say(f"{_verdict(transfer, scratch)}\n", highlight=False)
     say(_where(footage.labels, footage.unseen, transfer, out), highlight=False, soft_wrap=True)
-    say(f"{seconds:.0f} s in all", highlight=False)
+    say(f"Finished in {seconds:.0f} s.", highlight=False)
 
 
 def _stages(arm: Arm) -> Any:
@@ -73,7 +82,7 @@ def _stages(arm: Arm) -> Any:
 
     from touchline.models.backbone import stage_table
 
-    table = Table(box=None, title="stages of the pretrained network", title_justify="left")
+    table = Table(box=None, title="Stages of the pretrained network", title_justify="left")
     table.add_column("stage")
     table.add_column("")
     table.add_column("parameters", justify="right")
@@ -87,12 +96,12 @@ def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str
     from touchline.pipeline.demonstration.demo import TOLERANCE_S
 
     rows = (
-        ("seconds of training", "{0.seconds:.0f}"),
-        ("passes over the clips", "{0.epochs}"),
+        ("training, seconds", "{0.seconds:.0f}"),
+        ("training, epochs", "{0.epochs}"),
         (f"spotting mAP at {TOLERANCE_S:g} s", "{0.mean_average_precision:.3f}"),
-        ("right class at the plays' middles", "{0.accuracy:.3f}"),
+        ("right class, share of plays", "{0.accuracy:.3f}"),
         (f"plays found, of {num_truth}", "{0.found}"),
-        ("false events", "{0.false}"),
+        ("false alarms", "{0.false}"),
     )
     return [(name, form.format(transfer), form.format(scratch)) for name, form in rows]
 
@@ -102,15 +111,17 @@ def _events(arm: Arm) -> Any:
 
     from touchline.pipeline.outputs.timecode import timecode
 
-    table = Table(box=None, title="true plays and events found", title_justify="left")
-    for name in ("play", "true start", "true end", "found", "score"):
+    table = Table(box=None, title="True plays and detected events", title_justify="left")
+    for name in ("play", "true start", "true end", "detected at", "score"):
         table.add_column(name, justify="left" if name == "play" else "right", no_wrap=True)
     for true, found in arm.rows:
         times = (timecode(true.start_s), timecode(true.end_s)) if true else ("", "")
         if found is None:
             table.add_row(true.label if true else "", *times, "[red]missed[/]", "")
         else:
-            peak = timecode(found.peak_s) if true else f"[red]false[/] {timecode(found.peak_s)}"
+            peak = (
+                timecode(found.peak_s) if true else f"[red]false alarm[/] {timecode(found.peak_s)}"
+            )
             table.add_row(found.label, *times, peak, f"{found.score:.2f}")
     return table
 
@@ -118,11 +129,11 @@ def _events(arm: Arm) -> Any:
 def _verdict(transfer: Arm, scratch: Arm) -> str:
     gain = transfer.mean_average_precision - scratch.mean_average_precision
     if gain == 0:
-        return "Pretraining made no difference here."
-    what = "gains" if gain > 0 else "costs"
+        return "Pretraining made no difference on this match."
+    change = "raises" if gain > 0 else "lowers"
     return (
-        f"With the same clips and the same {scratch.seconds:.0f} s, pretraining {what} "
-        f"{abs(gain):.3f} of mAP on this match."
+        f"With the same clips and the same {scratch.seconds:.0f} s of training, pretraining "
+        f"{change} mAP on this match by {abs(gain):.3f}."
     )
 
 
@@ -131,11 +142,11 @@ def _where(labels: Path, unseen: Path, arm: Arm, out: Path) -> str:
 
     found = arm.folder / unseen.stem
     rows = (
-        ("the match", unseen),
+        ("the new match", unseen),
         ("its plays", out / "unseen.csv"),
         ("events found", found / "events.csv"),
-        ("a page to open", found / "report.html"),
-        ("labels trained on", labels),
+        ("open this page", found / "report.html"),
+        ("training labels", labels),
         ("the model", arm.folder / MODEL_FILE),
     )
     return console.escape("\n".join(f"{name:<18} {path}" for name, path in rows))

@@ -1,7 +1,7 @@
-"""A made-up basketball match as points in space, with the exact times of its plays.
+"""Simulate a made-up basketball match as points in space, with exact times of its plays.
 
-Metres and seconds. x runs along the court, y away from the camera, z up; the rims hang at
-(±RIM_X_M, 0, RIM_Z_M). A match is one script of Python generators: each `yield` is one frame.
+Units are metres and seconds. x runs along the court, y away from the camera, z up. The rims are at
+(±RIM_X_M, 0, RIM_Z_M). Plays are Python generators; each `yield` is one frame.
 """
 
 from __future__ import annotations
@@ -27,7 +27,21 @@ FRAME_RATE_HZ = 16
 
 @dataclass
 class Player:
-    """Where a player stands (x, y) and how high their feet are (z); arms 0 hanging, 1 up."""
+    """A player and how they move.
+
+    Attributes:
+        team: 0 or 1.
+        at: Position (x, y).
+        target: Where the player runs to (x, y).
+        speed: Highest speed.
+        velocity: Current velocity (x, y).
+        z: Height of the feet.
+        z_velocity: Vertical velocity.
+        arms: 0 for arms down, 1 for arms up.
+        arms_goal: Where the arms move to.
+        stride: Phase of the legs.
+        scripted: A play controls the player, not the default behaviour.
+    """
 
     team: int
     at: Float64
@@ -42,10 +56,12 @@ class Player:
     scripted: bool = False
 
     def jump(self, rise_m: float) -> None:
+        """Start a jump of this height."""
         self.z_velocity = float(np.sqrt(2 * GRAVITY * rise_m))
         self.arms_goal = 1.0
 
     def step(self, dt: float) -> None:
+        """Move on by `dt` seconds."""
         gap = self.target - self.at
         distance = float(np.hypot(*gap))
         wanted = gap / max(distance, 1e-6) * min(self.speed, distance * 3.0)
@@ -62,7 +78,7 @@ class Player:
 
 
 class Match:
-    """The world at one instant; `frames()` moves it on by one frame at a time.
+    """The match at one moment. `frames()` moves it on by one frame at a time.
 
     After the last frame `events` holds every play of PLAYS with its exact interval.
     """
@@ -70,7 +86,10 @@ class Match:
     def __init__(self, plays: Sequence[str], rng: np.random.Generator) -> None:
         unknown = set(plays) - set(PLAYS) - set(DISTRACTORS)
         if unknown:
-            raise ValueError(f"no such play: {sorted(unknown)}; {PLAYS + DISTRACTORS}")
+            raise ValueError(
+                f"unknown plays: {', '.join(sorted(unknown))}. "
+                f"Use {', '.join(PLAYS + DISTRACTORS)}."
+            )
         self.plays = tuple(plays)
         self.rng = rng
         self.frame = 0
@@ -90,14 +109,16 @@ class Match:
 
     @property
     def time_s(self) -> float:
+        """Seconds since the match began."""
         return self.frame / FRAME_RATE_HZ
 
     @property
     def rim(self) -> Float64:
+        """The rim under attack (x, y, z)."""
         return np.array([self.side * RIM_X_M, 0.0, RIM_Z_M])
 
     def frames(self) -> Iterator[None]:
-        """Yield once per frame, the world standing as it is shown then."""
+        """Yield once per frame, when the match is in the state to show."""
         scripts: dict[str, Callable[[], Iterator[None]]] = {
             "dunk": self._dunk,
             "assist": self._assist,
@@ -120,10 +141,10 @@ class Match:
             yield from self._wait(self.rng.uniform(0.8, 1.8))
         yield from self._wait(1.0)
 
-    # The world's own motion
+    # Motion that needs no script
 
     def _tick(self) -> Iterator[None]:
-        """Show the world once, then move it on by one frame."""
+        """Show one frame, then move on by its time."""
         yield
         self.frame += 1
         dt = 1 / FRAME_RATE_HZ
@@ -136,7 +157,7 @@ class Match:
             self._carry(self.holder, dt)
 
     def _fly(self, dt: float) -> None:
-        # Exact for constant gravity, so that a flight lands where it was aimed.
+        # Exact for constant gravity, so that the ball lands where it was aimed.
         self.ball = self.ball + self.ball_velocity * dt
         self.ball[2] -= GRAVITY * dt * dt / 2
         self.ball_velocity[2] -= GRAVITY * dt
@@ -156,7 +177,7 @@ class Match:
         self.ball_velocity = np.zeros(3)
 
     def _wander(self, dt: float) -> None:
-        """Unscripted attackers change places now and then; each defender shadows one of them."""
+        """Attackers without a script change places at times; each defender follows one of them."""
         attackers, defenders = self._team(self.attack), self._team(1 - self.attack)
         for player in attackers:
             if not player.scripted and self.rng.random() < dt / 1.5:
@@ -171,13 +192,13 @@ class Match:
             player.speed = 4.0
             player.arms_goal = 1.0 if player.z > 0 else 0.5 * float(marked is self.holder)
 
-    # Words the plays are made of
+    # Actions that plays consist of
 
     def _team(self, team: int) -> list[Player]:
         return self.players[team * TEAM_SIZE : (team + 1) * TEAM_SIZE]
 
     def _spot(self, radius_m: float) -> Float64:
-        """A place on the court radius_m from the rim under attack."""
+        """A random place on the court, radius_m from the rim under attack."""
         angle = self.rng.uniform(-1.35, 1.35)
         x = self.side * (RIM_X_M - radius_m * np.cos(angle))
         return np.array([x, float(np.clip(radius_m * np.sin(angle), -6.8, 6.8))])
@@ -192,7 +213,7 @@ class Match:
 
     def _handler(self) -> Player:
         if self.holder is None:
-            raise RuntimeError("a play began while nobody held the ball")
+            raise RuntimeError("a play began while no player held the ball")
         return self.holder
 
     def _release_all(self) -> None:
@@ -206,7 +227,7 @@ class Match:
             yield from self._tick()
 
     def _run(self, player: Player, to: Float64, *, speed: float, near_m: float) -> Iterator[None]:
-        """Run until within near_m of `to`, at most 4 s."""
+        """Run until the player is within near_m of `to`, at most 4 s."""
         player.scripted, player.target, player.speed = True, to, speed
         for _ in range(4 * FRAME_RATE_HZ):
             if np.hypot(*(player.at - to)) <= near_m:
@@ -231,7 +252,7 @@ class Match:
         mate.arms_goal = 0.0
 
     def _rise(self, shooter: Player, *, rise_m: float) -> Iterator[None]:
-        """Gather the ball, jump, and stand at the point of release; a marker may jump too."""
+        """Raise the ball and jump, up to the moment of the throw. The marker may jump too."""
         shooter.scripted, shooter.target = True, shooter.at.copy()
         self.overhead = True
         yield from self._wait(0.16)
@@ -241,7 +262,7 @@ class Match:
         yield from self._wait(0.24)
 
     def _through(self) -> Iterator[None]:
-        """The ball drops through the net."""
+        """The ball falls through the net."""
         self.ball_velocity = np.array([0.0, 0.0, -3.0])
         yield from self._wait(0.28)
 
@@ -252,7 +273,7 @@ class Match:
         yield from self._wait(self.rng.uniform(0.5, 0.9))
 
     def _take_ball(self) -> Iterator[None]:
-        """Somebody of the attacking team runs for the free ball and has it within 2 s."""
+        """A player of the attacking team runs to the free ball and has it within 2 s."""
         if self.holder is not None:
             return
         team = self._team(self.attack)
@@ -272,7 +293,7 @@ class Match:
     # The four plays
 
     def _dunk(self) -> Iterator[None]:
-        """A run to the rim, a leap with the ball in hand, and the ball put down into it."""
+        """A run to the rim, a jump with the ball in the hand, and the ball goes into the rim."""
         runner = self._handler()
         under = self.rim[:2] - (self.side * 0.7, 0)
         yield from self._run(runner, under, speed=6.0, near_m=2.6)
@@ -288,7 +309,7 @@ class Match:
         self._record("dunk", start_s)
 
     def _assist(self) -> Iterator[None]:
-        """A pass to a team-mate near the rim, who scores at once."""
+        """A pass to a teammate near the rim, who scores immediately."""
         self._handler().scripted = True
         mate = self._mate()
         yield from self._run(mate, self._spot(self.rng.uniform(1.8, 3.2)), speed=5, near_m=0.5)
@@ -306,7 +327,7 @@ class Match:
         self._record("three_pointer", start_s)
 
     def _long_shot(self) -> Generator[None, None, float]:
-        """A shot from behind the arc, up to the rim; returns when it began."""
+        """A shot from behind the arc, up to the rim. Returns the time at which it began."""
         shooter = self._handler()
         spot = self._spot(self.rng.uniform(ARC_M + 0.3, ARC_M + 1.3))
         yield from self._run(shooter, spot, speed=4.5, near_m=0.4)
@@ -316,7 +337,7 @@ class Match:
         return start_s
 
     def _block(self) -> Iterator[None]:
-        """A short shot that a leaping defender knocks back just after its release."""
+        """A short shot that a jumping defender knocks away just after the throw."""
         shooter = self._handler()
         spot = self._spot(self.rng.uniform(1.5, 4.0))
         yield from self._run(shooter, spot, speed=5.0, near_m=0.5)
@@ -339,15 +360,15 @@ class Match:
         yield from self._wait(0.55)
         self._record("block", start_s)
 
-    # What looks like them and is none of them
+    # Look-alikes
 
     def _miss(self) -> Iterator[None]:
-        """A long shot that springs off the rim."""
+        """A long shot that bounces off the rim."""
         yield from self._long_shot()
         yield from self._off_the_rim()
 
     def _jumper(self) -> Iterator[None]:
-        """A shot from middle distance off the dribble: a score, but no play of the four."""
+        """A shot from middle distance after dribbling. It may score, but it is not a play."""
         shooter = self._handler()
         yield from self._run(shooter, self._spot(self.rng.uniform(3.0, 5.0)), speed=4.5, near_m=0.4)
         yield from self._rise(shooter, rise_m=0.5)
@@ -361,7 +382,7 @@ class Match:
             self._release_all()
 
     def _kick_out(self) -> Iterator[None]:
-        """A run to the rim as for a dunk, then a pass out instead."""
+        """A run to the rim as for a dunk, then a pass away instead."""
         runner = self._handler()
         under = self.rim[:2] - (self.side * 0.7, 0)
         yield from self._run(runner, under, speed=6.0, near_m=1.5)
@@ -373,7 +394,7 @@ class Match:
         yield from self._wait(0.4)
 
     def _fake(self) -> Iterator[None]:
-        """A pass to the rim or a run there, a jump, and the ball kept."""
+        """A pass or a run to the rim and a jump, but the player keeps the ball."""
         if self.rng.random() < 0.5:
             mate = self._mate()
             yield from self._run(mate, self._spot(self.rng.uniform(1.8, 4)), speed=5, near_m=0.5)
@@ -384,7 +405,7 @@ class Match:
         yield from self._run(self._handler(), self._spot(6.0), speed=4.0, near_m=0.6)
 
     def _lob(self) -> Iterator[None]:
-        """A pass as high and as long as a three-pointer's flight."""
+        """A pass as high and as long as the flight of a three-pointer."""
         mate = self._mate()
         yield from self._pass_to(mate, self.rng.uniform(0.9, 1.2))
         yield from self._wait(0.4)

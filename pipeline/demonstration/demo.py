@@ -1,8 +1,8 @@
-"""The demonstration: made-up matches, a pretrained network with frozen stages, a match never seen.
+"""Run the demonstration: render matches, train a small network twice, detect in a new match.
 
-The same network is trained twice on the same clips for the same wall-clock time, once from the
-shipped weights with its first stages frozen and once from nothing, and both look for plays in a
-match that neither saw.
+The same network is trained twice on the same clips for the same wall-clock time: from the weights
+in the package with its first stages frozen, and from scratch. Then both detect plays in a match
+that they were not trained on.
 """
 
 from __future__ import annotations
@@ -38,12 +38,20 @@ BACKBONE = "motion_net"
 NUM_MATCHES = 4
 UNSEEN = "unseen"
 TOLERANCE_S = 1.0
-"""An event is found where its peak lies at most so far from the middle of a true one."""
+"""An event is right if its peak is at most this far from the middle of a true event."""
 
 
 @dataclass(frozen=True)
 class DemoFootage:
-    """Footage and labels: those to train on, and the match that stays unseen."""
+    """The rendered footage and its labels.
+
+    Attributes:
+        labels: Labels of the training matches, as CSV.
+        unseen: The match that is not used for training.
+        truth: The true events of that match.
+        unseen_s: Length of that match in seconds.
+        num_plays: Number of labelled plays in the training matches.
+    """
 
     labels: Path
     unseen: Path
@@ -54,11 +62,20 @@ class DemoFootage:
 
 @dataclass(frozen=True)
 class Arm:
-    """One way of training and what came of it on the unseen match.
+    """One way of training, and its results on the unseen match.
 
-    accuracy: share of the true events whose middle window gets the right class. found, false:
-    accepted events that meet a true one of their class within TOLERANCE_S, and the others.
-    average_precision: per class, at TOLERANCE_S, over all candidates.
+    Attributes:
+        name: Its name, which is also its folder's name.
+        folder: Where the model and the results are.
+        backbone: The trained network.
+        num_negatives: Background clips used for training.
+        seconds: Seconds of training.
+        epochs: Epochs of training.
+        accuracy: Share of true events whose middle window gets the right class.
+        mean_average_precision: Spotting mAP at TOLERANCE_S over all candidates.
+        found: Accepted events that match a true event.
+        false: Accepted events that match none.
+        rows: (true event, accepted event) in time order; None if one has no partner.
     """
 
     name: str
@@ -76,20 +93,34 @@ class Arm:
 
 @dataclass(frozen=True)
 class DemoResult:
+    """What the demonstration made.
+
+    Attributes:
+        footage: The rendered footage and its labels.
+        transfer: Training from the weights in the package.
+        scratch: Training from random weights.
+    """
+
     footage: DemoFootage
     transfer: Arm
     scratch: Arm
 
 
 def pretrained_weights() -> Path:
-    """The weights that come with the package."""
+    """The weights that are part of the package."""
     return Path(str(files("touchline.models") / "pretrained" / f"{BACKBONE}.safetensors"))
 
 
 def run_demo(
     out: Path, options: DemoOptions, *, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> DemoResult:
-    """Everything, into the folder `out`."""
+    """Run the whole demonstration.
+
+    Args:
+        out: The folder to write to.
+        options: Seed and length of the training.
+        on_progress: Called with the progress of each phase.
+    """
     footage = make_footage(out, seed=options.seed, on_progress=on_progress)
     transfer = TrainJob(
         labels=footage.labels,
@@ -97,7 +128,7 @@ def run_demo(
         weights=str(pretrained_weights()),
         freeze="block2",
         val_share=0.0,
-        # What looks like a play and is none is told apart only by seeing enough of it.
+        # The network needs many look-alikes as background to learn the difference.
         background_ratio=3.0,
         background_margin_s=0.25,
         options=TrainOptions(
@@ -120,7 +151,13 @@ def run_demo(
 def make_footage(
     out: Path, *, seed: int, on_progress: Callable[[Progress], None] = lambda _: None
 ) -> DemoFootage:
-    """Render the matches and write OUT/labels.csv (to train on) and OUT/unseen.csv (the truth)."""
+    """Render the matches and write their labels: OUT/labels.csv and OUT/unseen.csv.
+
+    Args:
+        out: The folder to write to.
+        seed: Decides how the matches look and what happens in them.
+        on_progress: Called after each match.
+    """
     folder = out / "footage"
     folder.mkdir(parents=True, exist_ok=True)
     examples: list[Example] = []
@@ -159,11 +196,18 @@ def run_arm(
     *,
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Arm:
-    """Train into OUT/<name>, detect in the unseen match, and judge it."""
+    """Train into OUT/<name>, detect in the unseen match, and compare with the truth.
+
+    Args:
+        name: Name of this way of training.
+        job: What to train, and how.
+        footage: The rendered footage and its labels.
+        out: The folder to write to.
+        on_progress: Called with the progress of each phase.
+    """
     model, split, job = prepare(job)
     folder = out / name
-    # What an interrupted demonstration left is no use: the arms are to have the same seconds, and
-    # those of another run are others.
+    # Do not resume an interrupted demonstration: both networks must train for the same seconds.
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     trained, _ = run_training(model, split, job, folder, device="cpu", on_progress=on_progress)
     on_progress(Progress(f"detecting ({name})", 0, 1))
@@ -190,7 +234,7 @@ def run_arm(
 
 
 def mean_average_precision(truth: tuple[Event, ...], result: MatchResult) -> float:
-    """Over all candidates, at TOLERANCE_S, mean of the classes."""
+    """Spotting mAP at TOLERANCE_S, over all candidates."""
     video = str(result.path)
     return spotting_map(
         {video: truth}, {video: result.candidates}, tolerances_s=(TOLERANCE_S,)
@@ -198,7 +242,7 @@ def mean_average_precision(truth: tuple[Event, ...], result: MatchResult) -> flo
 
 
 def middle_accuracy(truth: tuple[Event, ...], track: ScoreTrack) -> float:
-    """Share of the true events whose class scores highest in the window around their middle."""
+    """Share of true events whose class has the highest score in the window at their middle."""
     right = 0
     for event in truth:
         middle = int(np.abs(track.centre_s - (event.start_s + event.end_s) / 2).argmin())
@@ -209,10 +253,10 @@ def middle_accuracy(truth: tuple[Event, ...], track: ScoreTrack) -> float:
 def pair_events(
     truth: tuple[Event, ...], found: tuple[Event, ...]
 ) -> tuple[tuple[Event | None, Event | None], ...]:
-    """(true event, found event) in time order, None where the other has no partner.
+    """Pairs (true event, found event) in time order; None if one has no partner.
 
-    Best score first, each found event takes the nearest free true one of its class whose middle is
-    at most TOLERANCE_S from its peak.
+    In order of score, each found event takes the nearest true event of its class that is still
+    free and whose middle is at most TOLERANCE_S from its peak.
     """
     free = list(truth)
     rows: list[tuple[Event | None, Event | None]] = []

@@ -1,8 +1,8 @@
-"""Clips of nameless shapes in motion, what the demonstration's network is pretrained on.
+"""Make clips of moving abstract shapes, on which the demonstration's network is pretrained.
 
-A small thing is carried, bounced, thrown, lobbed, dropped or knocked aside among larger ones, on a
-textured ground under a moving camera. The class is what happens to it first and what then. There is
-no court and nobody plays; nothing here is shared with the renderer of matches.
+A small shape is carried, bounced, thrown, lobbed, dropped or knocked aside among larger shapes, on
+a textured ground under a moving camera. The class is what happens to it first and what happens
+next. There is no court and there are no players; the code shares nothing with `render_match`.
 """
 
 from __future__ import annotations
@@ -29,16 +29,19 @@ MOTIONS: tuple[tuple[str, str], ...] = (
 MOTION_NAMES = tuple(f"{a}_{b}" for a, b in MOTIONS)
 
 _SHIFT = 3
-# Pixels per frame, per frame, in a picture 80 px high.
+# Pixels per frame per frame, in a picture of 80 px.
 _GRAVITY = 1.0
 
 
 @dataclass(frozen=True)
 class ShapeClip:
-    """One clip and all that is known of its small thing.
+    """One clip, and what its small shape does.
 
-    pixels: (3, T, S, S) uint8 RGB. motion: index of MOTIONS. turn: the frame where the second
-    motion begins. place_px: (T, 2) from the left and the top; it may lie outside the picture.
+    Attributes:
+        pixels: The frames (3, T, S, S) uint8 RGB.
+        motion: The class, an index of MOTIONS.
+        turn: Index of the frame at which the second motion begins.
+        place_px: Place of the small shape (T, 2) from the left and the top; may be outside.
     """
 
     pixels: UInt8
@@ -49,7 +52,7 @@ class ShapeClip:
 
 @dataclass(frozen=True)
 class _Shape:
-    """A polygon with a patch of another colour; path is its middle in every frame (T, 2)."""
+    """A polygon with a patch of another colour. `path` is its middle in every frame (T, 2)."""
 
     corners: Float64
     patch: Float64
@@ -60,7 +63,14 @@ class _Shape:
 def shape_clip(
     motion: int, rng: np.random.Generator, *, num_frames: int, size_px: int
 ) -> ShapeClip:
-    """One clip of class `motion`, an index of MOTIONS."""
+    """A random clip of one class.
+
+    Args:
+        motion: The class, an index of MOTIONS.
+        rng: Decides everything else.
+        num_frames: Number of frames.
+        size_px: Width and height of the frames.
+    """
     first, then = MOTIONS[motion]
     small, carriers, turn = _mover_path(first, then, rng, num_frames)
     others = [_wander(rng, num_frames, rng.uniform(5, 75, 2)) for _ in range(rng.integers(1, 5))]
@@ -75,13 +85,13 @@ def shape_clip(
     return ShapeClip(pixels, motion, turn, place_px)
 
 
-# Paths: all in pixels of a picture of 80 px, y downwards
+# Paths, in pixels of a picture of 80 px; y points down
 
 
 def _mover_path(
     first: str, then: str, rng: np.random.Generator, T: int
 ) -> tuple[Float64, list[Float64], int]:
-    """Where the small thing is (T, 2), the paths of those that hold or knock it, the turn."""
+    """Path of the small shape (T, 2), paths of the shapes that hold or knock it, and the turn."""
     turn = int(rng.integers(round(0.3 * T), round(0.7 * T)))
     carrier = _wander(rng, T, rng.uniform(20, 60, 2))
     grip = np.array([rng.choice((-1, 1)) * rng.uniform(3, 6), rng.uniform(-6, 3)])
@@ -112,7 +122,7 @@ def _mover_path(
 
 
 def _knocked(arriving: Float64, rng: np.random.Generator, T: int) -> Float64:
-    """(T, 2) from the place of the knock on: off at a sharp angle to where it came from."""
+    """Path (T, 2) after the knock, relative to its place: away at a sharp angle."""
     bend = rng.uniform(0.5, 1.5) * np.pi
     spin = np.array([[np.cos(bend), -np.sin(bend)], [np.sin(bend), np.cos(bend)]])
     t = np.arange(1, T + 1)[:, None]
@@ -122,14 +132,14 @@ def _knocked(arriving: Float64, rng: np.random.Generator, T: int) -> Float64:
 
 
 def _wander(rng: np.random.Generator, T: int, start: Float64) -> Float64:
-    """A walk that keeps its direction for a while."""
+    """A random walk that keeps its direction for some time."""
     pushes = rng.normal(0, 0.35, (T, 2)) * (1.0, 0.5)
     speed = rng.normal(0, 1.2, 2) * (1.0, 0.4) + np.cumsum(pushes, axis=0)
     return start + np.cumsum(speed, axis=0)
 
 
 def _leap(rng: np.random.Generator, T: int, start: int) -> Float64:
-    """(T,) height of one jump that begins at frame `start`."""
+    """Height (T,) of one jump that begins at frame `start`."""
     air = rng.uniform(5, 8)
     t = np.clip((np.arange(T) - start) / air, 0, 1)
     height: Float64 = rng.uniform(6, 14) * 4 * t * (1 - t)
@@ -139,7 +149,7 @@ def _leap(rng: np.random.Generator, T: int, start: int) -> Float64:
 def _hold(
     motion: str, carrier: Float64, start: int, stop: int, rng: np.random.Generator
 ) -> Float64:
-    """Where the small thing is beside its carrier (stop - start, 2); a leap moves the carrier."""
+    """Offset of the small shape from its carrier (stop - start, 2). A jump moves the carrier."""
     t = np.arange(stop - start)
     down = np.zeros(len(t))
     if motion == "bounced":
@@ -172,7 +182,7 @@ def _flight(motion: str, start: Float64, rng: np.random.Generator, T: int) -> Fl
 
 
 def _into_view(path: Float64, rng: np.random.Generator) -> Float64:
-    """A shift that brings the path's middle near the picture's, and most of it inside."""
+    """A shift that puts the path near the middle of the picture, and most of it inside."""
     low, high = path.min(axis=0), path.max(axis=0)
     slack = np.maximum(72 - (high - low), 6) / 2
     shift: Float64 = 40 - (low + high) / 2 + rng.uniform(-slack, slack)
@@ -205,7 +215,7 @@ def _small(rng: np.random.Generator, path: Float64) -> _Shape:
 
 
 def _ground(rng: np.random.Generator) -> UInt8:
-    """A texture (192, 192, 3): two grains of noise, parted by a slanting edge."""
+    """A texture (192, 192, 3): two kinds of noise with a slanted edge between them."""
     above, below = (_grain(rng) for _ in range(2))
     y0, y1 = 96 + rng.uniform(-60, 60) + np.array([-96, 96]) * rng.normal(0, 0.3)
     edge = np.array([(0, 192), (0, y0), (192, y1), (192, 192)]).astype(np.int32)
@@ -214,7 +224,7 @@ def _ground(rng: np.random.Generator) -> UInt8:
 
 
 def _grain(rng: np.random.Generator) -> UInt8:
-    """Noise of one grain, from fine to coarse, over a plain colour."""
+    """Noise over a plain colour; its grain is between fine and coarse."""
     cells = int(np.exp(rng.uniform(np.log(2), np.log(96))))
     coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     way = cv2.INTER_LINEAR if rng.random() < 0.7 else cv2.INTER_NEAREST
@@ -226,7 +236,7 @@ def _grain(rng: np.random.Generator) -> UInt8:
 
 
 def _camera(rng: np.random.Generator, T: int) -> tuple[Float64, Float64]:
-    """Shift (T, 2) and zoom (T,) of every frame: a pan, a shaking hand, a slow zoom."""
+    """Shift (T, 2) and zoom (T,) of every frame: a pan, a shake and a slow zoom."""
     t = np.arange(T) - T / 2
     pan = rng.normal(0, 0.8, 2) * (1, 0.3) * t[:, None]
     shake = rng.normal(0, rng.uniform(0, 0.8), (T, 2))

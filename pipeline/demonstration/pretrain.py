@@ -1,10 +1,9 @@
-"""How the demonstration's weights are made: a small network learns nameless shapes in motion.
+"""Pretrain the small network of the demonstration on clips of moving abstract shapes.
 
     python -m touchline.pipeline.demonstration.pretrain models/pretrained/motion_net.safetensors
 
-Three losses: what happens in the clip, where the small thing is, and what happens to it there. The
-last two only guide the trunk, whose classes alone would be slow to teach it what to look at; their
-layers are not kept.
+There are three losses: what happens in the clip, where the small shape is, and what happens to it
+there. The last two help the trunk to find the small shape sooner. Their layers are not kept.
 """
 
 from __future__ import annotations
@@ -33,12 +32,20 @@ from touchline.pipeline.demonstration.moving_shapes import (
 
 STATES = tuple(dict.fromkeys(name for pair in MOTIONS for name in pair))
 PLACE_STAGE = 3
-"""The place is read where time is halved and the picture is 8 x 8 (of 64 px)."""
+"""The stage before which the place is predicted: half the time steps, 8 x 8 cells of 64 px."""
 
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """steps of batch_size fresh clips; one cycle of the learning rate up to lr."""
+    """How to pretrain.
+
+    Attributes:
+        steps: Number of steps.
+        batch_size: New clips per step.
+        lr: Highest learning rate of the one cycle.
+        weight_decay: Weight decay of AdamW.
+        seed: Seed of the clips and of the weights.
+    """
 
     steps: int = 1500
     batch_size: int = 32
@@ -48,7 +55,7 @@ class PretrainOptions:
 
 
 class Guides(nn.Module):
-    """The two layers that guide the trunk: place from block2, state from block4."""
+    """Two extra layers that guide the trunk: place from block2, state from block4."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,7 +64,7 @@ class Guides(nn.Module):
 
 
 def pretrain(options: PretrainOptions) -> Iterator[tuple[int, dict[str, float], MotionNet]]:
-    """(step, figures of its batch, the network as it stands) after every step."""
+    """After every step: its number, the losses and accuracy of its batch, and the network."""
     torch.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)
     network = motion_net(1 + len(MOTIONS))
@@ -90,14 +97,14 @@ def pretrain(options: PretrainOptions) -> Iterator[tuple[int, dict[str, float], 
 def _losses(
     network: MotionNet, guides: Guides, clips: Sequence[ShapeClip]
 ) -> tuple[dict[str, Tensor], float]:
-    """The three losses of a batch, and the share of clips whose motion is named right."""
+    """The three losses of a batch, and the share of clips whose motion is predicted right."""
     pixels = torch.from_numpy(np.stack([clip.pixels for clip in clips]))
     middle = network.run_stages(
         network.enter(normalise(pixels, network.spec)), stop=PLACE_STAGE
     )  # (B, 64, T / 2, 8, 8)
     last = network.run_stages(middle, start=PLACE_STAGE)  # (B, 128, T / 4, 4, 4)
     logits = network.head(network.leave(last, len(clips)))
-    # Column 0 is background, of which there is none here.
+    # Column 0 is background, which does not occur here.
     motion = torch.tensor([1 + clip.motion for clip in clips])
     place = guides.place(middle)[:, 0].flatten(2)  # (B, T / 2, cells)
     states = guides.state(last).flatten(3)  # (B, states, T / 4, cells)
@@ -114,7 +121,7 @@ def _losses(
 
 
 def _cells(clips: Sequence[ShapeClip], size_px: int, *, like: Tensor) -> Tensor:
-    """(B, T') the cell of `like` (B, C, T', H', W') that the small thing is in; -100 outside."""
+    """(B, T') the cell of `like` (B, C, T', H', W') with the small shape; -100 outside."""
     steps, H, W = like.shape[2:]
     place = np.stack([clip.place_px for clip in clips])
     every = place.shape[1] // steps
@@ -124,7 +131,7 @@ def _cells(clips: Sequence[ShapeClip], size_px: int, *, like: Tensor) -> Tensor:
 
 
 def _states(clips: Sequence[ShapeClip], cells: Tensor) -> Tensor:
-    """(B, T') what happens to the small thing at each step; -100 where it is out of sight."""
+    """(B, T') what happens to the small shape at each step; -100 if it is out of sight."""
     steps = cells.shape[1]
     every = clips[0].pixels.shape[1] // steps
     rows = [
@@ -138,12 +145,14 @@ def _states(clips: Sequence[ShapeClip], cells: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Pretrain and write the checkpoint; a line of figures every 50 steps."""
+    """Pretrain and write the checkpoint. Every 50 steps print the losses."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("out", type=Path, help="checkpoint to write")
-    parser.add_argument("--steps", type=int, default=PretrainOptions.steps)
-    parser.add_argument("--seed", type=int, default=PretrainOptions.seed)
-    parser.add_argument("--threads", type=int, default=None, help="default: all cores")
+    parser.add_argument("out", type=Path, help="The checkpoint to write.")
+    parser.add_argument("--steps", type=int, default=PretrainOptions.steps, help="Number of steps.")
+    parser.add_argument("--seed", type=int, default=PretrainOptions.seed, help="Random seed.")
+    parser.add_argument(
+        "--threads", type=int, default=None, help="CPU threads (default: all cores)."
+    )
     arguments = parser.parse_args()
     if arguments.threads is not None:
         torch.set_num_threads(arguments.threads)

@@ -1,7 +1,7 @@
-"""A made-up match rendered to a real video file, its plays known to the frame.
+"""Render a made-up match to a video file, with exact times of its plays.
 
-Every match has its own look (court, kits, crowd, camera, noise), so that a model that learns looks
-instead of motion fails on the next one.
+Every match has its own look (court, kits, crowd, camera, noise). A model that learns the look
+instead of the motion fails on the next match.
 """
 
 from __future__ import annotations
@@ -37,13 +37,29 @@ WIDTH_PX, HEIGHT_PX = 320, 240
 Colour = tuple[int, int, int]
 Int32 = npt.NDArray[np.int32]
 
-# Drawing at eighths of a pixel: small things move smoothly.
+# Draw at eighths of a pixel, so that small things move smoothly.
 _SHIFT = 3
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a match looks like and how its camera behaves; colours are RGB."""
+    """How a match looks and how its camera moves. Colours are RGB.
+
+    Attributes:
+        floor: Colour of the floor.
+        lines: Colour of the lines.
+        crowd: Picture of the crowd (24, 160, 3) uint8.
+        kits: Shirt colour of each team.
+        skins: Skin colour of each player.
+        ball: Colour of the ball.
+        camera_y_m: Position of the camera along y; negative is on this side of the court.
+        camera_z_m: Height of the camera.
+        focal_px: Focal length in pixels.
+        lag_s: How slowly the camera follows the play.
+        shake_px: Strength of the camera's shake.
+        noise: Standard deviation of the noise, in grey levels.
+        light: Factor on the brightness.
+    """
 
     floor: Colour
     lines: Colour
@@ -61,7 +77,7 @@ class Look:
 
 
 def random_look(rng: np.random.Generator) -> Look:
-    """A look of its own for every seed."""
+    """A random look."""
     floors: tuple[Colour, ...] = (
         (205, 160, 105),
         (176, 122, 78),
@@ -101,7 +117,7 @@ def _colour(values: npt.ArrayLike) -> Colour:
 
 
 class Camera:
-    """Stands beside the court and turns after the play, with lag, zoom and a shaking hand."""
+    """A camera at the side of the court that follows the play, with lag, zoom and shake."""
 
     def __init__(self, look: Look, rng: np.random.Generator) -> None:
         self.look, self.rng = look, rng
@@ -111,7 +127,7 @@ class Camera:
         self.follow(Match((), rng))
 
     def follow(self, match: Match) -> None:
-        """Turn a frame's worth towards the play."""
+        """Turn towards the play for the time of one frame."""
         ball_x = float(match.ball[0])
         wanted = np.clip((ball_x + match.side * RIM_X_M) / 2, ball_x - 4.5, ball_x + 4.5)
         self.aim_x += (float(wanted) - self.aim_x) / (self.look.lag_s * FRAME_RATE_HZ)
@@ -125,7 +141,7 @@ class Camera:
         self.turn = np.stack([right, np.cross(forward, right), forward])
 
     def project(self, points: Float64) -> tuple[Float64, Float64]:
-        """Points (N, 3) in metres -> pixels (N, 2) and pixels per metre there (N,)."""
+        """Points (N, 3) in metres -> pixels (N, 2) and pixels per metre at each point (N,)."""
         seen = (points - self.stand) @ self.turn.T  # right, down, forward
         scale = self.look.focal_px * self.zoom / np.maximum(seen[:, 2], 1.0)
         centre = np.array([WIDTH_PX / 2, HEIGHT_PX / 2]) + self.shake
@@ -133,19 +149,19 @@ class Camera:
 
 
 class Painter:
-    """Draws a match, frame by frame, in one look."""
+    """Draws the frames of a match in one look."""
 
     def __init__(self, look: Look, rng: np.random.Generator) -> None:
         self.look, self.rng = look, rng
         self.camera = Camera(look, rng)
         self.floor = _floor_lines()
         self.shadow = _colour(np.array(look.floor) * 0.6)
-        # Noise is drawn once and shifted: fresh noise for every pixel costs more than the match.
+        # Make the noise once and shift it: new noise per frame would cost more than the match.
         size = (HEIGHT_PX + 64, WIDTH_PX + 64, 3)
         self.noise = rng.normal(0, look.noise, size).astype(np.int16)
 
     def paint(self, match: Match) -> UInt8:
-        """The match as it stands -> (H, W, 3) uint8 RGB."""
+        """The current state of the match -> a frame (H, W, 3) uint8 RGB."""
         self.camera.follow(match)
         image = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
         self._stands(image)
@@ -176,7 +192,7 @@ class Painter:
         cv2.rectangle(image, (0, 0), (WIDTH_PX, HEIGHT_PX), aisle, -1)
         shift = int(-self.camera.aim_x * 12)
         crowd = np.roll(self.look.crowd, shift, axis=1)
-        # People stir: some of the crowd changes from frame to frame.
+        # People move: change some of the crowd in every frame.
         rows = self.rng.integers(0, crowd.shape[0], 60)
         columns = self.rng.integers(0, crowd.shape[1], 60)
         crowd[rows, columns] = self.rng.integers(0, 220, (60, 3), dtype=np.uint8)
@@ -236,7 +252,7 @@ class Painter:
         cv2.circle(image, centre, radius, (60, 35, 25), 1, cv2.LINE_AA, _SHIFT)
 
     def _graphics(self, image: UInt8, match: Match) -> None:
-        """A clock that always runs, and no score: it would give the plays away."""
+        """A clock that always runs. There is no score, because it would reveal the plays."""
         cv2.rectangle(image, (8, HEIGHT_PX - 24), (92, HEIGHT_PX - 8), (25, 30, 60), -1)
         clock = f"{int(match.time_s) // 60}:{match.time_s % 60:04.1f}"
         place = (14, HEIGHT_PX - 12)
@@ -273,7 +289,7 @@ def _joints(player: Player) -> Float64:
 
 
 def _fixed(points: Float64) -> Int32:
-    # Far outside the picture OpenCV's fixed point would overflow.
+    # Limit points far outside the picture: OpenCV's fixed point would overflow.
     fixed: Int32 = np.rint(np.minimum(np.maximum(points, -4000), 4000) * 2**_SHIFT).astype(np.int32)
     return fixed
 
@@ -298,7 +314,13 @@ def _floor_lines() -> list[Float64]:
 
 
 def match_script(rng: np.random.Generator, *, plays_each: int, distractors: int) -> list[str]:
-    """Every kind of play plays_each times among `distractors` look-alikes, in random order."""
+    """A list of plays and look-alikes in random order.
+
+    Args:
+        rng: Decides the order.
+        plays_each: How often each play of PLAYS occurs.
+        distractors: How many look-alikes occur.
+    """
     fillers = [DISTRACTORS[i % len(DISTRACTORS)] for i in range(distractors)]
     script = [*PLAYS * plays_each, *fillers]
     rng.shuffle(script)
@@ -306,7 +328,7 @@ def match_script(rng: np.random.Generator, *, plays_each: int, distractors: int)
 
 
 def paint_match(plays: Sequence[str], *, seed: int) -> Iterator[tuple[UInt8, Match]]:
-    """Every frame (H, W, 3) uint8 RGB with the match as it stands; the seed fixes all of it."""
+    """Every frame (H, W, 3) uint8 RGB, with the match at that time. The seed decides everything."""
     match_rng, look_rng, paint_rng = np.random.default_rng(seed).spawn(3)
     match = Match(plays, match_rng)
     painter = Painter(random_look(look_rng), paint_rng)
@@ -315,7 +337,14 @@ def paint_match(plays: Sequence[str], *, seed: int) -> Iterator[tuple[UInt8, Mat
 
 
 def render_match(path: Path, *, plays_each: int, distractors: int, seed: int) -> list[Event]:
-    """Write an mp4 (H.264, FRAME_RATE_HZ) and give the exact intervals of its plays."""
+    """Write an MP4 (H.264, FRAME_RATE_HZ) and return the exact intervals of its plays.
+
+    Args:
+        path: The file to write.
+        plays_each: How often each play of PLAYS occurs.
+        distractors: How many look-alikes occur.
+        seed: Decides the look and what happens.
+    """
     script = match_script(
         np.random.default_rng(seed), plays_each=plays_each, distractors=distractors
     )

@@ -219,8 +219,8 @@ def test_a_library_the_system_lacks_is_one_line_that_says_what_to_install(tmp_pa
     assert done.returncode == 1
     assert done.stderr == (
         "error: cv2 cannot be imported (libGL.so.1: cannot open shared object file: No such file "
-        "or directory): install the library it lacks; on Debian apt-get install libgl1 "
-        "libglib2.0-0\n"
+        "or directory). Install the missing system library. On Debian: apt-get install libgl1 "
+        "libglib2.0-0.\n"
     )
 
 
