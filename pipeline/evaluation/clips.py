@@ -40,6 +40,7 @@ class ClipCounts:
 
     @property
     def num_units(self) -> int:
+        """U, the number of matches."""
         return len(self.confusion)
 
 

@@ -89,7 +89,11 @@ def _named_footage(
 
 
 def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Write each video under its name without ending; `file` holds the full name."""
+    """Write each video under its name without ending; `file` holds the full name.
+
+    Raises:
+        ValueError: Two videos differ only in their ending, or a video has several groups.
+    """
     database: dict[str, dict[str, object]] = {}
     for path, mine in by_footage(examples):
         name = footage_reference(path, target.folder)

@@ -18,6 +18,9 @@ def read_class_folders(source: LabelSource) -> list[Example]:
 
     A folder between class and file (goal/match_A/1.mp4) is the group. Hidden files and files that
     are not footage are skipped.
+
+    Raises:
+        LabelsError: There are no such subfolders, or the folder is probably meant differently.
     """
     root = source.path
     if (root / "labels.csv").is_file():

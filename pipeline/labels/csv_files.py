@@ -40,6 +40,9 @@ def read_csv(source: LabelSource) -> list[Example]:
     and tabs, numbers may have a decimal comma. If both times are empty, the label is for the whole
     file. `visible` and `peak_s` are optional columns. `score` is read only together with `peak_s`,
     as in events.csv; alone it may be the score of the match.
+
+    Raises:
+        LabelsError: A column is missing, or a row cannot be used.
     """
     separator = _separator(source.text)
     rows = _rows(source, separator)

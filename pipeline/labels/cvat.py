@@ -20,6 +20,8 @@ from touchline.pipeline.labels.source import (
 )
 from touchline.pipeline.types import Example, FootageHealth
 
+FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
+
 
 def is_cvat(source: LabelSource) -> bool:
     """Recognise CVAT by its root element."""
@@ -32,6 +34,9 @@ def read_cvat(source: LabelSource) -> list[Example]:
     An interval lasts from a shape until one with `outside="1"`; a track may hold several. Frames
     count from 0, the first frame of the video, which may be shown later than the sound starts.
     Their rate is `rate_hz`, or else the footage's.
+
+    Raises:
+        LabelsError: The file is another kind of export, or the frame rate is unknown.
     """
     root = source.xml
     if root.all("image"):
@@ -95,9 +100,6 @@ def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
             f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
         )
     return health.first_frame_s, float(Fraction(health.frame_rate))
-
-
-FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
 
 
 def _frame_step(root: XmlElement) -> int:

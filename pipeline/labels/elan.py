@@ -28,6 +28,9 @@ def read_elan(source: LabelSource) -> list[Example]:
 
     The label is the annotation's text, or the name of its tier if there is no text. Annotations
     that refer to others are notes and are skipped.
+
+    Raises:
+        LabelsError: Times are not in milliseconds or missing, or no footage is named.
     """
     root = source.xml
     for header in root.all("HEADER"):

@@ -136,6 +136,9 @@ def read_soccernet(source: LabelSource) -> list[Example]:
 
     `position` is in milliseconds from the start of the half's file. The group is the match, from
     `UrlLocal`. Predictions in the same form keep their confidence.
+
+    Raises:
+        LabelsError: A row cannot be used.
     """
     match = source.json
     key = "annotations" if match.has("annotations") else "predictions"
@@ -165,7 +168,11 @@ def read_soccernet(source: LabelSource) -> list[Example]:
 
 
 def read_soccernet_tree(source: LabelSource) -> list[Example]:
-    """Read the Labels-v2.json of every match in a SoccerNet folder."""
+    """Read the Labels-v2.json of every match in a SoccerNet folder.
+
+    Raises:
+        LabelsError: One of them is not a SoccerNet label file, or a row cannot be used.
+    """
     examples = []
     for path in sorted(f for f in files_below(source.path) if f.name == SOCCERNET_FILE):
         match = LabelSource(path, source.footage_folder / path.parent.relative_to(source.path))
@@ -198,7 +205,11 @@ def _visible(row: JsonValue) -> bool:
 
 
 def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Write one match; an interval becomes its peak."""
+    """Write one match; an interval becomes its peak.
+
+    Raises:
+        ValueError: There are several matches, or the footage is not one file per half.
+    """
     groups = sorted({example.group for example in examples})
     if len(groups) > 1:
         raise ValueError(f"SoccerNet holds one match per file, but these are {', '.join(groups)}")

@@ -45,7 +45,7 @@ class LabelSource:
 
     @cached_property
     def raw(self) -> bytes:
-        """The bytes of the file."""
+        """The bytes of the file; LabelsError if it cannot be read."""
         try:
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -63,7 +63,11 @@ class LabelSource:
 
     @cached_property
     def text(self) -> str:
-        """The file as text: UTF-8 with or without a byte order mark, or UTF-16 with one."""
+        """The file as text: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+        Raises:
+            LabelsError: It is neither.
+        """
         utf16 = self.raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         try:
             return self.raw.decode("utf-16" if utf16 else "utf-8-sig")
@@ -75,7 +79,7 @@ class LabelSource:
 
     @cached_property
     def json(self) -> JsonValue:
-        """The root value of a JSON file."""
+        """The root value of a JSON file; LabelsError if it is not JSON."""
         try:
             value = json.loads(self.text, object_pairs_hook=_unique_keys)
         except json.JSONDecodeError as error:
@@ -146,7 +150,13 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class JsonValue:
-    """A value inside a JSON file, with the path to it ("$.annotations[3].position")."""
+    """A value inside a JSON file.
+
+    Attributes:
+        file: The JSON file.
+        where: The path to the value, such as "$.annotations[3].position".
+        value: The value as json reads it.
+    """
 
     file: Path
     where: str
@@ -390,7 +400,7 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def read_score(row: JsonValue, key: str) -> float:
-    """Read a score in [0, 1]; 1 if the row has none."""
+    """Read a score in [0, 1]; 1 if the row has none. LabelsError for other values."""
     if not row.has(key):
         return 1.0
     score = row[key].number()

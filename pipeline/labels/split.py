@@ -17,12 +17,6 @@ import numpy.typing as npt
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.types import Example
 
-NUM_STARTS = 16
-"""Random starts of the search for a split. More find a slightly better one, but take longer."""
-
-MANY_GROUPS = 1000
-"""With this many groups, one start is enough, and more would take minutes."""
-
 
 @dataclass(frozen=True)
 class Split:
@@ -207,6 +201,13 @@ def _bound_groups(examples: Sequence[Example]) -> list[tuple[str, ...]]:
             for group in other:
                 bundle_of[group] = mine
     return sorted({tuple(sorted(bundle)) for bundle in bundle_of.values()})
+
+
+NUM_STARTS = 16
+"""Random starts of the search for a split. More find a slightly better one, but take longer."""
+
+MANY_GROUPS = 1000
+"""With this many groups, one start is enough, and more would take minutes."""
 
 
 def _search(

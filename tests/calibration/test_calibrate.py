@@ -12,7 +12,6 @@ from calibration_material import (
     make_footage,
     make_season,
     scores_of,
-    two_event_model,
 )
 from typer.testing import CliRunner
 
@@ -32,12 +31,6 @@ from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Example, ScoreTrack
 from touchline.tools.calibrate import calibrate_command
-
-
-@pytest.fixture(scope="module")
-def model():
-    return two_event_model()
-
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.1])
 POSITIVE = np.array([True, True, False, True, False, False])

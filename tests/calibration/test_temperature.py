@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration_material import scores_of, two_event_model
+from calibration_material import scores_of
 
 from touchline.pipeline.calibration.calibrate import calibrate
 from touchline.pipeline.calibration.options import Target
@@ -17,11 +17,6 @@ from touchline.pipeline.calibration.temperature import (
 )
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.tools.calibrate import _notices
-
-
-@pytest.fixture(scope="module")
-def model():
-    return two_event_model()
 
 
 def two_way_logits(margin, right, wrong):
