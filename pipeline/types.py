@@ -25,11 +25,19 @@ Bool = npt.NDArray[np.bool_]
 class Frames:
     """A chunk of consecutive sampled frames.
 
-    pixels:   (T, 3, H, W) uint8 RGB.
-    time_s:   (T,) float64, presentation time of the frame shown at each sample instant.
-    sample_s: (T,) float64, the sample instants; sample_s >= time_s but for timestamp rounding.
-    damaged:  (T,) bool, True where the decoder reported damage in what the frame was made from, or
-              where the frame stands in for ones that are lost or missing.
+    Attributes:
+        pixels: (T, 3, H, W) uint8 RGB.
+        time_s: (T,) float64. When the frame shown at each sample instant was first presented.
+        sample_s: (T,) float64. The sample instants. At least `time_s`, except for the rounding
+            of timestamps.
+        damaged: (T,) bool. True if the decoder reported damage in the data of a frame, or if the
+            frame stands in for lost or missing ones.
+
+    Example:
+        >>> from touchline.pipeline import decode
+        >>> frames = next(iter(decode("match.mp4", rate_hz=4, size_px=32)))
+        >>> len(frames), frames.pixels.shape[1:], frames.sample_s[:3].tolist()
+        (32, (3, 32, 32), [0.0, 0.25, 0.5])
     """
 
     pixels: UInt8
@@ -55,7 +63,19 @@ class Frames:
 class Clip:
     """One window of footage, ready for a backbone after normalisation.
 
-    pixels: (T, 3, H, W) uint8 RGB. The window is [start_s, end_s).
+    Attributes:
+        pixels: (T, 3, H, W) uint8 RGB.
+        start_s: Start of the window in seconds.
+        end_s: End of the window in seconds; the window is [start_s, end_s).
+        damaged: True if one of its frames is damaged.
+
+    Example:
+        >>> from touchline.pipeline import decode, load_model, sliding_windows
+        >>> spec = load_model("model.safetensors").spec
+        >>> frames = decode("match.mp4", rate_hz=spec.rate_hz, size_px=spec.size_px)
+        >>> clip = next(sliding_windows(frames, spec))
+        >>> clip.pixels.shape, clip.start_s, clip.end_s
+        ((8, 3, 32, 32), 0.0, 1.0)
     """
 
     pixels: UInt8
@@ -68,10 +88,21 @@ class Clip:
 class ScoreTrack:
     """Class probabilities of every window of one file.
 
-    labels:  K names, the first is `background`.
-    start_s, end_s: (N,) float64, the windows, in time order.
-    probs:   (N, K) float32, rows sum to 1 (each in [0, 1] for multi-label models).
-    damaged: (N,) bool, windows that hold damaged frames.
+    Attributes:
+        labels: K class names. The first is `background`.
+        start_s: (N,) float64. Starts of the windows in seconds, in time order.
+        end_s: (N,) float64. Ends of the windows in seconds.
+        probs: (N, K) float32. Rows sum to 1; for multi-label models each value is in [0, 1].
+        damaged: (N,) bool. True for windows with damaged frames.
+
+    Raises:
+        ValueError: If the first label is not `background`, or shapes do not fit together.
+
+    Example:
+        >>> from touchline.pipeline import load_track
+        >>> track = load_track("out/match/scores.npz")
+        >>> track.labels, track.probs.shape, track.start_s[:2].tolist()
+        (('background', 'bright'), (45, 2), [0.0, 0.25])
     """
 
     labels: tuple[str, ...]
@@ -92,16 +123,32 @@ class ScoreTrack:
 
     @property
     def centre_s(self) -> Float64:
-        """(N,) the middle of each window."""
+        """(N,) float64: the middle of each window in seconds."""
         return (self.start_s + self.end_s) / 2
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: a class, an interval, its most certain instant, a score in [0, 1].
+    """Something that happened, with its class, times and score.
 
-    Ground truth is an event of score 1 whose `peak_s` is the middle of its interval where nothing
-    better is known. A point event has start_s == end_s.
+    An event of the ground truth has score 1. Its `peak_s` is the middle of the interval if nothing
+    better is known. An event without length has `start_s == end_s`.
+
+    Attributes:
+        label: The class.
+        start_s: Start in seconds.
+        end_s: End in seconds.
+        peak_s: The most certain instant in seconds, between start and end.
+        score: How certain the event is, in [0, 1].
+
+    Raises:
+        ValueError: If a time is not finite, the peak lies outside the interval, or the score
+            outside [0, 1].
+
+    Example:
+        >>> from touchline.pipeline import Event
+        >>> Event("goal", start_s=754.2, end_s=760.0, peak_s=756.0, score=0.9).label
+        'goal'
     """
 
     label: str
@@ -126,14 +173,24 @@ class Event:
 class Example:
     """A labelled stretch of footage.
 
-    start_s, end_s: None means the whole file is `label`'s (its length is not known before it is
-                    opened).
-    group:   the match it comes from; a split never divides a group.
-    source:  where the label stands ("labels.csv line 7"), for messages.
-    visible: False where the event happens out of the picture (SoccerNet's `visibility`).
-    peak_s:  its most certain instant, where better known than as the middle.
-    score:   1 for labels; how sure a detector was where detections are read as labels.
-    optional: nobody labelled it, so that training does without it where it cannot be read.
+    Attributes:
+        path: The footage.
+        label: The class.
+        group: The match that the example comes from. A split never divides a group.
+        start_s: Start in seconds. None, together with `end_s`: the whole file.
+        end_s: End in seconds.
+        source: Where the label stands ("labels.csv line 7"), for messages.
+        visible: False if the event happens out of the picture (SoccerNet's `visibility`).
+        peak_s: The most certain instant in seconds. None: the middle.
+        score: 1 for labels. For detections that are read as labels, the detector's score.
+        optional: True if nobody labelled this stretch. Training leaves it out if it cannot be
+            read.
+
+    Example:
+        >>> from touchline.pipeline import read_labels
+        >>> example = read_labels("labels.csv")[0]
+        >>> example.label, example.start_s, example.end_s, example.group
+        ('bright', 3.0, 5.0, 'A')
     """
 
     path: Path
@@ -148,7 +205,11 @@ class Example:
     optional: bool = False
 
     def event(self) -> Event:
-        """The example as ground truth; only where both times are known."""
+        """Return the example as an event of the ground truth.
+
+        Raises:
+            ValueError: If the label has no times.
+        """
         if self.start_s is None or self.end_s is None:
             raise ValueError(f"{self.source or self.path}: the label has no times")
         middle_s = (self.start_s + self.end_s) / 2
@@ -158,17 +219,42 @@ class Example:
 
 @dataclass(frozen=True)
 class FootageHealth:
-    """What was learnt about a file while it was read; all of it goes to events.json.
+    """What was found about a footage file while it was read. All of it goes to events.json.
 
-    frame_rate: frames per second as an exact fraction "25/1", None where it is not constant or
-    not declared. start_s: the container's raw start, which every reported time is relative to.
-    first_frame_s: when the first frame is shown, as declared; more than 0 where sound comes first.
-    duration_s, num_frames: as declared, the duration as found where none is declared;
-    actual_duration_s, actual_frames: as decoded, None where the file was not read to its end.
-    damaged_s: spans with damaged or missing pictures. gaps_s: spans without frames, in which the
-    frame before stands. stream_index: the video stream used, None where that is not known.
-    size_bytes: of the file. pictures_end_s: when the last frame ends, as declared; less than
-    duration_s where sound goes on.
+    Attributes:
+        container: Name of the container format.
+        codec: Name of the video codec.
+        width: Width of the picture in pixels.
+        height: Height of the picture in pixels.
+        frame_rate: Frames per second as an exact fraction, "25/1". None if it is not constant or
+            not declared.
+        variable_rate: True if the frame rate varies.
+        duration_s: Length in seconds as declared. If none is declared, the length found.
+        start_s: The container's raw start. Every reported time is relative to it.
+        start_timecode: The timecode of the first frame. None if the file has none.
+        num_frames: Number of frames as declared.
+        damaged_s: Spans with damaged or missing pictures.
+        warnings: What is unusual about the file, one sentence each.
+        actual_duration_s: Length as decoded. None if the file was not read to its end.
+        actual_frames: Number of frames as decoded. None if the file was not read to its end.
+        gaps_s: Spans without frames, in which the frame before stands.
+        stream_index: Index of the video stream used. None if that is not known.
+        pixel_format: Name of the pixel format.
+        pixel_aspect: Width of a pixel over its height, as a fraction.
+        turned: True if players show the picture turned or mirrored.
+        interlaced: True if the picture is interlaced.
+        dynamic_range: "SDR", or the kind of high dynamic range.
+        first_frame_s: When the first frame is shown, as declared. More than 0 if sound comes
+            first.
+        size_bytes: Size of the file. None if it is not known.
+        pictures_end_s: When the last frame ends, as declared. Less than `duration_s` if sound
+            goes on.
+
+    Example:
+        >>> from touchline.pipeline import probe_footage
+        >>> health = probe_footage("match.mp4", depth="frames")
+        >>> health.verdict, health.codec, health.frame_rate, health.actual_frames
+        ('ok', 'h264', '16/1', 192)
     """
 
     container: str
@@ -198,7 +284,7 @@ class FootageHealth:
 
     @property
     def verdict(self) -> str:
-        """ok, warnings or damaged."""
+        """One word about the file: "ok", "warnings" or "damaged"."""
         if self.damaged_s:
             return "damaged"
         return "warnings" if self.warnings else "ok"

@@ -59,19 +59,44 @@ def detect_all(
     on_start: Callable[[Path], None] = lambda _: None,
     on_time: Callable[[float, float], None] | None = None,
 ) -> Iterator[MatchResult]:
-    """Detect in every file, write OUT/<stem>/, give each result as it is done.
+    """Find the events of many files, write a result folder for each, yield each result.
 
-    events.json and scores.npz are written whatever the formats, the files of those beside them.
-    skip_done passes over inputs whose outputs are all there already, younger than the footage, of
-    footage of its size, and made with the same model and options; what lies at an address must say
-    when it was changed.
-    Results of an earlier run stay until this one has analysed the match, then give way; exports in
-    formats that are not asked for now are set aside as *.old. Where it failed, all is that was made
-    with another model, other options or what lay at this path before.
-    ValueError or OSError, before anything is decoded, for options that fit no file and an OUT that
-    cannot be written to.
-    model_path and model_sha256 go to events.json. report: a page to look at beside them. clocks:
-    where periods kick off, for the files where it is known.
+    There is one result per input, in order. A file that fails gives a result with `error` and does
+    not stop the others. Each folder gets events.json, scores.npz and the files of `formats`.
+
+    Results of an earlier run stay until this run has analysed the match. Exports in formats that
+    this run does not write are then renamed to `*.old`. If a match fails, its results are renamed
+    to `*.old` if they were made with another model, other options or other footage.
+
+    Args:
+        paths: Footage files.
+        model: The model.
+        out: The folder for the result folders, made if it is missing.
+        options: How to look for events.
+        model_path: Where the model lies, for events.json.
+        model_sha256: The model's digest, for events.json.
+        skip_done: Pass over inputs whose results are complete, younger than the footage, of
+            footage of the same size, and made with the same model and options. For an address the
+            server must say when the footage was changed.
+        formats: Names of the formats to write.
+        report: Also write report.html, a page to look at.
+        clocks: Where the periods kick off, for files of which it is known.
+        on_start: Called with each path before it is analysed.
+        on_time: Called with (seconds done, seconds in all) of the current file.
+
+    Raises:
+        ValueError: If options fit no file, before anything is decoded.
+        OSError: If nothing can be written to `out`, before anything is decoded.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import DetectOptions, detect_all, load_model
+        >>> model = load_model("model.safetensors")
+        >>> paths = [Path("match.mp4"), Path("missing.mp4")]
+        >>> for result in detect_all(paths, model, Path("results"), DetectOptions(hop_s=0.25)):
+        ...     print(result.path, len(result.accepted), result.error)
+        match.mp4 2 None
+        missing.mp4 0 no such file
     """
     formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)

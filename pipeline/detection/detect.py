@@ -47,10 +47,16 @@ def detect(
     *,
     on_time: Callable[[float, float], None] | None = None,
 ) -> MatchResult:
-    """The events of one file; on_time gets (seconds done, seconds in all) as it goes.
+    """Find the events of one footage file.
 
-    Give a Scorer instead of a model to prepare the network once for many files. FootageError
-    where the file cannot be read as video.
+    Args:
+        path: A file, or an address as text (https://, s3://, gs://).
+        model: The model. Give a `Scorer` to prepare the network once for many files.
+        options: How to look for events. None: the defaults of `DetectOptions`.
+        on_time: Called with (seconds done, seconds in all) after each batch of windows.
+
+    Raises:
+        FootageError: If the file cannot be read as video.
 
     Example:
         >>> from touchline.pipeline import DetectOptions, detect, load_model
