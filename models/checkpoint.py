@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +18,10 @@ from torch import Tensor
 from touchline.models.atomic_files import beside
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import BACKBONES, build_backbone
+from touchline.models.classes import BACKGROUND
 from touchline.models.errors import CheckpointError
+from touchline.models.json_values import from_json
+from touchline.models.training_record import TrainingRecord, read_record, record_text
 
 FORMAT = "touchline-checkpoint-1"
 
@@ -43,7 +45,7 @@ class TrainedModel:
     multi_label: bool = False
     temperature: float = 1.0
     thresholds: Mapping[str, float] | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: TrainingRecord = field(default_factory=TrainingRecord)
 
     @property
     def spec(self) -> ClipSpec:
@@ -84,7 +86,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "temperature": json.dumps(model.temperature),
         "thresholds": json.dumps(None if model.thresholds is None else dict(model.thresholds)),
         "num_frozen": json.dumps(model.backbone.num_frozen),
-        "record": json.dumps(dict(model.record)),
+        "record": record_text(model.record),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
     try:
@@ -127,67 +129,39 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
-    """The clip a checkpoint was trained on; see `metadata_record` for what is broken."""
-    fields = json.loads(metadata["spec"])
-    for name in ("num_frames", "size_px"):
-        if type(fields[name]) is not int:
-            raise ValueError(f"{name} is {fields[name]!r}; it must be a whole number")
-    for name in ("mean", "std"):
-        if not isinstance(fields[name], list) or len(fields[name]) != 3:
-            raise ValueError(f"{name} is {fields[name]!r}; it must be three numbers")
-    return ClipSpec(
-        num_frames=fields["num_frames"],
-        rate_hz=fields["rate_hz"],
-        size_px=fields["size_px"],
-        mean=tuple(fields["mean"]),
-        std=tuple(fields["std"]),
-        fit=fields.get("fit", "crop"),
-    )
+    """Return the clip a checkpoint was trained on.
 
-
-def metadata_record(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The training record; KeyError, TypeError, ValueError, RecursionError where it is broken."""
-    record = json.loads(metadata["record"])
-    if not isinstance(record, dict):
-        raise ValueError("record is no object")
-    return record
+    Raises:
+        KeyError: The metadata has no clip.
+        ValueError: The clip is damaged.
+    """
+    return from_json(json.loads(metadata["spec"]), ClipSpec)
 
 
 def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    labels = json.loads(metadata["labels"])
-    named = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    if not named or labels[:1] != ["background"] or len(set(labels)) < len(labels):
+    labels = from_json(json.loads(metadata["labels"]), tuple[str, ...])
+    if labels[:1] != (BACKGROUND,) or len(set(labels)) < len(labels):
         raise ValueError(f"labels are {labels!r}; they must be names, each once, background first")
-    return tuple(labels)
-
-
-def _flag(metadata: Mapping[str, str], name: str) -> bool:
-    value = json.loads(metadata[name])
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r}; it must be true or false")
-    return value
+    return labels
 
 
 def _temperature(metadata: Mapping[str, str]) -> float:
-    value = json.loads(metadata["temperature"])
-    if not _is_number(value) or not 0 < value < math.inf:
+    value = from_json(json.loads(metadata["temperature"]), float)
+    if not 0 < value < math.inf:
         raise ValueError(f"temperature is {value!r}; it must be a number above 0")
-    return float(value)
+    return value
 
 
 def _thresholds(metadata: Mapping[str, str], labels: Sequence[str]) -> dict[str, float] | None:
     value = json.loads(metadata["thresholds"])
     if value is None:
         return None
-    if not isinstance(value, dict) or not set(value) <= set(labels):
-        raise ValueError(f"thresholds are {value!r}; they must be by label")
-    if bad := [v for v in value.values() if not _is_number(v) or not 0 < v <= 1]:
+    thresholds = from_json(value, dict[str, float])
+    if not set(thresholds) <= set(labels):
+        raise ValueError(f"thresholds are {thresholds!r}; they must be by label")
+    if bad := [v for v in thresholds.values() if not 0 < v <= 1]:
         raise ValueError(f"a threshold is {bad[0]!r}; it must be in (0, 1]")
-    return value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return thresholds
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
@@ -202,16 +176,16 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in list(file.keys())}
         backbone.load_state_dict(state)
-        backbone.freeze(json.loads(metadata["num_frozen"]))
+        backbone.freeze(from_json(json.loads(metadata["num_frozen"]), int))
         return TrainedModel(
             backbone=backbone.eval(),
             architecture=metadata["architecture"],
             labels=labels,
-            has_background=_flag(metadata, "has_background"),
-            multi_label=_flag(metadata, "multi_label"),
+            has_background=from_json(json.loads(metadata["has_background"]), bool),
+            multi_label=from_json(json.loads(metadata["multi_label"]), bool),
             temperature=_temperature(metadata),
             thresholds=_thresholds(metadata, labels),
-            record=metadata_record(metadata),
+            record=read_record(metadata["record"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint
 from touchline.models.classes import BACKGROUND, class_list
 from touchline.models.spelling import ask, nearest
+from touchline.models.training_record import TrainingRecord, WeightsOrigin
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import PretrainedWeights, find_entry, open_weights
 from touchline.models.weights.table import WEIGHTS, WeightsEntry
@@ -49,13 +49,20 @@ def _published(entry: WeightsEntry, on_progress: OnProgress | None) -> TrainedMo
     return published_model(weights, class_list(entry.classes), record=_record(entry, weights))
 
 
-def _record(entry: WeightsEntry, weights: PretrainedWeights) -> dict[str, Any]:
-    facts = {k: v for k, v in asdict(entry).items() if k not in ("spec", "backbones")}
-    return {"weights": facts, "sha256": weights.sha256}
+def _record(entry: WeightsEntry, weights: PretrainedWeights) -> TrainingRecord:
+    origin = WeightsOrigin(
+        source=entry.name,
+        sha256=weights.sha256,
+        trained_on=entry.trained_on,
+        address=entry.address,
+        licence=entry.licence,
+        accuracy=entry.accuracy,
+    )
+    return TrainingRecord(weights=origin)
 
 
 def published_model(
-    weights: PretrainedWeights, classes: Sequence[str], *, record: Mapping[str, Any]
+    weights: PretrainedWeights, classes: Sequence[str], *, record: TrainingRecord
 ) -> TrainedModel:
     """Pretrained weights with their own classifier, as a model without background."""
     backbone = build_backbone(weights.backbone, len(classes), weights.spec)

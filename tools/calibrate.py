@@ -106,7 +106,6 @@ def calibrate_command(
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.scoring.score_clips import keep_visible
-    from touchline.pipeline.scoring.seen_groups import recorded_max_clip_s
 
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
@@ -114,7 +113,7 @@ def calibrate_command(
     trained = load_checkpoint(model)
     options = ClipOptions(
         views=views,
-        max_clip_s=recorded_max_clip_s(trained) if max_clip is None else max_clip,
+        max_clip_s=trained.record.max_clip_s if max_clip is None else max_clip,
         max_bad=max_bad,
         device=device,
         precision=arithmetic,

@@ -208,6 +208,8 @@ def _show_checkpoint(path: Path) -> None:
     from rich.table import Table
 
     from touchline.models.checkpoint import file_digest, load_checkpoint
+    from touchline.models.json_values import to_json
+    from touchline.models.training_record import TrainingRecord
 
     model = load_checkpoint(path)
     thresholds = model.thresholds or {}
@@ -231,7 +233,9 @@ def _show_checkpoint(path: Path) -> None:
         labels.add_row(console.escape(label), threshold)
     console.out.print(labels, highlight=False)
     _show_stages(model.backbone, trained=True)
-    record = json.dumps(dict(model.record), indent=1) if model.record else "none"
+    record = "none"
+    if model.record != TrainingRecord():
+        record = json.dumps(to_json(model.record), indent=1)
     console.out.print(f"\ntraining record: {console.escape(record)}", highlight=False)
 
 

@@ -6,16 +6,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.checkpoint import FORMAT, file_digest, metadata_record, metadata_spec
+from touchline.models.checkpoint import FORMAT, file_digest, metadata_spec
 from touchline.models.errors import WeightsError
 from touchline.models.networks.inflate import inflate_kernel
 from touchline.models.spelling import did_you_mean
+from touchline.models.training_record import TrainingRecord, read_record
 from touchline.models.weights.cache import obtain
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.files import SUFFIXES, WeightsFile, read_weights_file
@@ -48,7 +48,7 @@ class PretrainedWeights:
     state: Mapping[str, Tensor]
     dropped: tuple[str, ...]
     flat: bool = False
-    record: Mapping[str, Any] = field(default_factory=dict)
+    record: TrainingRecord = field(default_factory=TrainingRecord)
 
     def load_into(self, backbone: Backbone, *, classifier: bool = False) -> None:
         """Copy into a backbone, trunk and whatever of the head was published.
@@ -170,7 +170,7 @@ def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> Pretraine
         )
     try:
         spec = metadata_spec(file.metadata)
-        record = metadata_record(file.metadata)
+        record = read_record(file.metadata["record"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(file.path, f"a damaged Touchline checkpoint ({error})") from None
     return PretrainedWeights(

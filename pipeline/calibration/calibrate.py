@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.training_record import (
+    BeforeAfter,
+    CalibrationEvidence,
+    CalibrationTarget,
+    ClassEvidence,
+)
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
@@ -47,7 +52,7 @@ from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.scoring.score_clips import ClipScores
-from touchline.pipeline.scoring.seen_groups import recorded_groups, trained_groups
+from touchline.pipeline.scoring.seen_groups import trained_groups
 from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
 
 NUM_ORDERS = 3
@@ -91,13 +96,13 @@ class Calibration:
         """What precision and recall count: "events" or "windows"."""
         return "events" if self.num_orders else "windows"
 
-    def apply(self, model: TrainedModel, evidence: Mapping[str, Any]) -> TrainedModel:
+    def apply(self, model: TrainedModel, evidence: CalibrationEvidence) -> TrainedModel:
         """Return the model with these operating points, and with the evidence in its record."""
         return replace(
             model,
             temperature=self.temperature,
             thresholds=dict(self.thresholds),
-            record={**model.record, "calibration": dict(evidence)},
+            record=replace(model.record, calibration=evidence),
         )
 
 
@@ -115,9 +120,8 @@ def calibration_examples(
         ValueError: A group is unknown, or the model was trained on one: its scores are too high
             on matches it has seen.
     """
-    parts = recorded_groups(model.record)
     if groups is not None and list(groups) == ["val"]:
-        groups = parts.get("val", ())
+        groups = model.record.groups.val
         if not groups:
             raise ValueError(
                 "the model has no validation groups. Name the groups to use with --groups."
@@ -135,8 +139,7 @@ def calibration_examples(
 def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
     """Raise ValueError if the model was trained on one of these groups."""
     if seen := trained_groups(model, groups):
-        parts = recorded_groups(model.record)
-        val = ", ".join(parts.get("val", ())) or "none"
+        val = ", ".join(model.record.groups.val) or "none"
         raise ValueError(
             f"the model was trained on {', '.join(seen[:8])}. Operating points from matches it has "
             "seen are too optimistic. Use other matches; --groups val takes the validation groups "
@@ -272,8 +275,8 @@ def _choose(
 
 def evidence_record(
     calibration: Calibration, scores: ClipScores, target: Target, *, eventless: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Turn the evidence for the operating points into JSON values.
+) -> CalibrationEvidence:
+    """Collect the evidence for the operating points, for the model's record.
 
     Args:
         calibration: The result.
@@ -281,27 +284,28 @@ def evidence_record(
         target: What the thresholds were to achieve.
         eventless: Names of the eventless footage.
     """
-    return {
-        "target": {"kind": target.kind, "value": target.value},
-        "clips": len(scores.examples),
-        "windows": int(scores.logits.shape[0] * scores.logits.shape[1]),
-        "groups": sorted(set(scores.groups)),
-        "thresholds_of": calibration.unit,
-        "stitched_orders": calibration.num_orders,
-        "eventless": list(eventless),
-        "temperature": calibration.temperature,
-        "held_out": calibration.held_out,
-        "nll": {"before": calibration.nll_before, "after": calibration.nll_after},
-        "ece": {"before": calibration.before.ece, "after": calibration.after.ece},
-        "per_class": {
-            label: _choice_record(choice) for label, choice in calibration.choices.items()
-        },
-    }
+    return CalibrationEvidence(
+        target=CalibrationTarget(target.kind, target.value),
+        clips=len(scores.examples),
+        windows=int(scores.logits.shape[0] * scores.logits.shape[1]),
+        groups=tuple(sorted(set(scores.groups))),
+        thresholds_of=calibration.unit,
+        stitched_orders=calibration.num_orders,
+        eventless=tuple(eventless),
+        temperature=calibration.temperature,
+        held_out=calibration.held_out,
+        nll=BeforeAfter(calibration.nll_before, calibration.nll_after),
+        ece=BeforeAfter(calibration.before.ece, calibration.after.ece),
+        per_class={label: _class_evidence(choice) for label, choice in calibration.choices.items()},
+    )
 
 
-def _choice_record(choice: Choice) -> dict[str, Any]:
-    record = asdict(choice)
-    if choice.hours and choice.false_events is not None:
-        record["false_per_hour"] = choice.false_events / choice.hours
-        record["false_per_hour_at_most"] = most_events_per_hour(choice.false_events, choice.hours)
-    return record
+def _class_evidence(choice: Choice) -> ClassEvidence:
+    evidence = ClassEvidence(**asdict(choice))
+    if not choice.hours or choice.false_events is None:
+        return evidence
+    return replace(
+        evidence,
+        false_per_hour=choice.false_events / choice.hours,
+        false_per_hour_at_most=most_events_per_hour(choice.false_events, choice.hours),
+    )

@@ -23,6 +23,7 @@ from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.classes import BACKGROUND
 from touchline.models.networks.motion_net import MotionNet, motion_net
+from touchline.models.training_record import TrainingRecord
 from touchline.pipeline.demonstration.moving_shapes import (
     MOTION_NAMES,
     MOTIONS,
@@ -165,7 +166,9 @@ def main() -> None:
             seconds = time.monotonic() - started
             line = "  ".join(f"{name} {value:.3f}" for name, value in mean.items())
             print(f"step {step} of {options.steps}, {seconds:.0f} s: {line}", flush=True)
-            record = {"steps": step, "seed": options.seed, "seconds": round(seconds)} | mean
+            record = TrainingRecord(
+                seconds=round(seconds), job={"steps": step, "seed": options.seed}, figures=mean
+            )
             save_checkpoint(
                 arguments.out,
                 TrainedModel(

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from touchline.models.checkpoint import TrainedModel, load_checkpoint
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import FootageError
 from touchline.models.spelling import did_you_mean
+from touchline.models.training_record import TrainedGroups, TrainingRecord, WeightsOrigin
 from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
@@ -25,7 +25,7 @@ from touchline.pipeline.labels.read import class_names, read_labels
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
 from touchline.pipeline.runs.options import TrainJob
-from touchline.pipeline.scoring.seen_groups import every_trained_group, trained_groups
+from touchline.pipeline.scoring.seen_groups import trained_groups
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Example
 
@@ -109,14 +109,16 @@ def _untrained(
     if job.weights is None:
         spec = sampled(build_backbone(job.backbone, len(labels)).spec)
         backbone = build_backbone(job.backbone, len(labels), spec)
-        record: dict[str, Any] = {}
+        record = TrainingRecord()
     else:
         weights = open_weights(job.weights, job.backbone, on_progress=on_download)
         spec = sampled(weights.spec)
         backbone = build_backbone(job.backbone, len(labels), spec)
         weights.load_into(backbone)
-        earlier = sorted(every_trained_group(weights.record))
-        record = {"weights_sha256": weights.sha256, "groups": {"earlier": earlier}}
+        record = TrainingRecord(
+            groups=TrainedGroups(earlier=tuple(sorted(weights.record.groups.seen))),
+            weights=WeightsOrigin(job.weights, weights.sha256),
+        )
     return TrainedModel(backbone, job.backbone, labels, multi_label=job.multi_label, record=record)
 
 

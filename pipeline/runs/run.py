@@ -14,12 +14,13 @@ import numpy.typing as npt
 from touchline.models.atomic_files import write_atomic
 from touchline.models.backbone import stage_table
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
+from touchline.models.json_values import to_json
+from touchline.models.training_record import TrainedGroups
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
 from touchline.pipeline.scoring.clip_figures import average_precision, mean_average_precision
-from touchline.pipeline.scoring.seen_groups import recorded_groups
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
 from touchline.pipeline.training.snapshot import KeepState
@@ -86,14 +87,23 @@ def run_training(
     )
     metrics = metrics_record(result, split, job)
     if current_world().is_first:
-        _write_run(result, metrics, out)
+        _write_run(result, split, job, metrics, out)
         keep.path.unlink(missing_ok=True)
     return result, metrics
 
 
-def _write_run(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None:
+def _write_run(
+    result: FineTuneResult, split: Split, job: TrainJob, metrics: dict[str, Any], out: Path
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    record = {k: metrics[k] for k in ("job", "groups", "figures", "seconds")}
+    record = replace(
+        result.model.record,
+        groups=_groups(result, split),
+        max_clip_s=job.options.max_clip_s,
+        seconds=result.seconds,
+        job=metrics["job"],
+        figures=metrics["figures"],
+    )
     save_checkpoint(out / MODEL_FILE, replace(result.model, record=record))
     write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
     if can_plot():
@@ -101,6 +111,15 @@ def _write_run(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> No
         if metrics["figures"] and "confusion_matrix" in metrics["figures"]:
             matrix = metrics["figures"]["confusion_matrix"]
             write_confusion(matrix, result.model.labels, out / "confusion.png")
+
+
+def _groups(result: FineTuneResult, split: Split) -> TrainedGroups:
+    """The groups of each part of the split, and those that the initial weights have seen."""
+    train, val, excluded = (
+        tuple(sorted({example.group for example in part}))
+        for part in (split.train, split.val, split.excluded)
+    )
+    return TrainedGroups(train, val, excluded, result.model.record.groups.earlier)
 
 
 def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[str, Any]:
@@ -111,18 +130,17 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         split: The examples of the run.
         job: The job of the run, with its stages as numbers.
     """
+    weights = result.model.record.weights
     job_record = asdict(job) | {
         "labels": str(job.labels),
         "background": [str(p) for p in job.background],
         "hard_negatives": None if job.hard_negatives is None else str(job.hard_negatives),
-        "weights_sha256": result.model.record.get("weights_sha256"),
+        "weights_sha256": None if weights is None else weights.sha256,
     }
     parts = ("train", "val", "excluded")
-    groups = {part: sorted({e.group for e in getattr(split, part)}) for part in parts}
-    groups["earlier"] = list(recorded_groups(result.model.record).get("earlier", ()))
     return {
         "job": job_record,
-        "groups": groups,
+        "groups": to_json(_groups(result, split)),
         "examples": {part: len(getattr(split, part)) for part in parts},
         "classes": list(result.model.labels),
         "figures": validation_figures(result),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
-from typing import Any
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.footage.address import footage_stem
@@ -35,7 +34,7 @@ def trained_groups(model: TrainedModel, groups: Iterable[str]) -> list[str]:
 
     A group that is a file name is recognised with or without its folder: clips/a.mp4 is a.mp4.
     """
-    trained = every_trained_group(model.record)
+    trained = model.record.groups.seen
     by_end: dict[str, list[tuple[str, ...]]] = defaultdict(list)
     for group in trained:
         by_end[_stem(group)[-1]].append(_stem(group))
@@ -53,26 +52,3 @@ def _has_same_end(parts: tuple[str, ...], known: Mapping[str, Sequence[tuple[str
         all(a == b for a, b in zip(reversed(parts), reversed(other), strict=False))
         for other in known.get(parts[-1], ())
     )
-
-
-def every_trained_group(record: Mapping[str, Any]) -> set[str]:
-    """The groups that a model of this record, or weights it began with, were trained on."""
-    groups = recorded_groups(record)
-    return {*groups.get("train", ()), *groups.get("earlier", ())}
-
-
-def recorded_groups(record: Mapping[str, Any]) -> Mapping[str, Sequence[str]]:
-    """The groups of each part of the split a model comes from; empty where nobody wrote them.
-
-    `earlier` are those that the weights it began with were trained on.
-    """
-    groups = record.get("groups", {})
-    return groups if isinstance(groups, Mapping) else {}
-
-
-def recorded_max_clip_s(model: TrainedModel) -> float | None:
-    """How much of a clip training used at most; None: all of it, or nobody wrote it."""
-    job = model.record.get("job", {})
-    options = job.get("options", {}) if isinstance(job, Mapping) else {}
-    longest = options.get("max_clip_s") if isinstance(options, Mapping) else None
-    return float(longest) if isinstance(longest, int | float) else None

@@ -16,6 +16,7 @@ from calibration_material import (
 from typer.testing import CliRunner
 
 from touchline.models.checkpoint import load_checkpoint
+from touchline.models.training_record import CalibrationTarget, TrainedGroups, TrainingRecord
 from touchline.pipeline.calibration.calibrate import calibrate, calibration_examples, refuse_trained
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.thresholds import (
@@ -204,7 +205,7 @@ def test_groups_that_were_trained_on_are_refused(model):
 
 
 def test_eventless_footage_that_was_trained_on_is_refused(model):
-    trained = replace(model, record={"groups": {"train": ["clips/m1.mp4"]}})
+    trained = replace(model, record=TrainingRecord(groups=TrainedGroups(train=("clips/m1.mp4",))))
     with pytest.raises(ValueError, match="trained on m1"):
         refuse_trained(trained, ["m1"])  # eventless footage m1.mp4
 
@@ -233,16 +234,16 @@ def test_the_command_writes_operating_points_and_their_evidence_into_the_checkpo
     assert before.thresholds is None
     assert set(after.thresholds) == {"goal", "card"}
     assert after.temperature != 1.0
-    assert after.record["groups"] == RECORD["groups"]
-    evidence = after.record["calibration"]
-    assert (evidence["thresholds_of"], evidence["stitched_orders"]) == ("events", 3)
-    assert (evidence["clips"], evidence["windows"], evidence["groups"]) == (6, 18, ["B", "C"])
-    assert evidence["held_out"]
+    assert after.record.groups == RECORD.groups
+    evidence = after.record.calibration
+    assert (evidence.thresholds_of, evidence.stitched_orders) == ("events", 3)
+    assert (evidence.clips, evidence.windows, evidence.groups) == (6, 18, ("B", "C"))
+    assert evidence.held_out
     printed = " ".join(result.stdout.split())
     assert "each group at the temperature fitted on the others" in printed
     assert "F1 are measured on the events that chose the thresholds: too optimistic" in printed
-    assert evidence["per_class"]["goal"]["hours"] == pytest.approx(4 / 3600, rel=0.2)
-    assert evidence["per_class"]["goal"]["false_per_hour_at_most"] > 1000
+    assert evidence.per_class["goal"].hours == pytest.approx(4 / 3600, rel=0.2)
+    assert evidence.per_class["goal"].false_per_hour_at_most > 1000
     for name in ("reliability.png", "thresholds.png"):
         assert (season / "curves" / name).read_bytes().startswith(b"\x89PNG")
 
@@ -255,7 +256,7 @@ def test_the_command_makes_the_folder_it_writes_to_and_leaves_hidden_events_out(
     result = run(calibrate_command, model, season / "seen.csv", "--groups", "B,C", "-o", out)
     assert result.exit_code == 0, result.output
     assert "left out 1 events that the broadcast does not show" in " ".join(result.stderr.split())
-    assert load_checkpoint(out).record["calibration"]["clips"] == 5
+    assert load_checkpoint(out).record.calibration.clips == 5
     refused = run(calibrate_command, model, season / "seen.csv", "--groups", "B", "--views", 0)
     assert refused.exit_code == 2
 
@@ -286,10 +287,10 @@ def test_the_command_can_set_thresholds_on_windows(season):
     arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
     result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
     assert result.exit_code == 0, result.output
-    evidence = load_checkpoint(out).record["calibration"]
-    assert (evidence["thresholds_of"], evidence["stitched_orders"]) == ("windows", 0)
-    assert evidence["target"] == {"kind": "precision", "value": 0.9}
-    assert evidence["per_class"]["goal"]["positives"] == 3  # one clip in three windows
+    evidence = load_checkpoint(out).record.calibration
+    assert (evidence.thresholds_of, evidence.stitched_orders) == ("windows", 0)
+    assert evidence.target == CalibrationTarget("precision", 0.9)
+    assert evidence.per_class["goal"].positives == 3  # one clip in three windows
     wrong = run(calibrate_command, *arguments, "--on", "clips")
     assert "events or windows" in str(wrong.exception)
     both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)

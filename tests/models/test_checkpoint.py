@@ -1,5 +1,6 @@
 import json
 import pickle
+from importlib.resources import files
 
 import pytest
 import torch
@@ -14,6 +15,39 @@ from touchline.models.checkpoint import (
     save_checkpoint,
 )
 from touchline.models.errors import CheckpointError
+from touchline.models.training_record import (
+    BeforeAfter,
+    CalibrationEvidence,
+    CalibrationTarget,
+    ClassEvidence,
+    TrainedGroups,
+    TrainingRecord,
+    WeightsOrigin,
+    read_record,
+)
+
+RECORD = TrainingRecord(
+    groups=TrainedGroups(train=("a",), val=("b",), earlier=("c",)),
+    weights=WeightsOrigin("x3d_s-kinetics400", "ab" * 32, licence="Apache-2.0"),
+    max_clip_s=4.0,
+    seconds=12.5,
+    calibration=CalibrationEvidence(
+        target=CalibrationTarget("f1"),
+        clips=2,
+        windows=6,
+        groups=("b",),
+        thresholds_of="windows",
+        stitched_orders=0,
+        eventless=("quiet.mp4",),
+        temperature=1.5,
+        held_out=False,
+        nll=BeforeAfter(1.0, 0.5),
+        ece=BeforeAfter(0.2, 0.1),
+        per_class={"class 1": ClassEvidence(0.4, positives=3, recall=1.0)},
+    ),
+    job={"options": {"lr": 0.01}},
+    figures={"accuracy": 0.75},
+)
 
 
 @pytest.fixture
@@ -27,7 +61,7 @@ def saved(tmp_path):
         has_background=False,
         temperature=1.5,
         thresholds={"class 1": 0.4, "class 2": 0.6},
-        record={"groups": {"train": ["a"]}},
+        record=RECORD,
     )
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, full)
@@ -42,7 +76,7 @@ def test_a_checkpoint_rebuilds_its_model(saved):
     assert loaded.backbone.num_frozen == 2
     assert (loaded.has_background, loaded.temperature) == (False, 1.5)
     assert loaded.thresholds == {"class 1": 0.4, "class 2": 0.6}
-    assert loaded.record == {"groups": {"train": ["a"]}}
+    assert loaded.record == RECORD
     assert not loaded.backbone.training
     clip = torch.randn(1, 3, 8, 32, 32)
     with torch.inference_mode():
@@ -108,7 +142,9 @@ def test_a_truncated_checkpoint_is_refused(saved):
         ),
         *(("thresholds", value) for value in ("[0.5]", '{"gone": 0.5}', '{"class 1": "0.5"}')),
         *(("thresholds", value) for value in ('{"class 1": 0}', '{"class 1": NaN}', "0.5")),
-        *(("record", value) for value in ("[]", "null", '"x"')),
+        *(("record", value) for value in ("[]", "null", '"x"', '{"version": 1, "groups": [1]}')),
+        *(("record", f'{{"version": 2, {field}}}') for field in ('"new": 1', '"seconds": "x"')),
+        ("record", '{"version": 3}'),
         pytest.param("record", "[" * 100_000, id="deep"),
     ],
 )
@@ -153,6 +189,35 @@ def refuse(saved, changes):
         load_checkpoint(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_record_of_a_newer_touchline_says_so(saved):
+    newer = refuse(saved, {"record": '{"version": 3}'})
+    assert "the training record is version 3, and this Touchline reads up to 2" in str(newer)
+    unknown = refuse(saved, {"record": '{"version": 2, "groups": {"test": []}}'})
+    assert "unknown field `$.groups.test`. A newer Touchline may have written it" in str(unknown)
+
+
+def test_a_record_of_version_1_keeps_all_it_held():
+    text = json.dumps(
+        {
+            "job": {"lr": 0.01, "options": {"max_clip_s": 4.0}},
+            "groups": {"train": ["a"], "val": [], "excluded": [], "earlier": ["b"]},
+            "figures": {"accuracy": 0.5},
+            "seconds": 3,
+            "calibration": {"clips": 2},
+        }
+    )
+    record = read_record(text)
+    assert record.groups == TrainedGroups(train=("a",), earlier=("b",))
+    assert (record.max_clip_s, record.seconds, record.figures) == (4.0, 3.0, {"accuracy": 0.5})
+    assert (record.job["lr"], record.job["calibration"]) == (0.01, {"clips": 2})
+
+
+def test_the_shipped_weights_say_how_they_were_trained():
+    record = load_checkpoint(files("touchline.models") / "pretrained/motion_net.safetensors").record
+    assert (record.job["steps"], record.job["seed"], record.seconds) == (1500, 0, 2966.0)
 
 
 def test_a_background_nobody_taught_has_probability_zero():

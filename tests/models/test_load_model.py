@@ -165,7 +165,7 @@ def test_a_published_classifier_detects_without_training(
     assert model.labels[1:] == class_list("kinetics400")
     assert model.spec == entry.spec
     assert not model.backbone.training
-    assert model.record["weights"]["address"] == entry.address
+    assert model.record.weights.address == entry.address
     clip = torch.randn(1, 3, 4, 160, 160)
     with torch.no_grad():
         published = source(clip).softmax(dim=1)

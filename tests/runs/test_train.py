@@ -96,7 +96,7 @@ def test_labels_become_a_run_folder(
     assert [row["epoch"] for row in metrics["history"]] == [1, 2]
     assert metrics["job"]["options"]["augmentation"]["min_area"] == 0.9
     assert metrics["precision"] in ("float32", "bf16")
-    assert model.record["figures"] == figures
+    assert model.record.figures == figures
     assert {p.name for p in out.iterdir()} == {
         "confusion.png",
         "curves.png",
@@ -374,5 +374,5 @@ def test_how_pictures_become_square_goes_into_the_model(labels: Path, tmp_path: 
 def test_a_split_never_divides_a_match(labels: Path) -> None:
     _, split, _ = prepare(TrainJob(labels, "tiny", val_share=0.5))
     assert not {e.group for e in split.train} & {e.group for e in split.val}
-    with pytest.raises(ValueError, match="is in val_groups and exclude_groups"):
+    with pytest.raises(ValueError, match="is in val_groups and in exclude_groups"):
         split_by_group(split.train, val_groups=["match_0"], exclude_groups=["match_0"])

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from calibration_material import two_event_model
 
+from touchline.models.training_record import TrainedGroups, TrainingRecord
 from touchline.pipeline.scoring.score_clips import keep_visible
 from touchline.pipeline.scoring.seen_groups import trained_groups, unseen_examples
 from touchline.pipeline.types import Example
@@ -28,7 +29,7 @@ def test_evaluation_leaves_out_groups_that_were_trained_on(model):
 
 def test_a_file_that_was_trained_on_is_known_wherever_its_labels_lay(model):
     names = ["clips/m1.mp4", "final", "A/1.mkv"]
-    trained = replace(model, record={"groups": {"train": names}})
+    trained = replace(model, record=TrainingRecord(groups=TrainedGroups(train=tuple(names))))
     seen = ["data/clips/m1.mp4", "m1.mp4", "clips/m1", "m1", "final", "1.mkv"]
     for name in seen:
         assert trained_groups(trained, [name]) == [name], name

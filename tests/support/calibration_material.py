@@ -7,11 +7,12 @@ import torch
 from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
+from touchline.models.training_record import TrainedGroups, TrainingRecord
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Example
 
 LABELS = ("background", "goal", "card")
-RECORD = {"groups": {"train": ["A"], "val": ["B"], "excluded": []}}
+RECORD = TrainingRecord(groups=TrainedGroups(train=("A",), val=("B",)))
 
 
 def two_event_model():

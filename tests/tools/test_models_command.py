@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.checkpoint import save_checkpoint
 from touchline.models.errors import CheckpointError, WeightsError
+from touchline.models.training_record import TrainingRecord
 from touchline.models.weights.table import WEIGHTS
 from touchline.tools.models import models_app
 
@@ -88,7 +89,7 @@ def test_show_tells_where_weights_come_from_without_fetching_them() -> None:
 def test_show_tells_what_a_checkpoint_is(tmp_path: Path) -> None:
     model = small_3d_model(3)
     model.backbone.freeze(2)
-    model = replace(model, thresholds={"class 2": 0.625}, record={"job": {"lr": 0.01}})
+    model = replace(model, thresholds={"class 2": 0.625}, record=TrainingRecord(job={"lr": 0.01}))
     path = tmp_path / "model.safetensors"
     save_checkpoint(path, model)
     lines = [line.split() for line in run("show", str(path)).splitlines()]

@@ -285,7 +285,7 @@ def _count_clips(
         keep_visible,
         score_clips,
     )
-    from touchline.pipeline.scoring.seen_groups import recorded_max_clip_s, unseen_examples
+    from touchline.pipeline.scoring.seen_groups import unseen_examples
 
     models = [load_checkpoint(path) for path in checkpoints]
     examples = read_labels(labels)
@@ -301,7 +301,7 @@ def _count_clips(
             )
     counted = []
     for model in models:
-        longest = recorded_max_clip_s(model) if max_clip_s is None else max_clip_s
+        longest = model.record.max_clip_s if max_clip_s is None else max_clip_s
         clip_options = ClipOptions(max_clip_s=longest, device=device)
         scores = score_clips(model, examples, clip_options)
         probs = clip_probs(model, scores)
