@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from touchline.pipeline.outputs.timecode import MatchClock
 
 EVENTS = "From scores to events"
+NETWORK = "Running the network"
+FOOTAGE = "Reading the footage"
 
 DEFAULTS = DetectOptions()
 
@@ -150,52 +152,61 @@ def detect_command(
         typer.Option(
             help="windows: run the network on every window separately (exact). shared: run its "
             "first part once over the whole video (faster; scores differ slightly). auto: shared "
-            "where the scores stay the same, else windows."
+            "where the scores stay the same, else windows.",
+            rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.mode,
     device: Annotated[
         str,
         typer.Option(
             help="Where the network runs: auto (the first GPU, else the CPU), cpu, cuda, cuda:1, "
-            "mps."
+            "mps.",
+            rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.device,
     precision: Annotated[
         str,
         typer.Option(
             help="Number format of the network: float32, bf16, or auto (bf16 where the hardware "
-            "gains by it)."
+            "gains by it).",
+            rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.precision,
     batch_size: Annotated[
-        int, typer.Option(help="Windows that run through the network together.")
+        int,
+        typer.Option(
+            help="Windows that run through the network together.", rich_help_panel=NETWORK
+        ),
     ] = DEFAULTS.batch_size,
     decoder: Annotated[
         str,
         typer.Option(
             help="Library that decodes the footage: pyav, pyav-cuda, decord, opencv, torchcodec "
-            "or torchcodec-cuda."
+            "or torchcodec-cuda.",
+            rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.decoder,
     stream: Annotated[
         int | None,
         typer.Option(
             help="Index of the video stream in the file (default: the file's default stream, "
-            "else the largest)."
+            "else the largest).",
+            rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.stream,
     decode_workers: Annotated[
         int | None,
         typer.Option(
-            min=1,
             help="Processes that decode one file (default: depends on cores and length).",
+            rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.decode_workers,
     isolation: Annotated[
         bool,
         typer.Option(
             help="Decode in separate processes, so that a crash of a decoder costs one file "
-            "(--no-isolation for debuggers)."
+            "(--no-isolation is for debugging).",
+            rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.isolation,
     skip_done: Annotated[

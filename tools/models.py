@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from touchline.models.weights.table import WeightsEntry
 
 models_app = typer.Typer(
-    help="Backbones and pretrained weights: list, fetch, look into.",
+    help="List, fetch and inspect backbones and pretrained weights.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
 )
@@ -34,7 +34,9 @@ def models_command(context: typer.Context) -> None:
 
 @models_app.command("pull")
 def pull_command(
-    names: Annotated[list[str], typer.Argument(help="Weights, by name.", show_default=False)],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES", help="Names of weights.", show_default=False)
+    ],
 ) -> None:
     """Fetch pretrained weights into the cache and verify them."""
     from touchline.models.weights.cache import first_seen, obtain
@@ -85,7 +87,7 @@ def show_command(
         ),
     ],
 ) -> None:
-    """Print what a file is: stages, labels, clip, training record; of a backbone its stages."""
+    """Describe a checkpoint, a weights file or a backbone: stages, classes, training record."""
     from touchline.models.catalog import BACKBONES
     from touchline.models.weights.open import find_entry
 

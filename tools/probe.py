@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def probe_command(
     files: Annotated[
-        list[str], typer.Argument(help="Footage files or addresses (https://, s3://, gs://).")
+        list[str],
+        typer.Argument(
+            metavar="FOOTAGE", help="Footage files or addresses (https://, s3://, gs://)."
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     quick: Annotated[

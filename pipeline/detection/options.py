@@ -59,3 +59,5 @@ class DetectOptions:
             raise ValueError(f"threshold is {self.threshold}; it must be in (0, 1]")
         if not 0 < self.floor <= 1:
             raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")
+        if self.decode_workers is not None and self.decode_workers < 1:
+            raise ValueError(f"decode_workers is {self.decode_workers}; it must be 1 or more")

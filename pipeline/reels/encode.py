@@ -123,7 +123,13 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
 
 
 def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-    """The frames with first_pts <= pts < end_pts, without those that cannot be decoded."""
+    """The frames with first_pts <= pts < end_pts, without those that cannot be decoded.
+
+    Args:
+        video: The footage.
+        first_pts: Timestamp of the first frame.
+        end_pts: Timestamp of the first frame after the last one.
+    """
     for packet in video.packets_from(first_pts):
         for frame in decodable(packet.decode):
             if frame.pts is None:

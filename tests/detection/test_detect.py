@@ -72,6 +72,11 @@ def test_a_threshold_outside_its_range_is_refused(threshold):
         DetectOptions(threshold=threshold)
 
 
+def test_less_than_one_decoding_process_is_refused():
+    with pytest.raises(ValueError, match="decode_workers is 0; it must be 1 or more"):
+        DetectOptions(decode_workers=0)
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

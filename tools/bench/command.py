@@ -21,7 +21,9 @@ bench_app.command("reel")(bench_reel_command)
 
 @bench_app.command("detect")
 def bench_detect_command(
-    footage: Annotated[Path, typer.Argument(help="A footage file, ideally a minute or longer.")],
+    footage: Annotated[
+        Path, typer.Argument(metavar="FOOTAGE", help="A footage file, ideally a minute or longer.")
+    ],
     seconds: Annotated[float, typer.Option(help="Seconds of the footage to use.")] = 60.0,
     device: Annotated[
         str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1, mps.")
@@ -37,7 +39,7 @@ def bench_detect_command(
     for name in ("", "seconds", "ratio", "largest score difference"):
         table.add_column(name, justify="right" if name else "left")
     table.add_row("EncodedVideo.get_clip in a loop, float32", f"{speed.loop_s:.1f}", "1.0", "")
-    table.add_row("  of which get_clip", f"{speed.loop_decode_s:.1f}", "", "")
+    table.add_row("  spent in get_clip", f"{speed.loop_decode_s:.1f}", "", "")
     for way in speed.ways:
         ratio = f"{speed.loop_s / way.seconds:.1f}"
         name = f"touchline, {speed.dtype}, {way.name}"

@@ -24,8 +24,9 @@ def bench_decode_command(
     footage: Annotated[
         Path | None,
         typer.Argument(
+            metavar="FOOTAGE",
             help=f"Footage to decode (default: {SHARED_FOOTAGE} if it exists, otherwise made-up "
-            "footage)."
+            "footage).",
         ),
     ] = None,
     rounds: Annotated[

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def bench_transfer_command(
-    study: Annotated[Path, typer.Argument(help="A study file (.toml). docs/studies has examples.")],
+    study: Annotated[
+        Path,
+        typer.Argument(metavar="STUDY", help="A study file (.toml). docs/studies has examples."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for results and plots.")],
     arm: Annotated[
         list[str] | None, typer.Option(help="Run only this arm. Repeat for more.")
@@ -138,7 +141,7 @@ def _show(rows: Sequence[ArmFigures], *, without: Sequence[str]) -> None:
 
 
 def bench_cache_command(
-    labels: Annotated[Path, typer.Argument(help="Labels of clips.")],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Labels of clips.")],
     backbone: Annotated[
         str, typer.Option(help="The network; see `touchline models`.")
     ] = "cnn_lstm",

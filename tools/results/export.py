@@ -23,6 +23,7 @@ def export_command(
     events: Annotated[
         list[Path],
         typer.Argument(
+            metavar="EVENTS",
             help="events.json files. Events or labels in other formats (CSV, ...) work too.",
             default_factory=list,
             show_default=False,

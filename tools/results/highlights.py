@@ -20,12 +20,19 @@ if TYPE_CHECKING:
 
 DEFAULTS = RenderOptions()
 
+CHOOSING = "Choosing what to show"
+PICTURE = "Titles and picture"
+ENCODING = "Copying and encoding"
+
 
 def highlights_command(
-    match: Annotated[Path, typer.Argument(help="The footage file.", show_default=False)],
+    match: Annotated[
+        Path, typer.Argument(metavar="MATCH", help="The footage file.", show_default=False)
+    ],
     events: Annotated[
         Path,
         typer.Argument(
+            metavar="EVENTS",
             help="Events of that footage: events.json, or another format (CSV, ...).",
             show_default=False,
         ),
@@ -33,67 +40,92 @@ def highlights_command(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for reel.mp4 and clips/.")],
     clips: Annotated[bool, typer.Option(help="Write one clip per event to OUT/clips.")] = True,
     reel: Annotated[bool, typer.Option(help="Write OUT/reel.mp4 with the best events.")] = True,
-    max_minutes: Annotated[float, typer.Option(help="Longest reel in minutes.")] = 5.0,
+    max_minutes: Annotated[
+        float, typer.Option(help="Longest reel in minutes.", rich_help_panel=CHOOSING)
+    ] = 5.0,
     before: Annotated[
-        float, typer.Option(help="Seconds shown before an event.")
+        float, typer.Option(help="Seconds shown before an event.", rich_help_panel=CHOOSING)
     ] = DEFAULTS.before_s,
-    after: Annotated[float, typer.Option(help="Seconds shown after an event.")] = DEFAULTS.after_s,
+    after: Annotated[
+        float, typer.Option(help="Seconds shown after an event.", rich_help_panel=CHOOSING)
+    ] = DEFAULTS.after_s,
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Show only events of this class. Repeat it for more classes (default: all)."
+            help="Show only events of this class. Repeat it for more classes (default: all).",
+            rich_help_panel=CHOOSING,
         ),
     ] = None,
     weight: Annotated[
         list[str] | None,
         typer.Option(
             help="CLASS=FACTOR: multiply the scores of a class when the reel's events are chosen. "
-            "0 keeps a class out of the reel."
+            "0 keeps a class out of the reel.",
+            rich_help_panel=CHOOSING,
         ),
     ] = None,
     copy: Annotated[
         bool,
         typer.Option(
-            "--copy", help="Encode nothing. This is fast, but each cut begins at a key frame."
+            "--copy",
+            help="Encode nothing. This is fast, but each cut begins at a key frame.",
+            rich_help_panel=ENCODING,
         ),
     ] = False,
     encode: Annotated[
         bool,
-        typer.Option("--encode", help="Encode every frame (default: only where a cut needs it)."),
+        typer.Option(
+            "--encode",
+            help="Encode every frame (default: only where a cut needs it).",
+            rich_help_panel=ENCODING,
+        ),
     ] = False,
     titles: Annotated[
         bool,
-        typer.Option("--titles", help="Draw the class and the match clock into the picture."),
+        typer.Option(
+            "--titles",
+            help="Draw the class and the match clock into the picture.",
+            rich_help_panel=PICTURE,
+        ),
     ] = DEFAULTS.titles,
     crossfade: Annotated[
-        float, typer.Option(help="Cross-fade between two cuts of the reel, in seconds.")
+        float,
+        typer.Option(
+            help="Cross-fade between two cuts of the reel, in seconds.", rich_help_panel=PICTURE
+        ),
     ] = DEFAULTS.crossfade_s,
     height: Annotated[
-        int | None, typer.Option(help="Scale the picture to this height in pixels.")
+        int | None,
+        typer.Option(help="Scale the picture to this height in pixels.", rich_help_panel=PICTURE),
     ] = DEFAULTS.height_px,
     encoder: Annotated[
         str,
         typer.Option(
             help="libx264 or the name of a hardware encoder. `auto` takes a hardware encoder if "
-            "one works on this machine, otherwise libx264."
+            "one works on this machine, otherwise libx264.",
+            rich_help_panel=ENCODING,
         ),
     ] = DEFAULTS.encoder,
     font: Annotated[
         Path | None,
-        typer.Option(help="A .ttf or .otf file for --titles (default: a built-in font)."),
+        typer.Option(
+            help="A .ttf or .otf file for --titles (default: a built-in font).",
+            rich_help_panel=PICTURE,
+        ),
     ] = DEFAULTS.font,
     stream: Annotated[
         int | None,
         typer.Option(
             help="Index of the video stream in the file (default: the one that EVENTS was made "
-            "from)."
+            "from).",
+            rich_help_panel=ENCODING,
         ),
     ] = DEFAULTS.stream,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[
-        bool, typer.Option("--json", help="Print a description of the files written, as JSON.")
+        bool, typer.Option("--json", help="Print the files written and their cuts, as JSON.")
     ] = False,
 ) -> None:
     """Cut one clip per event, and a reel of the best events, as MP4 files."""
@@ -150,6 +182,7 @@ class _Job:
         self.options, self.clock, self.say = options, clock, say
 
     def clips(self) -> list[Rendered]:
+        """Write one clip per event to OUT/clips."""
         from touchline.pipeline.reels.render import cut_clips
 
         made = []
@@ -176,6 +209,7 @@ class _Job:
         return made
 
     def reel(self, max_s: float, weights: dict[str, float]) -> Rendered:
+        """Write OUT/reel.mp4 with the best events."""
         from touchline.pipeline.outputs.timecode import timecode
         from touchline.pipeline.reels.render import cut_reel
 

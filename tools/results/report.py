@@ -20,6 +20,7 @@ def report_command(
     events: Annotated[
         list[Path],
         typer.Argument(
+            metavar="EVENTS",
             help="events.json files. Events or labels in other formats (CSV, ...) work too.",
             show_default=False,
         ),
