@@ -72,7 +72,7 @@ class CalibrationTarget:
 
 
 @dataclass(frozen=True)
-class ClassEvidence:
+class ThresholdChoice:
     """A threshold, and its effect on the clips and footage it was chosen on.
 
     Attributes:
@@ -130,7 +130,7 @@ class CalibrationEvidence:
     held_out: bool
     nll: BeforeAfter
     ece: BeforeAfter
-    per_class: Mapping[str, ClassEvidence]
+    per_class: Mapping[str, ThresholdChoice]
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
+    from touchline.models.training_record import ThresholdChoice
     from touchline.pipeline.calibration.calibrate import Calibration
     from touchline.pipeline.calibration.options import Target
-    from touchline.pipeline.calibration.thresholds import Choice
     from touchline.pipeline.scoring.score_clips import ClipScores
     from touchline.pipeline.types import Example
 
@@ -269,11 +269,11 @@ def _orders(num_orders: int) -> str:
     return f" of the clips stitched in {num_orders} orders" if num_orders else ""
 
 
-def _figures(choice: Choice) -> tuple[float | None, ...]:
+def _figures(choice: ThresholdChoice) -> tuple[float | None, ...]:
     return choice.precision, choice.recall, choice.f1
 
 
-def _rate(choice: Choice) -> str:
+def _rate(choice: ThresholdChoice) -> str:
     """False events found, and the 95 % upper bound of their rate."""
     from touchline.pipeline.calibration.thresholds import most_events_per_hour
 

@@ -8,7 +8,7 @@ hour can be measured only on eventless footage.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from touchline.models.training_record import (
     BeforeAfter,
     CalibrationEvidence,
     CalibrationTarget,
-    ClassEvidence,
+    ThresholdChoice,
 )
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
@@ -36,7 +36,6 @@ from touchline.pipeline.calibration.temperature import (
     window_probs,
 )
 from touchline.pipeline.calibration.thresholds import (
-    Choice,
     ThresholdCurve,
     choose_above,
     choose_for_rate,
@@ -82,7 +81,7 @@ class Calibration:
 
     temperature: float
     thresholds: Mapping[str, float]
-    choices: Mapping[str, Choice]
+    choices: Mapping[str, ThresholdChoice]
     before: Reliability
     after: Reliability
     nll_before: float
@@ -219,7 +218,7 @@ def calibrate(
     after = probs if held_out is None else held_out
     options, footage = events or EventOptions(), list((tracks or {}).values())
     curves: dict[str, ThresholdCurve] = {}
-    choices: dict[str, Choice] = {}
+    choices: dict[str, ThresholdChoice] = {}
     for k, label in enumerate(model.labels[1:], start=1):
         positive = truth == k
         if positive.any() and stitched:
@@ -258,7 +257,7 @@ def _choose(
     target: Target,
     footage: Sequence[ScoreTrack],
     options: EventOptions,
-) -> Choice | None:
+) -> ThresholdChoice | None:
     """The choice for one class; None without clips of it and without a rate to keep."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
@@ -296,16 +295,16 @@ def evidence_record(
         held_out=calibration.held_out,
         nll=BeforeAfter(calibration.nll_before, calibration.nll_after),
         ece=BeforeAfter(calibration.before.ece, calibration.after.ece),
-        per_class={label: _class_evidence(choice) for label, choice in calibration.choices.items()},
+        per_class={label: _with_rates(choice) for label, choice in calibration.choices.items()},
     )
 
 
-def _class_evidence(choice: Choice) -> ClassEvidence:
-    evidence = ClassEvidence(**asdict(choice))
+def _with_rates(choice: ThresholdChoice) -> ThresholdChoice:
+    """The choice with its false events per hour, where there is eventless footage."""
     if not choice.hours or choice.false_events is None:
-        return evidence
+        return choice
     return replace(
-        evidence,
+        choice,
         false_per_hour=choice.false_events / choice.hours,
         false_per_hour_at_most=most_events_per_hour(choice.false_events, choice.hours),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from touchline.models.classes import BACKGROUND
+from touchline.models.training_record import ThresholdChoice
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.scoring.events import find_candidates, find_events
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
@@ -17,31 +18,6 @@ from touchline.pipeline.types import Bool, Float64, ScoreTrack
 
 LEAST_THRESHOLD = 0.01
 """The lowest threshold: candidates below it are not kept."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A threshold, and its effect on the clips and footage it was chosen on.
-
-    Attributes:
-        threshold: The threshold.
-        reached: False if no threshold reaches the target; this one is then the closest.
-        positives: How many windows or events of the class there are in the clips.
-        precision: Precision on the clips; None if nothing is found.
-        recall: Recall on the clips; None without clips of the class.
-        f1: F1 on the clips, likewise.
-        false_events: Events found in eventless footage; None without such footage.
-        hours: Its length in hours; None without such footage.
-    """
-
-    threshold: float
-    reached: bool = True
-    positives: int = 0
-    precision: float | None = None
-    recall: float | None = None
-    f1: float | None = None
-    false_events: int | None = None
-    hours: float | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +87,7 @@ def curve_from_counts(
     )
 
 
-def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
+def choose_threshold(curve: ThresholdCurve, target: Target) -> ThresholdChoice:
     """Choose the threshold of one class; of equally good ones the highest."""
     reached = True
     if target.kind == "precision":
@@ -121,11 +97,11 @@ def choose_threshold(curve: ThresholdCurve, target: Target) -> Choice:
         c = int(best.argmax())
     else:
         c = int(curve.f1.argmax())
-    choice = Choice(threshold=float(curve.threshold[c]), reached=reached)
+    choice = ThresholdChoice(threshold=float(curve.threshold[c]), reached=reached)
     return describe_threshold(choice, curve)
 
 
-def choose_above(curve: ThresholdCurve, least: Choice) -> Choice:
+def choose_above(curve: ThresholdCurve, least: ThresholdChoice) -> ThresholdChoice:
     """Choose the threshold with the best F1 that is at least as high as the one of `least`."""
     allowed = curve.score >= least.threshold
     if allowed.any():
@@ -136,7 +112,7 @@ def choose_above(curve: ThresholdCurve, least: Choice) -> Choice:
     return describe_threshold(least, curve)
 
 
-def describe_threshold(choice: Choice, curve: ThresholdCurve) -> Choice:
+def describe_threshold(choice: ThresholdChoice, curve: ThresholdCurve) -> ThresholdChoice:
     """Add to a choice what its threshold does on the curve."""
     c = curve.at(choice.threshold)
     if c is None:
@@ -179,7 +155,7 @@ def count_events(
 
 def choose_for_rate(
     tracks: Sequence[ScoreTrack], label: str, target: Target, options: EventOptions
-) -> Choice:
+) -> ThresholdChoice:
     """Choose the lowest threshold with at most `target.value` events per hour of eventless footage.
 
     The search goes down from the highest score and stops at the first threshold with too many
@@ -205,10 +181,10 @@ def choose_for_rate(
             threshold = (score + above) / 2
             found = count_events(tracks, label, threshold, options)
             reached = found <= target.value * hours
-            return Choice(threshold, reached, false_events=found, hours=hours)
+            return ThresholdChoice(threshold, reached, false_events=found, hours=hours)
         above = score
     found = count_events(tracks, label, LEAST_THRESHOLD, options)
-    return Choice(LEAST_THRESHOLD, false_events=found, hours=hours)
+    return ThresholdChoice(LEAST_THRESHOLD, false_events=found, hours=hours)
 
 
 def most_events_per_hour(count: int, hours: float) -> float:

@@ -16,12 +16,16 @@ from calibration_material import (
 from typer.testing import CliRunner
 
 from touchline.models.checkpoint import load_checkpoint
-from touchline.models.training_record import CalibrationTarget, TrainedGroups, TrainingRecord
+from touchline.models.training_record import (
+    CalibrationTarget,
+    ThresholdChoice,
+    TrainedGroups,
+    TrainingRecord,
+)
 from touchline.pipeline.calibration.calibrate import calibrate, calibration_examples, refuse_trained
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.thresholds import (
     LEAST_THRESHOLD,
-    Choice,
     choose_above,
     choose_for_rate,
     choose_threshold,
@@ -93,7 +97,7 @@ SIX_FIVE_FOUR = window_curve(  # six right at .95, five wrong at .75, four right
     ],
 )
 def test_above_the_rate_the_best_f1_is_chosen(least, threshold, f1):
-    found = choose_above(SIX_FIVE_FOUR, Choice(least, False, false_events=1, hours=2.0))
+    found = choose_above(SIX_FIVE_FOUR, ThresholdChoice(least, False, false_events=1, hours=2.0))
     assert (found.threshold, found.f1) == (pytest.approx(threshold), pytest.approx(f1))
     assert (found.reached, found.positives) == (False, 10)
 
