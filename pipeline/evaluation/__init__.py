@@ -1,1 +1,1 @@
-"""Events compared with labels: metrics, confidence intervals, kinds of error."""
+"""Compare predicted events with labels: metrics, confidence intervals, kinds of error."""

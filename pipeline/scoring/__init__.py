@@ -1,1 +1,1 @@
-"""Windows through the network to a score track, and from there to events."""
+"""Score footage and clips with a model, and turn scores into events."""
