@@ -182,7 +182,8 @@ def _write_halves(
     for half, (result, clock) in enumerate(zip(results, clocks, strict=True), start=1):
         if clock is not None and half not in clock.kickoff_s:
             raise ValueError(
-                f"{result.path} is half {half}, but --kickoff gives no kick-off of half {half}"
+                f"{result.path} is half {half}, but the kick-off of half {half} is missing. "
+                "Give it with --kickoff."
             )
         kickoff_s = 0.0 if clock is None else clock.kickoff_s[half]
         halves[half] = [on_half_clock(event, kickoff_s) for event in result.candidates]
