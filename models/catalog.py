@@ -7,7 +7,13 @@ from collections.abc import Callable
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.networks import pytorchvideo
 from touchline.models.networks.c3d import c3d
-from touchline.models.networks.cnn_lstm import cnn_lstm, cnn_lstm_r50
+from touchline.models.networks.cnn_lstm import (
+    cnn_lstm,
+    cnn_lstm_lite0,
+    cnn_lstm_lite1,
+    cnn_lstm_lite2,
+    cnn_lstm_r50,
+)
 from touchline.models.networks.i3d import i3d
 from touchline.models.networks.mobilenet3d import mobilenet3d
 from touchline.models.networks.motion_net import motion_net
@@ -17,6 +23,9 @@ from touchline.models.spelling import did_you_mean
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "cnn_lstm": cnn_lstm,
     "cnn_lstm_r50": cnn_lstm_r50,
+    "cnn_lstm_lite0": cnn_lstm_lite0,
+    "cnn_lstm_lite1": cnn_lstm_lite1,
+    "cnn_lstm_lite2": cnn_lstm_lite2,
     "mobilenet3d": mobilenet3d,
     "c3d": c3d,
     "i3d": i3d,

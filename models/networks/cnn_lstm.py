@@ -12,6 +12,13 @@ from touchline.models.networks.cnn2d import (
     mobilenet_v2_stages,
     resnet50_stages,
 )
+from touchline.models.networks.efficientnet_lite import (
+    LITE0,
+    LITE1,
+    LITE2,
+    Scaling,
+    efficientnet_lite_stages,
+)
 
 IMAGENET = ClipSpec(num_frames=16, rate_hz=8.0, size_px=224)
 
@@ -86,3 +93,23 @@ def cnn_lstm_r50(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
     """ResNet-50 per frame + LSTM(64)."""
     stages, width = resnet50_stages()
     return CNNLSTM(stages, width, spec or IMAGENET, num_classes)
+
+
+def cnn_lstm_lite0(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
+    """EfficientNet-Lite0 per frame + LSTM(64)."""
+    return _lite(LITE0, num_classes, spec)
+
+
+def cnn_lstm_lite1(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
+    """EfficientNet-Lite1 per frame + LSTM(64)."""
+    return _lite(LITE1, num_classes, spec)
+
+
+def cnn_lstm_lite2(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
+    """EfficientNet-Lite2 per frame + LSTM(64)."""
+    return _lite(LITE2, num_classes, spec)
+
+
+def _lite(scaling: Scaling, num_classes: int, spec: ClipSpec | None) -> CNNLSTM:
+    stages, width = efficientnet_lite_stages(scaling)
+    return CNNLSTM(stages, width, spec or scaling.spec, num_classes)

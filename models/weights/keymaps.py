@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from touchline.models.backbone import ClipSpec
 from touchline.models.networks import c3d, cnn_lstm, i3d, pytorchvideo
 from touchline.models.networks.cnn2d import mobilenet_v2_stages
+from touchline.models.networks.efficientnet_lite import LITE0, LITE1, LITE2, Scaling
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,27 @@ def _mobilenet_v2() -> dict[str, str | None]:
         for index, _ in stage.named_children()
     }
     return {**prefixes, "classifier.": None}
+
+
+def _efficientnet_lite(scaling: Scaling) -> dict[str, str | None]:
+    """EfficientNet-Lite-PyTorch numbers the blocks of all stages in one row."""
+    prefixes: dict[str, str | None] = {
+        "_conv_stem.": "stages.stem.conv.",
+        "_bn0.": "stages.stem.bn.",
+        "_conv_head.": "stages.last.conv.",
+        "_bn1.": "stages.last.bn.",
+        "_fc.": None,
+    }
+    blocks = [
+        f"stages.block{block}.{i}."
+        for block, repeats in enumerate(scaling.repeats, 1)
+        for i in range(repeats)
+    ]
+    for number, ours in enumerate(blocks):
+        for bn, step in enumerate(("expand", "depthwise", "project")):
+            prefixes[f"_blocks.{number}._{step}_conv."] = f"{ours}{step}.conv."
+            prefixes[f"_blocks.{number}._bn{bn}."] = f"{ours}{step}.bn."
+    return prefixes
 
 
 _RESNET50: dict[str, str | None] = {
@@ -149,6 +171,12 @@ _MOBILENET = KeyMap("torchvision MobileNetV2", cnn_lstm.IMAGENET, _mobilenet_v2(
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
     "cnn_lstm": (_MOBILENET,),
     "cnn_lstm_r50": (KeyMap("torchvision ResNet-50", cnn_lstm.IMAGENET, _RESNET50),),
+    **{
+        f"cnn_lstm_lite{number}": (
+            KeyMap("EfficientNet-Lite-PyTorch", scaling.spec, _efficientnet_lite(scaling)),
+        )
+        for number, scaling in enumerate((LITE0, LITE1, LITE2))
+    },
     "mobilenet3d": (replace(_MOBILENET, flat=True),),
     "c3d": (KeyMap("OpenMMLab C3D", c3d.SPORTS1M, _C3D),),
     "i3d": (
