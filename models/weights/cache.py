@@ -16,6 +16,7 @@ from touchline.models.checkpoint import file_digest
 from touchline.models.errors import WeightsError
 from touchline.models.weights.download import OnProgress, Patience, fetch
 from touchline.models.weights.files import read_weights_file
+from touchline.models.weights.installed import installed_path, verified_path
 from touchline.models.weights.table import WeightsEntry
 
 LOCK_FILE = "digests.json"
@@ -39,6 +40,12 @@ def cached_path(entry: WeightsEntry) -> Path:
     return cache_dir() / "weights" / entry.file_name
 
 
+def local_path(entry: WeightsEntry) -> Path | None:
+    """The file of these weights, in the cache or in its Python package; None where it is absent."""
+    path = installed_path(entry) if entry.is_in_package else cached_path(entry)
+    return path if path is not None and path.is_file() else None
+
+
 def obtain(
     entry: WeightsEntry,
     *,
@@ -47,8 +54,11 @@ def obtain(
 ) -> tuple[Path, str]:
     """The verified file of these weights and its SHA-256, fetched where the cache has none.
 
-    WeightsError where it cannot be had, or is not what was published or first fetched.
+    A file in a Python package is used where pip put it. WeightsError where the file cannot be had,
+    or is not what was published or first fetched.
     """
+    if entry.is_in_package:
+        return verified_path(entry)
     path = cached_path(entry)
     if not path.exists():
         try:

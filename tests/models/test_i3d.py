@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from formula import formula
 from torch import Tensor
 
 from touchline.models.catalog import build_backbone
@@ -78,12 +79,6 @@ def test_the_head_averages_neighbours_in_time_before_all() -> None:
     # Pairs: 1.5, 3, 6; their mean is 3.5, where a plain mean would be 3.75.
     assert head(features).tolist() == [[3.5, 3.5]]
     assert head(features[:, :, :1]).tolist() == [[1.0, 1.0]]
-
-
-def formula(shape: tuple[int, ...], phase: float) -> Tensor:
-    """Numbers in (-1, 1) that any library makes alike, without a random generator."""
-    n = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
-    return torch.frac(43758.5453 * torch.sin(12.9898 * n + phase)).reshape(shape)
 
 
 def published_names(num_classes: int) -> dict[str, Tensor]:

