@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import build_backbone
@@ -57,3 +61,9 @@ def small_backbone(name: str, num_classes: int) -> Backbone:
     """The network of that name, random, for its case's clip."""
     case = CASES[name]
     return build_backbone(name, num_classes, ClipSpec(case.frames, 8.0, case.size_px))
+
+
+def formula(shape: tuple[int, ...], phase: float) -> Tensor:
+    """Numbers in (-1, 1) that any library makes alike, without a random generator."""
+    n = torch.arange(1, math.prod(shape) + 1, dtype=torch.float64)
+    return torch.frac(43758.5453 * torch.sin(12.9898 * n + phase)).reshape(shape)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from formula import formula
+from backbone_cases import formula
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, count_parameters

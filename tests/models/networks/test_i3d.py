@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from formula import formula
+from backbone_cases import formula
 from torch import Tensor
 
 from touchline.models.catalog import build_backbone
