@@ -27,8 +27,6 @@ maximum_signature_line_length = 80
 
 html_theme = "furo"
 html_title = "Touchline"
-html_static_path = ["site"]
-html_css_files = ["site.css"]
 html_domain_indices = False
 html_copy_source = False
 html_show_copyright = False
