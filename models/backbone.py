@@ -1,4 +1,4 @@
-"""What every video network here is: named stages, a trunk, a head, and the clip it expects."""
+"""The base class of the video networks: named stages, a trunk, a head, and the clip they take."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ import torch
 from torch import Tensor, nn
 
 State: TypeAlias = Any
-"""What passes between stages: a tensor, or a tuple of tensors where a network has several paths."""
-
+"""The value between two stages: a tensor, or a tuple of tensors for a network of several paths."""
 
 FITS = ("crop", "squash")
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """The clip a network was trained on; sampling reads it, so that the two cannot drift apart.
+    """The clip a network was trained on. Footage is sampled by it, for training and detection.
 
-    num_frames frames at rate_hz, shorter side scaled to size_px, RGB / 255 minus mean, over std.
-    fit: how they become square: the middle of the picture (crop), or all of it, its longer side
-    squeezed (squash).
+    Attributes:
+        num_frames: Frames per clip, at least 1.
+        rate_hz: Frames per second, in (0, 1000].
+        size_px: Side of the square picture in pixels, at least 16.
+        mean: Subtracted from RGB / 255, per channel.
+        std: The difference is divided by it, per channel; above 0.
+        fit: How a picture becomes square. "crop": its middle. "squash": the whole picture, with
+            the longer side squeezed.
+
+    Raises:
+        ValueError: A value is outside its range.
     """
 
     num_frames: int
@@ -47,7 +54,7 @@ class ClipSpec:
 
     @property
     def duration_s(self) -> float:
-        """How long the clip lasts: each frame counts for one sampling period."""
+        """The length of the clip in seconds. Each frame counts for one sampling period."""
         return self.num_frames / self.rate_hz
 
     def __str__(self) -> str:
@@ -62,7 +69,17 @@ class ClipSpec:
         size_px: int | None = None,
         fit: str | None = None,
     ) -> ClipSpec:
-        """The same normalisation with another sampling; None keeps what is there."""
+        """Return the clip with another sampling and the same normalisation.
+
+        Args:
+            num_frames: Frames per clip. None, here and below: keep the value.
+            rate_hz: Frames per second.
+            size_px: Side of the square picture in pixels.
+            fit: "crop" or "squash".
+
+        Raises:
+            ValueError: A value is outside its range.
+        """
         return replace(
             self,
             num_frames=self.num_frames if num_frames is None else num_frames,
@@ -73,28 +90,28 @@ class ClipSpec:
 
 
 class Backbone(nn.Module):
-    """A video network cut once, into a trunk of named stages and a head.
+    """A video network, cut into a trunk of named stages and a head.
 
-    Clips (B, 3, T, H, W) float32 normalised -> logits (B, K). The cut serves freezing, the reuse of
-    features where windows overlap, the feature cache and the replacement of the last layer.
+    Clips (B, 3, T, H, W) float32, normalised -> logits (B, K). Because of the cut, stages can be
+    frozen, features can be cached and shared between windows, and the last layer replaced.
 
-    A subclass fills `stages` in order and `head`, whose last linear layer it names in
+    A subclass fills `stages` in order, and `head`. It names the last linear layer of the head in
     `classifier`. trunk(clips) is leave(stages(enter(clips))): `enter` shapes clips for the first
-    stage, `leave` pools what the last one returns; neither has parameters.
+    stage, `leave` pools the output of the last one. Neither has parameters.
     """
 
     framewise = False
-    """True where the trunk works frame by frame, so that overlapping windows share features."""
+    """True if the trunk works frame by frame, so that overlapping windows share features."""
 
     slides_in_time = False
-    """True where the trunk is convolutional in time and gives one feature per so many frames.
+    """True if the trunk is convolutional in time, with one feature per fixed number of frames.
 
-    Such a trunk can run over footage of any length while the head slides over what comes out;
-    windows then see their surroundings where a clip on its own sees zero padding.
+    Such a trunk can run over footage of any length, and the head slides over its features. A
+    window then sees its surroundings where a single clip sees zero padding.
     """
 
     single_path = True
-    """True where one tensor passes between stages, so that features can be cached there."""
+    """True if a single tensor passes between stages, so that features can be cached there."""
 
     min_frames = 1
     """The fewest frames the trunk can work with."""
@@ -105,7 +122,7 @@ class Backbone(nn.Module):
     stages: nn.ModuleDict
     head: nn.Module
     classifier = "head"
-    """Dotted name of the last linear layer, the only one that head replacement swaps."""
+    """Dotted name of the last linear layer, the one that `replace_classifier` replaces."""
 
     def __init__(self, spec: ClipSpec) -> None:
         super().__init__()
@@ -113,39 +130,52 @@ class Backbone(nn.Module):
         self.num_frozen = 0
         if spec.num_frames < self.min_frames or spec.size_px < self.min_size_px:
             raise ValueError(
+                f"the clip has {spec.num_frames} frames of {spec.size_px} px. "
                 f"{type(self).__name__} needs at least {self.min_frames} frames of "
-                f"{self.min_size_px} px; asked for {spec.num_frames} of {spec.size_px} px"
+                f"{self.min_size_px} px."
             )
 
     @property
     def stage_names(self) -> list[str]:
+        """The names of the stages, in order."""
         return list(self.stages.keys())
 
     def check(self, clips: Tensor) -> None:
-        """ValueError that names the right shape unless clips are (B, 3, T, H, W) of the spec.
+        """Check that clips are (B, 3, T, H, W) with the size of `spec`.
 
-        T may be any length where the trunk is framewise: a track of frames rather than a clip.
+        A framewise trunk takes any T: a track of frames instead of a clip.
+
+        Raises:
+            ValueError: They are not. The message names the right shape.
         """
         T, S = self.spec.num_frames, self.spec.size_px
         shape = tuple(clips.shape)
         good = clips.ndim == 5 and shape[1] == 3 and shape[3:] == (S, S)
         if not good or (shape[2] != T and not self.framewise):
-            raise ValueError(f"clips have shape {shape}; this network takes (B, 3, {T}, {S}, {S})")
+            raise ValueError(f"clips have shape {shape}; they must be (B, 3, {T}, {S}, {S})")
 
     def enter(self, clips: Tensor) -> State:
-        """Clips (B, 3, T, H, W) -> what the first stage takes."""
+        """Clips (B, 3, T, H, W) -> input of the first stage."""
         return clips
 
     def run_stages(self, x: State, *, start: int = 0, stop: int | None = None) -> State:
-        """Stages start..stop-1 in order; so can features be cached where the freezing ends."""
+        """Run the stages start..stop-1 in order.
+
+        Args:
+            x: The input of the first of them.
+            start: Index of the first stage to run.
+            stop: Index after the last stage to run. None: run to the end.
+        """
         for name in self.stage_names[start:stop]:
             x = self.stages[name](x)
         return x
 
     def leave(self, x: State, batch: int) -> Tensor:
-        """The last stage's output (B, D, T', H', W') -> features (B, D, T'), spatial mean.
+        """Pool the last stage's output (B, D, T', H', W') -> features (B, D, T'), spatial mean.
 
-        batch is B, for trunks whose stages saw another leading dimension.
+        Args:
+            x: The output of the last stage.
+            batch: B, for trunks whose stages have another leading dimension.
         """
         # float32: bf16 sums over hundreds of positions lose what the classifier needs.
         features: Tensor = x.float().mean(dim=(3, 4))
@@ -162,13 +192,16 @@ class Backbone(nn.Module):
         return logits
 
     def freeze(self, stages: int) -> None:
-        """Freeze the first `stages` stages and free the rest; the head is always free.
+        """Freeze the first `stages` stages and unfreeze the rest. The head is never frozen.
 
-        Frozen parameters take no gradient, and frozen stages stay in eval after every `.train()`.
+        Frozen parameters get no gradient. Frozen stages stay in eval mode, also after `.train()`.
+
+        Raises:
+            ValueError: The network has fewer stages.
         """
         if not 0 <= stages <= len(self.stages):
             raise ValueError(
-                f"cannot freeze {stages} stages; this network has {len(self.stages)}: "
+                f"cannot freeze {stages} stages. The network has {len(self.stages)}: "
                 + ", ".join(self.stage_names)
             )
         self.num_frozen = stages
@@ -177,6 +210,7 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
+        """Set the mode of the network, as torch does; frozen stages stay in eval mode."""
         super().train(mode)
         # Frozen stages stay in eval: their BatchNorm statistics must not drift.
         for name in self.stage_names[: self.num_frozen]:
@@ -184,7 +218,11 @@ class Backbone(nn.Module):
         return self
 
     def replace_classifier(self, num_classes: int) -> None:
-        """Swap the last linear layer for a fresh one with `num_classes` outputs."""
+        """Replace the last linear layer with a random one that has `num_classes` outputs.
+
+        Raises:
+            TypeError: The layer named by `classifier` is not linear.
+        """
         old = self.get_submodule(self.classifier)
         bias = getattr(old, "bias", None) is not None
         new: nn.Module
@@ -199,18 +237,19 @@ class Backbone(nn.Module):
 
 
 def normalise(clips: Tensor, spec: ClipSpec) -> Tensor:
-    """uint8 RGB (B, 3, T, H, W) on any device -> float32 as the network was trained on."""
+    """Normalise clips: uint8 RGB (B, 3, T, H, W) on any device -> float32 by mean and std."""
     mean = torch.tensor(spec.mean, device=clips.device).view(1, 3, 1, 1, 1)
     std = torch.tensor(spec.std, device=clips.device).view(1, 3, 1, 1, 1)
     return (clips.float() / 255.0 - mean) / std
 
 
 def count_parameters(module: nn.Module) -> int:
+    """Return how many numbers the parameters of a module hold."""
     return sum(p.numel() for p in module.parameters())
 
 
 def stage_table(backbone: Backbone) -> list[Mapping[str, str | int | bool]]:
-    """One row per stage and one for the head: name, parameters, frozen or trained."""
+    """Return one row per stage and one for the head: name, parameters, frozen or trained."""
     rows: list[Mapping[str, str | int | bool]] = [
         {"stage": name, "parameters": count_parameters(stage), "frozen": i < backbone.num_frozen}
         for i, (name, stage) in enumerate(backbone.stages.items())

@@ -1,4 +1,4 @@
-"""The backbones by name: a new one is one line here."""
+"""Build a backbone by its name. To add a backbone, add one line here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from touchline.models.networks.mobilenet3d import mobilenet3d
 from touchline.models.networks.motion_net import motion_net
 from touchline.models.spelling import did_you_mean
 
-# Each takes (num_classes, spec); spec None means the clip of the published training.
+# Each takes (num_classes, spec). spec None: the clip of the published training.
 BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "cnn_lstm": cnn_lstm,
     "cnn_lstm_r50": cnn_lstm_r50,
@@ -46,7 +46,16 @@ BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
 
 
 def build_backbone(name: str, num_classes: int, spec: ClipSpec | None = None) -> Backbone:
-    """A backbone with random weights; ValueError with the nearest name for an unknown one."""
+    """Build a backbone with random weights.
+
+    Args:
+        name: A name in BACKBONES.
+        num_classes: K, the number of logits, background included.
+        spec: The clip it takes. None: the clip of the published training.
+
+    Raises:
+        ValueError: The name is unknown, or the backbone cannot take the clip.
+    """
     if name not in BACKBONES:
         known = f"The backbones are {', '.join(BACKBONES)}."
         raise ValueError(f"no backbone {name!r}. {did_you_mean(name, BACKBONES) or known}")

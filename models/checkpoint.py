@@ -1,4 +1,4 @@
-"""Our own files: one safetensors file whose metadata rebuilds the model. Nothing is unpickled."""
+"""Save and load checkpoints: a safetensors file whose metadata rebuilds the model, no pickle."""
 
 from __future__ import annotations
 
@@ -28,14 +28,26 @@ FORMAT = "touchline-checkpoint-1"
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A backbone with the names of its classes and what is known of how it came to be.
+    """A network with its classes, its operating point, and the record of its training.
 
-    labels: K names in column order, the first is `background`.
-    has_background: False where training had no negatives; column 0 then has probability 0.
-    multi_label: classes are independent (sigmoid) rather than exclusive (softmax).
-    temperature: logits are divided by it; 1 until calibrated.
-    thresholds: per class the operating point; None while uncalibrated.
-    record: the training record (options, groups, figures), JSON values only.
+    Attributes:
+        backbone: The network, K logits.
+        architecture: Its name in `touchline models`.
+        labels: K class names in column order. The first is `background`.
+        has_background: False if training had no background clips. Column 0 then has
+            probability 0.
+        multi_label: True if classes are independent (sigmoid), False if exclusive (softmax).
+        temperature: The logits are divided by it. 1 until calibrated.
+        thresholds: The threshold of each class. None until calibrated.
+        record: How the model came to be.
+
+    Example:
+        >>> from touchline.pipeline import load_model
+        >>> model = load_model("model.safetensors")
+        >>> model.labels, model.temperature, model.thresholds
+        (('background', 'bright'), 1.0, None)
+        >>> print(model.spec)
+        8 frames at 8 Hz, 32 px
     """
 
     backbone: Backbone
@@ -49,6 +61,7 @@ class TrainedModel:
 
     @property
     def spec(self) -> ClipSpec:
+        """The clip that the network takes."""
         return self.backbone.spec
 
     def probs(self, logits: Tensor) -> Tensor:
@@ -61,7 +74,7 @@ class TrainedModel:
 
 
 def mask_background(logits: Tensor, *, has_background: bool) -> Tensor:
-    """Logits (B, K) with minus infinity in column 0 where nothing taught what background is."""
+    """Set column 0 of logits (B, K) to minus infinity if the model has not learnt background."""
     logits = logits.float()
     if has_background:
         return logits
@@ -69,13 +82,34 @@ def mask_background(logits: Tensor, *, has_background: bool) -> Tensor:
 
 
 def class_probs(logits: Tensor, *, has_background: bool, multi_label: bool = False) -> Tensor:
-    """Logits (B, K) -> probabilities (B, K) float32: softmax, or sigmoid for multi-label."""
+    """Logits (B, K) -> probabilities (B, K) float32: softmax, or sigmoid for multi-label.
+
+    Args:
+        logits: Already divided by the temperature.
+        has_background: False: column 0 gets probability 0.
+        multi_label: Whether classes are independent.
+    """
     logits = mask_background(logits, has_background=has_background)
     return logits.sigmoid() if multi_label else logits.softmax(dim=1)
 
 
 def save_checkpoint(path: Path, model: TrainedModel) -> None:
-    """Write beside and rename, so that a killed run leaves the old file or the new one."""
+    """Write a model to a file. If writing is cut short, the old file stays as it was.
+
+    Args:
+        path: The file, by convention *.safetensors. Its folder is made if it is missing.
+        model: The model to write.
+
+    Raises:
+        CheckpointError: The file cannot be written, for example because the disk is full.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import load_model, save_checkpoint
+        >>> save_checkpoint(Path("copy.safetensors"), load_model("model.safetensors"))
+        >>> load_model("copy.safetensors").labels
+        ('background', 'bright')
+    """
     metadata = {
         "format": FORMAT,
         "architecture": model.architecture,
@@ -99,7 +133,15 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """As safetensors' `save_file`, whose files only their owner may read, for all that may."""
+    """Write tensors as safetensors, with the permissions that new files usually have.
+
+    `save_file` of safetensors makes files that only their owner may read.
+
+    Args:
+        path: The file.
+        tensors: The tensors by name, contiguous.
+        metadata: Texts by name.
+    """
     path.touch()
     mode = path.stat().st_mode
     save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
@@ -107,23 +149,27 @@ def write_tensors(
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a checkpoint of ours, values still JSON text; CheckpointError for others."""
+    """Return the metadata of a checkpoint: JSON texts by name.
+
+    Raises:
+        CheckpointError: The file is missing or is not a Touchline checkpoint.
+    """
     if path.is_dir():
-        raise CheckpointError(path, "a folder, not a Touchline checkpoint: name the file in it")
+        raise CheckpointError(path, "a folder, not a Touchline checkpoint. Name the file in it.")
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
     except FileNotFoundError:
-        raise CheckpointError(path, "no such checkpoint") from None
+        raise CheckpointError(path, "no such checkpoint. Is the path right?") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            path, f"not a Touchline checkpoint: no safetensors file ({error})"
+            path, f"not a Touchline checkpoint, because it is not a safetensors file ({error})"
         ) from None
     if metadata.get("format") != FORMAT:
         raise CheckpointError(
             path,
-            "a safetensors file, but not a Touchline checkpoint: to start training from it, "
-            "give it as --weights",
+            "a safetensors file, but not a Touchline checkpoint. To start training from it, "
+            "give it as --weights.",
         )
     return metadata
 
@@ -141,7 +187,7 @@ def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
 def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
     labels = from_json(json.loads(metadata["labels"]), tuple[str, ...])
     if labels[:1] != (BACKGROUND,) or len(set(labels)) < len(labels):
-        raise ValueError(f"labels are {labels!r}; they must be names, each once, background first")
+        raise ValueError(f"labels are {labels!r}; they must be unique, with background first")
     return labels
 
 
@@ -158,14 +204,18 @@ def _thresholds(metadata: Mapping[str, str], labels: Sequence[str]) -> dict[str,
         return None
     thresholds = from_json(value, dict[str, float])
     if not set(thresholds) <= set(labels):
-        raise ValueError(f"thresholds are {thresholds!r}; they must be by label")
+        raise ValueError(f"thresholds are {thresholds!r}; they must belong to the labels")
     if bad := [v for v in thresholds.values() if not 0 < v <= 1]:
         raise ValueError(f"a threshold is {bad[0]!r}; it must be in (0, 1]")
     return thresholds
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
-    """The model a file holds, in eval mode on the CPU; CheckpointError where it cannot be."""
+    """Load the model of a checkpoint, in eval mode on the CPU.
+
+    Raises:
+        CheckpointError: The file is missing, is not a Touchline checkpoint, or is damaged.
+    """
     path = Path(path)
     metadata = read_metadata(path)
     try:
@@ -193,6 +243,6 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hex: what names a model or a footage file beyond its path."""
+    """Return the SHA-256 of a file, 64 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

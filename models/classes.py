@@ -1,14 +1,14 @@
-"""Name the classes that a network answers with: the background, and the published class lists."""
+"""The names of classes: the background, and the class lists of published weights."""
 
 from __future__ import annotations
 
 from importlib.resources import files
 
 BACKGROUND = "background"
-"""The class for "nothing happens": always column 0 of every score."""
+"""The class for "nothing happens". It is always column 0 of the scores."""
 
 
 def class_list(name: str) -> tuple[str, ...]:
-    """The classes that ship with the project under a name, in the order of the classifiers."""
+    """Return a class list that ships with the project, in the order of the published logits."""
     text = files("touchline.models").joinpath(f"{name}.txt").read_text(encoding="utf-8")
     return tuple(text.splitlines())

@@ -1,14 +1,19 @@
-"""Every error Touchline raises on purpose, in one tree.
+"""The errors that Touchline raises for bad input files, in one tree.
 
-A message says what is wrong, gives the value, and says what would be right. Commands print it as
-one line; a batch reports it beside the file and goes on.
+A message says what happened, why, and what to do. Commands print it as one line. A batch reports
+it with the file and goes on to the next one.
 """
 
 import os
 
 
 class TouchlineError(Exception):
-    """A bad input: the file it is about and one sentence that says what to do."""
+    """A bad input file.
+
+    Args:
+        path: The file.
+        message: What happened, why, and what to do.
+    """
 
     def __init__(self, path: str | os.PathLike[str], message: str) -> None:
         self.path = os.fspath(path)
@@ -21,16 +26,16 @@ class TouchlineError(Exception):
 
 
 class FootageError(TouchlineError):
-    """Footage that cannot be read as video."""
+    """The footage cannot be read as video."""
 
 
 class LabelsError(TouchlineError):
-    """A label file that cannot be used; the message names the line or the JSON path."""
+    """The label file or events.json cannot be used. The message names the line or the JSON path."""
 
 
 class CheckpointError(TouchlineError):
-    """A checkpoint that is not ours, is damaged, or does not fit what it is used for."""
+    """The file is not a Touchline checkpoint, is damaged, or does not fit its use."""
 
 
 class WeightsError(TouchlineError):
-    """Pretrained weights that are missing, damaged, or of another network."""
+    """The pretrained weights are missing, damaged, or belong to another network."""

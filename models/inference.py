@@ -1,4 +1,4 @@
-"""A trained network made fast for scoring: BatchNorm folded, channels last, bf16 where it pays."""
+"""Make a trained network fast for scoring: BatchNorm folded, channels last, bf16 if faster."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ PRECISIONS = ("auto", "float32", "bf16")
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """`auto` is the first GPU, else the CPU; ValueError for a device that is not there."""
+    """Return the torch device of that name; "auto" is the first GPU, else the CPU.
+
+    Raises:
+        ValueError: The machine has no such device.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -29,7 +33,11 @@ def pick_device(device: str = "auto") -> torch.device:
 
 
 def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bf16 where the hardware gains by it, else float32."""
+    """Return the number format for a device; "auto" is bf16 if the hardware is faster with it.
+
+    Raises:
+        ValueError: `precision` is not one of PRECISIONS.
+    """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; it must be one of {', '.join(PRECISIONS)}")
     if precision == "auto":
@@ -43,18 +51,24 @@ def pick_dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _bf16_pays_on_cpu() -> bool:
-    """Whether this processor has units for bf16 matrices (AMX); on vectors alone it is slow.
+    """Tell whether the processor has matrix units for bf16 (AMX); with vector units bf16 is slow.
 
-    Asked of the processor, never timed: a run must choose alike whatever else is running.
+    The processor says so. A timing would depend on what else is running.
     """
     has_amx = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return has_amx is not None and bool(has_amx())
 
 
 def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> Backbone:
-    """A copy of `backbone` for inference on `device`: stages in `dtype`, head in float32.
+    """Return a copy of `backbone` that is fast at inference.
 
-    RuntimeError should the copy not compute what the original does.
+    Args:
+        backbone: The network. It stays as it is.
+        device: Where the copy will run.
+        dtype: Number format of the stages. The head stays in float32.
+
+    Raises:
+        RuntimeError: The copy computes something else than the original.
     """
     fast = copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
     clip = _probe_clip(fast)
@@ -71,17 +85,18 @@ def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> B
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     after = _features(fast, clip)
     if not torch.allclose(before, after, rtol=1e-2, atol=1e-3 * float(before.abs().max())):
-        raise RuntimeError("the fast copy does not compute what the network does")
+        raise RuntimeError("the fast copy of the network computes other features than the network")
     fast.to(device)
     fast.stages.to(dtype=dtype)
     return fast
 
 
 class FlatConv3d(nn.Module):
-    """A 3-D convolution that mixes only time or only space, as a 2-D one over a view.
+    """A 3-D convolution over time only or space only, run as a 2-D convolution over a view.
 
     Channels-last memory is B T H W C, so (B * T, C, H, W) and (B, C, T, H * W) cost no copy. On a
-    CPU, 2-D kernels are up to five times as fast: 31 ms against 144 for 256 -> 64 channels, 3x1x1.
+    CPU, 2-D kernels are up to five times as fast: 31 ms instead of 144 ms for 256 -> 64 channels,
+    3x1x1.
     """
 
     def __init__(self, conv: nn.Conv3d) -> None:
@@ -109,7 +124,7 @@ class FlatConv3d(nn.Module):
 
     @staticmethod
     def fits(conv: nn.Conv3d) -> bool:
-        """Whether a convolution mixes only time, or only space, with plain zero padding."""
+        """Tell whether a convolution runs over time only or space only, with zero padding."""
         if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
             return False
         time_only = conv.kernel_size[1:] == (1, 1) and conv.padding[1:] == (0, 0)
@@ -129,7 +144,7 @@ class FlatConv3d(nn.Module):
 
 
 def flatten_convolutions(root: nn.Module) -> None:
-    """Swap every factorised 3-D convolution under `root` for its 2-D equal."""
+    """Replace every 3-D convolution over time only or space only under `root` by a 2-D one."""
     found = [
         (name, module)
         for name, module in root.named_modules()
@@ -140,10 +155,10 @@ def flatten_convolutions(root: nn.Module) -> None:
 
 
 def fold_batchnorm(backbone: Backbone) -> int:
-    """Fold every BatchNorm that directly follows a convolution into it; the number folded.
+    """Fold every BatchNorm that directly follows a convolution into it. Return how many.
 
-    Pairs are found by watching one clip go through, so no network has to declare its wiring: a
-    BatchNorm whose input is the very tensor that a convolution returned.
+    One clip goes through the network to find the pairs, so no network has to declare its wiring. A
+    pair is a BatchNorm whose input is the very tensor that a convolution returned.
     """
     made_by: dict[int, tuple[str, nn.Module, Tensor]] = {}
     pairs: dict[str, tuple[str, nn.Module, nn.Module]] = {}
@@ -153,7 +168,7 @@ def fold_batchnorm(backbone: Backbone) -> int:
         if isinstance(module, nn.Conv2d | nn.Conv3d):
 
             def after_conv(m: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
-                # The tensor is kept alive so that its id stays its own.
+                # Keep the tensor alive, so that no other tensor gets its id.
                 made_by[id(out)] = name, m, out
                 uses[name] = uses.get(name, 0) + 1
 
@@ -178,7 +193,7 @@ def fold_batchnorm(backbone: Backbone) -> int:
 
 
 def _probe_clip(backbone: Backbone) -> Tensor:
-    """The shortest clip the trunk takes, of noise, on the CPU; small where its size is free."""
+    """Make the shortest noise clip that the trunk takes, on the CPU, and as small as it takes."""
     spec = backbone.spec
     frames = backbone.min_frames if backbone.framewise else spec.num_frames
     size_px = spec.size_px
@@ -190,7 +205,7 @@ def _probe_clip(backbone: Backbone) -> Tensor:
 
 @torch.inference_mode()
 def _features(backbone: Backbone, clip: Tensor) -> Tensor:
-    """The trunk's features of a clip of any size."""
+    """Return the trunk's features of a clip of any size."""
     return backbone.leave(backbone.run_stages(backbone.enter(clip)), len(clip))
 
 

@@ -1,4 +1,4 @@
-"""A model ready to use, by the path of a checkpoint or the name of weights with known classes."""
+"""Load a model by the path of a checkpoint, or by the name of published weights with classes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,26 @@ def load_model(
     labels: Sequence[str] = (),
     on_progress: OnProgress | None = None,
 ) -> TrainedModel:
-    """The model of a checkpoint, or pretrained weights by name with their published classifier.
+    """Load a trained model, or published weights with their published classifier.
 
-    labels keeps a few of its classes, see `keep_labels`. A published classifier knows no
-    background: its classes are columns 1.., and column 0 has probability 0. CheckpointError or
-    WeightsError where the file cannot be used; ValueError for unknown names and labels.
+    A published classifier has not learnt background: its classes are columns 1 and up, and
+    column 0 has probability 0.
+
+    Args:
+        source: Path of a checkpoint, or a name of `touchline models`.
+        labels: Keep only these classes, see `keep_labels`. Empty: keep all.
+        on_progress: Called during a download, see `OnProgress`.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be used.
+        WeightsError: The published weights cannot be had or used.
+        ValueError: The name or a label is unknown.
+
+    Example:
+        >>> from touchline.pipeline import load_model
+        >>> model = load_model("model.safetensors", labels=["bright"])
+        >>> model.architecture, model.labels
+        ('brightness', ('background', 'bright'))
     """
     entry = find_entry(source)
     model = load_checkpoint(source) if entry is None else _published(entry, on_progress)
@@ -41,8 +56,8 @@ def _published(entry: WeightsEntry, on_progress: OnProgress | None) -> TrainedMo
     if entry.classes is None:
         usable = [e.name for e in WEIGHTS.values() if e.classes is not None]
         raise ValueError(
-            f"weights {entry.name!r} have no classes to detect with: fine-tune them "
-            f"(touchline train --weights {entry.name}), or use one of {', '.join(usable)}"
+            f"weights {entry.name!r} have no classes to detect with. Fine-tune them "
+            f"(touchline train --weights {entry.name}), or use one of {', '.join(usable)}."
         )
     (architecture,) = entry.backbones
     weights = open_weights(entry.name, architecture, on_progress=on_progress)
@@ -64,14 +79,20 @@ def _record(entry: WeightsEntry, weights: PretrainedWeights) -> TrainingRecord:
 def published_model(
     weights: PretrainedWeights, classes: Sequence[str], *, record: TrainingRecord
 ) -> TrainedModel:
-    """Pretrained weights with their own classifier, as a model without background."""
+    """Build a model from pretrained weights and their own classifier, without background.
+
+    Args:
+        weights: The weights; their classifier has one logit per class.
+        classes: Its classes, in the order of the logits.
+        record: Goes into the model.
+    """
     backbone = build_backbone(weights.backbone, len(classes), weights.spec)
     weights.load_into(backbone, classifier=True)
     old = backbone.get_submodule(backbone.classifier)
     backbone.replace_classifier(len(classes) + 1)
     new = backbone.get_submodule(backbone.classifier)
     with torch.no_grad():
-        # Column 0 is background's; nothing was learnt about it and its probability is 0.
+        # Column 0 is background. The weights have not learnt it, so its probability is 0.
         for theirs, ours in zip(old.parameters(), new.parameters(), strict=True):
             ours.zero_()[1:] = theirs
     return TrainedModel(
@@ -84,7 +105,14 @@ def published_model(
 
 
 class FoldedHead(nn.Module):
-    """Features -> logits of a few classes; column 0 gathers the probability of all the others."""
+    """Features -> logits of a few classes. Column 0 holds the probability of all other classes.
+
+    Args:
+        head: The head with all K classes.
+        kept: Columns to keep.
+        others: Columns that are added up in column 0.
+        temperature: The logits are divided by it before they are added up.
+    """
 
     kept: Tensor
     others: Tensor
@@ -106,7 +134,7 @@ class FoldedHead(nn.Module):
 
 
 class PickedHead(nn.Module):
-    """Features -> some columns of the logits, in the order given."""
+    """Features -> the logits of some columns, in the order given."""
 
     columns: Tensor
 
@@ -116,16 +144,19 @@ class PickedHead(nn.Module):
         self.register_buffer("columns", torch.tensor(columns), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
+        """(B, D, T') -> (B, number of columns)."""
         logits: Tensor = self.head(features)[:, self.columns]
         return logits
 
 
 def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
-    """The model with only these classes, each as probable as it was among all.
+    """Return a model with only these classes, each as probable as it was among all.
 
-    The others are folded into `background`, which then means "none of these": their
-    probabilities add up there, rather than being shared out among the kept ones. The result is a
-    copy, for use and not for saving. ValueError for an unknown label, with the nearest ones.
+    The probabilities of all other classes are added to `background`, which then means "none of
+    these". The result is a copy, to be used and not to be saved.
+
+    Raises:
+        ValueError: A label is unknown. The message suggests the nearest ones.
     """
     for label in labels:
         if label == BACKGROUND or label not in model.labels:
@@ -141,7 +172,7 @@ def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
     backbone.classifier = "head." + backbone.classifier
     model = replace(model, backbone=backbone, labels=(BACKGROUND, *wanted), thresholds=thresholds)
     if model.multi_label or not others:
-        # Independent classes owe nothing to each other; nothing left over needs no folding.
+        # The other classes do not matter if classes are independent, or if there are none.
         backbone.head = PickedHead(backbone.head, [0, *kept])
         return model
     backbone.head = FoldedHead(backbone.head, kept, others, model.temperature)
@@ -149,7 +180,7 @@ def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
 
 
 def _unknown(label: str, known: Sequence[str]) -> str:
-    """The message about a label that is none, with the classes that it may mean."""
+    """The message about an unknown label, with the classes that may be meant."""
     words = [name for name in known if label.lower() in name.lower()]
     begin = f"Its {len(known)} classes begin with {', '.join(map(repr, known[:5]))}."
     hint = ask(words[:3] or nearest(label, known, most=3)) or begin

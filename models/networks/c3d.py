@@ -1,4 +1,4 @@
-"""C3D of Tran et al. (2015), figure 3: eight 3x3x3 convolutions, five poolings, two wide layers."""
+"""C3D of Tran et al. (2015), figure 3: 8 convolutions of 3x3x3, 5 poolings, 2 wide layers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.networks.heads import MeanHead, fresh_linear
 
-# Every frame of 25 per second; normalised as in OpenMMLab's release of the Sports-1M weights:
-# RGB of 0..255 less (104, 117, 128), not scaled.
+# Every frame at 25 per second. Normalised as in OpenMMLab's release of the Sports-1M weights:
+# RGB of 0..255 minus (104, 117, 128), not scaled.
 SPORTS1M = ClipSpec(
     num_frames=16,
     rate_hz=25.0,
@@ -18,12 +18,12 @@ SPORTS1M = ClipSpec(
     std=(1 / 255, 1 / 255, 1 / 255),
 )
 
-# fc6 was trained on what is left of 16 frames of 112 px after five poolings.
+# 16 frames of 112 px have this grid after five poolings; fc6 was trained on it.
 _FC6_GRID = (1, 4, 4)
 
 
 class ConvUnit(nn.Module):
-    """3x3x3 convolution with bias, ReLU, and the max pooling that follows it, if one does."""
+    """3x3x3 convolution with bias, ReLU, and max pooling if the unit has one."""
 
     def __init__(self, c_in: int, c_out: int, pool: nn.MaxPool3d | None = None) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ConvUnit(nn.Module):
 
 
 class WideUnit(nn.Module):
-    """Linear, ReLU, dropout; what has a grid is pooled to fc6's and flattened first."""
+    """Linear, ReLU, dropout. Input with a grid is pooled to the grid of fc6 and flattened."""
 
     def __init__(self, c_in: int, c_out: int, dropout: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class WideUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim == 5:
-            # At the published clip the grid is fc6's already and this changes nothing.
+            # Changes nothing for the published clip, which already has this grid.
             x = F.adaptive_max_pool3d(x, _FC6_GRID).flatten(1)  # (B, 8192)
         y: Tensor = self.dropout(F.relu(self.linear(x)))
         return y
@@ -90,5 +90,5 @@ class C3D(Backbone):
 
 
 def c3d(num_classes: int, spec: ClipSpec | None = None) -> C3D:
-    """C3D, 16 frames of 112 px."""
+    """Build C3D, 16 frames of 112 px at 25 Hz."""
     return C3D(spec or SPORTS1M, num_classes)

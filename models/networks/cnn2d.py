@@ -1,7 +1,7 @@
-"""Image networks with torchvision's parameter names, so that its published weights load.
+"""Image networks with torchvision's parameter names, so that its published weights fit.
 
 MobileNetV2: Sandler et al. 2018. ResNet-50: He et al. 2015, stride in the 3x3 (torchvision's v1.5).
-Both are built as an ordered dict of stages; the classifiers are left out.
+Both are built as an ordered dict of stages, without the classifiers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _conv_bn_relu6(c_in: int, c_out: int, kernel: int, stride: int, groups: int)
 
 
 class InvertedResidual(nn.Module):
-    """Expand, depthwise 3x3, project; shortcut where shape allows. Names as torchvision's."""
+    """Expand, depthwise 3x3, project; a shortcut if shapes agree. Names as in torchvision."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -54,9 +54,9 @@ class InvertedResidual(nn.Module):
 
 
 def mobilenet_v2_stages() -> tuple[dict[str, nn.Module], int]:
-    """MobileNetV2 1.0 as stages named by their position in torchvision's `features`; 1280 wide.
+    """Build the stages of MobileNetV2 1.0; return them and their width, 1280.
 
-    Each stage is a Sequential whose children keep torchvision's index as their name: the weight
+    The children of a stage keep torchvision's index in `features` as their name: the weight
     `features.4.conv.0.0.weight` is `<stage>.4.conv.0.0.weight` here.
     """
     layers: list[nn.Module] = [_conv_bn_relu6(3, 32, 3, 2, 1)]
@@ -80,7 +80,7 @@ def mobilenet_v2_stages() -> tuple[dict[str, nn.Module], int]:
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 with the stride, 1x1 to four times the width. Names as torchvision's."""
+    """1x1, 3x3 with the stride, 1x1 to four times the width. Names as in torchvision."""
 
     def __init__(self, c_in: int, width: int, stride: int) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Bottleneck(nn.Module):
 
 
 def resnet50_stages() -> tuple[dict[str, nn.Module], int]:
-    """ResNet-50 as stem (conv1, bn1, relu, maxpool) and layer1..layer4; 2048 wide."""
+    """Build the stages of ResNet-50, stem and layer1..layer4; return them and their width, 2048."""
     stem = nn.Sequential()
     stem.add_module("conv1", nn.Conv2d(3, 64, 7, 2, 3, bias=False))
     stem.add_module("bn1", nn.BatchNorm2d(64))
@@ -126,7 +126,7 @@ def resnet50_stages() -> tuple[dict[str, nn.Module], int]:
 
 
 def init_conv_weights(module: nn.Module) -> None:
-    """He et al. 2015 for convolutions, 1 and 0 for BatchNorm, N(0, 0.01) for linear layers."""
+    """Initialise convolutions as He et al. 2015, BatchNorm as 1 and 0, linear as N(0, 0.01)."""
     for m in module.modules():
         if isinstance(m, nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out")
@@ -142,6 +142,6 @@ def init_conv_weights(module: nn.Module) -> None:
 
 
 def frames_first(clips: Tensor) -> Tensor:
-    """(B, 3, T, H, W) -> (B * T, 3, H, W), frames of one clip adjacent."""
+    """Clips (B, 3, T, H, W) -> (B * T, 3, H, W), the frames of a clip one after the other."""
     B, C, T, H, W = clips.shape
     return torch.transpose(clips, 1, 2).reshape(B * T, C, H, W)

@@ -26,9 +26,15 @@ IMAGENET = ClipSpec(num_frames=16, rate_hz=8.0, size_px=224)
 class LSTMHead(nn.Module):
     """Features (B, D, T) -> logits (B, K): an LSTM over time, dropout, linear.
 
-    The linear layer sees the mean of the LSTM's states, not the last one: an event may lie anywhere
-    in the window. It sees the mean of the features, too: from few clips what the pictures show is
-    learnt sooner than their order.
+    The linear layer gets the mean of the LSTM's states, because an event may lie anywhere in the
+    window. It also gets the mean of the features: a few clips are enough to learn what pictures
+    show, but not their order.
+
+    Args:
+        width: D.
+        hidden: Size of the LSTM's state.
+        num_classes: K.
+        dropout: Share of the linear layer's inputs that are dropped in training.
     """
 
     def __init__(self, width: int, hidden: int, num_classes: int, dropout: float) -> None:
@@ -46,9 +52,17 @@ class LSTMHead(nn.Module):
 
 
 class CNNLSTM(Backbone):
-    """Frames through a 2-D network one by one, then an LSTM in the head.
+    """A 2-D network on each frame, then an LSTM in the head.
 
-    The LSTM is in the head, else freezing the trunk would freeze a random LSTM.
+    The LSTM belongs to the head. In the trunk, freezing would freeze it at random weights.
+
+    Args:
+        stages: The stages of the 2-D network.
+        width: Channels of the last stage.
+        spec: The clip.
+        num_classes: K.
+        hidden: Size of the LSTM's state.
+        dropout: Dropout before the last layer.
     """
 
     framewise = True
@@ -70,12 +84,12 @@ class CNNLSTM(Backbone):
         self.stages = nn.ModuleDict(stages)
         init_conv_weights(self.stages)
         self.head = LSTMHead(width, hidden, num_classes, dropout)
-        # With weights and frames alike in layout, a training step saves a fifth on the CPU.
+        # If weights and frames have the same layout, a training step on the CPU takes a fifth less.
         self.stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def enter(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) -> (B * T, 3, H, W)."""
-        # Channels last: depthwise convolutions on a CPU are twice as fast so.
+        # Channels last makes depthwise convolutions on a CPU twice as fast.
         return frames_first(clips).contiguous(memory_format=torch.channels_last)
 
     def leave(self, x: Tensor, batch: int) -> Tensor:
@@ -84,13 +98,13 @@ class CNNLSTM(Backbone):
 
 
 def cnn_lstm(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """MobileNetV2 1.0 per frame + LSTM(64)."""
+    """Build CNN+LSTM: MobileNetV2 1.0 per frame, LSTM(64)."""
     stages, width = mobilenet_v2_stages()
     return CNNLSTM(stages, width, spec or IMAGENET, num_classes)
 
 
 def cnn_lstm_r50(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """ResNet-50 per frame + LSTM(64)."""
+    """Build CNN+LSTM: ResNet-50 per frame, LSTM(64)."""
     stages, width = resnet50_stages()
     return CNNLSTM(stages, width, spec or IMAGENET, num_classes)
 

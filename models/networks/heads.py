@@ -1,4 +1,4 @@
-"""Heads shared by several backbones."""
+"""Heads that several backbones use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MeanHead(nn.Module):
 
 
 def fresh_linear(width: int, num_classes: int) -> nn.Linear:
-    """A classifier at its start: weights N(0, 0.01), biases 0."""
+    """Build a linear layer with weights N(0, 0.01) and biases 0."""
     linear = nn.Linear(width, num_classes)
     nn.init.normal_(linear.weight, 0.0, 0.01)
     nn.init.zeros_(linear.bias)

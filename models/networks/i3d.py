@@ -1,7 +1,7 @@
 """Inception-I3D of Carreira & Zisserman (2017), figure 3: Inception-v1 with inflated kernels.
 
-Stages carry the paper's endpoint names and parameters the names of the PyTorch release, so that
-its weights load by adding a prefix.
+Stages have the endpoint names of the paper, parameters the names of the PyTorch release. So its
+weights load by adding a prefix.
 """
 
 from __future__ import annotations
@@ -35,9 +35,15 @@ _MIXED = {
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after so that ceil(size / stride) come out; the odd one goes after.
+    """Return the zeros before and after one dimension, as TensorFlow's SAME has them.
 
-    TensorFlow's SAME: at stride 2 it depends on the input's size, which no fixed padding matches.
+    The output has ceil(size / stride) values. An odd zero goes after. At stride 2 the zeros depend
+    on the size of the input, so no fixed padding does the same.
+
+    Args:
+        size: Size of the input.
+        kernel: Size of the kernel.
+        stride: Stride.
     """
     outputs = -(-size // stride)
     total = max((outputs - 1) * stride + kernel - size, 0)
@@ -45,7 +51,13 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 def pad_same(x: Tensor, kernel: Size3, stride: Size3) -> Tensor:
-    """x (B, C, T, H, W) with SAME zeros around its last three dimensions."""
+    """Pad x (B, C, T, H, W) with SAME zeros in its last three dimensions.
+
+    Args:
+        x: The input.
+        kernel: Sizes of the kernel over T, H, W.
+        stride: Strides over T, H, W.
+    """
     pads: list[int] = []
     for size, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
         pads += same_padding(size, k, s)
@@ -53,7 +65,7 @@ def pad_same(x: Tensor, kernel: Size3, stride: Size3) -> Tensor:
 
 
 class SameMaxPool3d(nn.Module):
-    """Max pooling with SAME padding; its inputs come out of a ReLU, so zeros never win."""
+    """Max pooling with SAME padding. Its inputs come from a ReLU, so a zero is never too large."""
 
     def __init__(self, kernel: Size3, stride: Size3) -> None:
         super().__init__()
@@ -81,7 +93,7 @@ class Unit3D(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Four parallel branches, concatenated over channels. Names as the PyTorch release."""
+    """Four parallel branches, concatenated over channels. Names as in the PyTorch release."""
 
     def __init__(self, c_in: int, widths: tuple[int, int, int, int, int, int]) -> None:
         super().__init__()
@@ -106,8 +118,8 @@ class Mixed(nn.Module):
 class PairMeanHead(nn.Module):
     """Features (B, D, T) -> logits (B, K): mean of neighbours in time, dropout, mean, linear.
 
-    The reference pools 2x7x7 at stride 1, applies the classifier at each of the T - 1 times and
-    averages its logits; the classifier is linear, so averaging first gives the same.
+    The reference pools 2x7x7 at stride 1, applies the classifier at each of the T - 1 times, and
+    averages the logits. The classifier is linear, so averaging first gives the same.
     """
 
     def __init__(self, linear: nn.Linear, dropout: float) -> None:
@@ -123,7 +135,7 @@ class PairMeanHead(nn.Module):
 
 
 class InceptionI3D(Backbone):
-    """RGB stream of I3D; 64 frames give features (B, 1024, 8)."""
+    """The RGB stream of I3D. 64 frames give features (B, 1024, 8)."""
 
     classifier = "head.linear"
     slides_in_time = True
@@ -153,5 +165,5 @@ class InceptionI3D(Backbone):
 
 
 def i3d(num_classes: int, spec: ClipSpec | None = None) -> InceptionI3D:
-    """Inception-I3D, RGB."""
+    """Build Inception-I3D for RGB, 64 frames at 25 Hz."""
     return InceptionI3D(spec or KINETICS, num_classes)

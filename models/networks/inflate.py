@@ -1,7 +1,7 @@
-"""Image networks made into video networks (Carreira & Zisserman 2017, section 2.4.1).
+"""Turn image networks into video networks (Carreira & Zisserman 2017, section 2.4.1).
 
-A 2-D kernel is repeated over time and divided by its length, so that on a still clip the video
-network computes what the image network does.
+A 2-D kernel is repeated over time and divided by its length. On a still clip, the video network
+then computes the same as the image network.
 """
 
 from __future__ import annotations
@@ -11,20 +11,24 @@ from torch import Tensor, nn
 
 
 def inflate_kernel(kernel: Tensor, length: int) -> Tensor:
-    """Kernel (O, I, H, W) -> (O, I, length, H, W), summing to the original over time."""
+    """Kernel (O, I, H, W) -> (O, I, length, H, W), whose sum over time is the original.
+
+    Raises:
+        ValueError: The kernel is not 2-D, or `length` is below 1.
+    """
     if kernel.ndim != 4 or length < 1:
         raise ValueError(
-            f"kernel has shape {tuple(kernel.shape)}, length is {length}; "
-            "a 2-D kernel (O, I, H, W) and a length of at least 1 were expected"
+            f"kernel has shape {tuple(kernel.shape)}, length is {length}; the kernel must be 2-D, "
+            "(O, I, H, W), and the length at least 1"
         )
     return kernel.unsqueeze(2).repeat(1, 1, length, 1, 1) / length
 
 
 class EdgeConv3d(nn.Conv3d):
-    """A 3-D convolution that pads space with zeros, but time with its edge frames.
+    """A 3-D convolution that pads space with zeros, and time with the first and last frame.
 
-    Zeros would make the first and last frames of a still clip darker than the rest. `padding` is
-    that of space alone; an odd kernel's length over time is kept.
+    Zeros would make the first and last frames of a still clip darker than the rest. `padding`
+    counts for space only. A kernel of odd length keeps the number of frames.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -37,10 +41,17 @@ class EdgeConv3d(nn.Conv3d):
 
 
 def inflate_module(module: nn.Module, *, length: int, stride: int = 1) -> nn.Module:
-    """The module with 3-D layers in place of its 2-D ones, inflated, under the same names.
+    """Return the module with its 2-D layers inflated to 3-D ones, under the same names.
 
-    Convolutions larger than 1x1 get `length` frames, of which they take every `stride`-th where
-    they skip pixels; 1x1 convolutions stay pointwise. Changes the module in place where it can.
+    The children of `module` are replaced in place. 1x1 convolutions become 1x1x1.
+
+    Args:
+        module: A 2-D network, or a layer of one.
+        length: Frames in the kernel of larger convolutions, odd.
+        stride: Stride over time of larger convolutions that have a stride over space.
+
+    Raises:
+        ValueError: The padding of a convolution is a word, not a number.
     """
     if isinstance(module, nn.Conv2d):
         return _inflate_conv(module, length, stride)
@@ -55,7 +66,7 @@ def inflate_module(module: nn.Module, *, length: int, stride: int = 1) -> nn.Mod
 
 def _inflate_conv(conv: nn.Conv2d, length: int, stride: int) -> nn.Conv3d:
     if isinstance(conv.padding, str):
-        raise ValueError(f"padding is {conv.padding!r}; give it in numbers to inflate")
+        raise ValueError(f"padding is {conv.padding!r}; it must be given in numbers")
     pointwise = conv.kernel_size == (1, 1)
     depth = 1 if pointwise else length
     step = 1 if pointwise or conv.stride == (1, 1) else stride

@@ -1,7 +1,7 @@
 """MobileNetV2 with inflated kernels: a small 3-D network that starts from ImageNet.
 
-The shape is that of Köpüklü et al. 2019 (3D-MobileNetV2 1.0x) but for one stride: time is not
-halved where the first blocks halve space, as in I3D, so 16 frames give 2 features.
+The shape is that of Köpüklü et al. 2019 (3D-MobileNetV2 1.0x), with one difference: as in I3D, the
+first blocks halve space but not time. So 16 frames give 2 features.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from touchline.models.networks.cnn_lstm import IMAGENET
 from touchline.models.networks.heads import MeanHead, fresh_linear
 from touchline.models.networks.inflate import inflate_module
 
-# Stages whose stride of 2 also halves time; the stem and block2 skip pixels only.
+# Stages that halve time as well as space. The stem and block2 halve space only.
 _HALVE_TIME = ("block3", "block4", "block6")
 
 
@@ -39,5 +39,5 @@ class MobileNet3D(Backbone):
 
 
 def mobilenet3d(num_classes: int, spec: ClipSpec | None = None) -> MobileNet3D:
-    """MobileNetV2 1.0 in three dimensions, 16 frames at 8 Hz."""
+    """Build MobileNetV2 1.0 in 3-D, 16 frames at 8 Hz."""
     return MobileNet3D(spec or IMAGENET, num_classes)

@@ -1,4 +1,4 @@
-"""A small 3-D convolutional network: the demonstration's, quick enough for two CPU cores."""
+"""MotionNet: a small 3-D network for the demonstration, fast enough for two CPU cores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _conv_bn_relu(
 class MotionNet(Backbone):
     """Six convolutions in five stages, 0.85 M parameters; (B, 3, 16, 64, 64) -> (B, 128, 4).
 
-    The first two stages keep every frame, so that small fast things are not lost between them.
+    The first two stages keep every frame, so that small, fast objects are not lost in between.
     """
 
     slides_in_time = True
@@ -60,11 +60,12 @@ class MotionNet(Backbone):
     def leave(self, x: State, batch: int) -> Tensor:
         """(B, D, T', H', W') -> (B, D, T'), the spatial maximum.
 
-        What moves fills little of the picture: in the mean the rest of it would drown it.
+        Moving objects fill a small part of the picture. In the mean they would not show.
         """
         features: Tensor = x.float().amax(dim=(3, 4))
         return features
 
 
 def motion_net(num_classes: int, spec: ClipSpec | None = None) -> MotionNet:
+    """Build MotionNet, 16 frames of 64 px at 8 Hz."""
     return MotionNet(num_classes, spec or SMALL)

@@ -1,7 +1,7 @@
-"""Video networks taken from pytorchvideo's model zoo, cut into stages, trunk and head.
+"""Video networks of pytorchvideo's model zoo, cut into stages, trunk and head.
 
-pytorchvideo is imported only when one of them is built. Its fixed pool kernels are replaced by
-means, which agree with them at the published clip and work at every other size.
+pytorchvideo is imported only when one of them is built. Means replace its fixed pooling kernels.
+They give the same for the published clip, and work at every other size.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ SPECS = {
     "mvit_b_16x4": _clip(16, 4, 224),
     "mvit_b_32x3": _clip(32, 3, 224),
 }
-"""The clip each network's published weights were trained on."""
+"""The clip that the published weights of each network were trained on."""
 
 
 class _MissingRoIAlign:
-    """Stands where torchvision's class would; only detection networks would build it."""
+    """Stands in for torchvision's class, which only detection networks build."""
 
     def __init__(self) -> None:
-        raise ImportError("torchvision is absent: pytorchvideo's detection networks need it")
+        raise ImportError("torchvision is not installed; pytorchvideo's detection networks need it")
 
 
 @contextmanager
 def _torchvision_stand_in() -> Iterator[None]:
-    """Within it `from torchvision.ops import RoIAlign` works, whatever torchvision does.
+    """Make `from torchvision.ops import RoIAlign` work, with or without torchvision.
 
-    torchvision built for CUDA raises RuntimeError beside a CPU torch, so a failed import is tried
-    once and its remains are cleared. Nothing of the stand-in is importable afterwards.
+    A torchvision built for CUDA raises RuntimeError with a CPU torch. So the import is tried once,
+    and the remains of a failed one are removed. The stand-in is gone after the context.
     """
     try:
         importlib.import_module("torchvision.ops")
@@ -82,9 +82,9 @@ def _torchvision_stand_in() -> Iterator[None]:
 
 
 def _hub(name: str) -> Any:
-    """The builder `name` of pytorchvideo.models.hub."""
+    """Return the builder `name` of pytorchvideo.models.hub."""
     with _torchvision_stand_in(), warnings.catch_warnings():
-        # fvcore compiles a loss at import with torch.jit, which warns that it is deprecated.
+        # On import, fvcore compiles a loss with torch.jit, which warns that it is deprecated.
         warnings.simplefilter("ignore")
         return getattr(importlib.import_module("pytorchvideo.models.hub"), name)
 
@@ -104,7 +104,7 @@ class VideoResNet(Backbone):
 
 
 class PairPooledResNet(VideoResNet):
-    """C2D and I3D: the same chain with frames max-pooled in pairs after res2."""
+    """C2D and I3D: the same chain; after res2, pairs of frames are max-pooled."""
 
     block_names = ("stem", "res2", "pool2", "res3", "res4", "res5")
     min_frames = 2
@@ -127,7 +127,7 @@ class X3DHead(nn.Module):
 
 
 class X3D(Backbone):
-    """X3D (Feichtenhofer 2020): stem, res2..res5, and conv5, the expansion before pooling."""
+    """X3D (Feichtenhofer 2020): stem, res2..res5, and conv5, which widens before pooling."""
 
     classifier = "head.linear"
 
@@ -145,7 +145,7 @@ class X3D(Backbone):
 
 
 class _PathwayStage(nn.Module):
-    """A SlowFast block that leaves its input alone: the original writes into the list it gets."""
+    """A SlowFast block that does not change its input. The original writes into its list."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -157,9 +157,9 @@ class _PathwayStage(nn.Module):
 
 
 class SlowFast(Backbone):
-    """SlowFast (Feichtenhofer et al. 2019) on one clip; T' is the slow path's, D = 2304.
+    """SlowFast (Feichtenhofer et al. 2019) on one clip. T' is that of the slow path, D is 2304.
 
-    What passes between its stages is a pair (slow, fast).
+    The value between its stages is a pair (slow, fast).
     """
 
     classifier = "head.linear"
@@ -171,7 +171,7 @@ class SlowFast(Backbone):
         super().__init__(spec)
         if spec.num_frames % self.alpha:
             raise ValueError(
-                f"SlowFast has {spec.num_frames} frames; it needs a multiple of {self.alpha}"
+                f"the clip has {spec.num_frames} frames; SlowFast needs a multiple of {self.alpha}"
             )
         *blocks, _pool, head = net.blocks
         names = ["stem", "res2", "res3", "res4", "res5"]
@@ -180,7 +180,7 @@ class SlowFast(Backbone):
         self.head = MeanHead(head.proj, dropout)
 
     def enter(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        """Clips (B, 3, T, H, W) -> the slow path's T / 4 frames, first and last included; all."""
+        """Clips (B, 3, T, H, W) -> T / 4 frames, first and last included, and all T frames."""
         T = clips.shape[2]
         index = torch.linspace(0, T - 1, T // self.alpha).long()
         return clips[:, :, index.to(clips.device)], clips
@@ -192,7 +192,7 @@ class SlowFast(Backbone):
 
 
 class _Embed(nn.Module):
-    """Clips -> tokens (B, 1 + T' H' W', C): patches, class token, position tables."""
+    """Clips -> tokens (B, 1 + T' H' W', C): patches, class token, positions."""
 
     def __init__(self, patch_embed: nn.Module, cls_positional_encoding: nn.Module) -> None:
         super().__init__()
@@ -205,7 +205,7 @@ class _Embed(nn.Module):
 
 
 class _AttentionStage(nn.Module):
-    """A multiscale block at the token grid that it always sees, since clips have one shape."""
+    """A multiscale block with its token grid, which is fixed because clips have one shape."""
 
     def __init__(self, block: nn.Module, grid: list[int]) -> None:
         super().__init__()
@@ -218,7 +218,7 @@ class _AttentionStage(nn.Module):
 
 
 class MViT(Backbone):
-    """MViT-B (Fan et al. 2021): embed, block0..block15, norm; the class token, D = 768, T' = 1."""
+    """MViT-B (Fan et al. 2021): embed, block0..block15, norm. Class token, D = 768, T' = 1."""
 
     classifier = "head.linear"
     halvings = (1, 3, 14)
@@ -242,71 +242,71 @@ class MViT(Backbone):
 
 
 def i3d_r50(num_classes: int, spec: ClipSpec | None = None) -> PairPooledResNet:
-    """ResNet-50 with inflated 3x1x1 kernels, 8 frames at stride 8."""
+    """Build I3D-R50: ResNet-50 with inflated 3x1x1 kernels, 8 frames at stride 8."""
     net = _hub("i3d_r50")(model_num_class=num_classes)
     return PairPooledResNet(net, spec or SPECS["i3d_r50"])
 
 
 def c2d_r50(num_classes: int, spec: ClipSpec | None = None) -> PairPooledResNet:
-    """ResNet-50 frame by frame but for one pooling over pairs, 8 frames at stride 8."""
+    """Build C2D-R50: ResNet-50 per frame, one pooling over pairs, 8 frames at stride 8."""
     net = _hub("c2d_r50")(model_num_class=num_classes)
     return PairPooledResNet(net, spec or SPECS["c2d_r50"])
 
 
 def slow_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
-    """The slow path of SlowFast alone, 8 frames at stride 8."""
+    """Build Slow-R50: the slow path of SlowFast, 8 frames at stride 8."""
     net = _hub("slow_r50")(model_num_class=num_classes)
     return VideoResNet(net, spec or SPECS["slow_r50"])
 
 
 def r2plus1d_r50(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
-    """R(2+1)D with bottlenecks (Tran et al. 2018), 16 frames at stride 4."""
+    """Build R(2+1)D with bottlenecks (Tran et al. 2018), 16 frames at stride 4."""
     net = _hub("r2plus1d_r50")(model_num_class=num_classes)
     return VideoResNet(net, spec or SPECS["r2plus1d_r50"])
 
 
 def csn_r101(num_classes: int, spec: ClipSpec | None = None) -> VideoResNet:
-    """ir-CSN of depth 101 (Tran et al. 2019), 32 frames at stride 2."""
+    """Build ir-CSN of depth 101 (Tran et al. 2019), 32 frames at stride 2."""
     net = _hub("csn_r101")(model_num_class=num_classes)
     return VideoResNet(net, spec or SPECS["csn_r101"], dropout=0.0)
 
 
 def slowfast_r50(num_classes: int, spec: ClipSpec | None = None) -> SlowFast:
-    """SlowFast 8x8: 32 frames at stride 2, every fourth of them in the slow path."""
+    """Build SlowFast 8x8: 32 frames at stride 2, every fourth in the slow path."""
     net = _hub("slowfast_r50")(model_num_class=num_classes)
     return SlowFast(net, spec or SPECS["slowfast_r50"])
 
 
 def _x3d(name: str, spec: ClipSpec, num_classes: int) -> X3D:
-    # pytorchvideo's own Swish is the same function, but its backward uses what torch deprecates.
+    # pytorchvideo's own Swish is the same function, but its backward uses deprecated torch calls.
     return X3D(_hub(name)(model_num_class=num_classes, inner_act=nn.SiLU), spec)
 
 
 def x3d_xs(num_classes: int, spec: ClipSpec | None = None) -> X3D:
-    """X3D-XS: 4 frames at stride 12, 160 px."""
+    """Build X3D-XS: 4 frames at stride 12, 160 px."""
     return _x3d("x3d_xs", spec or SPECS["x3d_xs"], num_classes)
 
 
 def x3d_s(num_classes: int, spec: ClipSpec | None = None) -> X3D:
-    """X3D-S: 13 frames at stride 6, 160 px."""
+    """Build X3D-S: 13 frames at stride 6, 160 px."""
     return _x3d("x3d_s", spec or SPECS["x3d_s"], num_classes)
 
 
 def x3d_m(num_classes: int, spec: ClipSpec | None = None) -> X3D:
-    """X3D-M: 16 frames at stride 5, 224 px."""
+    """Build X3D-M: 16 frames at stride 5, 224 px."""
     return _x3d("x3d_m", spec or SPECS["x3d_m"], num_classes)
 
 
 def x3d_l(num_classes: int, spec: ClipSpec | None = None) -> X3D:
-    """X3D-L: 16 frames at stride 5, 312 px, twice as deep."""
+    """Build X3D-L: 16 frames at stride 5, 312 px, twice as deep."""
     return _x3d("x3d_l", spec or SPECS["x3d_l"], num_classes)
 
 
 def _mvit(name: str, spec: ClipSpec, num_classes: int) -> MViT:
     if spec.num_frames % 2 or spec.size_px % 4:
         raise ValueError(
-            f"{name} cuts clips into patches of 2 frames by 4 px: "
-            f"{spec.num_frames} frames of {spec.size_px} px do not divide"
+            f"the clip has {spec.num_frames} frames of {spec.size_px} px. {name} needs an even "
+            "number of frames, and a size that is a multiple of 4 px."
         )
     net = _hub(name)(
         head_num_classes=num_classes, spatial_size=spec.size_px, temporal_size=spec.num_frames
@@ -315,10 +315,10 @@ def _mvit(name: str, spec: ClipSpec, num_classes: int) -> MViT:
 
 
 def mvit_b_16x4(num_classes: int, spec: ClipSpec | None = None) -> MViT:
-    """MViT-B, 16 frames at stride 4."""
+    """Build MViT-B: 16 frames at stride 4."""
     return _mvit("mvit_base_16x4", spec or SPECS["mvit_b_16x4"], num_classes)
 
 
 def mvit_b_32x3(num_classes: int, spec: ClipSpec | None = None) -> MViT:
-    """MViT-B, 32 frames at stride 3."""
+    """Build MViT-B: 32 frames at stride 3."""
     return _mvit("mvit_base_32x3", spec or SPECS["mvit_b_32x3"], num_classes)

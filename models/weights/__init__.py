@@ -1,1 +1,1 @@
-"""Pretrained weights: the table, the downloads, the cache, safe reading."""
+"""Pretrained weights: the table of them, their download, the cache, and safe reading."""

@@ -1,4 +1,4 @@
-"""Where fetched weights lie, and what proves that they are still the ones that were fetched."""
+"""The cache of downloaded weights, and the check that its files are unchanged."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from touchline.models.weights.installed import installed_path, verified_path
 from touchline.models.weights.table import WeightsEntry
 
 LOCK_FILE = "digests.json"
-"""SHA-256 of every file in the cache as it was when it first came."""
+"""Holds the SHA-256 that each file of the cache had after its first download."""
 
 
 def cache_dir() -> Path:
-    """TOUCHLINE_CACHE, else the platform's folder for caches."""
+    """Return the folder of the cache: TOUCHLINE_CACHE, else the platform's folder for caches."""
     named = os.environ.get("TOUCHLINE_CACHE")
     if named:
         return Path(named)
@@ -36,7 +36,7 @@ def cache_dir() -> Path:
 
 
 def cached_path(entry: WeightsEntry) -> Path:
-    """Where the file of these weights lies, or will."""
+    """Return the path of these weights in the cache, whether they are there or not."""
     return cache_dir() / "weights" / entry.file_name
 
 
@@ -52,10 +52,18 @@ def obtain(
     on_progress: OnProgress | None = None,
     patience: Patience | None = None,
 ) -> tuple[Path, str]:
-    """The verified file of these weights and its SHA-256, fetched where the cache has none.
+    """Return the verified file of these weights and its SHA-256; download it if it is missing.
 
-    A file in a Python package is used where pip put it. WeightsError where the file cannot be had,
-    or is not what was published or first fetched.
+    A file in a Python package is used where pip put it.
+
+    Args:
+        entry: The weights.
+        on_progress: Called during a download.
+        patience: How long to retry a download. None: the defaults.
+
+    Raises:
+        WeightsError: The file cannot be downloaded, or is not the published one or the one of the
+            first download.
     """
     if entry.is_in_package:
         return verified_path(entry)
@@ -75,63 +83,75 @@ def obtain(
 
 
 def first_seen(entry: WeightsEntry) -> str | None:
-    """The SHA-256 that these weights had when they first came; None before that."""
+    """Return the SHA-256 that these weights had after their first download; None before it."""
     return _read_lock(cached_path(entry).parent).get(entry.file_name)
 
 
 def _by_hand(entry: WeightsEntry, message: str) -> str:
     what = "it" if entry.address in message else entry.address
     proof = f"its digest is {entry.digest}" if entry.digest else "its publisher gives no digest"
-    return f"To place it by hand, fetch {what} elsewhere ({proof}) and put it at this path"
+    return f"You can download {what} on another machine ({proof}) and put it at this path."
 
 
 def _check(entry: WeightsEntry, part: Path, path: Path) -> None:
-    """WeightsError unless a finished download is what was published."""
+    """Raise WeightsError unless a finished download is the published file."""
     size = part.stat().st_size
     if entry.size_bytes is not None and size != entry.size_bytes:
-        raise WeightsError(path, f"what came has {size} bytes; {entry.size_bytes} were published")
+        raise WeightsError(
+            path, f"the download has {size} bytes; the published file has {entry.size_bytes}"
+        )
     if entry.digest is not None:
         found = published_digest(part, entry.digest)
         if found != entry.digest:
-            raise WeightsError(path, f"what came has digest {found}; {entry.digest} is published")
+            raise WeightsError(
+                path, f"the download has digest {found}; the published file has {entry.digest}"
+            )
     else:
-        # Nothing proves these bytes, but a page of HTML or half a file shall not get the name.
+        # No digest is published, but an HTML page or half a file must not get the name.
         read_weights_file(part, suffix=path.suffix)
 
 
 def _verify(entry: WeightsEntry, path: Path) -> str:
-    """The SHA-256 of a file in the cache, held against what is known of it."""
-    again = f"delete it and run: touchline models pull {entry.name}"
+    """Return the SHA-256 of a file in the cache, compared with what is known about the file."""
+    again = f"Delete it and run `touchline models pull {entry.name}`."
     sha256 = file_digest(path)
-    # The list is replaced whole, so it is read without the lock: a cache may be for reading only.
+    # Reading needs no lock, because the list is replaced as a whole. A cache may be read-only.
     if _is_known(entry, path, sha256, again):
         return sha256
     if entry.digest is not None and published_digest(path, entry.digest) != entry.digest:
-        raise WeightsError(path, f"not the published file ({entry.digest}); {again}")
+        raise WeightsError(path, f"not the published file ({entry.digest}). {again}")
     try:
         with FileLock(path.with_name(LOCK_FILE + ".lock")):
             if not _is_known(entry, path, sha256, again):
                 _write_lock(path.parent, {**_read_lock(path.parent), entry.file_name: sha256})
     except OSError as error:
-        # A verified file is used all the same; its digest is remembered by who can write there.
+        # The file is verified, so use it. Another user, who can write there, keeps its digest.
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
     return sha256
 
 
 def _is_known(entry: WeightsEntry, path: Path, sha256: str, again: str) -> bool:
-    """Whether the file came before; WeightsError where it was another one then."""
+    """Tell whether the digest of the file is known; WeightsError if it is another one now."""
     known = _read_lock(path.parent).get(entry.file_name)
     if known not in (None, sha256):
         raise WeightsError(
             path,
-            f"changed since it first came: SHA-256 is {sha256}, it was {known}; {again}",
+            f"changed since its first download: SHA-256 is {sha256}, it was {known}. {again}",
         )
     return known is not None
 
 
 def published_digest(path: Path, like: str) -> str:
-    """The file's digest in the form of `like`: sha256:HEX of as many digits, or git-blob:HEX."""
+    """Return the file's digest in the form of `like`.
+
+    Args:
+        path: The file.
+        like: "sha256:HEX", of which the number of digits counts, or "git-blob:HEX".
+
+    Raises:
+        ValueError: `like` has another form.
+    """
     kind, _, digits = like.partition(":")
     if kind == "sha256":
         return f"sha256:{file_digest(path)[: len(digits)]}"
@@ -153,7 +173,8 @@ def _read_lock(folder: Path) -> dict[str, str]:
         return {str(name): str(digest) for name, digest in content.items()}
     except (ValueError, AttributeError) as error:
         raise WeightsError(
-            path, f"not a list of digests ({error}); delete it to trust the cache as it is"
+            path,
+            f"not a list of digests ({error}). Delete it if you trust the files of the cache.",
         ) from None
 
 

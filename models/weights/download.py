@@ -1,4 +1,4 @@
-"""One file from the network to the disk: resumed, retried, checked before it gets its name."""
+"""Download one file: resume it, retry, and check it before it gets its name."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from filelock import FileLock
 from touchline.models.errors import WeightsError
 
 OnProgress = Callable[[int, int | None], None]
-"""Called with (bytes here, bytes in all or None where the server does not say)."""
+"""Called with (bytes downloaded, bytes of the file or None if the server does not say)."""
 
-# Gaining less than this between two failures is no progress: a server that hangs up after a few
-# bytes each time must not keep us for ever.
+# Less than this between two failures does not count as progress. Otherwise a server that hangs up
+# after a few bytes could go on for ever.
 _PROGRESS_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -28,11 +28,12 @@ _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to go on trying.
+    """How long to retry a download.
 
-    timeout_s: silence on the connection after which it counts as stalled.
-    attempts: failures in a row, without progress between them, before giving up.
-    pause_s: wait after the first failure; each further one doubles it.
+    Attributes:
+        timeout_s: A connection without bytes for this many seconds counts as failed.
+        attempts: Give up after this many failures in a row without progress.
+        pause_s: Seconds to wait after the first failure; each further one doubles them.
     """
 
     timeout_s: float = 30.0
@@ -41,7 +42,7 @@ class Patience:
 
 
 class _TransferError(Exception):
-    """A transfer that broke off; `final` where trying again cannot help."""
+    """A transfer failed. `final`: another attempt cannot help."""
 
     def __init__(self, reason: str, *, final: bool = False) -> None:
         self.final = final
@@ -56,13 +57,21 @@ def fetch(
     on_progress: OnProgress | None = None,
     patience: Patience | None = None,
 ) -> None:
-    """Bring `url` to `target`, unless it is there already.
+    """Download `url` to `target`, unless it is there already.
 
-    Bytes go to `target`.part, which the next call resumes. `check` gets that file when it is
-    complete and raises WeightsError where it is wrong; a wrong file is fetched once more from its
-    start, then the error rises. Proxies are those of the environment (http_proxy, no_proxy...).
-    Two processes that want one file take turns, and the second finds it there. WeightsError where
-    the network does not give it.
+    Bytes go to `target`.part, which the next call resumes. A complete file that `check` refuses is
+    downloaded once more from its start. Proxies are those of the environment (http_proxy,
+    no_proxy, ...). If two processes want the same file, the second waits and finds it there.
+
+    Args:
+        url: The address.
+        target: The file.
+        check: Gets the complete file and raises WeightsError if it is wrong.
+        on_progress: Called with the bytes so far.
+        patience: How long to retry. None: the defaults.
+
+    Raises:
+        WeightsError: The file cannot be downloaded, or `check` refuses it twice.
     """
     patience = patience or Patience()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +79,7 @@ def fetch(
         if target.exists():
             return
         part = target.with_name(target.name + ".part")
-        # A wrong file is fetched twice: what was resumed may have been another version.
+        # Download a wrong file again: the part that was resumed may be of another version.
         for is_last in (False, True):
             _complete(url, part, target, on_progress, patience)
             try:
@@ -87,7 +96,7 @@ def fetch(
 def _complete(
     url: str, part: Path, target: Path, on_progress: OnProgress | None, patience: Patience
 ) -> None:
-    """Transfer until `part` is whole; WeightsError when patience ends."""
+    """Transfer until `part` is complete; WeightsError when patience ends."""
     best, failures = _size(part), 0
     while True:
         try:
@@ -104,19 +113,19 @@ def _complete(
 
 
 def _transfer(url: str, part: Path, on_progress: OnProgress | None, timeout_s: float) -> None:
-    """One connection's worth of bytes; returns when `part` is whole."""
+    """Transfer over one connection; return when `part` is complete."""
     have = _size(part)
     try:
-        # An opener of its own: the shared one keeps the proxies of the first time it was used.
+        # A new opener: the shared one keeps the proxies of its first use.
         with build_opener().open(_request(url, part, have), timeout=timeout_s) as response:
             _receive(response, part, have, on_progress)
     except HTTPError as error:
         with error:
             if error.code == 416 and _full_size(error.headers.get("Content-Range")) == have:
-                return  # all of it had come already
+                return  # the part is already complete
             if error.code == 416:
                 _discard(part)
-                raise _TransferError("the part fetched earlier does not fit; again") from None
+                raise _TransferError("the earlier part does not fit; starting again") from None
             final = error.code not in _RETRIED_STATUS
             raise _TransferError(f"HTTP {error.code} {error.reason}", final=final) from None
     except TimeoutError:
@@ -150,7 +159,7 @@ def _receive(
     left = response.headers.get("Content-Length")
     total = have + int(left) if left is not None and left.isdigit() else None
     with part.open("ab" if resumed else "wb") as file:
-        # read1 hands over what has come; read would lose it when the connection stalls.
+        # read1 returns the bytes at hand; read would lose them if the connection stalls.
         while chunk := response.read1(_CHUNK_BYTES):
             file.write(chunk)
             have += len(chunk)
@@ -161,7 +170,7 @@ def _receive(
 
 
 def _remember_validator(response: http.client.HTTPResponse, part: Path) -> None:
-    """What tells the server which version a part is of; weak tags are no good for ranges."""
+    """Keep the tag that names the version of a part. Weak tags do not work with ranges."""
     tag = response.headers.get("ETag") or ""
     tag = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified") or ""
     if tag:

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, and pickles read so that no code in them can run."""
+"""Read files of tensors: safetensors, and pickles without running code in them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ from touchline.models.errors import WeightsError
 PICKLES = (".pt", ".pth", ".pyth")
 SUFFIXES = (".safetensors", *PICKLES)
 
-# Where the state dict lies: pytorchvideo, OpenMMLab.
+# The key of the state dict in files of pytorchvideo and of OpenMMLab.
 _WRAPPERS = ("model_state", "state_dict")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """tensors under the names of the file; metadata is empty but for safetensors."""
+    """The content of a file of weights.
+
+    Attributes:
+        path: The file.
+        tensors: The tensors, by the names in the file.
+        metadata: Texts by name; only safetensors files have any.
+    """
 
     path: Path
     tensors: Mapping[str, Tensor]
@@ -32,9 +38,15 @@ class WeightsFile:
 
 
 def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
-    """The tensors of a .safetensors, .pt, .pth or .pyth file; WeightsError for anything else.
+    """Read a .safetensors, .pt, .pth or .pyth file.
 
-    suffix: what the file will be called, where it has not got its name yet.
+    Args:
+        path: The file.
+        suffix: The suffix to go by, for a file that does not have its final name yet. None: that
+            of `path`.
+
+    Raises:
+        WeightsError: The file is missing, damaged, of another kind, or could run code.
     """
     suffix = path.suffix if suffix is None else suffix
     _require_file(path)
@@ -43,12 +55,18 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
         with safe_open(path, framework="pt") as file:
             return WeightsFile(path, {k: file.get_tensor(k) for k in list(file.keys())}, metadata)
     if suffix not in PICKLES:
-        raise WeightsError(path, f"weights are {', '.join(SUFFIXES)} files, not {suffix!r}")
+        raise WeightsError(
+            path, f"the suffix is {suffix!r}; weights are {', '.join(SUFFIXES)} files"
+        )
     return WeightsFile(path, _unwrap(path, _read_pickle(path)), {})
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says about itself; WeightsError where it is none."""
+    """Return the metadata of a safetensors file, texts by name.
+
+    Raises:
+        WeightsError: The file is missing or is not a safetensors file.
+    """
     _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -59,26 +77,26 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
-        raise WeightsError(path, "a folder, no weights file: name the file in it")
+        raise WeightsError(path, "a folder, not a weights file. Name the file in it.")
     if not path.is_file():
-        raise WeightsError(path, "no such weights file")
+        raise WeightsError(path, "no such weights file. Is the path right?")
 
 
 def _read_pickle(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
-            # It warns of pickle protocols it may not understand; then it refuses them, below.
+            # torch warns about pickle protocols that it does not know; it also refuses them, below.
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
             path,
-            "refused: it is damaged, or holds more than tensors, which could run code when read; "
-            f"save its state dict alone ({reason})",
+            "refused, because it is damaged, or holds more than tensors and could run code when "
+            f"read. Save only its state dict. ({reason})",
         ) from None
     except Exception as error:
-        # Bytes that are no pickle make the restricted reader fail in any way at all.
+        # If the bytes are not a pickle, the restricted reader may raise any error.
         raise WeightsError(
             path, f"a damaged weights file ({type(error).__name__}: {error})"
         ) from None
@@ -89,10 +107,12 @@ def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not content:
-        raise WeightsError(path, "no state dict: names with tensors were expected")
+        raise WeightsError(path, "no state dict. The file must hold tensors by name.")
     bad = [key for key, value in content.items() if not isinstance(value, Tensor)]
     if bad:
-        raise WeightsError(path, f"no state dict: {bad[0]!r} is no tensor")
-    # Saved from inside DataParallel, every name starts with it.
+        raise WeightsError(
+            path, f"no state dict, because {bad[0]!r} is not a tensor. Save only the state dict."
+        )
+    # A network saved inside DataParallel has this prefix on every name.
     wrapped = all(str(key).startswith("module.") for key in content)
     return {str(k).removeprefix("module.") if wrapped else str(k): v for k, v in content.items()}

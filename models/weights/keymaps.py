@@ -1,4 +1,4 @@
-"""How the parameter names of each source become ours."""
+"""Translate the parameter names of each publisher into ours."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from touchline.models.networks.efficientnet_lite import LITE0, LITE1, LITE2, Sca
 
 @dataclass(frozen=True)
 class KeyMap:
-    """The names of one source: each prefix is replaced by ours, or its keys dropped on purpose.
+    """The names of one publisher and how they become ours, prefix by prefix.
 
-    source: who publishes files with these names.
-    spec: the clip those networks were trained on; a file's own metadata may tell another
-    normalisation.
-    prefixes: theirs -> ours; None drops what has no place in our network (an image classifier).
-    flat: kernels are 2-D and become ours by inflation.
+    Attributes:
+        source: Who publishes files with these names.
+        spec: The clip these networks were trained on. The metadata of a file may name another
+            normalisation.
+        prefixes: Their prefix -> ours. None: drop the keys, our network has no place for them (an
+            image classifier).
+        flat: True if the kernels are 2-D and are inflated on loading.
     """
 
     source: str
@@ -29,15 +31,19 @@ class KeyMap:
 
     @property
     def signature(self) -> str:
-        """The first prefix: a file that has no key with it is not from this source."""
+        """The first prefix. A file that has no key with it is not from this publisher."""
         return next(iter(self.prefixes))
 
     def takes(self, keys: Iterable[str]) -> bool:
-        """Whether every key is known; shapes are not looked at."""
+        """Tell whether every key is known. Shapes do not count."""
         return all(key.startswith(tuple(self.prefixes)) for key in keys)
 
     def rename(self, key: str) -> str | None:
-        """Our name, or None for a key dropped on purpose; KeyError for an unknown one."""
+        """Return our name; None for a key that is dropped on purpose.
+
+        Raises:
+            KeyError: The key is unknown.
+        """
         for theirs, ours in self.prefixes.items():
             if key.startswith(theirs):
                 return None if ours is None else ours + key[len(theirs) :]
@@ -101,7 +107,7 @@ _C3D: dict[str, str | None] = {
     "fc8.": None,
 }
 
-# torchvision's GoogLeNet -> I3D: the numbering of blocks starts at a there and at b here.
+# torchvision's GoogLeNet -> I3D. Blocks are numbered from a there, from b here.
 _INCEPTION_BLOCKS = {
     f"inception{n}{a}": f"Mixed_{n}{b}"
     for n, a, b in (
@@ -133,7 +139,7 @@ def _inception_v1() -> dict[str, str | None]:
 
 
 def _blocks(names: str, *, inner: str = "", head: str) -> dict[str, str | None]:
-    """pytorchvideo's numbered blocks as our stages; `head` is the prefix of its last layer."""
+    """Map pytorchvideo's numbered blocks to our stages; `head` is the prefix of its last layer."""
     prefixes: dict[str, str | None] = {
         f"blocks.{i}.": f"stages.{name}.{inner}" for i, name in enumerate(names.split())
     }
@@ -155,7 +161,7 @@ _MVIT: dict[str, str | None] = {
     "norm_embed.": "stages.norm.",
     "head.proj.": "head.linear.",
 }
-_ZOO: dict[str, dict[str, str | None]] = {
+_PYTORCHVIDEO: dict[str, dict[str, str | None]] = {
     "i3d_r50": _CHAIN_POOL2,
     "c2d_r50": _CHAIN_POOL2,
     "slow_r50": _CHAIN,
@@ -183,6 +189,9 @@ KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
         KeyMap("pytorch-i3d", i3d.KINETICS, _I3D),
         KeyMap("torchvision GoogLeNet", i3d.KINETICS, _inception_v1(), flat=True),
     ),
-    **{name: (KeyMap("pytorchvideo", pytorchvideo.SPECS[name], _ZOO[name]),) for name in _ZOO},
+    **{
+        name: (KeyMap("pytorchvideo", pytorchvideo.SPECS[name], _PYTORCHVIDEO[name]),)
+        for name in _PYTORCHVIDEO
+    },
 }
-"""For each backbone the sources whose files it takes; its own checkpoints it takes besides."""
+"""For each backbone the publishers whose files it takes, besides Touchline's checkpoints."""

@@ -1,4 +1,4 @@
-"""Pretrained weights: by name or by path, renamed into our names, loaded strictly both ways."""
+"""Open pretrained weights by name or path, translate their names, and load them strictly."""
 
 from __future__ import annotations
 
@@ -27,17 +27,21 @@ _POSITION_TABLES = ("pos_embed_spatial", "pos_embed_temporal")
 
 @dataclass(frozen=True)
 class PretrainedWeights:
-    """Weights ready for a backbone, and the clip that they were trained on.
+    """Weights for a backbone, and the clip that they were trained on.
 
-    Build the backbone with `spec` (or `spec.with_sampling(...)`), then `load_into` it:
-    normalisation follows the weights.
+    Build the backbone with `spec` or `spec.with_sampling(...)`, because the normalisation belongs
+    to the weights. Then call `load_into`.
 
-    path:    the file they were read from; sha256 is its digest.
-    source:  whose names the file carries.
-    state:   our parameter names -> tensors; the published classifier under its own name.
-    dropped: keys of the file that were left out on purpose.
-    flat:    kernels are 2-D and are inflated on loading.
-    record:  of a model that was trained here, how; else empty.
+    Attributes:
+        path: The file they were read from.
+        sha256: SHA-256 of the file, 64 hex digits.
+        source: Whose parameter names the file has.
+        backbone: Name of the backbone they are for.
+        spec: The clip they were trained on.
+        state: The tensors, by our parameter names.
+        dropped: Keys of the file that were left out on purpose.
+        flat: True if the kernels are 2-D and are inflated on loading.
+        record: How a Touchline checkpoint was trained; empty for other files.
     """
 
     path: Path
@@ -51,23 +55,28 @@ class PretrainedWeights:
     record: TrainingRecord = field(default_factory=TrainingRecord)
 
     def load_into(self, backbone: Backbone, *, classifier: bool = False) -> None:
-        """Copy into a backbone, trunk and whatever of the head was published.
+        """Copy the weights into a backbone: the trunk, and what the file has of the head.
 
-        The last linear layer stays random unless `classifier`. WeightsError unless every tensor of
-        the trunk is found, every tensor has a place, and shapes agree; ValueError where the
-        backbone was built with another normalisation.
+        Args:
+            backbone: The network, built with the normalisation of `spec`.
+            classifier: Copy the last linear layer too. False: it stays random.
+
+        Raises:
+            WeightsError: A tensor of the trunk is missing, a tensor has no place in the network,
+                or a shape differs.
+            ValueError: The backbone has another normalisation.
         """
         if (backbone.spec.mean, backbone.spec.std) != (self.spec.mean, self.spec.std):
             raise ValueError(
                 f"the backbone normalises with mean {backbone.spec.mean}, std {backbone.spec.std}; "
-                f"{self.path} was trained with {self.spec.mean}, {self.spec.std}: "
-                "build it with the weights' spec"
+                f"{self.path} was trained with {self.spec.mean}, {self.spec.std}. "
+                "Build the backbone with the spec of the weights."
             )
         last = backbone.classifier + "."
         state = {k: v for k, v in self.state.items() if classifier or not k.startswith(last)}
         own = backbone.state_dict()
         wanted = {k for k in own if k.startswith("stages.") or (classifier and k.startswith(last))}
-        # BatchNorm counts its batches only to average them without momentum; old files lack it.
+        # BatchNorm needs num_batches_tracked only without momentum, and old files do not have it.
         wanted = {k for k in wanted if not k.endswith("num_batches_tracked")}
         self._refuse("it lacks", wanted - state.keys())
         self._refuse("the network has no place for", state.keys() - own.keys())
@@ -78,7 +87,7 @@ class PretrainedWeights:
             raise WeightsError(self.path, f"{what} {len(keys)} tensors, such as {min(keys)!r}")
 
     def _fit(self, key: str, tensor: Tensor, own: Tensor) -> Tensor:
-        """The tensor in the shape of ours: inflated, or its positions interpolated."""
+        """The tensor in our shape: inflated, or with its positions interpolated."""
         if self.flat and tensor.ndim == 4 and own.ndim == 5:
             tensor = inflate_kernel(tensor, own.shape[2])
         elif key.endswith(_POSITION_TABLES) and tensor.shape != own.shape:
@@ -86,15 +95,21 @@ class PretrainedWeights:
         if tensor.shape != own.shape:
             raise WeightsError(
                 self.path,
-                f"{key} has shape {tuple(tensor.shape)}; the network's is {tuple(own.shape)}",
+                f"{key} has shape {tuple(tensor.shape)}; the network needs {tuple(own.shape)}",
             )
         return tensor
 
 
 def resize_positions(table: Tensor, length: int, *, square: bool) -> Tensor:
-    """A table of positions (1, N, C) -> (1, length, C), interpolated over its grid.
+    """Interpolate a table of positions: (1, N, C) -> (1, length, C).
 
-    The grid is a line, or where `square` a square stored row by row.
+    Args:
+        table: One vector per position.
+        length: Number of positions to return.
+        square: The positions are a square grid, row by row. False: they are a line.
+
+    Raises:
+        ValueError: `square`, and N or `length` is not a square number.
     """
     by_channel = table.transpose(1, 2)  # (1, C, N)
     if not square:
@@ -102,16 +117,19 @@ def resize_positions(table: Tensor, length: int, *, square: bool) -> Tensor:
         return line.transpose(1, 2)
     side, new_side = round(table.shape[1] ** 0.5), round(length**0.5)
     if side**2 != table.shape[1] or new_side**2 != length:
-        raise ValueError(f"{table.shape[1]} or {length} positions are no square")
+        raise ValueError(f"{table.shape[1]} or {length} positions do not make a square grid")
     grid = by_channel.reshape(*by_channel.shape[:2], side, side)
     grid = F.interpolate(grid, size=(new_side, new_side), mode="bicubic")
     return grid.flatten(2).transpose(1, 2)
 
 
 def find_entry(source: str | os.PathLike[str]) -> WeightsEntry | None:
-    """The entry of a weights name; None for a path. ValueError for what is neither.
+    """Return the entry of a name of weights; None for a path.
 
-    A file that is there counts as a path, whatever it is called; a folder does not.
+    An existing file counts as a path, under any name. A folder does not.
+
+    Raises:
+        ValueError: The text is neither a name nor a path.
     """
     text = os.fspath(source)
     if Path(text).is_file() or text.endswith(SUFFIXES) or "/" in text or os.sep in text:
@@ -126,9 +144,16 @@ def find_entry(source: str | os.PathLike[str]) -> WeightsEntry | None:
 def open_weights(
     source: str | os.PathLike[str], backbone: str, *, on_progress: OnProgress | None = None
 ) -> PretrainedWeights:
-    """Weights for the backbone of that name, from a file or by name, fetched where needed.
+    """Open weights for a backbone; download them if they are named and not in the cache.
 
-    WeightsError where they cannot be had or do not fit; ValueError for an unknown name.
+    Args:
+        source: A path, or a name of `touchline models`.
+        backbone: Name of the backbone.
+        on_progress: Called during a download.
+
+    Raises:
+        WeightsError: The weights cannot be had, or do not fit the backbone.
+        ValueError: The name is unknown, or these weights are for another backbone.
     """
     entry = find_entry(source)
     if entry is None:
@@ -149,7 +174,7 @@ def open_weights(
 
 
 def fitting_backbones(file: WeightsFile) -> list[str]:
-    """The backbones that take a file with these names."""
+    """Return the backbones that take a file with these parameter names."""
     return [name for name, maps in KEYMAPS.items() if any(m.takes(file.tensors) for m in maps)]
 
 
@@ -157,13 +182,13 @@ def _require_backbone(entry: WeightsEntry, backbone: str) -> None:
     if backbone not in entry.backbones:
         fitting = [name for name, other in WEIGHTS.items() if backbone in other.backbones]
         raise ValueError(
-            f"weights {entry.name!r} are for {' and '.join(entry.backbones)}, not {backbone}; "
-            f"for {backbone} there are: {', '.join(fitting) or 'none'}"
+            f"weights {entry.name!r} are for {' and '.join(entry.backbones)}, not {backbone}. "
+            f"Weights for {backbone}: {', '.join(fitting) or 'none'}."
         )
 
 
 def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> PretrainedWeights:
-    """A model that was trained here, to go on from: its names are ours."""
+    """A Touchline checkpoint to go on from: its names are ours."""
     if file.metadata.get("architecture") != backbone:
         raise WeightsError(
             file.path, f"a checkpoint of {file.metadata.get('architecture')!r}, not of {backbone}"
@@ -181,7 +206,7 @@ def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> Pretraine
 def _rename(
     file: WeightsFile, keymap: KeyMap, backbone: str
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors under our names, and the keys dropped on purpose."""
+    """The tensors under our names, and the keys that are dropped on purpose."""
     state: dict[str, Tensor] = {}
     dropped: list[str] = []
     for key, tensor in file.tensors.items():
@@ -189,19 +214,20 @@ def _rename(
             ours = keymap.rename(key)
         except KeyError:
             raise WeightsError(
-                file.path, f"unknown key {key!r}: no {keymap.source} file for {backbone} has it"
+                file.path,
+                f"unknown key {key!r}, which {keymap.source} files for {backbone} do not have",
             ) from None
         if ours is None:
             dropped.append(key)
         else:
-            # A classifier published as a 1x1x1 convolution is a linear layer here.
+            # Some classifiers are published as 1x1x1 convolutions; here they are linear layers.
             flat = ours == "head.linear.weight" and tensor.ndim == 5
             state[ours] = tensor.flatten(1) if flat else tensor
     return state, tuple(dropped)
 
 
 def _choose(file: WeightsFile, backbone: str) -> KeyMap:
-    """The source whose names the file carries."""
+    """The publisher whose names the file has."""
     keymaps = KEYMAPS.get(backbone, ())
     for keymap in keymaps:
         if any(key.startswith(keymap.signature) for key in file.tensors):
@@ -210,15 +236,15 @@ def _choose(file: WeightsFile, backbone: str) -> KeyMap:
     expected = " or ".join([*known, "a Touchline checkpoint"])
     first = next(iter(file.tensors), "none")
     fitting = fitting_backbones(file)
-    hint = f"; it would fit {', '.join(fitting)}" if fitting else ""
+    hint = f" It would fit {', '.join(fitting)}." if fitting else ""
     raise WeightsError(
         file.path,
-        f"not weights for {backbone}: expected {expected}, its first key is {first!r}{hint}",
+        f"not weights for {backbone}. Its first key is {first!r}; expected {expected}.{hint}",
     )
 
 
 def _normalisation(file: WeightsFile, spec: ClipSpec) -> ClipSpec:
-    """The clip with the mean and std that a file's metadata names, where it does."""
+    """The clip, with the mean and std that the metadata of the file names, if it does."""
     try:
         mean, std = (
             _triple(file.metadata[name]) if name in file.metadata else getattr(spec, name)

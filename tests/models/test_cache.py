@@ -102,7 +102,7 @@ def test_weights_are_fetched_once_and_their_sha256_is_kept(digest: str | None, c
 def test_what_is_not_the_published_file_is_not_kept(digest: str, cache: Path) -> None:
     with serving() as server:
         entry = entry_at(server, digest=digest)
-        with pytest.raises(WeightsError, match=f"digest .* {digest} is published"):
+        with pytest.raises(WeightsError, match=f"digest .*the published file has {digest}"):
             obtain(entry, patience=HASTE)
     assert not cached_path(entry).exists()
     assert first_seen(entry) is None
@@ -111,7 +111,7 @@ def test_what_is_not_the_published_file_is_not_kept(digest: str, cache: Path) ->
 def test_a_file_of_another_size_than_published_is_not_kept() -> None:
     with serving() as server:
         entry = entry_at(server, digest=None, size_bytes=999_999)
-        with pytest.raises(WeightsError, match="999999 were published"):
+        with pytest.raises(WeightsError, match="the published file has 999999"):
             obtain(entry, patience=HASTE)
     assert not cached_path(entry).exists()
 
@@ -132,7 +132,7 @@ def test_without_a_digest_another_file_than_the_first_is_refused() -> None:
         entry = entry_at(server, digest=None)
         path, _ = obtain(entry)
     path.write_bytes(saved(2.0))
-    with pytest.raises(WeightsError, match=f"changed since it first came.*{SHA256}.*pull toy-data"):
+    with pytest.raises(WeightsError, match=f"changed since its first.*{SHA256}.*pull toy-data"):
         obtain(entry)
 
 
@@ -149,7 +149,7 @@ def test_a_file_damaged_on_the_disk_is_refused() -> None:
         entry = entry_at(server, digest=f"sha256:{SHA256[:8]}")
         path, _ = obtain(entry)
     path.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(WeightsError, match="changed since it first came"):
+    with pytest.raises(WeightsError, match="changed since its first download"):
         obtain(entry)
 
 
@@ -211,7 +211,7 @@ def test_a_wrong_file_in_a_cache_that_cannot_be_written_to_is_refused(
         obtain(unproven)
         refuse_locks(monkeypatch)
         cached_path(unproven).write_bytes(saved(2.0))
-        with pytest.raises(WeightsError, match="changed since it first came"):
+        with pytest.raises(WeightsError, match="changed since its first download"):
             obtain(unproven)
         cached_path(proven).with_name("digests.json").unlink()
         with pytest.raises(WeightsError, match="not the published file"):

@@ -107,7 +107,7 @@ def test_missing_and_foreign_files_are_refused_by_name(tmp_path):
         (pickled, "not a Touchline checkpoint"),
         (foreign, "give it as --weights"),
         (empty, "not a Touchline checkpoint"),
-        (tmp_path, "a folder, not a Touchline checkpoint: name the file in it"),
+        (tmp_path, "a folder, not a Touchline checkpoint. Name the file in it"),
     ]:
         with pytest.raises(CheckpointError, match=message) as caught:
             load_checkpoint(path)

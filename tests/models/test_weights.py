@@ -192,7 +192,7 @@ def test_normalisation_follows_the_metadata_of_the_file(tmp_path: Path) -> None:
     weights = open_weights(path, "cnn_lstm")
     assert weights.spec == ClipSpec(16, 8.0, 224, (0.5, 0.5, 0.5), (0.25, 0.5, 1.0))
     other = build_backbone("cnn_lstm", 2, ClipSpec(4, 8.0, 32))
-    with pytest.raises(ValueError, match="build it with the weights' spec"):
+    with pytest.raises(ValueError, match="Build the backbone with the spec of the weights"):
         weights.load_into(other)
 
 
@@ -272,7 +272,7 @@ def test_a_folder_is_no_weights_file_and_hides_no_name(
         Path(name).mkdir()
     assert find_entry("i3d-kinetics400") is WEIGHTS["i3d-kinetics400"]
     for path in (tmp_path, Path("run.safetensors")):
-        with pytest.raises(WeightsError, match=f"{path}: a folder, no weights file: name the file"):
+        with pytest.raises(WeightsError, match=f"{path}: a folder, not a weights file"):
             open_weights(path, "cnn_lstm")
     with pytest.raises(ValueError, match="'run' is a folder, and no weights have this name"):
         find_entry("run")
@@ -372,5 +372,5 @@ def test_positions_are_interpolated_over_their_grid() -> None:
     grid = resize_positions(rows, 36, square=True).reshape(6, 6)
     assert torch.allclose(grid, grid[:, :1].expand(6, 6), atol=1e-5)
     assert grid[0, 0] < grid[2, 0] < grid[5, 0]
-    with pytest.raises(ValueError, match="no square"):
+    with pytest.raises(ValueError, match="do not make a square"):
         resize_positions(rows, 35, square=True)

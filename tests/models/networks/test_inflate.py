@@ -26,7 +26,7 @@ def test_a_kernel_is_repeated_over_time_and_divided_by_its_length() -> None:
 
 @pytest.mark.parametrize(("shape", "length"), [((1, 1, 3, 2, 2), 3), ((1, 1, 2, 2), 0)])
 def test_what_is_no_2d_kernel_or_no_length_is_refused(shape: tuple[int, ...], length: int) -> None:
-    with pytest.raises(ValueError, match="2-D kernel"):
+    with pytest.raises(ValueError, match="the kernel must be 2-D"):
         inflate_kernel(torch.zeros(shape), length)
 
 
