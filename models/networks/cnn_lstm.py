@@ -110,17 +110,17 @@ def cnn_lstm_r50(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
 
 
 def cnn_lstm_lite0(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """EfficientNet-Lite0 per frame + LSTM(64)."""
+    """Build CNN+LSTM: EfficientNet-Lite0 per frame, LSTM(64)."""
     return _lite(LITE0, num_classes, spec)
 
 
 def cnn_lstm_lite1(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """EfficientNet-Lite1 per frame + LSTM(64)."""
+    """Build CNN+LSTM: EfficientNet-Lite1 per frame, LSTM(64)."""
     return _lite(LITE1, num_classes, spec)
 
 
 def cnn_lstm_lite2(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:
-    """EfficientNet-Lite2 per frame + LSTM(64)."""
+    """Build CNN+LSTM: EfficientNet-Lite2 per frame, LSTM(64)."""
     return _lite(LITE2, num_classes, spec)
 
 

@@ -41,7 +41,7 @@ def cached_path(entry: WeightsEntry) -> Path:
 
 
 def local_path(entry: WeightsEntry) -> Path | None:
-    """The file of these weights, in the cache or in its Python package; None where it is absent."""
+    """Return the file of these weights, in the cache or in its Python package; None if missing."""
     path = installed_path(entry) if entry.is_in_package else cached_path(entry)
     return path if path is not None and path.is_file() else None
 

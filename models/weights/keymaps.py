@@ -61,7 +61,7 @@ def _mobilenet_v2() -> dict[str, str | None]:
 
 
 def _efficientnet_lite(scaling: Scaling) -> dict[str, str | None]:
-    """EfficientNet-Lite-PyTorch numbers the blocks of all stages in one row."""
+    """Map the blocks of EfficientNet-Lite-PyTorch, which are numbered through all stages."""
     prefixes: dict[str, str | None] = {
         "_conv_stem.": "stages.stem.conv.",
         "_bn0.": "stages.stem.bn.",

