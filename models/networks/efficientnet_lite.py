@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0, 1 and 2: Tan & Le 2019, in the form for phones that Google published in 2020.
+"""EfficientNet-Lite0, 1 and 2 (Tan & Le 2019): the form for phones that Google published in 2020.
 
-The lite form has no squeeze-and-excitation, ReLU6 in place of swish, and a stem and a head that do
-not grow with the network. The classifier is left out.
+The lite form has no squeeze-and-excitation, and ReLU6 instead of swish. Its stem and its last layer
+do not grow with the network. The classifier is left out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,12 @@ _STEM, _LAST = 32, 1280
 
 @dataclass(frozen=True)
 class Scaling:
-    """One size of the family: factors on channels and repeats, and the clip of its images.
+    """One size of the family.
 
-    The publisher normalises RGB from 0 to 255 as (x - 127) / 128.
+    Attributes:
+        width: Factor on the number of channels.
+        depth: Factor on the repeats of the blocks.
+        size_px: Side of the pictures it was trained on.
     """
 
     width: float
@@ -42,10 +45,11 @@ class Scaling:
 
     @property
     def spec(self) -> ClipSpec:
+        """The clip, normalised as the publisher does: (x - 127) / 128 for RGB from 0 to 255."""
         return ClipSpec(16, 8.0, self.size_px, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 
     def channels(self, published: int) -> int:
-        """The nearest multiple of 8 to `width` times as many, at least nine tenths of that."""
+        """Return the multiple of 8 nearest to `published * width`, and at least 0.9 times that."""
         wanted = published * self.width
         rounded = max(8, int(wanted + 4) // 8 * 8)
         return rounded + 8 if rounded < 0.9 * wanted else rounded
@@ -68,7 +72,7 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
-        # The convolution pads both sides alike without a copy; only the odd zero needs one.
+        # The convolution itself pads both sides equally. Only an odd zero needs a copy.
         if bottom > top or right > left:
             x = F.pad(x, (0, right - left, 0, bottom - top))
         return F.conv2d(
@@ -89,7 +93,7 @@ def _conv_bn(
 
 
 class MBConv(nn.Module):
-    """Expand, depthwise, project; shortcut where the shape allows."""
+    """Expand, depthwise, project; a shortcut if shapes agree."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class MBConv(nn.Module):
 
 
 def efficientnet_lite_stages(scaling: Scaling) -> tuple[dict[str, nn.Module], int]:
-    """The network as stem, block1 to block7 and last; 1280 wide."""
+    """Build the stages stem, block1 to block7 and last; return them and their width, 1280."""
     stages: dict[str, nn.Module] = {"stem": _conv_bn(3, _STEM, 3, 2)}
     c_in = _STEM
     for number, (block, repeats) in enumerate(zip(_BLOCKS, scaling.repeats, strict=True), 1):

