@@ -1,4 +1,4 @@
-"""Write files so that a reader sees the old one or the new one, never half of one."""
+"""Write files so that a reader sees the old file or the new one, never half a file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from pathlib import Path
 
 @contextmanager
 def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path in the folder of `path`, renamed to `path` on success, removed on error.
+    """Give a temporary path in the folder of `path`; rename it to `path` on success.
 
-    It keeps the suffix, by which encoders choose the container.
+    On an error the temporary file is removed. It has the suffix of `path`, because encoders choose
+    the container by it.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # Not longer than a short name: the target's own may already be as long as a name can be.
+    # A short name: that of the target may already have the greatest length.
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.part{target.suffix}")
     try:
         yield temporary
@@ -27,8 +28,14 @@ def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write `content` to `path` whole or not at all; text as UTF-8, line ends as given."""
-    # A file name that is not UTF-8 must not make a file that is not UTF-8.
+    """Write `content` to `path` completely or not at all. Return the path.
+
+    Text is written as UTF-8, with its line ends as they are.
+
+    Raises:
+        OSError: The file cannot be written; it names `path`.
+    """
+    # A file name in the text may not be UTF-8; the file must be.
     raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
     with beside(path) as temporary:
         try:
@@ -37,7 +44,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            # Of a full disk the system names no file, else the temporary one.
+            # The system names the temporary file, and no file at all if the disk is full.
             error.filename = os.fspath(path)
             raise
     return Path(path)

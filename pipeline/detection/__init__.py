@@ -1,1 +1,1 @@
-"""The detect command: one match, many matches, and the folders they leave."""
+"""Detection: one match, many matches, and their result folders."""

@@ -1,4 +1,4 @@
-"""Many files: one result per input, always; a bad file costs itself, not the run."""
+"""Detect events in many files: one result per input, and a bad file does not stop the run."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from touchline.pipeline.report.match_page import REPORT_FILE, write_report
 
 TRIAL_FILE = ".writable"
 
-# What is always written: the record that a run goes on from and that other commands read.
+# The format that is always written: later runs and other commands read it.
 RECORD = "json"
 
-# Formats that hold every result, whatever is known of its footage.
+# Formats that can hold every result.
 TABLES = ("csv", RECORD)
 
-# What is a run's own: the old one is of no use once there is a new one.
+# Files of a run. When the new ones are written, the old ones are removed.
 RESULTS = (EVENTS_FILE, WRITERS["csv"].file_name, SCORES_FILE, REPORT_FILE)
 
-# All that may be there of an earlier run; its record first, by which the rest is known.
+# All files that an earlier run may have left. Its events.json comes first: it stands for the rest.
 LEFT = tuple(dict.fromkeys((*RESULTS, *(writer.file_name for writer in WRITERS.values()))))
 
 
@@ -101,7 +101,7 @@ def detect_all(
     formats = list(dict.fromkeys((*formats, RECORD)))
     check_formats(formats)
     check_decoder(options.decoder)
-    # What no file of the run can be analysed with is told before the first one is.
+    # Find options that no file can be analysed with before the first file.
     applied = applied_options(model, options)
     summary = model_summary(model, path=model_path, sha256=model_sha256)
     _make_folder(out)
@@ -122,16 +122,16 @@ def detect_all(
         try:
             result = detect(path, scorer, options, on_time=on_time)
             result = replace(result, model=summary, clock=made_with.clock)
-            # Hours later, another run may have written there.
+            # Hours may have passed, and another run may have written there.
             folder = result_folder(path, planned, result.health)
-            # Nothing of an earlier run may stay beside what is new, should this one be cut short.
+            # Even if this run is cut short, old and new files must not be mixed.
             _set_aside(folder)
             _write(result, folder, formats, report=report)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, RuntimeError, ValueError, MemoryError) as error:
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
-        # Where nothing can be renamed the error told is the one to mend.
+        # If files cannot be renamed either, the first error is the one to report.
         with suppress(OSError):
             if result.error is not None and is_stale(made_with, folder):
                 _set_aside(folder)
@@ -142,7 +142,7 @@ def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report:
     folder.mkdir(parents=True, exist_ok=True)
     if result.track is not None:
         save_track(folder / SCORES_FILE, result.track)
-    # What can always be written comes first: a format may refuse this footage.
+    # Write what can always be written first, because a format may refuse this footage.
     write_result(result, folder, formats=[name for name in formats if name in TABLES])
     if report:
         write_report(result, folder)
@@ -157,14 +157,14 @@ def _remove_old(folder: Path, names: Sequence[str]) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    """Rename what an earlier run left, so that nothing takes it for results of this one."""
+    """Rename the files of an earlier run, so that they are not taken for results of this one."""
     for name in LEFT:
         with suppress(FileNotFoundError):
             (folder / name).replace(folder / f"{name}{ASIDE}")
 
 
 def _make_folder(out: Path) -> None:
-    """OUT, made where it is missing; OSError where nothing can be written there."""
+    """Make OUT if it is missing; OSError if it cannot be written to."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

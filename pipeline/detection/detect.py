@@ -1,4 +1,4 @@
-"""One file, end to end: footage to events. The only place that knows the order of the stages."""
+"""Detect events in one footage file, from decoding to events: the order of all the stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from touchline.pipeline.types import Event, FootageHealth
 
 
 def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
-    """The model on its device, to be shared by all files of a run."""
+    """Prepare a model on its device; all files of a run share it."""
     return Scorer(
         model,
         device=options.device,
@@ -34,7 +34,7 @@ def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
 
 
 def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, float]:
-    """The threshold of every class but background: asked for, calibrated, or the default."""
+    """Return the threshold of each class except background: asked for, calibrated, or default."""
     default = options.point.threshold if options.threshold is None else options.threshold
     calibrated = model.thresholds if options.threshold is None else None
     return {label: (calibrated or {}).get(label, default) for label in model.labels[1:]}
@@ -116,7 +116,7 @@ def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions)
 
 
 def _ending_by(event: Event, end_s: float) -> Event:
-    """The event cut to the footage: the last sample stands for a whole interval, shown or not."""
+    """Cut an event at the end of the footage, which the last sampling period may pass."""
     if event.end_s <= end_s:
         return event
     start_s, peak_s = min(event.start_s, end_s), min(event.peak_s, end_s)
@@ -124,7 +124,7 @@ def _ending_by(event: Event, end_s: float) -> Event:
 
 
 def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
-    """What the headers declare, corrected by what decoding found."""
+    """The health that the headers declare, corrected by what decoding found."""
     health = health_after(declared, log)
     return replace(health, duration_s=round(log.end_s, 6), num_frames=log.num_frames)
 

@@ -1,4 +1,4 @@
-"""Tell whether an earlier run has already finished a match with the same model and options."""
+"""Find out whether an earlier run has finished a match with the same model and options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ from touchline.pipeline.types import FootageHealth
 def finished_result(
     made_with: MatchResult, folder: Path, outputs: Sequence[str]
 ) -> MatchResult | None:
-    """What an earlier run left, whole and made alike, where the footage is as it was."""
+    """Return the result of an earlier run; None if it must be made again.
+
+    It counts if all its files are there, it was made with the same model, options and match clock,
+    and the footage is unchanged.
+
+    Args:
+        made_with: The footage, and the model, options and clock of this run.
+        folder: The result folder.
+        outputs: Names of the files that must be there.
+    """
     path = made_with.path
     try:
         if not all((folder / name).is_file() for name in outputs):
@@ -35,24 +44,27 @@ def finished_result(
 
 
 def is_stale(made_with: MatchResult, folder: Path) -> bool:
-    """Whether an earlier run left something of other footage at this path, or made otherwise."""
+    """Tell whether a folder holds results of this path that are no longer right.
+
+    They are if the footage has changed, or if the model, the options or the match clock differ.
+    """
     path = made_with.path
     try:
         result = read_events_json(folder / EVENTS_FILE)
     except TouchlineError:
         return (folder / EVENTS_FILE).exists()
     if named_footage(result.path, folder) != named_footage(path, folder):
-        return False  # another run's, that wrote it meanwhile
+        return False  # another run wrote it in the meantime
     return not _is_alike(result, made_with) or _has_changed(path, folder, result.health) is True
 
 
 def _is_alike(one: MatchResult, other: MatchResult) -> bool:
-    """Whether two results were made with the same model, options and match clock."""
+    """Tell whether two results were made with the same model, options and match clock."""
     return (one.options, one.model, one.clock) == (other.options, other.model, other.clock)
 
 
 def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool | None:
-    """Whether footage was changed since it was analysed; None where that cannot be told."""
+    """Tell whether footage has changed since it was analysed; None if that is not known."""
     try:
         changed_s = changed_at(path)
         if changed_s is None:

@@ -23,15 +23,15 @@ from touchline.pipeline.outputs.events_json import EVENTS_FILE, read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.types import FootageHealth
 
-# How an address begins, also where it was read back as a path.
+# The start of an address, also after it was read as a path (one slash less).
 ADDRESS = re.compile(rf"({'|'.join(SCHEMES)}):/", re.IGNORECASE)
 
-# How names end under which no command looks for results.
+# The suffix of files that are set aside. No command takes them for results.
 ASIDE = ".old"
 
 
 def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
-    """OUT/<stem> of each input; inputs that share a stem get a short hash of their path."""
+    """Return OUT/<stem> for each input; inputs with the same stem get a hash of their path."""
     stems = [safe_name(path.stem, fallback="footage") for path in paths]
     shared = Counter(stem.casefold() for stem in stems)
     return [
@@ -41,11 +41,17 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def result_folder(path: Path, planned: Path, health: FootageHealth | None = None) -> Path:
-    """`planned`, one of `output_folders`, or one in which nothing of other footage is replaced.
+    """Return the result folder of an input, where no results of other footage are replaced.
 
-    Where OUT/<stem> holds results of other footage, a hash of the path is added, though that may be
-    gone (its drive may only be unplugged), unless `health` shows that it was moved to `path`. Where
-    an earlier run left results of this input, with or without a hash, they are written there again.
+    If OUT/<stem> holds results of other footage, the folder gets a hash of the path. This holds
+    even if the other footage is gone, because its drive may only be unplugged. It does not hold if
+    `health` shows that the other footage was moved to `path`. If an earlier run left results of
+    this input, with or without a hash, its folder is used again.
+
+    Args:
+        path: The footage.
+        planned: Its folder from `output_folders`.
+        health: What is known about the footage. None: it has not been read yet.
     """
     stem = safe_name(path.stem, fallback="footage")
     alone, hashed = (planned.with_name(name) for name in (stem, f"{stem}-{path_hash(path)}"))
@@ -59,7 +65,7 @@ def result_folder(path: Path, planned: Path, health: FootageHealth | None = None
 
 
 def _earlier(folder: Path) -> MatchResult | None:
-    """What an earlier run left in a folder, set aside or not."""
+    """The result of an earlier run in a folder, set aside or not."""
     for name in (EVENTS_FILE, f"{EVENTS_FILE}{ASIDE}"):
         with suppress(TouchlineError):
             return read_events_json(folder / name)
@@ -67,7 +73,7 @@ def _earlier(folder: Path) -> MatchResult | None:
 
 
 def _was_moved(earlier: MatchResult, folder: Path, health: FootageHealth | None) -> bool:
-    """Whether footage is gone from where its results name it, and `health` is of the same."""
+    """Tell whether the footage of earlier results is gone and `health` is of the same file."""
     was = earlier.health
     if health is None or was is None or was.size_bytes is None:
         return False
@@ -78,8 +84,8 @@ def _was_moved(earlier: MatchResult, folder: Path, health: FootageHealth | None)
 
 
 def _is_gone(footage: Path, folder: Path) -> bool:
-    """Whether footage that results in a folder name is evidently no longer there."""
-    # Neither addresses nor what may not be looked at: a drive that does not answer, say.
+    """Tell whether footage that is named in a result folder is surely gone."""
+    # Of addresses, and of drives that do not answer, it is not known.
     if ADDRESS.match(named_footage(footage, folder)):
         return False
     try:
@@ -90,22 +96,23 @@ def _is_gone(footage: Path, folder: Path) -> bool:
 
 
 def named_footage(footage: Path, folder: Path) -> str:
-    """What tells footage from other footage: seen from a folder, so that both can be moved.
+    """Return the name by which footage is told from other footage: its path seen from a folder.
 
-    The same for what is given and for what `read_events_json` gives of its results there.
+    Seen from the folder, the name stays the same if both are moved. It is the same for a path that
+    was given and for the path that `read_events_json` returns for the results in the folder.
     """
     return _unsigned(Path(os.path.normpath(footage_reference(footage, folder))).as_posix())
 
 
 def _unsigned(name: str) -> str:
-    """An address of a footage file without its query, which is another for each signature."""
+    """Remove the query from the address of a footage file, because signatures change it."""
     place, *_ = name.split("?")
     is_file = ADDRESS.match(name) and PurePosixPath(place).suffix.lower() in FOOTAGE_SUFFIXES
     return place if is_file else name
 
 
 def path_hash(path: Path) -> str:
-    """Eight hex digits that tell two paths apart; an address has one, whatever signs it."""
-    # Unlike `resolve`, this takes a link to itself, which is told where it is to be read.
+    """Return eight hex digits for a path. The signature of an address does not change them."""
+    # Unlike `resolve`, this accepts a link to itself. Reading it gives the error later.
     place = _unsigned(str(path)) if isinstance(path, Address) else os.path.realpath(path)
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:8]

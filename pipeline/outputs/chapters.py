@@ -9,18 +9,18 @@ from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.outputs.timecode import timecode
 from touchline.pipeline.types import Event
 
-# A cue must end after it starts, and one of a point event must stay long enough to be read.
+# A cue must end after its start. That of an instant must stay long enough to be read.
 SHORTEST_CUE_S = 2.0
 
-# What players and sites take for markup, where a format has no escapes.
+# Some formats have no escapes, and players and sites take these characters for markup.
 PLAIN = str.maketrans("<>{}", "‹›()")
 
-# YouTube ignores chapters that are shorter, and lists without one at 0:00 or with fewer than three.
+# YouTube ignores shorter chapters, lists of fewer than three, and lists that do not begin at 0:00.
 SHORTEST_YOUTUBE_S = 10
 
 
 def vtt_text(sheet: Sheet) -> str:
-    """WebVTT subtitles: one cue per accepted event, shown for at least two seconds."""
+    """Return WebVTT subtitles: one cue per accepted event, shown for at least two seconds."""
     cues = [
         _vtt_cue(event.start_s, max(event.end_s, event.start_s + SHORTEST_CUE_S), caption)
         for event, caption in _captions(sheet)
@@ -29,13 +29,13 @@ def vtt_text(sheet: Sheet) -> str:
 
 
 def vtt_chapters_text(sheet: Sheet) -> str:
-    """WebVTT chapters (kind="chapters"): a chapter ends where the next starts, if not before."""
+    """Return WebVTT chapters (kind="chapters"), which end at the latest where the next starts."""
     cues = [_vtt_cue(start_s, end_s, title) for start_s, end_s, title in _chapters(sheet)]
     return "WEBVTT\n\n" + "\n".join(cues)
 
 
 def srt_text(sheet: Sheet) -> str:
-    """SubRip: one numbered cue per accepted event, shown for at least two seconds."""
+    """Return SubRip subtitles: one numbered cue per accepted event, for at least two seconds."""
     cues = []
     for k, (event, caption) in enumerate(_captions(sheet), start=1):
         end_s = max(event.end_s, event.start_s + SHORTEST_CUE_S)
@@ -47,7 +47,7 @@ def srt_text(sheet: Sheet) -> str:
 
 
 def ffmetadata_text(sheet: Sheet) -> str:
-    """Chapters for FFmpeg: `ffmpeg -i MATCH -i chapters.ffmeta -map_chapters 1 -c copy OUT`."""
+    """Return chapters for `ffmpeg -i MATCH -i chapters.ffmeta -map_chapters 1 -c copy OUT`."""
     blocks = [
         "[CHAPTER]\nTIMEBASE=1/1000\n"
         f"START={_milliseconds(start_s)}\nEND={_milliseconds(end_s)}\ntitle={_escaped(title)}\n"
@@ -57,15 +57,15 @@ def ffmetadata_text(sheet: Sheet) -> str:
 
 
 def youtube_text(sheet: Sheet) -> str:
-    """Chapters for a YouTube description, in whole seconds.
+    """Return chapters for a YouTube description, in whole seconds.
 
-    Events less than ten seconds after a chapter's start join that chapter.
+    An event that starts less than ten seconds after a chapter joins that chapter.
     """
     chapters: list[tuple[int, list[str]]] = [(0, ["Start"])]
     for event in sheet.accepted:
         start = max(0, math.floor(event.start_s))
         clock = sheet.clock.text(event.start_s) if sheet.clock else ""
-        # YouTube refuses descriptions with angle brackets.
+        # YouTube does not take descriptions with angle brackets.
         name = one_line(event.label).translate(PLAIN)
         label = f"{name} ({clock})" if clock else name
         if start - chapters[-1][0] >= SHORTEST_YOUTUBE_S:
@@ -80,7 +80,7 @@ def _captions(sheet: Sheet) -> list[tuple[Event, str]]:
 
 
 def _chapters(sheet: Sheet) -> list[tuple[float, float, str]]:
-    """Start, end and title: in order, not overlapping, each at least a millisecond long."""
+    """Start, end and title of each chapter: in order, without overlap, at least 1 ms long."""
     chapters = []
     events = sheet.accepted
     for k, event in enumerate(events):
@@ -96,7 +96,7 @@ def _vtt_cue(start_s: float, end_s: float, text: str) -> str:
 
 
 def _clock(time_s: float, mark: str) -> str:
-    """HH:MM:SS.mmm with the decimal mark the format wants; nothing before 0."""
+    """HH:MM:SS.mmm with the decimal mark of the format; a time before 0 becomes 0."""
     return timecode(max(0.0, time_s)).zfill(12).replace(".", mark)
 
 

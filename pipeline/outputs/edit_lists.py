@@ -1,8 +1,8 @@
-"""Events as edits: EDL, FCPXML, OpenTimelineIO, Premiere XML, LosslessCut, VLC playlists.
+"""Write events for editing programs: EDL, FCPXML, OpenTimelineIO, Premiere, LosslessCut, VLC.
 
-Editors count frames. Every time is put on the frame whose start is nearest, counted from the
-footage's start timecode, so it is never more than half a frame away. Footage of variable rate is
-conformed by editors to a constant one, and so are its times (see `timing.rate_of_footage`).
+Editing programs count frames. Each time becomes the frame whose start is nearest, counted from the
+start timecode of the footage, so it moves by at most half a frame. Editors bring footage of
+variable rate to a constant rate; so does Touchline (see `timecode.rate_of_footage`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from touchline.pipeline.types import Event
 if TYPE_CHECKING:
     from opentimelineio import schema
 
-# Timelines start at one hour, as broadcasters have it.
+# Timelines start at one hour, as is usual in broadcasting.
 RECORD_START_HOUR = 1
 
 XSPF = "http://xspf.org/ns/0/"
@@ -30,12 +30,12 @@ VLC_APPLICATION = "http://www.videolan.org/vlc/playlist/0"
 
 
 def edl_text(sheet: Sheet) -> str:
-    """CMX 3600: the accepted events one after the other, with the class as locator at the peak."""
+    """Return a CMX 3600 EDL of the accepted events in a row, each with a locator at its peak."""
     rate = sheet.clip_rate
     if rate.rate not in STANDARD_RATES or rate.nominal > 99:
         raise ValueError(
             f"{sheet.result.path}: CMX 3600 has no timecode at {float(rate.rate):g} frames per "
-            "second; give --rate, such as 25"
+            "second. Give --rate, such as 25."
         )
     lines = [
         f"TITLE: {_edl_words(sheet.title)[:70]}",
@@ -59,7 +59,7 @@ def edl_text(sheet: Sheet) -> str:
 
 
 def _edl_words(text: str) -> str:
-    # One line is one statement; a second asterisk or line would start another.
+    # A line is one statement. An asterisk would begin a comment.
     return one_line(text).replace("*", "-")
 
 
@@ -69,13 +69,13 @@ def _record_start(sheet: Sheet) -> int:
 
 
 def _peak_offset(sheet: Sheet, event: Event) -> int:
-    """Frames from the event's first to its peak, inside the event."""
+    """How many frames the peak is after the event's first frame; inside the event."""
     first, after = sheet.frames(event)
     return min(after - 1, max(first, sheet.clip_rate.frame(event.peak_s))) - first
 
 
 def fcpxml_text(sheet: Sheet) -> str:
-    """FCPXML 1.9: the accepted events as clips of one project, a marker at each peak."""
+    """Return FCPXML 1.9: the accepted events as clips of one project, a marker at each peak."""
     rate, health = sheet.clip_rate, sheet.result.health
     root = ElementTree.Element("fcpxml", version="1.9")
     resources = SubElement(root, "resources")
@@ -138,19 +138,19 @@ def _fcp_time(seconds: Fraction) -> str:
 
 
 def otio_text(sheet: Sheet) -> str:
-    """OpenTimelineIO's own JSON."""
+    """Return the JSON of OpenTimelineIO."""
     return str(_timeline(sheet).to_json_string()) + "\n"
 
 
 def premiere_text(sheet: Sheet) -> str:
-    """Final Cut Pro 7 XML, which Premiere Pro and DaVinci Resolve import."""
+    """Return Final Cut Pro 7 XML, which Premiere Pro and DaVinci Resolve import."""
     from opentimelineio import adapters
 
     return str(adapters.write_to_string(_timeline(sheet), adapter_name="fcp_xml"))
 
 
 def _timeline(sheet: Sheet) -> schema.Timeline:
-    """The accepted events one after the other, a marker at each peak."""
+    """A timeline of the accepted events in a row, with a marker at each peak."""
     from opentimelineio import opentime, schema
 
     rate = sheet.clip_rate
@@ -183,14 +183,14 @@ def _timeline(sheet: Sheet) -> schema.Timeline:
 
 
 def losslesscut_text(sheet: Sheet) -> str:
-    """A LosslessCut project (.llc, version 1) of the accepted events, in seconds."""
+    """Return a LosslessCut project (.llc, version 1) of the accepted events."""
     document = {
         "version": 1,
         "mediaFileName": sheet.result.path.name,
         "cutSegments": [
             {
                 "start": round(event.start_s, 6),
-                # An instant has no length, and LosslessCut drops what has none.
+                # LosslessCut drops segments without length, so an instant gets a second.
                 "end": round(event.end_s if event.end_s > event.start_s else event.start_s + 1, 6),
                 "name": sheet.caption(event),
             }
@@ -201,7 +201,7 @@ def losslesscut_text(sheet: Sheet) -> str:
 
 
 def xspf_text(sheet: Sheet) -> str:
-    """A playlist for VLC (XSPF): each accepted event from its start to its end."""
+    """Return an XSPF playlist for VLC with each accepted event."""
     ElementTree.register_namespace("", XSPF)
     ElementTree.register_namespace("vlc", VLC)
     root = ElementTree.Element(f"{{{XSPF}}}playlist", version="1")
@@ -219,18 +219,18 @@ def xspf_text(sheet: Sheet) -> str:
 
 
 def m3u_text(sheet: Sheet) -> str:
-    """A playlist for VLC (M3U): each accepted event from its start to its end."""
+    """Return an M3U playlist for VLC with each accepted event."""
     lines = ["#EXTM3U"]
     for event in sheet.accepted:
         seconds = max(1, round(event.end_s - event.start_s))
         lines.append(f"#EXTINF:{seconds},{sheet.caption(event)}")
         lines += [f"#EXTVLCOPT:{option}" for option in _vlc_span(event)]
-        # As a URL: a raw name may begin with # or hold a line end.
+        # A plain name could begin with # or hold a line end; a URL cannot.
         lines.append(sheet.result.path.resolve().as_uri())
     return "\n".join(lines) + "\n"
 
 
 def _vlc_span(event: Event) -> list[str]:
-    # VLC plays on where start and stop are one: a point event gets a second.
+    # VLC would play on if start and stop were equal, so an instant gets a second.
     end_s = event.end_s if event.end_s > event.start_s else event.start_s + 1.0
     return [f"start-time={max(0.0, event.start_s):.3f}", f"stop-time={end_s:.3f}"]

@@ -1,4 +1,4 @@
-"""Results from whatever holds them: an events.json, or events and labels of any other format."""
+"""Read results from an events.json, or from events and labels in any other format."""
 
 from __future__ import annotations
 
@@ -24,19 +24,34 @@ def read_results(
     footage: str | os.PathLike[str] | None = None,
     rate_hz: float | None = None,
 ) -> list[MatchResult]:
-    """One result per video that the file names, with footage health where the footage is there.
+    """Read one result per video that the file names, with footage health if the footage is there.
 
-    An events.json keeps its candidates and options, and its scores where scores.npz lies beside
-    it; events and labels of other formats are all accepted. footage: the file that they are of,
-    instead of the one named. rate_hz: for label formats that count frames. LabelsError or
-    ValueError says what cannot be used.
+    A result from events.json has its candidates and options, and its scores if there is a
+    scores.npz in the same folder. Events from other formats are all accepted.
+
+    Args:
+        path: An events.json, or a label file or folder of any format.
+        footage: The footage, instead of the file that is named.
+        rate_hz: Frames per second, for label formats that count frames.
+
+    Raises:
+        LabelsError: The file cannot be read or is damaged.
+        ValueError: `footage` is given, and the file holds events of several videos.
+
+    Example:
+        >>> from touchline.pipeline import read_results
+        >>> for result in read_results("labels.csv"):
+        ...     print(result.path.name, len(result.accepted), result.health.duration_s)
+        match.mp4 2 12.0
+        second.mp4 1 12.0
     """
     path = Path(path)
     results = [_with_scores(path)] if is_events_json(path) else _from_labels(path, rate_hz)
     if footage is not None:
         if len(results) > 1:
             raise ValueError(
-                f"{path} holds events of {len(results)} videos; --footage fits one of them only"
+                f"{path} holds events of {len(results)} videos. --footage is for events of one "
+                "video."
             )
         given = Path(footage)
         return [replace(results[0], path=given, health=_health_in(given, results[0].health))]
@@ -44,10 +59,10 @@ def read_results(
 
 
 def _health_in(given: Path, recorded: FootageHealth | None) -> FootageHealth:
-    """What decoding found stays known of the same footage in another place."""
+    """Keep what decoding found if the given footage is the same footage in another place."""
     if recorded is None:
         return probe_footage(given)
-    # Another file need not have the stream.
+    # Another file may not have this stream.
     with suppress(ValueError):
         if _look(probe_footage(given, stream=recorded.stream_index)) == _look(recorded):
             return recorded
@@ -80,8 +95,12 @@ def _probed(result: MatchResult) -> MatchResult:
 
 
 def refuse_empty(path: Path, results: Sequence[MatchResult]) -> None:
-    """LabelsError where there is no accepted event in any result."""
+    """Check that there is an accepted event in some result.
+
+    Raises:
+        LabelsError: There is none.
+    """
     if not any(result.accepted for result in results):
         raise LabelsError(
-            path, "holds no accepted event: lower the threshold of `touchline detect`"
+            path, "holds no accepted event. Lower the --threshold of `touchline detect`."
         )

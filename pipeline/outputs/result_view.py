@@ -1,4 +1,4 @@
-"""What every writer is given: the results of one file, and how its times are to be written."""
+"""The results of one file as every writer gets them, with frame rate and match clock."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 @dataclass(frozen=True)
 class Sheet:
-    """The results of one footage file, with the frame rate and clock to write them by.
+    """The results of one footage file, with the frame rate and the match clock to write them with.
 
-    folder: where the file will lie; paths inside it are relative to this.
-    rate:   None where neither the footage nor the caller gives one; most formats need none.
-    clock:  None where no kick-off is known.
+    Attributes:
+        result: The results.
+        folder: The folder that the written file will be in. Paths in the file are relative to it.
+        rate: The frame rate. None if neither the footage nor the caller gives one; most formats
+            do not need it.
+        clock: The match clock. None if no kick-off is known.
     """
 
     result: MatchResult
@@ -39,46 +42,46 @@ class Sheet:
 
     @cached_property
     def candidates(self) -> list[tuple[Event, bool]]:
-        """Every candidate in time order, with whether it was accepted."""
+        """Every candidate in time order, and whether it was accepted."""
         accepted = set(self.result.accepted)
         both = in_time_order({*self.result.candidates, *accepted})
         return [(event, event in accepted) for event in both]
 
     @property
     def title(self) -> str:
-        """The footage's name without its suffix, on one line."""
+        """The name of the footage without its suffix, on one line."""
         return one_line(self.result.path.stem)
 
     @property
     def video(self) -> str:
-        """The footage's path relative to `folder`, with forward slashes."""
+        """The path of the footage relative to `folder`, with forward slashes."""
         return footage_reference(self.result.path, self.folder)
 
     @property
     def video_url(self) -> str:
-        """The footage as a relative URL; absolute on another drive."""
+        """The footage as a relative URL; an absolute one for another drive."""
         reference = self.video
         if isinstance(self.result.path, Address):
             return reference
         if Path(reference).is_absolute():
             return Path(reference).as_uri()
         url = quote(os.fsencode(reference))
-        # A first part with a colon would be taken for a scheme.
+        # Browsers would take a first part with a colon for a scheme.
         return url if url.startswith(".") else "./" + url
 
     @property
     def clip_rate(self) -> FrameRate:
-        """The frame rate, for formats that count frames; ValueError where it is not known."""
+        """The frame rate, for formats that count frames; ValueError if it is not known."""
         if self.rate is None:
             raise ValueError(
-                f"{self.result.path}: this format counts frames and no frame rate is known; "
-                "give --footage or --rate"
+                f"{self.result.path}: this format counts frames and no frame rate is known. "
+                "Give --footage or --rate."
             )
         return self.rate
 
     @property
     def start_frame(self) -> int:
-        """The footage's start timecode as a frame number; 0 where it has none."""
+        """The start timecode of the footage as a frame number; 0 if it has none."""
         health = self.result.health
         if health is None or health.start_timecode is None:
             return 0
@@ -86,17 +89,17 @@ class Sheet:
 
     @property
     def duration_s(self) -> float:
-        """The footage's length, at least as long as its last event."""
+        """The length of the footage in seconds; at least the end of the last event."""
         last = max((event.end_s for event, _ in self.candidates), default=0.0)
         return max(last, self.result.health.duration_s if self.result.health else 0.0)
 
     def frames(self, event: Event) -> tuple[int, int]:
-        """First frame and frame after the last of an event; at least one frame, none negative."""
+        """Return an event's first frame and the frame after its last; one or more, not negative."""
         first = max(0, self.clip_rate.frame(event.start_s))
         return first, max(first + 1, self.clip_rate.frame(event.end_s))
 
     def caption(self, event: Event) -> str:
-        """An event in a few words: class, match clock where there is one, score in per cent."""
+        """Return an event in a few words: class, match clock if there is one, score in per cent."""
         clock = self.clock.text(event.peak_s) if self.clock else ""
         return " · ".join(
             part for part in (one_line(event.label), clock, f"{event.score:.0%}") if part
@@ -104,10 +107,10 @@ class Sheet:
 
 
 def in_time_order(events: Iterable[Event]) -> list[Event]:
-    """Events by start, then peak, then label."""
+    """Sort events by start, then peak, then label."""
     return sorted(events, key=lambda e: (e.start_s, e.peak_s, e.label, -e.score))
 
 
 def one_line(text: str) -> str:
-    """Text that ends no line and holds no control character, valid as UTF-8."""
+    """Return the text on one line, without control characters, valid as UTF-8."""
     return _CONTROL.sub(" ", text.encode("utf-8", "replace").decode()).strip()

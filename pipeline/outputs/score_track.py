@@ -17,7 +17,7 @@ from touchline.pipeline.types import ScoreTrack
 SCORES_FILE = "scores.npz"
 """The name of the score track in a result folder."""
 
-# What numpy, zipfile and zlib raise for archives that are cut, changed or of something else.
+# The errors of numpy, zipfile and zlib for files that are cut off, damaged or something else.
 DAMAGED_TRACK = (
     OSError,
     KeyError,
@@ -31,7 +31,14 @@ DAMAGED_TRACK = (
 
 
 def save_track(path: str | os.PathLike[str], track: ScoreTrack) -> Path:
-    """A score track as one .npz, from which events are cut again without the network."""
+    """Write a score track to one .npz file. Events can be found in it again without the network.
+
+    Example:
+        >>> from touchline.pipeline import load_track, save_track
+        >>> track = load_track("out/match/scores.npz")
+        >>> save_track("copy.npz", track).name
+        'copy.npz'
+    """
     content = io.BytesIO()
     np.savez_compressed(
         content,
@@ -45,9 +52,20 @@ def save_track(path: str | os.PathLike[str], track: ScoreTrack) -> Path:
 
 
 def load_track(path: str | os.PathLike[str]) -> ScoreTrack:
-    """The score track that `save_track` wrote; nothing in the file is run."""
+    """Load the score track that `save_track` wrote. No code in the file is run.
+
+    Raises:
+        TouchlineError: The file is missing, damaged, or not a score track.
+
+    Example:
+        >>> from touchline.pipeline import OperatingPoint, find_events, load_track
+        >>> track = load_track("out/match/scores.npz")
+        >>> events = find_events(track, {"bright": OperatingPoint(threshold=0.9)})
+        >>> [round(event.peak_s, 1) for event in events]
+        [4.0, 8.8]
+    """
     try:
-        # Opened here, as numpy leaves a file open that turns out to be no archive.
+        # Open it here: numpy leaves a file open that is not an archive.
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return ScoreTrack(
                 labels=tuple(str(label) for label in arrays["labels"]),
@@ -57,9 +75,7 @@ def load_track(path: str | os.PathLike[str]) -> ScoreTrack:
                 damaged=arrays["damaged"].astype(np.bool_),
             )
     except FileNotFoundError:
-        raise TouchlineError(path, "no such file") from None
+        raise TouchlineError(path, "no such file. Is the path right?") from None
     except DAMAGED_TRACK as error:
         told = str(error) or type(error).__name__
-        raise TouchlineError(
-            path, f"is not a score track of touchline, or damaged ({told})"
-        ) from None
+        raise TouchlineError(path, f"not a score track of Touchline, or damaged ({told})") from None

@@ -1,4 +1,4 @@
-"""Events as rows and records: CSV, JSON, JSON lines, SoccerNet, ActivityNet, annotation tools."""
+"""Write events as tables and records: CSV, JSON lines, SoccerNet, ActivityNet, annotation tools."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from touchline.pipeline.types import Event
 
 CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")
 
-# A spreadsheet takes a cell that begins with one of these for a formula.
+# Spreadsheets take a cell that begins with one of these for a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 def text_cell(text: str) -> str:
-    """A CSV text cell that no spreadsheet runs as a formula and no reader splits."""
+    """Return a CSV cell that spreadsheets do not run as a formula and readers do not split."""
     safe = "'" + text if text.startswith(FORMULA_STARTS) else text
-    # csv.writer quotes the line end it writes, a line feed, but not a carriage return.
+    # csv.writer quotes line feeds, but not carriage returns.
     return safe.replace("\r", " ")
 
 
 def csv_text(sheet: Sheet) -> str:
-    """The accepted events, one row each; a last column `clock` where kick-offs are known."""
+    """Return the accepted events as CSV, with a column `clock` if there is a match clock."""
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow([*CSV_COLUMNS, *(["clock"] if sheet.clock else [])])
@@ -46,7 +46,7 @@ def csv_text(sheet: Sheet) -> str:
 
 
 def jsonl_text(sheet: Sheet) -> str:
-    """One JSON object per candidate and line, each with its video."""
+    """Return one JSON object per line for each candidate, with its video."""
     rows = (
         {"video": sheet.video, **event_row(sheet, event, accepted=accepted)}
         for event, accepted in sheet.candidates
@@ -55,10 +55,10 @@ def jsonl_text(sheet: Sheet) -> str:
 
 
 def soccernet_text(sheet: Sheet) -> str:
-    """results_spotting.json of the SoccerNet action spotting challenge: all candidates.
+    """Return all candidates as results_spotting.json of SoccerNet action spotting.
 
-    Positions are of the peak: from the half's kick-off where kick-offs are known, else file time
-    in half 1. What is before the first kick-off stands at 0.
+    Positions are those of the peaks. They count from the kick-off of the half if there is a match
+    clock, else from the start of the file, in half 1. Peaks before the first kick-off are at 0.
     """
     halves: dict[int, list[Event]] = {}
     for event, _ in sheet.candidates:
@@ -71,7 +71,7 @@ def soccernet_text(sheet: Sheet) -> str:
 
 
 def activitynet_text(sheet: Sheet) -> str:
-    """A detection file of ActivityNet 1.3: all candidates under the footage's stem."""
+    """Return all candidates as an ActivityNet 1.3 detection file, under the footage's stem."""
     found = [
         {
             "label": event.label,
@@ -89,9 +89,9 @@ def activitynet_text(sheet: Sheet) -> str:
 
 
 def label_studio_text(sheet: Sheet) -> str:
-    """One Label Studio task with the accepted events as predictions of <TimelineLabels>.
+    """Return a Label Studio task with the accepted events as predictions of <TimelineLabels>.
 
-    Frames count from 1 and the last one belongs to the range. The labelling interface must name
+    Frames count from 1, and the last one belongs to the range. The labelling interface must call
     its tags `timeline` and `video`.
     """
     results = []
@@ -118,14 +118,16 @@ def label_studio_text(sheet: Sheet) -> str:
 
 
 def cvat_text(sheet: Sheet) -> str:
-    """CVAT for video 1.1: each accepted event a track, a box over the whole picture.
+    """Return CVAT for video 1.1: each accepted event is a track, a box over the whole picture.
 
-    The track begins at the event's first frame and is marked outside at the frame after its last,
-    where the footage has one.
+    A track begins at the first frame of its event. At the frame after the last one, if there is
+    one, it is marked `outside`.
     """
     health = sheet.result.health
     if health is None:
-        raise ValueError(f"{sheet.result.path}: CVAT needs the size of the picture; give --footage")
+        raise ValueError(
+            f"{sheet.result.path}: CVAT needs the size of the picture. Give --footage."
+        )
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "task")
@@ -162,7 +164,7 @@ def cvat_text(sheet: Sheet) -> str:
 
 
 def xml_text(root: ElementTree.Element, *, doctype: str = "") -> str:
-    """An XML document, indented."""
+    """Return an indented XML document; `doctype` is the line that declares its type."""
     ElementTree.indent(root)
     body = ElementTree.tostring(root, encoding="unicode")
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'

@@ -1,8 +1,8 @@
-"""Seconds as people and editors write them: H:MM:SS.mmm, SMPTE timecode, match clock.
+"""Write and read times as people and editors do: H:MM:SS.mmm, SMPTE timecode, match clock.
 
-SMPTE timecode counts frames. At 29.97 and 59.94 frames per second a count of 30 or 60 per second
-runs 3.6 s per hour late, so drop-frame timecode leaves out numbers, never frames (SMPTE ST 12-1):
-the first 2 (or 4) of every minute that is not a multiple of ten.
+SMPTE timecode counts frames. At 29.97 and 59.94 frames per second, a count of 30 or 60 per second
+runs 3.6 s per hour late. Drop-frame timecode corrects that (SMPTE ST 12-1): it leaves out numbers,
+never frames, namely the first 2 (or 4) of every minute that is not a multiple of ten.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from touchline.pipeline.types import FootageHealth
 
-# What editors know. A declared rate within a thousandth of one of them is meant to be it.
+# The rates that editors know. A declared rate within 0.1 % of one of them is taken for it.
 STANDARD_RATES = tuple(
     Fraction(rate)
     for rate in (
@@ -34,7 +34,7 @@ STANDARD_RATES = tuple(
     )
 )
 
-# Football's halves, extra time and penalties: minutes on the match clock at which they start.
+# Minutes on the match clock at the start of football's halves, extra time and penalties.
 FOOTBALL_PERIOD_MIN = (0, 45, 90, 105, 120)
 
 _TIME = re.compile(r"(-?)(?:(?:(\d+):)?([0-5]?\d):)?([0-5]?\d(?:\.\d+)?)")
@@ -43,7 +43,11 @@ _SMPTE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d\d?)")
 
 
 def timecode(time_s: float) -> str:
-    """H:MM:SS.mmm, rounded to the millisecond before it is divided (59.9996 -> 0:01:00.000)."""
+    """Write seconds as H:MM:SS.mmm, rounded to the millisecond (59.9996 -> 0:01:00.000).
+
+    Raises:
+        ValueError: The time is not finite.
+    """
     if not math.isfinite(time_s):
         raise ValueError(f"time_s is {time_s}; it must be a finite number of seconds")
     milliseconds = math.floor(abs(time_s) * 1000 + 0.5)
@@ -54,12 +58,16 @@ def timecode(time_s: float) -> str:
 
 
 def parse_time(text: str) -> float:
-    """Seconds from "H:MM:SS", "MM:SS" (either with decimals) or a number of seconds."""
+    """Return the seconds of "H:MM:SS" or "MM:SS", either with decimals, or of a number.
+
+    Raises:
+        ValueError: The text is none of these.
+    """
     if _SECONDS.fullmatch(text):
         return float(text)
     match = _TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a time; write H:MM:SS, such as 1:02:03.5")
+        raise ValueError(f"{text!r} is not a time. Write H:MM:SS, such as 1:02:03.5.")
     sign, hours, minutes, seconds = match.groups()
     time_s = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
     return -time_s if sign else time_s
@@ -67,9 +75,14 @@ def parse_time(text: str) -> float:
 
 @dataclass(frozen=True)
 class FrameRate:
-    """Frames per second, and whether timecode at this rate drops numbers.
+    """A frame rate, and whether its timecode is drop-frame.
 
-    Drop-frame exists at 29.97, 59.94 and 119.88 only.
+    Attributes:
+        rate: Frames per second, exact.
+        drop_frame: Drop-frame timecode exists at 29.97, 59.94 and 119.88 only.
+
+    Raises:
+        ValueError: The rate is not above 0, or has no drop-frame timecode.
     """
 
     rate: Fraction
@@ -87,19 +100,23 @@ class FrameRate:
 
     @property
     def nominal(self) -> int:
-        """Frame numbers per second of timecode: 30 at 29.97."""
+        """Frame numbers per second of timecode, 30 at 29.97."""
         return math.ceil(self.rate)
 
     def frame(self, time_s: float) -> int:
-        """The frame whose start is nearest to `time_s`: never more than half a frame away."""
+        """Return the frame whose start is nearest to `time_s`, at most half a frame away."""
         return math.floor(Fraction(time_s) * self.rate + Fraction(1, 2))
 
     def seconds(self, frame: int) -> Fraction:
-        """When a frame starts, exactly."""
+        """Return the exact start of a frame in seconds."""
         return frame / self.rate
 
     def smpte(self, frame: int) -> str:
-        """HH:MM:SS:FF (a semicolon before FF where frames are dropped), modulo a day."""
+        """Write a frame as HH:MM:SS:FF modulo a day, with ; before FF for drop-frame.
+
+        Raises:
+            ValueError: The frame is negative.
+        """
         if frame < 0:
             raise ValueError(f"frame is {frame}; timecode starts at 0")
         n = self.nominal
@@ -117,7 +134,11 @@ class FrameRate:
         return f"{hours % 24:02d}:{mm:02d}:{ss:02d}{mark}{ff:0{max(2, width)}d}"
 
     def frame_number(self, text: str) -> int:
-        """The frame that a timecode names: the inverse of `smpte` within a day."""
+        """Return the frame that a timecode names; the inverse of `smpte` within a day.
+
+        Raises:
+            ValueError: The text is not a timecode, or drop-frame leaves this number out.
+        """
         match = _SMPTE.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"{text!r} is not a timecode; it must be HH:MM:SS:FF")
@@ -130,21 +151,24 @@ class FrameRate:
             return frame
         dropped = self.nominal // 15
         if mm % 10 and ss == 0 and ff < dropped:
-            raise ValueError(f"{text!r} is a number that drop-frame timecode leaves out")
+            raise ValueError(f"{text!r} does not exist, because drop-frame timecode leaves it out")
         return frame - dropped * (minutes - minutes // 10)
 
 
 def parse_rate(text: str) -> FrameRate:
-    """A rate from "25", "29.97", "30000/1001"; "29.97ndf" and "59.94ndf" count without dropping.
+    """Read a frame rate: "25", "29.97", "30000/1001"; "29.97ndf" for non-drop-frame timecode.
 
-    29.97 and 59.94 are read as 30000/1001 and 60000/1001, 23.976 as 24000/1001.
+    29.97 and 59.94 are read as 30000/1001 and 60000/1001, and 23.976 as 24000/1001.
+
+    Raises:
+        ValueError: The text is not a frame rate in (0, 1000].
     """
     number = text.strip().lower()
     suffix = next((s for s in ("ndf", "df") if number.endswith(s)), "")
     try:
         rate = nearest_standard(Fraction(number.removesuffix(suffix)))
     except (ValueError, ZeroDivisionError):
-        raise ValueError(f"{text!r} is not a frame rate; write 25, 29.97 or 30000/1001") from None
+        raise ValueError(f"{text!r} is not a frame rate. Write 25, 29.97 or 30000/1001.") from None
     if not 0 < rate <= 1000:
         raise ValueError(f"the frame rate is {text}; it must be in (0, 1000]")
     drops = rate.denominator == 1001 and rate.numerator % 30000 == 0
@@ -152,18 +176,18 @@ def parse_rate(text: str) -> FrameRate:
 
 
 def nearest_standard(rate: Fraction) -> Fraction:
-    """The standard rate within a thousandth of `rate`, else `rate` itself."""
-    # 29.97 lies within a thousandth of 30 too: take the nearest.
+    """Return the standard rate within 0.1 % of `rate`, else `rate` itself."""
+    # 29.97 is within 0.1 % of 30 too, so take the nearest.
     best = min(STANDARD_RATES, key=lambda standard: abs(standard - rate))
     return best if abs(best / rate - 1) <= Fraction(1, 1000) else rate
 
 
 def rate_of_footage(health: FootageHealth) -> FrameRate | None:
-    """The rate an editor would give the footage; None where the file declares none.
+    """Return the rate an editor would give the footage; None if the file declares none.
 
-    Variable rate is conformed to the first standard rate that is not below the average, so that
-    no frame is lost; so is what lost a few of its frames, up to one in a hundred. Its start
-    timecode says whether numbers are dropped.
+    Footage of variable rate gets the first standard rate that is not below its average, so that no
+    frame is lost. So does footage that has lost up to 1 % of its frames. The start timecode says
+    whether timecode is drop-frame.
     """
     if health.frame_rate is None:
         return None
@@ -181,10 +205,21 @@ def rate_of_footage(health: FootageHealth) -> FrameRate | None:
 
 @dataclass(frozen=True)
 class MatchClock:
-    """File time to match time: where each period kicks off in the file.
+    """Where the periods of a match kick off in the file, and the match clock that follows.
 
-    kickoff_s: period (1, 2, ...) -> file time of its kick-off; negative: before the file starts.
-    period_min: minutes of a period, None for football (45, then extra time of 15).
+    Attributes:
+        kickoff_s: Period (1, 2, ...) -> time of its kick-off in the file, in seconds. Negative: the
+            period kicks off before the file begins.
+        period_min: Minutes of a period. None: football (45 minutes, extra time of 15).
+
+    Raises:
+        ValueError: There is no kick-off, a period does not exist, or the times are not in order.
+
+    Example:
+        >>> from touchline.pipeline import MatchClock
+        >>> clock = MatchClock({1: 130.0, 2: 3900.0})
+        >>> clock.text(1517.0), clock.text(3000.0)
+        ('1H 23:07', '1H 45:00+2:50')
     """
 
     kickoff_s: Mapping[int, float]
@@ -192,25 +227,25 @@ class MatchClock:
 
     def __post_init__(self) -> None:
         if not self.kickoff_s:
-            raise ValueError("a match clock needs the kick-off of at least one period")
+            raise ValueError("there is no kick-off. A match clock needs at least one.")
         times = [self.kickoff_s[period] for period in sorted(self.kickoff_s)]
         if not all(map(math.isfinite, times)):
-            raise ValueError(f"kick-offs are at {times} s; each must be a time")
+            raise ValueError(f"kick-offs are at {times} s; they must be finite")
         if self.period_min is not None and not 0 < self.period_min < math.inf:
             raise ValueError(f"period_min is {self.period_min}; it must be more than 0 minutes")
         if times != sorted(set(times)):
-            raise ValueError(f"kick-offs are at {times} s; each must be after the one before")
+            raise ValueError(f"kick-offs are at {times} s; each must be later than the one before")
         last = len(FOOTBALL_PERIOD_MIN) if self.period_min is None else 99
         if bad := [p for p in self.kickoff_s if not 1 <= p <= last]:
             raise ValueError(f"there is no period {bad[0]}; periods are 1 to {last}")
 
     def period(self, time_s: float) -> int | None:
-        """The period being played at a file time; None before the first kick-off."""
+        """Return the period played at a time of the file; None before the first kick-off."""
         started = [p for p, kickoff in self.kickoff_s.items() if kickoff <= time_s + 0.0005]
         return max(started, default=None)
 
     def text(self, time_s: float) -> str:
-        """What the match clock shows: "1H 23:07", "2H 90:00+1:30"; empty before kick-off."""
+        """Return what the match clock shows: "1H 23:07", "2H 90:00+1:30"; empty before kick-off."""
         period = self.period(time_s)
         if period is None:
             return ""
@@ -223,14 +258,14 @@ class MatchClock:
         return f"{name} {_min_sec(round(start_min * 60) + played_s)}"
 
     def span_min(self, period: int) -> tuple[float, float]:
-        """What the clock shows at the kick-off and at the end of a period, in minutes."""
+        """Return the minutes that the clock shows at the start and at the end of a period."""
         if self.period_min is not None:
             return (period - 1) * self.period_min, period * self.period_min
         ends = (*FOOTBALL_PERIOD_MIN[1:], FOOTBALL_PERIOD_MIN[-1])
         return FOOTBALL_PERIOD_MIN[period - 1], ends[period - 1]
 
     def period_name(self, period: int) -> str:
-        """1H, 2H, ET1, ET2, PEN in football, else P1, P2, ..."""
+        """Return the name of a period: 1H, 2H, ET1, ET2, PEN in football, else P1, P2, ..."""
         football = self.period_min is None
         return ("1H", "2H", "ET1", "ET2", "PEN")[period - 1] if football else f"P{period}"
 
@@ -238,16 +273,23 @@ class MatchClock:
 def parse_kickoffs(
     texts: list[str], *, file_name: str | None = None, period_min: float | None = None
 ) -> MatchClock | None:
-    """A clock from "1=0:02:10" and, for halves in several files, "2=FILE@1:05:00".
+    """Read a match clock from the command line's kick-offs; None if none is of this file.
 
-    Kick-offs of other files than `file_name` are left out; None where nothing is left.
+    Args:
+        texts: "PERIOD=H:MM:SS", such as "1=0:02:10". For halves in several files
+            "PERIOD=FILE@H:MM:SS".
+        file_name: Leave out kick-offs that name another file. None: leave out none.
+        period_min: See `MatchClock`.
+
+    Raises:
+        ValueError: A text has another form, a period is given twice, or see `MatchClock`.
     """
     kickoffs: dict[int, float] = {}
     for text in texts:
         period, equals, when = text.partition("=")
         file, at, time_text = when.rpartition("@")
         if not equals or not period.strip().isdigit():
-            raise ValueError(f"kick-off {text!r} must be PERIOD=H:MM:SS, such as 1=0:02:10")
+            raise ValueError(f"kick-off is {text!r}; it must be PERIOD=H:MM:SS, such as 1=0:02:10")
         if at and file_name is not None and file != file_name:
             continue
         if int(period) in kickoffs:

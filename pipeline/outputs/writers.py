@@ -1,7 +1,7 @@
-"""Results to files: each format is one entry of WRITERS, every file is written beside and renamed.
+"""Write results to files. Each output format is one entry of WRITERS.
 
-A path inside a file (`video`) is relative to the folder the file lies in, so that results and
-footage can be moved together and `events.csv` can be read back as labels.
+A path inside a file (`video`) is relative to the folder of the file. So results and footage can be
+moved together, and `events.csv` can be read as labels.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from touchline.pipeline.outputs.timecode import FrameRate, MatchClock, rate_of_f
 
 @dataclass(frozen=True)
 class Writer:
-    """One output format: the name of its file in OUT/<stem>/, what makes its text, what it is.
+    """One output format.
 
-    counts:  whether it counts frames, and so needs their rate.
-    extra:   the optional install whose library it needs.
+    Attributes:
+        file_name: The name of its file in OUT/<stem>/.
+        text: Makes the text of the file.
+        about: What it is, in a few words.
+        counts: True if it counts frames and so needs a frame rate.
+        extra: The extra of `pip install` whose library it needs; empty for none.
     """
 
     file_name: str
@@ -35,7 +39,7 @@ class Writer:
     extra: str = ""
 
 
-# What each optional install brings, of what is asked for here.
+# The modules that the formats need from each extra of `pip install`.
 EXTRAS = {"edit": ("opentimelineio", "otio_fcp_adapter")}
 
 WRITERS = {
@@ -92,10 +96,26 @@ def write_result(
     rate: FrameRate | None = None,
     clock: MatchClock | None = None,
 ) -> list[Path]:
-    """Write `result` to `folder` in every format named; the paths, in the order of the names.
+    """Write a result in one or more formats. Return the paths, in the order of the formats.
 
-    rate and clock default to what the footage's health and the result's options say. ValueError,
-    before anything is written, for an unknown format or one that cannot hold this result.
+    Args:
+        result: The result.
+        folder: The folder to write to.
+        formats: Names in WRITERS.
+        rate: Frame rate for formats that count frames. None: the rate of the footage.
+        clock: The match clock. None: the one of the result.
+
+    Raises:
+        ValueError: A format is unknown, its library is missing, or it cannot hold this result.
+            Nothing is written then.
+
+    Example:
+        >>> from touchline.pipeline import read_events_json, write_result
+        >>> result = read_events_json("out/match/events.json")
+        >>> paths = write_result(result, "chapters", formats=["youtube"])
+        >>> print(paths[0].read_text())
+        0:00:00 Start, bright
+        <BLANKLINE>
     """
     names = list(formats)
     check_formats(names)
@@ -105,20 +125,24 @@ def write_result(
 
 
 def check_formats(names: Iterable[str]) -> None:
-    """ValueError for a name that is no output format, or one whose library is not installed."""
+    """Check the names of output formats.
+
+    Raises:
+        ValueError: A name is unknown, or the library of a format is not installed.
+    """
     for name in names:
         if name not in WRITERS:
-            raise ValueError(f"no output format {name!r}; there are {', '.join(WRITERS)}")
+            raise ValueError(f"no output format {name!r}. The formats are {', '.join(WRITERS)}.")
         if not is_installed(name):
             extra = WRITERS[name].extra
             raise ValueError(
-                f"the format {name} needs {EXTRAS[extra][0]}: pip install 'touchline[{extra}]', "
-                "or leave the format out"
+                f"the format {name} needs {EXTRAS[extra][0]}. Run pip install "
+                f"'touchline[{extra}]', or leave the format out."
             )
 
 
 def is_installed(name: str) -> bool:
-    """Whether the library of an output format is there."""
+    """Tell whether the library of an output format is installed."""
     extra = WRITERS[name].extra
     return not extra or all(find_spec(library) is not None for library in EXTRAS[extra])
 
@@ -130,7 +154,14 @@ def result_sheet(
     rate: FrameRate | None = None,
     clock: MatchClock | None = None,
 ) -> Sheet:
-    """What writers and the report are given; defaults as for `write_result`."""
+    """Return a result as the writers and the report get it.
+
+    Args:
+        result: The result.
+        folder: The folder that the written file will be in.
+        rate: Frame rate. None: the rate of the footage.
+        clock: The match clock. None: the one of the result.
+    """
     if rate is None and result.health is not None:
         rate = rate_of_footage(result.health)
     if clock is None:

@@ -181,7 +181,9 @@ def test_two_files_of_one_match_count_from_their_kick_offs(tmp_path):
     given = ("1=first.mkv@0:00:40", "2=second.mkv@0:00:05")
     assert positions(*given) == [("1", "60000"), ("2", "90500")]
     assert positions(given[1]) == [("1", "100000"), ("2", "90500")]
-    with pytest.raises(ValueError, match=r"first\.mkv is half 1, but --kickoff gives no"):
+    with pytest.raises(
+        ValueError, match=r"first\.mkv is half 1, but the kick-off of half 1 is missing"
+    ):
         positions("2=first.mkv@0:00:40")
     with pytest.raises(ValueError, match=r"names third\.mkv"):
         positions("1=third.mkv@0:00:40")

@@ -200,7 +200,7 @@ def test_formats_that_count_frames_ask_for_a_rate_where_none_is_known(
 ) -> None:
     if name in {"otio", "premiere"}:
         pytest.importorskip("opentimelineio")
-    with pytest.raises(ValueError, match=r"final\.mp4.*give --footage"):
+    with pytest.raises(ValueError, match=r"final\.mp4.*Give --footage"):
         write_result(match(tmp_path, health=None), tmp_path / "out", formats=["csv", name])
     assert not (tmp_path / "out").exists()
 
@@ -215,7 +215,7 @@ def test_a_format_whose_library_is_missing_is_refused_and_says_how_to_get_it(
 ) -> None:
     monkeypatch.setattr("touchline.pipeline.outputs.writers.find_spec", lambda name: None)
     with pytest.raises(
-        ValueError, match=r"otio needs opentimelineio: pip install 'touchline\[edit"
+        ValueError, match=r"otio needs opentimelineio. Run pip install 'touchline\[edit"
     ):
         write_result(match(tmp_path), tmp_path / "out", formats=["csv", "otio"])
     assert not (tmp_path / "out").exists()

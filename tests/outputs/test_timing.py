@@ -222,7 +222,7 @@ def test_kick_offs_of_halves_in_two_files() -> None:
         (["0:02:10"], "must be PERIOD=H:MM:SS"),
         (["1=soon"], "is not a time"),
         (["1=0:01:00", "1=0:02:00"], "given twice"),
-        (["2=0:01:00", "1=0:02:00"], "each must be after the one before"),
+        (["2=0:01:00", "1=0:02:00"], "each must be later than the one before"),
         (["6=0:01:00"], "no period 6"),
     ],
 )

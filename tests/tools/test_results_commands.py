@@ -81,7 +81,7 @@ def test_export_of_events_as_csv_takes_rate_and_footage(events: Path, tmp_path: 
     error = touchline("export", moved, "--to", "edl", "--footage", footage, fails=True).exception
     assert "no such file" in str(error)
     error = touchline("export", moved, "--to", "edl", "-o", tmp_path / "c", fails=True).exception
-    assert "give --footage or --rate" in str(error)
+    assert "Give --footage or --rate" in str(error)
 
 
 def test_export_of_a_csv_counts_from_the_start_timecode_of_the_footage_given(
