@@ -12,7 +12,7 @@ def nearest(name: str, names: Iterable[str], *, most: int = 1) -> list[str]:
     Args:
         name: The name that is not known.
         names: The known names.
-        most: How many to return at most. Fewer come where few are close, none where none is.
+        most: How many to return at most; names that are not close are left out.
     """
     by_folded = {other.casefold(): other for other in sorted(names, reverse=True)}
     found = difflib.get_close_matches(name.casefold(), by_folded, n=most, cutoff=0.6)
@@ -20,7 +20,7 @@ def nearest(name: str, names: Iterable[str], *, most: int = 1) -> list[str]:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """Return the sentence "Did you mean 'x'?", empty where no known name is close to `name`."""
+    """Return the sentence "Did you mean 'x'?", empty if no known name is close to `name`."""
     return ask(nearest(name, names))
 
 

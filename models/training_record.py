@@ -183,7 +183,7 @@ def read_record(text: str) -> TrainingRecord:
 
 
 def _from_version_1(old: dict[str, Any]) -> dict[str, Any]:
-    """The fields that code reads, from where version 1 had them; all the rest as the job."""
+    """Find the fields that code reads where version 1 had them; all the rest becomes `job`."""
     fields: dict[str, Any] = {
         name: old.pop(name) for name in ("groups", "seconds", "figures") if name in old
     }

@@ -53,7 +53,7 @@ class Frames:
         for name in ("time_s", "sample_s", "damaged"):
             shape = getattr(self, name).shape
             if shape != self.pixels.shape[:1]:
-                raise ValueError(f"{name} has shape {shape} beside pixels {self.pixels.shape}")
+                raise ValueError(f"{name} has shape {shape}; pixels have {self.pixels.shape}")
 
     def __len__(self) -> int:
         return int(self.pixels.shape[0])

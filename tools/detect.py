@@ -1,4 +1,4 @@
-"""touchline detect: footage in, events out."""
+"""touchline detect: find events in footage with a trained model."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def detect_command(
         typer.Option(
             help="windows: run the network on every window separately (exact). shared: run its "
             "first part once over the whole video (faster; scores differ slightly). auto: shared "
-            "where the scores stay the same, else windows.",
+            "if the scores stay the same, else windows.",
             rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.mode,
@@ -167,7 +167,7 @@ def detect_command(
     precision: Annotated[
         str,
         typer.Option(
-            help="Number format of the network: float32, bf16, or auto (bf16 where the hardware "
+            help="Number format of the network: float32, bf16, or auto (bf16 if the hardware "
             "gains by it).",
             rich_help_panel=NETWORK,
         ),
@@ -293,8 +293,8 @@ def detect_command(
                 _warn_of(result)
     except KeyboardInterrupt:
         console.fail(
-            f"interrupted after {len(results)} of {len(footage)} files (results in {out}): "
-            "give the same command with --skip-done to go on"
+            f"interrupted after {len(results)} of {len(footage)} files (results in {out}). To go "
+            "on, repeat the command with --skip-done."
         )
         raise typer.Exit(130) from None
     if report:
@@ -302,13 +302,13 @@ def detect_command(
     if json_:
         console.print_json(_documents(results))
     elif say:
-        console.out.print(f"{len(footage) - failed} of {len(footage)} files done; results in {out}")
+        console.out.print(f"{len(footage) - failed} of {len(footage)} files done, results in {out}")
     if failed:
         raise typer.Exit(1)
 
 
 def _default_threshold(trained: TrainedModel, threshold: float | None, low: float | None) -> float:
-    """The threshold of classes without one of their own, where --low may be as high as this."""
+    """The threshold of classes without a calibrated one; at least --low if no class needs it."""
     if threshold is not None:
         return threshold
     default = DEFAULTS.point.threshold
@@ -339,17 +339,18 @@ def _introduce(trained: TrainedModel, hop_s: float | None) -> None:
 
 
 def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
-    """What the user must know before believing the events."""
+    """What the user must know to judge the events."""
     notices = []
     if not trained.thresholds and threshold is None:
         notices.append(
-            "this model is not calibrated: every class uses threshold 0.5 "
-            "(touchline calibrate sets them by evidence, --threshold by hand)"
+            "this model is not calibrated: every class has threshold "
+            f"{DEFAULTS.point.threshold:g}. Measure better ones with touchline calibrate, or "
+            "choose one with --threshold."
         )
     if not trained.has_background:
         notices.append(
-            "this model never saw eventless footage: every window gets some class, so expect "
-            "false events (touchline train --background FOOTAGE adds negatives)"
+            "this model never saw eventless footage: it gives every window some class, so expect "
+            "false events. Train with --background FOOTAGE to change that."
         )
     return notices
 
@@ -378,13 +379,13 @@ def _show(result: MatchResult) -> None:
         table.add_row(*times, *shown, console.escape(event.label), f"{event.score:.2f}")
     console.out.print(table)
     console.out.print(
-        f"{len(result.accepted)} events; {below} candidates below the threshold\n",
+        f"{len(result.accepted)} events, {below} candidates below the threshold\n",
         highlight=False,
     )
 
 
 def _warn_of(result: MatchResult) -> None:
-    """What the file's health holds against the result, on stderr."""
+    """Warn about what is wrong with the footage, on stderr."""
     from touchline.pipeline.outputs.timecode import timecode
 
     health = result.health
@@ -397,7 +398,7 @@ def _warn_of(result: MatchResult) -> None:
 
 
 def _documents(results: list[MatchResult]) -> list[dict[str, object]]:
-    """What happened to each input, as events.json has it."""
+    """Return what events.json has for each input, and the error."""
     import json
 
     from touchline.pipeline.outputs.events_json import json_text

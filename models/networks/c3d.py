@@ -31,6 +31,7 @@ class ConvUnit(nn.Module):
         self.pool = pool
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T', H', W')."""
         x = F.relu(self.conv(x))
         return x if self.pool is None else self.pool(x)
 
@@ -44,6 +45,7 @@ class WideUnit(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C) or (B, C, T, H, W) -> (B, C')."""
         if x.ndim == 5:
             # Changes nothing for the published clip, which already has this grid.
             x = F.adaptive_max_pool3d(x, _FC6_GRID).flatten(1)  # (B, 8192)

@@ -44,6 +44,7 @@ class LSTMHead(nn.Module):
         self.linear = nn.Linear(hidden + width, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
         features = features.transpose(1, 2)
         states, _ = self.lstm(features)  # (B, T, hidden)
         seen = torch.cat([states, features], dim=2).mean(dim=1)

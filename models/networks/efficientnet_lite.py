@@ -70,6 +70,7 @@ class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding: ceil(size / stride) outputs on each side."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
         top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
         # The convolution itself pads both sides equally. Only an odd zero needs a copy.
@@ -104,6 +105,7 @@ class MBConv(nn.Module):
         self.shortcut = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C', H', W')."""
         y: Tensor = self.project(self.depthwise(self.expand(x)))
         return x + y if self.shortcut else y
 

@@ -14,6 +14,7 @@ class MeanHead(nn.Module):
         self.linear = linear
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
         logits: Tensor = self.linear(self.dropout(features.mean(dim=2)))
         return logits
 

@@ -73,6 +73,7 @@ class SameMaxPool3d(nn.Module):
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C, T', H', W')."""
         return F.max_pool3d(pad_same(x, self.kernel, self.stride), self.kernel, self.stride)
 
 
@@ -89,6 +90,7 @@ class Unit3D(nn.Module):
         self.bn = nn.BatchNorm3d(c_out, eps=1e-3, momentum=0.01)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T', H', W')."""
         return F.relu(self.bn(self.conv3d(pad_same(x, self.kernel, self.stride))))
 
 
@@ -106,6 +108,7 @@ class Mixed(nn.Module):
         self.b3b = Unit3D(c_in, widths[5])
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, C', T, H, W)."""
         branches = [
             self.b0(x),
             self.b1b(self.b1a(x)),
@@ -128,6 +131,7 @@ class PairMeanHead(nn.Module):
         self.linear = linear
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
         if features.shape[2] > 1:
             features = (features[:, :, :-1] + features[:, :, 1:]) / 2  # (B, D, T - 1)
         logits: Tensor = self.linear(self.dropout(features).mean(dim=2))

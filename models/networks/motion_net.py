@@ -55,6 +55,7 @@ class MotionNet(Backbone):
         self.stages.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def enter(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W), now channels last in memory."""
         return clips.contiguous(memory_format=torch.channels_last_3d)
 
     def leave(self, x: State, batch: int) -> Tensor:

@@ -120,6 +120,7 @@ class X3DHead(nn.Module):
         self.linear = linear
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
         x = features.mean(dim=2)[:, :, None, None, None]  # (B, D, 1, 1, 1)
         x = F.relu(self.post_conv(x)).flatten(1)
         logits: Tensor = self.linear(self.dropout(x))

@@ -144,7 +144,13 @@ def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptio
 def model_summary(
     model: TrainedModel, *, path: str | None = None, sha256: str | None = None
 ) -> ModelSummary:
-    """Return what events.json says about the model."""
+    """Return what events.json says about the model.
+
+    Args:
+        model: The model.
+        path: Its path, or its name in `touchline models`.
+        sha256: SHA-256 of its file.
+    """
     return ModelSummary(
         architecture=model.architecture,
         labels=model.labels,

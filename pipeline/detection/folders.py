@@ -41,7 +41,7 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
 
 
 def result_folder(path: Path, planned: Path, health: FootageHealth | None = None) -> Path:
-    """Return the result folder of an input, where no results of other footage are replaced.
+    """Return the result folder of an input; it replaces no results of other footage.
 
     If OUT/<stem> holds results of other footage, the folder gets a hash of the path. This holds
     even if the other footage is gone, because its drive may only be unplugged. It does not hold if
@@ -96,7 +96,7 @@ def _is_gone(footage: Path, folder: Path) -> bool:
 
 
 def named_footage(footage: Path, folder: Path) -> str:
-    """Return the name by which footage is told from other footage: its path seen from a folder.
+    """Return the name that distinguishes footage from other footage: its path from a folder.
 
     Seen from the folder, the name stays the same if both are moved. It is the same for a path that
     was given and for the path that `read_events_json` returns for the results in the folder.

@@ -29,7 +29,7 @@ class DetectOptions:
         mode: "windows", "shared" or "auto", see `Scorer`.
         stream: Index of the video stream in the container. None: the default stream, else the
             largest.
-        isolation: Decode in separate processes where the platform has them (POSIX).
+        isolation: Decode in separate processes. Only POSIX systems have them; others ignore this.
         decode_workers: Processes that decode one file. None: several for long footage on a
             machine with enough cores.
 

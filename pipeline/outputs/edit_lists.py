@@ -30,7 +30,11 @@ VLC_APPLICATION = "http://www.videolan.org/vlc/playlist/0"
 
 
 def edl_text(sheet: Sheet) -> str:
-    """Return a CMX 3600 EDL of the accepted events in a row, each with a locator at its peak."""
+    """Return a CMX 3600 EDL of the accepted events in a row, each with a locator at its peak.
+
+    Raises:
+        ValueError: The frame rate is not known, or CMX 3600 has no timecode at this rate.
+    """
     rate = sheet.clip_rate
     if rate.rate not in STANDARD_RATES or rate.nominal > 99:
         raise ValueError(

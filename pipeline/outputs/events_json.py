@@ -141,7 +141,13 @@ def options_document(result: MatchResult, clock: MatchClock | None) -> dict[str,
 
 
 def event_row(sheet: Sheet, event: Event, *, accepted: bool) -> dict[str, Any]:
-    """Return an event as events.json and events.jsonl have it, times in seconds."""
+    """Return an event as events.json and events.jsonl have it.
+
+    Args:
+        sheet: The result that the event belongs to, with its match clock.
+        event: The event.
+        accepted: Whether it reaches the threshold of its class.
+    """
     times = {name: round(getattr(event, name), 6) for name in ("start_s", "end_s", "peak_s")}
     row = {"label": event.label, **times, "score": round(event.score, 6), "accepted": accepted}
     if sheet.clock is not None:

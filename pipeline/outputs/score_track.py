@@ -77,5 +77,7 @@ def load_track(path: str | os.PathLike[str]) -> ScoreTrack:
     except FileNotFoundError:
         raise TouchlineError(path, "no such file. Is the path right?") from None
     except DAMAGED_TRACK as error:
-        told = str(error) or type(error).__name__
-        raise TouchlineError(path, f"not a score track of Touchline, or damaged ({told})") from None
+        reason = str(error) or type(error).__name__
+        raise TouchlineError(
+            path, f"not a score track of Touchline, or damaged ({reason})"
+        ) from None

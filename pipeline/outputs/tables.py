@@ -122,6 +122,9 @@ def cvat_text(sheet: Sheet) -> str:
 
     A track begins at the first frame of its event. At the frame after the last one, if there is
     one, it is marked `outside`.
+
+    Raises:
+        ValueError: The size of the picture or the frame rate is not known.
     """
     health = sheet.result.health
     if health is None:

