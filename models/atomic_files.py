@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def beside(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path in the folder of `path`; rename it to `path` on success.
 
     On an error the temporary file is removed. It has the suffix of `path`, because encoders choose
@@ -37,7 +37,7 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """
     # A file name in the text may not be UTF-8; the file must be.
     raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    with beside(path) as temporary:
+    with atomic_path(path) as temporary:
         try:
             with temporary.open("xb") as file:
                 file.write(raw)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from touchline.models.atomic_files import beside
+from touchline.models.atomic_files import atomic_path
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.classes import BACKGROUND
@@ -124,7 +124,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
     try:
-        with beside(path) as part:
+        with atomic_path(path) as part:
             write_tensors(part, tensors, metadata)
     except SafetensorError as error:
         raise CheckpointError(path, f"cannot be written ({error})") from None

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from touchline.models.atomic_files import beside
+from touchline.models.atomic_files import atomic_path
 from touchline.pipeline.demonstration.court import (
     BALL_RADIUS_M,
     COURT_X_M,
@@ -349,7 +349,7 @@ def render_match(path: Path, *, plays_each: int, distractors: int, seed: int) ->
         np.random.default_rng(seed), plays_each=plays_each, distractors=distractors
     )
     events: list[Event] = []
-    with beside(path) as part, av.open(str(part), "w", format="mp4") as container:
+    with atomic_path(path) as part, av.open(str(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
         stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.packet import Packet
 
-from touchline.models.atomic_files import beside
+from touchline.models.atomic_files import atomic_path
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.files import safe_name
 from touchline.pipeline.outputs.result_view import in_time_order, one_line
@@ -258,7 +258,7 @@ def render_cuts(
         else:
             film = _drawn_film(video, cuts, options, clock)
         chapters = _chapters(video, film, clock)
-        with beside(path) as temporary:
+        with atomic_path(path) as temporary:
             _write(temporary, video, film, options, chapters)
         return _rendered(Path(path), video, film)
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from touchline.models.atomic_files import beside, write_atomic
+from touchline.models.atomic_files import atomic_path, write_atomic
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.checkpoint import file_digest, write_tensors
 from touchline.models.errors import FootageError, TouchlineError
@@ -117,7 +117,7 @@ class FeatureStore:
 def _written(path: Path) -> Iterator[Path]:
     """Like `beside`, but raise TouchlineError if the file cannot be written."""
     try:
-        with beside(path) as part:
+        with atomic_path(path) as part:
             yield part
     except (OSError, SafetensorError) as error:
         raise TouchlineError(path, f"cannot be written ({error})") from None

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from touchline.models.atomic_files import beside
+from touchline.models.atomic_files import atomic_path
 from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import TrainedModel, write_tensors
 from touchline.models.errors import CheckpointError
@@ -189,7 +189,7 @@ def save_snapshot(
         "run": json.dumps(dict(run)),
     }
     try:
-        with beside(path) as part:
+        with atomic_path(path) as part:
             write_tensors(part, apart, metadata)
     except SafetensorError as error:
         raise CheckpointError(path, f"cannot be written ({error})") from None
