@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from touchline.models.heads import HeadSpec, PooledLinearHead
+
 State: TypeAlias = Any
 """The value between two stages: a tensor, or a tuple of tensors for a network of several paths."""
 
@@ -128,6 +130,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.spec = spec
         self.num_frozen = 0
+        self.head_spec = HeadSpec()
         if spec.num_frames < self.min_frames or spec.size_px < self.min_size_px:
             raise ValueError(
                 f"the clip has {spec.num_frames} frames of {spec.size_px} px. "
@@ -216,6 +219,22 @@ class Backbone(nn.Module):
         for name in self.stage_names[: self.num_frozen]:
             self.stages[name].eval()
         return self
+
+    def use_head(self, spec: HeadSpec, num_classes: int, *, width: int | None = None) -> None:
+        """Replace the head by a linear one over pooled features.
+
+        Args:
+            spec: The new head; its kind is not own.
+            num_classes: K.
+            width: How many features the trunk has; None runs it once to find out.
+        """
+        if width is None:
+            T, S = self.spec.num_frames, self.spec.size_px
+            with torch.no_grad():
+                width = self.trunk(torch.zeros(1, 3, T, S, S)).shape[1]
+        self.head = PooledLinearHead(spec, width, num_classes)
+        self.head_spec = spec
+        self.classifier = "head.linear"
 
     def replace_classifier(self, num_classes: int) -> None:
         """Replace the last linear layer with a random one that has `num_classes` outputs.

@@ -20,6 +20,7 @@ from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import CheckpointError
+from touchline.models.heads import HeadSpec
 from touchline.models.json_values import from_json
 from touchline.models.training_record import TrainingRecord, read_record, record_text
 
@@ -115,6 +116,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "architecture": model.architecture,
         "labels": json.dumps(model.labels),
         "spec": json.dumps(asdict(model.spec)),
+        "head": json.dumps(asdict(model.backbone.head_spec)),
         "has_background": json.dumps(model.has_background),
         "multi_label": json.dumps(model.multi_label),
         "temperature": json.dumps(model.temperature),
@@ -184,6 +186,15 @@ def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
     return from_json(json.loads(metadata["spec"]), ClipSpec)
 
 
+def metadata_head(metadata: Mapping[str, str]) -> HeadSpec:
+    """Return the head of a checkpoint; without an entry, the backbone's own.
+
+    Raises:
+        ValueError: The entry is damaged.
+    """
+    return from_json(json.loads(metadata.get("head", "{}")), HeadSpec)
+
+
 def _labels(metadata: Mapping[str, str]) -> tuple[str, ...]:
     labels = from_json(json.loads(metadata["labels"]), tuple[str, ...])
     if labels[:1] != (BACKGROUND,) or len(set(labels)) < len(labels):
@@ -225,6 +236,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
         backbone = build_backbone(metadata["architecture"], len(labels), metadata_spec(metadata))
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in list(file.keys())}
+        head = metadata_head(metadata)
+        if head.kind != "own":
+            width = state["head.linear.weight"].shape[1] // head.widening
+            backbone.use_head(head, len(labels), width=width)
         backbone.load_state_dict(state)
         backbone.freeze(from_json(json.loads(metadata["num_frozen"]), int))
         return TrainedModel(

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.networks.heads import MeanHead, fresh_linear
+from touchline.models.heads import MeanHead, fresh_linear
 
 # Every frame at 25 per second. Normalised as in OpenMMLab's release of the Sports-1M weights:
 # RGB of 0..255 minus (104, 117, 128), not scaled.

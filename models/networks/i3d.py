@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.networks.heads import fresh_linear
+from touchline.models.heads import fresh_linear
 
 KINETICS = ClipSpec(
     num_frames=64, rate_hz=25.0, size_px=224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.heads import MeanHead, fresh_linear
 from touchline.models.networks.cnn2d import init_conv_weights, mobilenet_v2_stages
 from touchline.models.networks.cnn_lstm import IMAGENET
-from touchline.models.networks.heads import MeanHead, fresh_linear
 from touchline.models.networks.inflate import inflate_module
 
 # Stages that halve time as well as space. The stem and block2 halve space only.

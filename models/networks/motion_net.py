@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec, State
+from touchline.models.heads import MeanHead
 from touchline.models.networks.cnn2d import init_conv_weights
-from touchline.models.networks.heads import MeanHead
 
 SMALL = ClipSpec(num_frames=16, rate_hz=8.0, size_px=64)
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.networks.heads import MeanHead
+from touchline.models.heads import MeanHead
 
 _MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.checkpoint import FORMAT, file_digest, metadata_spec
+from touchline.models.checkpoint import FORMAT, file_digest, metadata_head, metadata_spec
 from touchline.models.errors import WeightsError
 from touchline.models.networks.inflate import inflate_kernel
 from touchline.models.spelling import did_you_mean
@@ -195,11 +195,15 @@ def _from_checkpoint(file: WeightsFile, sha256: str, backbone: str) -> Pretraine
         )
     try:
         spec = metadata_spec(file.metadata)
+        head = metadata_head(file.metadata)
         record = read_record(file.metadata["record"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise WeightsError(file.path, f"a damaged Touchline checkpoint ({error})") from None
+    # Only its own head fits the network of that name; a fitted one is of its classes alone.
+    fitted = [key for key in file.tensors if head.kind != "own" and key.startswith("head.")]
+    state = {key: tensor for key, tensor in file.tensors.items() if key not in fitted}
     return PretrainedWeights(
-        file.path, sha256, "Touchline", backbone, spec, file.tensors, (), record=record
+        file.path, sha256, "Touchline", backbone, spec, state, tuple(fitted), record=record
     )
 
 

@@ -18,6 +18,10 @@ class TrainJob:
         weights: Pretrained weights, a file or a name; None starts from random weights.
         freeze: A number of stages, the name of the last frozen stage, or `trunk` for all stages;
             None is `trunk` with weights and 0 without.
+        head: own (the backbone's own, trained by gradient descent), linear (a linear layer over
+            features pooled over a window), frame (a linear layer over the features of each frame)
+            or auto (linear or frame, as cross-validation prefers). The last three are fitted in
+            seconds, to a trunk that stays frozen.
         unfreeze: Pairs (epoch, stage): after this many epochs the stage and all later ones train
             too.
         val_groups: Groups to validate on; None chooses groups by `val_share`.
@@ -33,7 +37,8 @@ class TrainJob:
         multi_label: Whether classes are independent of each other; labels of one stretch are then
             one clip.
         num_frames: Frames per window; None is the default of the weights, or of the backbone.
-        rate_hz: Frames per second; None as for num_frames.
+        rate_hz: Frames per second; None as for num_frames, or with a fitted head (linear, frame) so
+            that a window is as long as the labelled clips.
         size_px: Shorter side of the frames; None as for num_frames.
         fit: crop or squash; None as for num_frames.
         options: How to train.
@@ -43,6 +48,7 @@ class TrainJob:
     backbone: str
     weights: str | None = None
     freeze: str | None = None
+    head: str = "own"
     unfreeze: tuple[tuple[int, str], ...] = ()
     val_groups: tuple[str, ...] | None = None
     val_share: float = 0.2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,8 +28,14 @@ from touchline.pipeline.labels.split import Split, split_by_group, visible_examp
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.scoring.seen_groups import trained_groups
+from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Example
+
+HEADS = ("own", "linear", "frame", "auto")
+
+MIN_WINDOW_RATE_HZ = 2.0
+"""Windows that are as long as labelled clips have at least this many frames per second."""
 
 
 def prepare(
@@ -69,6 +77,16 @@ def prepare(
         earlier=None if job.hard_negatives is None else load_checkpoint(job.hard_negatives),
         seed=job.options.seed,
     )
+    names = model.backbone.stage_names
+    options = replace(
+        job.options,
+        freeze=resolve_freeze(job.freeze, names, pretrained=job.weights is not None),
+        unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
+    )
+    check_head(job.head, options, num_stages=len(names))
+    if job.head != "own" and model.backbone.framewise and job.rate_hz is job.num_frames is None:
+        rate_hz = window_rate_hz(split.train, model.spec, max_clip_s=options.max_clip_s)
+        model.backbone.spec = model.spec.with_sampling(rate_hz=rate_hz)
     split = with_background(split, plan, window_s=model.spec.duration_s, device=device)
     split = replace(
         split,
@@ -80,12 +98,6 @@ def prepare(
             f"every training example is {split.train[0].label!r}, but training needs two classes. "
             "Add event-free footage (--background), or other classes"
         )
-    names = model.backbone.stage_names
-    options = replace(
-        job.options,
-        freeze=resolve_freeze(job.freeze, names, pretrained=job.weights is not None),
-        unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
-    )
     if options.augmentation and any(names_a_side(label) for label in model.labels):
         options = replace(options, augmentation=replace(options.augmentation, flip=False))
     model.backbone.freeze(options.freeze)
@@ -151,6 +163,52 @@ def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool
         f"--freeze is {freeze!r}; it must be 0 to {len(names)}, trunk, or a stage: "
         + _stages(freeze, names)
     )
+
+
+def check_head(head: str, options: TrainOptions, *, num_stages: int) -> None:
+    """Check that a head fits the other options.
+
+    Args:
+        head: own, linear, frame or auto.
+        options: How to train; says which stages stay frozen.
+        num_stages: How many stages the network has.
+
+    Raises:
+        ValueError: There is no such head, or stages are to be trained and the head is a fitted one.
+    """
+    if head not in HEADS:
+        raise ValueError(f"head is {head!r}. Use one of {', '.join(HEADS)}")
+    frozen = options.freeze == num_stages and not options.unfreeze
+    if head != "own" and not frozen:
+        raise ValueError(
+            f"--head {head} is fitted to a trunk that stays frozen, but here stages are trained. "
+            "Use --freeze trunk, or --head own"
+        )
+
+
+def window_rate_hz(
+    examples: Sequence[Example], spec: ClipSpec, *, max_clip_s: float | None
+) -> float:
+    """Return the frames per second at which a window is as long as the median labelled clip.
+
+    It is at least MIN_WINDOW_RATE_HZ and at most that of `spec`, which instants keep.
+
+    Args:
+        examples: The training examples.
+        spec: The window; its number of frames stays.
+        max_clip_s: How much of a clip is used, in seconds; None for all of it.
+    """
+    lengths = []
+    for example in examples:
+        if example.start_s is None or example.end_s is None:
+            with contextlib.suppress(FootageError):
+                lengths.append(probe_footage(example.path).duration_s)
+        elif example.end_s > example.start_s:
+            lengths.append(example.end_s - example.start_s)
+    if not lengths:
+        return spec.rate_hz
+    clip_s = min(statistics.median(lengths), max_clip_s or math.inf)
+    return min(max(spec.num_frames / clip_s, MIN_WINDOW_RATE_HZ), spec.rate_hz)
 
 
 def first_trained(stage: str, names: Sequence[str]) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.json_values import to_json
 from touchline.models.training_record import TrainedGroups
 from touchline.pipeline.distributed import current_world
+from touchline.pipeline.heads.choose import Trial
+from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
@@ -28,6 +32,7 @@ from touchline.pipeline.types import Bool, Float32
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
+HEADS_FILE = "heads.csv"
 SNAPSHOT_FILE = "snapshot.safetensors"
 
 
@@ -73,19 +78,34 @@ def run_training(
             f"{out} holds an unfinished run. Continue it with --resume, or delete {SNAPSHOT_FILE} "
             "there"
         )
-    result = fine_tune(
-        model,
-        split.train,
-        split.val,
-        job.options,
-        device=device,
-        cache=cache,
-        keep=keep,
-        on_progress=on_progress,
-        on_epoch=on_epoch,
-        already_s=already_s,
-    )
-    metrics = metrics_record(result, split, job)
+    trials: tuple[Trial, ...] = ()
+    if job.head == "own":
+        result = fine_tune(
+            model,
+            split.train,
+            split.val,
+            job.options,
+            device=device,
+            cache=cache,
+            keep=keep,
+            on_progress=on_progress,
+            on_epoch=on_epoch,
+            already_s=already_s,
+        )
+    else:
+        fitted = fit_head(
+            model,
+            split.train,
+            split.val,
+            job.options,
+            head=job.head,
+            device=device,
+            cache=cache,
+            on_progress=on_progress,
+            already_s=already_s,
+        )
+        result, trials = fitted.result, fitted.trials
+    metrics = metrics_record(result, split, job, trials)
     if current_world().is_first:
         _write_run(result, split, job, metrics, out)
         keep.path.unlink(missing_ok=True)
@@ -106,11 +126,23 @@ def _write_run(
     )
     save_checkpoint(out / MODEL_FILE, replace(result.model, record=record))
     write_atomic(out / METRICS_FILE, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    if metrics["heads"]:
+        write_atomic(out / HEADS_FILE, _heads_text(metrics["heads"]))
     if can_plot():
-        write_history(result.history, result.best_epoch, out / "curves.png")
+        if result.history:
+            write_history(result.history, result.best_epoch, out / "curves.png")
         if metrics["figures"] and "confusion_matrix" in metrics["figures"]:
             matrix = metrics["figures"]["confusion_matrix"]
             write_confusion(matrix, result.model.labels, out / "confusion.png")
+
+
+def _heads_text(heads: Sequence[Mapping[str, Any]]) -> str:
+    """The heads that were compared as CSV, best first."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(heads[0]), lineterminator="\n")
+    table.writeheader()
+    table.writerows(heads)
+    return text.getvalue()
 
 
 def _groups(result: FineTuneResult, split: Split) -> TrainedGroups:
@@ -122,13 +154,16 @@ def _groups(result: FineTuneResult, split: Split) -> TrainedGroups:
     return TrainedGroups(train, val, excluded, result.model.record.groups.earlier)
 
 
-def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[str, Any]:
+def metrics_record(
+    result: FineTuneResult, split: Split, job: TrainJob, trials: Sequence[Trial] = ()
+) -> dict[str, Any]:
     """Return the content of metrics.json: job, groups, figures, history and so on, as JSON values.
 
     Args:
         result: What `fine_tune` returned.
         split: The examples of the run.
         job: The job of the run, with its stages as numbers.
+        trials: The heads that were compared, best first.
     """
     weights = result.model.record.weights
     job_record = asdict(job) | {
@@ -144,6 +179,10 @@ def metrics_record(result: FineTuneResult, split: Split, job: TrainJob) -> dict[
         "examples": {part: len(getattr(split, part)) for part in parts},
         "classes": list(result.model.labels),
         "figures": validation_figures(result),
+        "heads": [
+            asdict(trial.spec) | {k: v for k, v in asdict(trial).items() if k != "spec"}
+            for trial in trials
+        ],
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,

@@ -36,6 +36,9 @@ from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, ScoreT
 SMOOTHING_REACH = 4.0
 """The Gaussian is cut at this many standard deviations."""
 
+FRAME_WINDOW_S, FRAME_SMOOTH_S, FRAME_NMS_S = 0.5, 0.8, 2.0
+"""Scores of single frames: the longest such frame, and defaults of smoothing and of NMS."""
+
 CANDIDATE_LEVEL = 0.5
 """A candidate below the threshold lasts while the score is at least this fraction of its peak."""
 
@@ -195,7 +198,9 @@ def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
 
 
 def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float64:
-    """Smooth scores (N, K) with a Gaussian of `smooth_s` seconds (None: one hop); six decimals.
+    """Smooth scores (N, K) with a Gaussian of `smooth_s` seconds; six decimals.
+
+    None is one hop, or FRAME_SMOOTH_S for scores of single frames, which jump from frame to frame.
 
     Damaged windows have no weight and become 0. Weights are renormalised at the ends and around
     damaged windows.
@@ -209,7 +214,8 @@ def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float6
     probs = track.probs.astype(np.float64) * usable[:, None]
     centre_s = track.centre_s
     if smooth_s is None:
-        smooth_s = float(np.median(np.diff(centre_s))) if len(centre_s) > 1 else 0.0
+        hop_s = float(np.median(np.diff(centre_s))) if len(centre_s) > 1 else 0.0
+        smooth_s = FRAME_SMOOTH_S if _shows_frames(track) else hop_s
     total, weight = probs.copy(), usable.astype(np.float64)
     for offset in range(1, _reach(centre_s, smooth_s * SMOOTHING_REACH) + 1):
         distance = (centre_s[offset:] - centre_s[:-offset]) / smooth_s
@@ -231,9 +237,20 @@ def _reach(centre_s: Float64, distance_s: float) -> int:
     return int((last - np.arange(len(centre_s))).max())
 
 
+def _shows_frames(track: ScoreTrack) -> bool:
+    """Whether each score is of a single frame: short windows, one after the other."""
+    if len(track.start_s) < 2:
+        return False
+    window_s = float(np.median(track.end_s - track.start_s))
+    hop_s = float(np.median(np.diff(track.start_s)))
+    return window_s <= FRAME_WINDOW_S and window_s < 1.5 * hop_s
+
+
 def _nms_window_s(track: ScoreTrack, options: EventOptions) -> float:
     if options.nms_s is not None:
         return options.nms_s
+    if options.spots and _shows_frames(track):
+        return FRAME_NMS_S
     return float(np.median(track.end_s - track.start_s)) if options.spots else 0.0
 
 

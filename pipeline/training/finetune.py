@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -50,7 +49,7 @@ from touchline.pipeline.training.snapshot import (
     save_snapshot,
 )
 from touchline.pipeline.training.split_network import SplitNetwork
-from touchline.pipeline.training.targets import draw_chances
+from touchline.pipeline.training.targets import draw_chances, true_classes
 from touchline.pipeline.types import Example, Float32
 
 SETTLING_STEPS = 16
@@ -160,7 +159,7 @@ def fine_tune(
         model=replace(trainer.model, backbone=network.backbone.cpu().eval()),
         history=state.history,
         val_probs=val_probs,
-        val_truth=_truth(material.val_targets, multi_label=model.multi_label),
+        val_truth=true_classes(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,
         seconds=clock.elapsed_s(),
         best_epoch=best_epoch,
@@ -438,11 +437,6 @@ class Trainer:
         patience = self.options.patience
         stale = self.state.epoch - self.state.best.epoch
         return "patience" if patience is not None and stale >= patience else ""
-
-
-def _truth(targets: Float32, *, multi_label: bool) -> npt.NDArray[np.int64]:
-    """Targets (N, K) -> columns (N,); for independent classes (N, K) of 0 and 1."""
-    return np.asarray(targets if multi_label else targets.argmax(axis=1), dtype=np.int64)
 
 
 def _note(row: dict[str, float]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from touchline.pipeline.types import Example, Float32, Float64
+from touchline.pipeline.types import Example, Float32, Float64, Int64
 
 # The most negatives that one positive of a rare class can outweigh.
 MAX_POSITIVE_WEIGHT = 10.0
@@ -72,3 +72,8 @@ def draw_chances(targets: Float32) -> Float64:
     weights = class_weights(targets).numpy().astype(np.float64)
     chances = (targets * weights).max(axis=1)
     return np.asarray(chances / chances.sum())
+
+
+def true_classes(targets: Float32, *, multi_label: bool) -> Int64:
+    """Targets (N, K) -> the column of each example's class (N,); for independent classes (N, K)."""
+    return np.asarray(targets if multi_label else targets.argmax(axis=1), dtype=np.int64)

@@ -59,6 +59,17 @@ def train_command(
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.freeze,
+    head: Annotated[
+        str,
+        typer.Option(
+            help="Head behind the trunk. own: the network's own, trained by gradient descent. "
+            "linear: one linear layer over a window as long as your clips, to sort clips. frame: "
+            "one linear layer over each frame, to find events in matches. auto: linear or frame, "
+            "as cross-validation over matches prefers. The last three take seconds and need "
+            "--freeze trunk.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = TrainJob.head,
     unfreeze_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -401,6 +412,7 @@ def train_command(
         backbone=backbone,
         weights=None if weights == "none" else weights,
         freeze=freeze,
+        head=head,
         unfreeze=tuple(_unfreezing(text) for text in unfreeze_at or ()),
         val_groups=None if val_groups is None else _names(val_groups),
         val_share=val_share,

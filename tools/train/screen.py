@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from touchline.tools import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from touchline.models.backbone import Backbone
     from touchline.models.weights.download import OnProgress
     from touchline.pipeline.labels.split import Split
@@ -153,6 +155,8 @@ def conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None
     """
     from rich.table import Table
 
+    if metrics["heads"]:
+        console.out.print(_heads_table(metrics["heads"]))
     figures = metrics["figures"]
     if figures is not None:
         columns = [name for name in ("recall", "precision", "ap") if name in _any_class(figures)]
@@ -167,13 +171,29 @@ def conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None
         console.out.print(table)
         names = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "map": "mean AP"}
         shown = ", ".join(f"{n} {figures[k]:.3f}" for k, n in names.items() if k in figures)
-        console.out.print(
-            f"{shown} (epoch {result.best_epoch}, the best one on these clips)", highlight=False
-        )
+        chosen = f"epoch {result.best_epoch}, the best one on these clips"
+        fitted = "of matches that neither chose nor fitted the head"
+        console.out.print(f"{shown} ({chosen if result.history else fitted})", highlight=False)
     console.out.print(
         f"{result.seconds:.0f} s; model, metrics and curves in {console.escape(str(out))}",
         highlight=False,
     )
+
+
+def _heads_table(heads: Sequence[Mapping[str, Any]]) -> Table:
+    """The heads that cross-validation compared, best first; the first one is used."""
+    from rich.table import Table
+
+    table = Table(box=None, title="heads, by cross-validation over matches", title_justify="left")
+    for name in ("head", "pooling", "normalisation"):
+        table.add_column(name)
+    for name in ("C", "log loss", "balanced accuracy"):
+        table.add_column(name, justify="right")
+    for row in heads:
+        names = (row["kind"], row["pooling"], row["normalisation"])
+        figures = (f"{row['log_loss']:.3f}", f"{row['balanced_accuracy']:.3f}")
+        table.add_row(*names, f"{row['strength']:g}", *figures)
+    return table
 
 
 def _any_class(figures: dict[str, Any]) -> dict[str, Any]:

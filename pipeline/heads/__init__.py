@@ -1,0 +1,1 @@
+"""Heads fitted on frozen features: candidates compared by cross-validation over matches."""
