@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import sys
@@ -15,10 +16,12 @@ from safetensors.torch import save_file
 from train_material import coloured, tiny_backbone, write_clips, write_footage
 
 from touchline.models import catalog
+from touchline.models.backbone import ClipSpec
 from touchline.models.checkpoint import load_checkpoint
 from touchline.pipeline.labels.split import split_by_group
 from touchline.pipeline.runs.options import TrainJob
-from touchline.pipeline.runs.prepare import label_warnings, prepare, resolve_freeze
+from touchline.pipeline.runs.prepare import label_warnings, prepare, resolve_freeze, window_rate_hz
+from touchline.pipeline.types import Example
 from touchline.tools import cli
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny")
@@ -376,3 +379,52 @@ def test_a_split_never_divides_a_match(labels: Path) -> None:
     assert not {e.group for e in split.train} & {e.group for e in split.val}
     with pytest.raises(ValueError, match="is in val_groups and in exclude_groups"):
         split_by_group(split.train, val_groups=["match_0"], exclude_groups=["match_0"])
+
+
+def test_a_fitted_head_leaves_its_comparison_and_a_model_that_loads(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(labels, "-o", out, "--backbone", "tiny", "--freeze", "trunk", "--head", "auto")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "heads, by cross-validation over matches" in printed
+    assert "of matches that neither chose nor fitted the head" in printed
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["figures"]["accuracy"] >= 0.75  # features of a random trunk; chance is 0.5
+    assert metrics["stopped"] == "solved"
+    with (out / "heads.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["pooling"] for row in rows] == [row["pooling"] for row in metrics["heads"]]
+    losses = [float(row["log_loss"]) for row in rows]
+    assert losses == sorted(losses)
+    model = load_checkpoint(out / "model.safetensors")
+    assert model.backbone.head_spec.pooling == rows[0]["pooling"]
+    assert model.record.groups.train
+
+
+def test_a_fitted_head_and_trained_stages_exclude_each_other(
+    labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "-q")
+    told = failed(capsys, monkeypatch, *run, "--freeze", "1", "--head", "linear")
+    assert "--head linear is fitted to a trunk that stays frozen" in told
+    assert "Use --freeze trunk" in told
+    told = failed(capsys, monkeypatch, *run, "--freeze", "trunk", "--head", "forest")
+    assert "head is 'forest'. Use one of own, linear, frame, auto" in told
+
+
+def test_windows_of_a_fitted_head_are_as_long_as_the_clips() -> None:
+    spec = ClipSpec(num_frames=16, rate_hz=8.0, size_px=32)
+
+    def rate_hz(*lengths_s: float, max_clip_s: float | None = None) -> float:
+        examples = [Example(Path("m.mp4"), "goal", "A", 5.0, 5.0 + s) for s in lengths_s]
+        return window_rate_hz(examples, spec, max_clip_s=max_clip_s)
+
+    assert rate_hz(4.0, 4.0, 60.0) == 4.0
+    assert rate_hz(60.0, max_clip_s=4.0) == 4.0
+    assert rate_hz(1.0) == 8.0  # never more than the network's own rate
+    assert rate_hz(60.0) == 2.0  # never fewer than two frames per second
+    assert rate_hz(0.0) == 8.0  # instants say nothing about lengths
