@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -236,6 +236,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
         backbone = build_backbone(metadata["architecture"], len(labels), metadata_spec(metadata))
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in list(file.keys())}
+        if not all_finite(state.values()):
+            raise CheckpointError(
+                path,
+                "damaged: the weights hold values that are not finite numbers. "
+                "Copy the file again, or train again.",
+            )
         head = metadata_head(metadata)
         if head.kind != "own":
             width = state["head.linear.weight"].shape[1] // head.widening
@@ -255,6 +261,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(path, f"a damaged Touchline checkpoint ({reason})") from error
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether no tensor holds an infinite value or NaN."""
+    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
 
 
 def file_digest(path: Path) -> str:

@@ -11,7 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from touchline.models.backbone import Backbone, ClipSpec
-from touchline.models.checkpoint import FORMAT, file_digest, metadata_head, metadata_spec
+from touchline.models.checkpoint import (
+    FORMAT,
+    all_finite,
+    file_digest,
+    metadata_head,
+    metadata_spec,
+)
 from touchline.models.errors import WeightsError
 from touchline.models.networks.inflate import inflate_kernel
 from touchline.models.spelling import did_you_mean
@@ -163,6 +169,11 @@ def open_weights(
         _require_backbone(entry, backbone)
         path, sha256 = obtain(entry, on_progress=on_progress)
         file = read_weights_file(path)
+    if not all_finite(file.tensors.values()):
+        raise WeightsError(
+            path,
+            "damaged: the weights hold values that are not finite numbers. Copy the file again.",
+        )
     if file.metadata.get("format") == FORMAT:
         return _from_checkpoint(file, sha256, backbone)
     keymap = _choose(file, backbone)

@@ -14,7 +14,7 @@ from touchline.models.checkpoint import (
     read_metadata,
     save_checkpoint,
 )
-from touchline.models.errors import CheckpointError
+from touchline.models.errors import CheckpointError, WeightsError
 from touchline.models.training_record import (
     BeforeAfter,
     CalibrationEvidence,
@@ -25,6 +25,7 @@ from touchline.models.training_record import (
     WeightsOrigin,
     read_record,
 )
+from touchline.models.weights.open import open_weights
 
 RECORD = TrainingRecord(
     groups=TrainedGroups(train=("a",), val=("b",), earlier=("c",)),
@@ -190,6 +191,18 @@ def refuse(saved, changes):
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
     return caught.value
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_damage(saved, value):
+    path, model = saved
+    with torch.no_grad():
+        next(model.backbone.parameters())[0].fill_(value)
+    save_checkpoint(path, model)
+    with pytest.raises(CheckpointError, match="damaged: the weights hold .* not finite numbers"):
+        load_checkpoint(path)
+    with pytest.raises(WeightsError, match="damaged: the weights hold .* not finite numbers"):
+        open_weights(path, model.architecture)
 
 
 def test_a_record_of_a_newer_touchline_says_so(saved):
