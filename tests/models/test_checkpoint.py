@@ -199,9 +199,9 @@ def test_weights_that_are_not_finite_are_damage(saved, value):
     with torch.no_grad():
         next(model.backbone.parameters())[0].fill_(value)
     save_checkpoint(path, model)
-    with pytest.raises(CheckpointError, match="damaged: the weights hold .* not finite numbers"):
+    with pytest.raises(CheckpointError, match="the weights hold values that are not finite"):
         load_checkpoint(path)
-    with pytest.raises(WeightsError, match="damaged: the weights hold .* not finite numbers"):
+    with pytest.raises(WeightsError, match="the weights hold values that are not finite"):
         open_weights(path, model.architecture)
 
 
