@@ -20,13 +20,18 @@ from xml.parsers import expat
 
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
-from touchline.pipeline.footage.address import footage_reference
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.types import Example, FootageHealth
 
 HOW_TO_GIVE_A_RATE = (
     "Convert the file once with touchline labels FILE --rate-hz RATE --convert csv -o labels.csv, "
     "or give rate_hz to read_labels."
 )
+
+UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+# A text in UTF-16 holds NUL bytes too. XML without a byte order mark starts with "<".
+UTF16_STARTS = (*UTF16_BOMS, b"<")
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,20 @@ class LabelSource:
 
     @cached_property
     def raw(self) -> bytes:
-        """The bytes of the file; LabelsError if it cannot be read."""
+        """The bytes of the file; LabelsError if it cannot be read or is binary."""
         try:
-            return self.path.read_bytes()
+            with self.path.open("rb") as file:
+                start = file.read(1024)
+                if b"\0" in start and not start.startswith(UTF16_STARTS):
+                    kind = (
+                        "video" if self.path.suffix.lower() in FOOTAGE_SUFFIXES else "binary file"
+                    )
+                    raise LabelsError(
+                        self.path,
+                        f"a {kind}, not a label or events file. "
+                        "Give the labels or events, such as labels.csv or events.json.",
+                    )
+                return start + file.read()
         except FileNotFoundError:
             raise LabelsError(self.path, "no such file") from None
         except OSError as error:
@@ -68,7 +84,7 @@ class LabelSource:
         Raises:
             LabelsError: It is neither.
         """
-        utf16 = self.raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        utf16 = self.raw.startswith(UTF16_BOMS)
         try:
             return self.raw.decode("utf-16" if utf16 else "utf-8-sig")
         except UnicodeDecodeError as error:

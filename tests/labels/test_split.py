@@ -130,6 +130,23 @@ def test_a_bad_file_is_refused_with_its_line(
     assert str(raised.value).startswith(f"{path}: ")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("match.mp4", b"\0\0\0\x20ftypisom\xff", "a video, not a label or events file. Give"),
+        ("model.safetensors", b"\x90\x01" + b"\0" * 6 + b"{}", "a binary file, not a label or"),
+    ],
+)
+def test_a_binary_file_is_refused_without_advice_to_save_it(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(LabelsError, match=message) as raised:
+        read_labels(path)
+    assert "UTF-8" not in str(raised.value)
+
+
 def test_a_missing_file_and_a_folder_without_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="no such file"):
         read_labels(tmp_path / "none.csv")
