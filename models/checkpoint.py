@@ -98,7 +98,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
     """Write a model to a file. If writing is cut short, the old file stays as it was.
 
     Args:
-        path: The file, by convention *.safetensors. Its folder is made if it is missing.
+        path: The file; its suffix should be .safetensors. Its folder is made if it is missing.
         model: The model to write.
 
     Raises:
