@@ -118,16 +118,18 @@ def split_by_group(
         (3, 2)
     """
     if not 0 <= val_share < 1:
-        raise ValueError(f"val_share is {val_share}; it must be in [0, 1)")
+        raise ValueError(f"--val-share is {val_share}; it must be in [0, 1)")
     groups = sorted({example.group for example in examples})
-    _check_groups("exclude_groups", exclude_groups, groups)
+    _check_groups("--exclude-groups", exclude_groups, groups)
     excluded = tuple(e for e in examples if e.group in exclude_groups)
     rest = [e for e in examples if e.group not in exclude_groups]
     if val_groups is None:
         val_groups = choose_val_groups(rest, val_share=val_share, seed=seed)
-    _check_groups("val_groups", val_groups, groups)
+    _check_groups("--val-groups", val_groups, groups)
     if both := sorted(set(val_groups) & set(exclude_groups)):
-        raise ValueError(f"group {both[0]!r} is in val_groups and in exclude_groups. Choose one.")
+        raise ValueError(
+            f"group {both[0]!r} is in --val-groups and in --exclude-groups. Choose one."
+        )
     return Split(
         train=tuple(e for e in rest if e.group not in val_groups),
         val=tuple(e for e in rest if e.group in val_groups),
@@ -137,7 +139,7 @@ def split_by_group(
 
 def _check_groups(option: str, names: Sequence[str], groups: Sequence[str]) -> None:
     if isinstance(names, str):
-        raise ValueError(f"{option} is {names!r}; it must be a list of group names")
+        raise ValueError(f"the groups are {names!r}; they must be a list of group names")
     for name in names:
         if name not in groups:
             some = ", ".join(groups[:8]) + (", ..." if len(groups) > 8 else "")
@@ -167,7 +169,7 @@ def choose_val_groups(
     if len(bundles) < 2:
         raise ValueError(
             f"all {len(examples)} examples are of one match ({', '.join(bundles[0])}), and a split "
-            "never divides a match. Label a second match, or skip validation with val_share 0."
+            "never divides a match. Label a second match, or skip validation with --val-share 0."
             if bundles
             else "there are no examples to split"
         )
@@ -181,7 +183,7 @@ def choose_val_groups(
     if not chosen.any():
         raise ValueError(
             "no match can be used for validation, because each is the only one with some class. "
-            "Label more matches, or skip validation with val_share 0."
+            "Label more matches, or skip validation with --val-share 0."
         )
     return tuple(group for g in np.flatnonzero(chosen) for group in bundles[g])
 

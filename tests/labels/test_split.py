@@ -247,14 +247,17 @@ def test_named_groups_validate() -> None:
 def test_bad_splits_are_refused() -> None:
     examples = examples_of({"match_A": {"goal": 2}, "match_B": {"goal": 2, "card": 1}})
     for options, message in [
-        ({"val_groups": ["match_Q"]}, "match_Q.*Did you mean 'match_[AB]'"),
-        ({"exclude_groups": ["zzz"]}, "zzz.*The groups are match_A, match_B"),
+        ({"val_groups": ["match_Q"]}, "--val-groups names 'match_Q'.*Did you mean 'match_[AB]'"),
+        (
+            {"exclude_groups": ["zzz"]},
+            "--exclude-groups names 'zzz'.*The groups are match_A, match_B",
+        ),
         ({"val_groups": "match_A"}, "list of group names"),
         ({"val_groups": ["match_B"]}, "no example of class 'card'.*match_B"),
         ({"val_groups": ["match_A", "match_B"]}, "nothing to train on"),
         ({"val_groups": ["match_A"], "exclude_groups": ["match_A"]}, "Choose one"),
-        ({"exclude_groups": ["match_A"]}, "of one match"),
-        ({"val_share": 1.0}, "val_share is 1.0"),
+        ({"exclude_groups": ["match_A"]}, "of one match .*or skip validation with --val-share 0"),
+        ({"val_share": 1.0}, "--val-share is 1.0"),
     ]:
         with pytest.raises(ValueError, match=message):
             split_by_group(examples, **options)  # type: ignore[arg-type]

@@ -377,7 +377,7 @@ def test_how_pictures_become_square_goes_into_the_model(labels: Path, tmp_path: 
 def test_a_split_never_divides_a_match(labels: Path) -> None:
     _, split, _ = prepare(TrainJob(labels, "tiny", val_share=0.5))
     assert not {e.group for e in split.train} & {e.group for e in split.val}
-    with pytest.raises(ValueError, match="is in val_groups and in exclude_groups"):
+    with pytest.raises(ValueError, match="is in --val-groups and in --exclude-groups"):
         split_by_group(split.train, val_groups=["match_0"], exclude_groups=["match_0"])
 
 
