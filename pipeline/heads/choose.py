@@ -140,7 +140,13 @@ def cross_validate(
 
 
 def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear:
-    """Return the linear layer of a head, fitted to all clips."""
+    """Return the linear layer of a head, fitted to all clips.
+
+    Args:
+        features: The clips to fit it to.
+        spec: The head.
+        strength: C of the logistic regression, more than 0.
+    """
     X, clips = features.inputs(spec)
     linear = _problem(features, X, clips).solve(strength)
     if features.has_background:

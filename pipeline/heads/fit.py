@@ -128,7 +128,14 @@ def fit_head(
 def with_head(
     model: TrainedModel, spec: HeadSpec, features: ClipFeatures, trial: Trial
 ) -> TrainedModel:
-    """Return the model with a head fitted to all clips; a frame head sees one frame at a time."""
+    """Return the model with a head fitted to all clips; a frame head sees one frame at a time.
+
+    Args:
+        model: The network, changed in place.
+        spec: The head.
+        features: The clips to fit it to.
+        trial: Its strength.
+    """
     backbone = model.backbone
     width = features.windows[0].shape[1]
     backbone.use_head(spec, len(model.labels), width=width)
