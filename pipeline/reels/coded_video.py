@@ -146,7 +146,11 @@ class CodedVideo:
         return pts * self.time_base - self.origin_s
 
     def packets_from(self, pts: int) -> Iterator[Packet[VideoStream]]:
-        """Packets in decode order, from a key frame at or before `pts` or from the first one."""
+        """Packets in decode order, from a key frame at or before `pts` or from the first one.
+
+        Raises:
+            FootageError: The video has no key frame.
+        """
         for back_s in (*SEEK_BACK_S, None):
             target = 0 if back_s is None else pts - round(back_s / self.time_base)
             if back_s is None or target <= self._first_pts():

@@ -206,6 +206,9 @@ def encoded_packets(
         drawing: Makes the frames.
         parts: Parts to encode.
         encoder: The encoder's name.
+
+    Raises:
+        ValueError: The encoder is not one for video.
     """
     stream = output.add_stream(encoder, rate=drawing.picture.rate)
     if not isinstance(stream, VideoStream):
