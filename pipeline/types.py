@@ -211,7 +211,10 @@ class Example:
             ValueError: If the label has no times.
         """
         if self.start_s is None or self.end_s is None:
-            raise ValueError(f"{self.source or self.path}: the label has no times")
+            raise ValueError(
+                f"{self.source or self.path}: the label has no times, so it cannot be placed in a "
+                "match. Give labels with start_s and end_s."
+            )
         middle_s = (self.start_s + self.end_s) / 2
         peak_s = middle_s if self.peak_s is None else self.peak_s
         return Event(self.label, self.start_s, self.end_s, peak_s, self.score)

@@ -160,7 +160,9 @@ def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> Even
         if example.start_s is None:
             raise LabelsError(
                 example.source or path,
-                "the label has no times. To measure a model on whole clips, use --model CKPT.",
+                "the label has no times, so it cannot be placed in a match. Give labels with "
+                "start_s and end_s. To measure a model on whole clips, use "
+                "`touchline evaluate --model CKPT`.",
             )
         found.append(example.event())
         shown.append(example.visible)

@@ -365,6 +365,19 @@ def test_bad_events_are_refused_by_name_and_leave_nothing(
         assert not out.exists()
 
 
+def test_labels_without_times_are_refused_with_what_to_do(events: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.csv"
+    whole.write_text("video,label,start_s,end_s\nm.mp4,goal,,\n")
+    for command in (
+        ["export", whole, "--to", "vtt"],
+        ["report", whole],
+        ["report", events, "--labels", whole],
+    ):
+        message = str(touchline(*command, fails=True).exception)
+        assert message.startswith(f"{whole} line 2: the label has no times, so it cannot be placed")
+        assert "Give labels with start_s and end_s." in message
+
+
 BAD_FOOTAGE = {"missing.mp4": None, "empty.mp4": b"", "text.mp4": b"hello", "cut.mp4": 2000}
 
 
