@@ -129,7 +129,9 @@ def detect_all(
             _write(result, folder, formats, report=report)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
-        except (OSError, RuntimeError, ValueError, MemoryError) as error:
+        except (OSError, ValueError) as error:
+            result = MatchResult(path=path, error=str(error))
+        except (RuntimeError, MemoryError) as error:
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
         # If files cannot be renamed either, the first error is the one to report.
         with suppress(OSError):
