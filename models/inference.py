@@ -19,12 +19,15 @@ def pick_device(device: str = "auto") -> torch.device:
     """Return the torch device of that name; "auto" is the first GPU, else the CPU.
 
     Raises:
-        ValueError: The machine has no such device.
+        ValueError: There is no such device, or the machine lacks it.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         picked = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is {device!r}. Use auto, cpu, cuda, cuda:1 or mps.") from None
+    try:
         torch.empty(0, device=picked)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
