@@ -265,7 +265,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether no tensor holds an infinite value or NaN."""
-    return all(bool(t.isfinite().all()) for t in tensors if t.is_floating_point())
+    # torch cannot tell it of every format of one byte.
+    wide = (t.float() if t.itemsize == 1 else t for t in tensors if t.is_floating_point())
+    return all(bool(t.isfinite().all()) for t in wide)
 
 
 def file_digest(path: Path) -> str:

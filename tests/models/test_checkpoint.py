@@ -9,6 +9,7 @@ from tiny import small_3d_model
 
 from touchline.models.checkpoint import (
     TrainedModel,
+    all_finite,
     class_probs,
     load_checkpoint,
     read_metadata,
@@ -203,6 +204,12 @@ def test_weights_that_are_not_finite_are_damage(saved, value):
         load_checkpoint(path)
     with pytest.raises(WeightsError, match="the weights hold values that are not finite"):
         open_weights(path, model.architecture)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float64])
+def test_finite_is_told_of_every_number_format(dtype):
+    assert all_finite([torch.ones(2).to(dtype), torch.ones(2, dtype=torch.int64)])
+    assert not all_finite([torch.tensor([1.0, torch.nan]).to(dtype)])
 
 
 def test_a_record_of_a_newer_touchline_says_so(saved):
