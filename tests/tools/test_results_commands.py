@@ -312,7 +312,8 @@ def test_a_report_without_its_footage_says_so(footage: Path, tmp_path: Path) -> 
         MatchResult(tmp_path / "moved.mp4", EVENTS, EVENTS), tmp_path / "out", formats=["json"]
     )
     told = " ".join(touchline("report", events).stderr.split())
-    assert "moved.mp4 does not exist, so the report has no thumbnails." in told
+    assert "moved.mp4 does not exist, so the report has no thumbnails. Say where" in told
+    assert "with --footage." in told
     assert touchline("report", events, "--footage", footage).stderr == ""
     assert "data:image/jpeg" in events.with_name("report.html").read_text()
 
