@@ -147,7 +147,7 @@ def published_digest(path: Path, like: str) -> str:
 
     Args:
         path: The file.
-        like: "sha256:HEX", of which the number of digits counts, or "git-blob:HEX".
+        like: "sha256:HEX" (the result has as many digits) or "git-blob:HEX".
 
     Raises:
         ValueError: `like` has another form.

@@ -80,7 +80,7 @@ def detect_all(
             server must say when the footage was changed.
         formats: Names of the formats to write.
         report: Also write report.html, a page to look at.
-        clocks: Where the periods kick off, for files of which it is known.
+        clocks: The match clock of each file that has one.
         on_start: Called with each path before it is analysed.
         on_time: Called with (seconds done, seconds in all) of the current file.
 

@@ -330,7 +330,7 @@ class MeanAP:
     def per_threshold(self, per_class: Float64) -> Float64:
         """(R, K, T) -> (R, T), the mean over classes; NaN without any labelled event.
 
-        A class of which a resample draws no event is always left out.
+        A class without an event in a resample is always left out of it.
         """
         present = np.isfinite(per_class)
         total = np.where(present, per_class, 0.0).sum(axis=1)

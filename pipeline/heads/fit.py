@@ -12,7 +12,6 @@ import torch
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
-from touchline.models.heads import HeadSpec
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.heads.choose import (
     ClipFeatures,
@@ -89,6 +88,11 @@ def fit_head(
         precision=options.precision,
         batch_size=options.batch_size,
     )
+    # Before the features, which take the time: it refuses clips of a single match.
+    folds = match_folds(
+        [c.example.group for c in material.train_clips],
+        [c.example.label for c in material.train_clips],
+    )
     windows = _clip_windows(network, material, options, cache=cache, on_progress=on_progress)
     num_train = len(material.train_clips)
     features = ClipFeatures(
@@ -97,18 +101,13 @@ def fit_head(
         has_background=has_background,
         multi_label=model.multi_label,
     )
-    folds = match_folds(
-        [c.example.group for c in material.train_clips],
-        [c.example.label for c in material.train_clips],
-    )
     trials = cross_validate(
         features,
         specs,
         folds,
         on_fold=lambda done, total: on_progress(Progress("comparing heads", done, total)),
     )
-    best = trials[0]
-    model = with_head(replace(model, backbone=network.backbone.cpu()), best.spec, features, best)
+    model = with_head(replace(model, backbone=network.backbone.cpu()), features, trials[0])
     val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
     result = FineTuneResult(
         model=model,
@@ -125,18 +124,15 @@ def fit_head(
     return FittedHead(result, tuple(trials), len(folds))
 
 
-def with_head(
-    model: TrainedModel, spec: HeadSpec, features: ClipFeatures, trial: Trial
-) -> TrainedModel:
+def with_head(model: TrainedModel, features: ClipFeatures, trial: Trial) -> TrainedModel:
     """Return the model with a head fitted to all clips; a frame head sees one frame at a time.
 
     Args:
         model: The network, changed in place.
-        spec: The head.
-        features: The clips to fit it to.
-        trial: Its strength.
+        features: The clips to fit the head to.
+        trial: The head and its strength.
     """
-    backbone = model.backbone
+    backbone, spec = model.backbone, trial.spec
     width = features.windows[0].shape[1]
     backbone.use_head(spec, len(model.labels), width=width)
     _set_linear(backbone.get_submodule(backbone.classifier), fit(features, spec, trial.strength))
