@@ -119,7 +119,7 @@ def cross_validate(
         folds: Indices of the clips of each fold; whole matches.
         on_fold: Called with the number of fits done and in all.
     """
-    judged = _judged_clips(features.targets, folds)
+    judged = judged_clips(features.targets, folds)
     best = []
     for n, spec in enumerate(specs):
         X, clips = features.inputs(spec)
@@ -137,6 +137,32 @@ def cross_validate(
         ]
         best.append(min(trials, key=lambda t: t.log_loss))
     return sorted(best, key=lambda t: t.log_loss)
+
+
+def held_out_probs(
+    features: ClipFeatures,
+    trial: Trial,
+    folds: Sequence[Sequence[int]],
+    *,
+    learn: Callable[[Sequence[int]], Sequence[int]] = list,
+) -> Float64:
+    """Return (N, K) probabilities of all clips, each by a head that saw none of its match.
+
+    Args:
+        features: The clips to learn from and to answer.
+        trial: The head and its strength.
+        folds: Indices of the clips of each fold; whole matches.
+        learn: Which of the clips of the other folds a head is fitted to.
+    """
+    X, clips = features.inputs(trial.spec)
+    probs = np.zeros(features.targets.shape)
+    for fold in folds:
+        held = np.isin(clips, fold)
+        fitted = np.isin(clips, learn(np.setdiff1d(clips, fold).tolist()))
+        linear = _problem(features, X[fitted], clips[fitted]).solve(trial.strength)
+        answers = _clip_probs(features, linear, X[held], clips[held])
+        probs[list(fold)] = answers[list(fold)]
+    return probs
 
 
 def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear:
@@ -177,7 +203,7 @@ def _clip_probs(features: ClipFeatures, linear: Linear, X: Float32, clips: Int64
     return np.asarray(sums / np.maximum(counts, 1)[:, None])
 
 
-def _judged_clips(targets: Float32, folds: Sequence[Sequence[int]]) -> list[int]:
+def judged_clips(targets: Float32, folds: Sequence[Sequence[int]]) -> list[int]:
     """Clips of classes that two folds or more have; all clips if there is no such class."""
     num_folds = sum(targets[list(fold)].max(axis=0) for fold in folds)
     judged = [i for i in range(len(targets)) if (targets[i] * num_folds).max() > 1]

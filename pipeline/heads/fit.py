@@ -21,6 +21,7 @@ from touchline.pipeline.heads.choose import (
     fit,
 )
 from touchline.pipeline.heads.folds import match_folds
+from touchline.pipeline.heads.held_out import HeldOut, cross_validated
 from touchline.pipeline.heads.logistic import Linear
 from touchline.pipeline.training.batches import BatchSource, Material, load_material
 from touchline.pipeline.training.options import TrainOptions
@@ -37,11 +38,13 @@ class FittedHead:
     Attributes:
         result: As from `fine_tune`; without a history of epochs.
         trials: Every head that was compared, best first, each with its best strength.
+        held_out: The training clips, each answered by the best head fitted without its match.
         num_folds: How many folds of whole matches they were compared on.
     """
 
     result: FineTuneResult
     trials: tuple[Trial, ...]
+    held_out: HeldOut
     num_folds: int
 
 
@@ -107,11 +110,19 @@ def fit_head(
         folds,
         on_fold=lambda done, total: on_progress(Progress("comparing heads", done, total)),
     )
+    held_out = cross_validated(
+        features,
+        trials[0],
+        folds,
+        examples=[clip.example for clip in material.train_clips],
+        labels=model.labels,
+    )
     model = with_head(replace(model, backbone=network.backbone.cpu()), features, trials[0])
     val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
     result = FineTuneResult(
         model=model,
         history=[],
+        val_examples=tuple(clip.example for clip in material.val_clips),
         val_probs=clip_probs(model, val_features),
         val_truth=true_classes(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,
@@ -121,7 +132,7 @@ def fit_head(
         skipped_steps=0,
         precision="bf16" if network.dtype == torch.bfloat16 else "float32",
     )
-    return FittedHead(result, tuple(trials), len(folds))
+    return FittedHead(result, tuple(trials), held_out, len(folds))
 
 
 def with_head(model: TrainedModel, features: ClipFeatures, trial: Trial) -> TrainedModel:

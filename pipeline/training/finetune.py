@@ -158,6 +158,7 @@ def fine_tune(
     return FineTuneResult(
         model=replace(trainer.model, backbone=network.backbone.cpu().eval()),
         history=state.history,
+        val_examples=tuple(clip.example for clip in material.val_clips),
         val_probs=val_probs,
         val_truth=true_classes(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,

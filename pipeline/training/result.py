@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from touchline.models.checkpoint import TrainedModel
-from touchline.pipeline.types import Float32
+from touchline.pipeline.types import Example, Float32
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class FineTuneResult:
     Attributes:
         model: The model of the best epoch, on the CPU.
         history: One row of figures per epoch: epoch, seconds, loss, val_accuracy and so on.
-        val_probs: (N, K) probabilities of the validation clips, in the order of the examples.
+        val_examples: The N validation examples that could be read; for independent classes the
+            first of those that share their times.
+        val_probs: (N, K) their probabilities.
         val_truth: (N,) columns of the true classes; for independent classes (N, K) of 0 and 1.
         problems: One message per example that could not be read.
         seconds: How long it took.
@@ -60,6 +62,7 @@ class FineTuneResult:
 
     model: TrainedModel
     history: list[dict[str, float]]
+    val_examples: tuple[Example, ...]
     val_probs: Float32
     val_truth: npt.NDArray[np.int64]
     problems: list[str]
