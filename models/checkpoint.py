@@ -21,8 +21,13 @@ from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import CheckpointError
 from touchline.models.heads import HeadSpec
-from touchline.models.json_values import from_json
-from touchline.models.training_record import TrainingRecord, read_record, record_text
+from touchline.models.json_values import from_json, to_json
+from touchline.models.training_record import (
+    PeakWidths,
+    TrainingRecord,
+    read_record,
+    record_text,
+)
 
 FORMAT = "touchline-checkpoint-1"
 
@@ -40,6 +45,7 @@ class TrainedModel:
         multi_label: True if classes are independent (sigmoid), False if exclusive (softmax).
         temperature: The logits are divided by it. 1 until calibrated.
         thresholds: The threshold of each class. None until calibrated.
+        widths: The smoothing and suppression of each class. None until calibrated for spots.
         record: How the model came to be.
 
     Example:
@@ -58,6 +64,7 @@ class TrainedModel:
     multi_label: bool = False
     temperature: float = 1.0
     thresholds: Mapping[str, float] | None = None
+    widths: Mapping[str, PeakWidths] | None = None
     record: TrainingRecord = field(default_factory=TrainingRecord)
 
     @property
@@ -121,6 +128,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "multi_label": json.dumps(model.multi_label),
         "temperature": json.dumps(model.temperature),
         "thresholds": json.dumps(None if model.thresholds is None else dict(model.thresholds)),
+        "widths": json.dumps(to_json(model.widths)),
         "num_frozen": json.dumps(model.backbone.num_frozen),
         "record": record_text(model.record),
     }
@@ -221,6 +229,16 @@ def _thresholds(metadata: Mapping[str, str], labels: Sequence[str]) -> dict[str,
     return thresholds
 
 
+def _widths(metadata: Mapping[str, str], labels: Sequence[str]) -> dict[str, PeakWidths] | None:
+    value = json.loads(metadata.get("widths", "null"))
+    if value is None:
+        return None
+    widths = from_json(value, dict[str, PeakWidths])
+    if not set(widths) <= set(labels):
+        raise ValueError(f"widths are {widths!r}; they must belong to the labels")
+    return widths
+
+
 def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     """Load the model of a checkpoint, in eval mode on the CPU.
 
@@ -256,6 +274,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
             multi_label=from_json(json.loads(metadata["multi_label"]), bool),
             temperature=_temperature(metadata),
             thresholds=_thresholds(metadata, labels),
+            widths=_widths(metadata, labels),
             record=read_record(metadata["record"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:

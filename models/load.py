@@ -165,12 +165,20 @@ def keep_labels(model: TrainedModel, labels: Sequence[str]) -> TrainedModel:
     kept = [model.labels.index(label) for label in wanted]
     first = 0 if model.has_background else 1
     others = [i for i in range(first, len(model.labels)) if i not in kept]
-    thresholds = None
-    if model.thresholds is not None:
-        thresholds = {k: v for k, v in model.thresholds.items() if k in wanted}
+    thresholds, widths = model.thresholds, model.widths
+    if thresholds is not None:
+        thresholds = {k: v for k, v in thresholds.items() if k in wanted}
+    if widths is not None:
+        widths = {k: v for k, v in widths.items() if k in wanted}
     backbone = copy.deepcopy(model.backbone)
     backbone.classifier = "head." + backbone.classifier
-    model = replace(model, backbone=backbone, labels=(BACKGROUND, *wanted), thresholds=thresholds)
+    model = replace(
+        model,
+        backbone=backbone,
+        labels=(BACKGROUND, *wanted),
+        thresholds=thresholds,
+        widths=widths,
+    )
     if model.multi_label or not others:
         # The other classes do not matter if classes are independent, or if there are none.
         backbone.head = PickedHead(backbone.head, [0, *kept])

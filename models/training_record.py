@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,6 +73,25 @@ class CalibrationTarget:
 
 
 @dataclass(frozen=True)
+class PeakWidths:
+    """How wide the score of one class is smoothed, and how far apart its spots are.
+
+    Attributes:
+        smooth_s: Standard deviation of the Gaussian that smooths the scores, in seconds.
+        nms_s: Of two spots that are at most this many seconds apart, the lower one is dropped.
+    """
+
+    smooth_s: float
+    nms_s: float
+
+    def __post_init__(self) -> None:
+        for name in ("smooth_s", "nms_s"):
+            seconds = getattr(self, name)
+            if not 0 <= seconds < math.inf:
+                raise ValueError(f"{name} is {seconds}; it must be 0 or more seconds")
+
+
+@dataclass(frozen=True)
 class ThresholdChoice:
     """A threshold, and its effect on the clips and footage it was chosen on.
 
@@ -86,6 +106,9 @@ class ThresholdChoice:
         hours: Length of the eventless footage in hours; None without such footage.
         false_per_hour: False events per hour of eventless footage.
         false_per_hour_at_most: Upper 95 % confidence bound of that rate.
+        widths: The smoothing and suppression that the threshold goes with; None if it was chosen
+            on windows, or for intervals.
+        timing_error_s: Median distance of the right events' peaks from the labelled moments.
     """
 
     threshold: float
@@ -98,6 +121,8 @@ class ThresholdChoice:
     hours: float | None = None
     false_per_hour: float | None = None
     false_per_hour_at_most: float | None = None
+    widths: PeakWidths | None = None
+    timing_error_s: float | None = None
 
 
 @dataclass(frozen=True)

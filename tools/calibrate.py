@@ -14,6 +14,8 @@ from touchline.pipeline.scoring.options import ClipOptions, EventOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from touchline.models.checkpoint import TrainedModel
     from touchline.models.training_record import ThresholdChoice
     from touchline.pipeline.calibration.calibrate import Calibration
@@ -78,7 +80,11 @@ def calibrate_command(
     ] = "events",
     spots: Annotated[
         bool,
-        typer.Option("--spots", help="Calibrate for detect --spots: events without length."),
+        typer.Option(
+            "--spots",
+            help="Calibrate for detect --spots: events without length. This also chooses smoothing "
+            "and non-maximum suppression (NMS) for each class.",
+        ),
     ] = EventOptions().spots,
     views: Annotated[int, typer.Option(min=1, help="Windows per clip.")] = DEFAULTS.views,
     max_clip: Annotated[
@@ -258,6 +264,8 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         counts = [str(choice.positives), f"{choice.threshold:.3f}"]
         table.add_row(console.escape(label), *counts, *figures, _rate(choice))
     console.out.print(table)
+    if calibration.num_orders:
+        console.out.print(_peaks_table(calibration))
     console.out.print(
         f"Precision, recall and F1 are measured on the {calibration.unit} that chose the "
         "thresholds: too optimistic",
@@ -271,6 +279,25 @@ def _orders(num_orders: int) -> str:
 
 def _figures(choice: ThresholdChoice) -> tuple[float | None, ...]:
     return choice.precision, choice.recall, choice.f1
+
+
+def _peaks_table(calibration: Calibration) -> Table:
+    """The timing error of each class; for spots the smoothing and suppression as well."""
+    from rich.table import Table
+
+    table = Table(box=None, title="peaks of the right events", title_justify="left")
+    heads = ("timing error", "smoothing", "NMS")
+    for k, name in enumerate(("class", *heads[: 3 if calibration.widths else 1])):
+        table.add_column(name, justify="right" if k else "left")
+    for label, choice in calibration.choices.items():
+        seconds = [choice.timing_error_s]
+        if choice.widths is not None:
+            seconds += [choice.widths.smooth_s, choice.widths.nms_s]
+        elif calibration.widths:
+            seconds += [None, None]
+        cells = ["-" if value is None else f"{value:.2f} s" for value in seconds]
+        table.add_row(console.escape(label), *cells)
+    return table
 
 
 def _rate(choice: ThresholdChoice) -> str:

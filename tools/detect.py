@@ -84,8 +84,9 @@ def detect_command(
     smooth: Annotated[
         float | None,
         typer.Option(
-            help="Standard deviation in seconds of the Gaussian that smooths the scores "
-            "(default: one hop; 0: no smoothing).",
+            help="Standard deviation in seconds of the Gaussian that smooths the scores of every "
+            "class; 0: no smoothing (default: calibrated for each class, else one hop, or 0.8 for "
+            "a model that scores single frames).",
             rich_help_panel=EVENTS,
         ),
     ] = DEFAULTS.events.smooth_s,
@@ -118,8 +119,9 @@ def detect_command(
         float | None,
         typer.Option(
             help="Non-maximum suppression: of two events of a class whose peaks are at most this "
-            "many seconds apart, keep the one with the higher score (default: the length of a "
-            "window with --spots, else 0).",
+            "many seconds apart, keep the one with the higher score (default: 0; with --spots "
+            "calibrated for each class, else the length of a window, or 2 for a model that scores "
+            "single frames).",
             rich_help_panel=EVENTS,
         ),
     ] = DEFAULTS.events.nms_s,

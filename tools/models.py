@@ -249,10 +249,13 @@ def _show_checkpoint(path: Path) -> None:
     )
     labels = Table(title="\nlabels", title_justify="left", box=None)
     labels.add_column("label")
-    labels.add_column("threshold", justify="right")
+    for name in ("threshold", "smoothing", "NMS")[: 3 if model.widths else 1]:
+        labels.add_column(name, justify="right")
     for label in model.labels:
         threshold = f"{thresholds[label]:.3f}" if label in thresholds else "-"
-        labels.add_row(console.escape(label), threshold)
+        widths = (model.widths or {}).get(label)
+        seconds = [] if widths is None else [f"{widths.smooth_s:g} s", f"{widths.nms_s:g} s"]
+        labels.add_row(console.escape(label), threshold, *seconds)
     console.out.print(labels, highlight=False)
     _show_stages(model.backbone, trained=True)
     record = "none"

@@ -18,6 +18,7 @@ from touchline.models.training_record import (
     BeforeAfter,
     CalibrationEvidence,
     CalibrationTarget,
+    PeakWidths,
     ThresholdChoice,
 )
 from touchline.pipeline.calibration.options import Target
@@ -25,6 +26,7 @@ from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
     event_curve,
     score_stitched_clips,
+    timing_error_s,
 )
 from touchline.pipeline.calibration.temperature import (
     Reliability,
@@ -45,6 +47,7 @@ from touchline.pipeline.calibration.thresholds import (
     most_events_per_hour,
     window_curve,
 )
+from touchline.pipeline.calibration.widths import choose_widths
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import squared
 from touchline.pipeline.decoding.decode import decode
@@ -68,6 +71,7 @@ class Calibration:
     Attributes:
         temperature: The logits are divided by it.
         thresholds: The threshold of each class.
+        widths: The smoothing and suppression of each class; None unless chosen for spots.
         choices: How each threshold was chosen, by class.
         before: Reliability of the windows at the model's old temperature.
         after: Reliability at the new one.
@@ -81,6 +85,7 @@ class Calibration:
 
     temperature: float
     thresholds: Mapping[str, float]
+    widths: Mapping[str, PeakWidths] | None
     choices: Mapping[str, ThresholdChoice]
     before: Reliability
     after: Reliability
@@ -101,6 +106,7 @@ class Calibration:
             model,
             temperature=self.temperature,
             thresholds=dict(self.thresholds),
+            widths=self.widths,
             record=replace(model.record, calibration=evidence),
         )
 
@@ -219,18 +225,26 @@ def calibrate(
     options, footage = events or EventOptions(), list((tracks or {}).values())
     curves: dict[str, ThresholdCurve] = {}
     choices: dict[str, ThresholdChoice] = {}
+    widths: dict[str, PeakWidths] = {}
     for k, label in enumerate(model.labels[1:], start=1):
         positive = truth == k
-        if positive.any() and stitched:
+        own = options
+        if positive.any() and stitched and options.spots:
+            widths[label], curves[label] = choose_widths(stitched, footage, label, options)
+            own = replace(options, widths={label: widths[label]})
+        elif positive.any() and stitched:
             curves[label] = event_curve(stitched, footage, label, options)
         elif positive.any():
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
-        choice = _choose(label, curves.get(label), target, footage, options)
-        if choice is not None:
-            choices[label] = choice
+        choice = _choose(label, curves.get(label), target, footage, own)
+        if choice is None:
+            continue
+        error_s = timing_error_s(stitched, label, choice.threshold, own)
+        choices[label] = replace(choice, widths=widths.get(label), timing_error_s=error_s)
     return Calibration(
         temperature=fitted,
         thresholds={label: choice.threshold for label, choice in choices.items()},
+        widths=widths or None,
         choices=choices,
         before=measure_reliability(before, truth),
         after=measure_reliability(after, truth),

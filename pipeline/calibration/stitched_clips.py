@@ -14,7 +14,7 @@ thresholds set on them miss short events. Stitched clips have such borders, too:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,12 @@ from touchline.pipeline.types import Event, Float64, Frames, ScoreTrack, UInt8
 
 GAP_WINDOWS = (1.0, 3.0)
 """Shortest and longest gap in windows: long enough for windows that see only the gap."""
+
+LEAST_WINDOW_S = 2.0
+"""For gaps, a window counts as at least this long: scores of single frames are smoothed, too."""
+
+LEAST_REACH_S = 1.0
+"""A spot may be at least this far outside an event: smoothing moves the peaks of short events."""
 
 MOST_THRESHOLDS = 200
 """At most this many thresholds of a class are tried."""
@@ -126,10 +132,11 @@ def mixed_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:
 
 
 def _stretch(eventless: Sequence[UInt8], spec: ClipSpec, rng: np.random.Generator) -> UInt8:
-    """One to three windows from a random place in one of the files; all of a shorter file."""
+    """A gap from a random place in one of the files; all of a shorter file."""
     sizes = np.array([len(pixels) for pixels in eventless])
     pixels = eventless[int(rng.choice(len(eventless), p=sizes / sizes.sum()))]
-    length = min(round(float(rng.uniform(*GAP_WINDOWS)) * spec.num_frames), len(pixels))
+    window = max(spec.num_frames, LEAST_WINDOW_S * spec.rate_hz)
+    length = min(round(float(rng.uniform(*GAP_WINDOWS)) * window), len(pixels))
     start = int(rng.integers(len(pixels) - length + 1))
     return pixels[start : start + length]
 
@@ -144,7 +151,10 @@ def _event(clip: LabelledClip, spec: ClipSpec, start_s: float) -> Event:
     most_s = max(spec.num_frames + clip.last - clip.first, 0) / spec.rate_hz
     half_s = min(clip.example.end_s - clip.example.start_s, most_s) / 2
     first_s, last_s = np.clip([middle_s - half_s, middle_s + half_s], 0.0, whole_s).tolist()
-    return Event(label, start_s + first_s, start_s + last_s, start_s + (first_s + last_s) / 2)
+    middle_s = (first_s + last_s) / 2
+    if clip.example.peak_s is not None:
+        middle_s = min(first_s + clip.example.peak_s - clip.example.start_s, last_s)
+    return Event(label, start_s + first_s, start_s + last_s, start_s + middle_s)
 
 
 def event_curve(
@@ -170,6 +180,49 @@ def event_curve(
         raise ValueError(f"no clip is of class {label!r}, so no threshold can be chosen")
     tracks = [one_class(one.track, label) for one in stitched]
     quiet = [one_class(track, label) for track in eventless]
+    count = _count_spots if options.spots and not options.refractory_s else _count_intervals
+    score, hits, kept = count(tracks, truths, quiet, label, options)
+    return curve_from_counts(score, hits, kept, num_positive=num_positive)
+
+
+def _count_spots(
+    tracks: Sequence[ScoreTrack],
+    truths: Sequence[Sequence[Event]],
+    quiet: Sequence[ScoreTrack],
+    label: str,
+    options: EventOptions,
+) -> tuple[Float64, Float64, Float64]:
+    """Scores, and how many spots are right and how many there are from each score up.
+
+    A higher threshold drops spots and changes no other. So one search counts for all thresholds.
+    """
+    point = {label: OperatingPoint(threshold=LEAST_THRESHOLD)}
+    found = [find_events(track, point, options) for track in (*tracks, *quiet)]
+    right = [
+        event.score
+        for events, truth, track in zip(found, truths, tracks, strict=False)
+        for event, _ in match_events(events, truth, reach_s=reach_of(track, options))
+    ]
+    every = [event.score for events in found for event in events]
+    score = _selection(every)
+    at = halfway_down(score)
+    return score, _count_from(right, at), _count_from(every, at)
+
+
+def _count_from(scores: Sequence[float], thresholds: Float64) -> Float64:
+    """(C,) how many scores reach each threshold."""
+    reached: Float64 = (np.array(scores)[:, None] >= thresholds).sum(axis=0).astype(np.float64)
+    return reached
+
+
+def _count_intervals(
+    tracks: Sequence[ScoreTrack],
+    truths: Sequence[Sequence[Event]],
+    quiet: Sequence[ScoreTrack],
+    label: str,
+    options: EventOptions,
+) -> tuple[Float64, Float64, Float64]:
+    """The same of intervals, which run together below some threshold: one search for each."""
     score = _peaks([*tracks, *quiet], label, options)
     hits, kept = np.zeros(len(score)), np.zeros(len(score))
     for c, threshold in enumerate(halfway_down(score)):
@@ -177,11 +230,39 @@ def event_curve(
         for track, truth in zip(tracks, truths, strict=True):
             found = find_events(track, point, options)
             kept[c] += len(found)
-            # A window whose centre is half a window away still sees the event.
-            reach_s = float(np.median(track.end_s - track.start_s)) / 2
-            hits[c] += count_hits(found, truth, reach_s=reach_s)
+            hits[c] += len(match_events(found, truth, reach_s=reach_of(track, options)))
         kept[c] += sum(len(find_events(track, point, options)) for track in quiet)
-    return curve_from_counts(score, hits, kept, num_positive=num_positive)
+    return score, hits, kept
+
+
+def timing_error_s(
+    stitched: Sequence[StitchedClips], label: str, threshold: float, options: EventOptions
+) -> float | None:
+    """Measure the median distance of right events' peaks from the labelled moments; None of none.
+
+    Args:
+        stitched: The scored stitched clips.
+        label: The class.
+        threshold: Its threshold.
+        options: How scores become events.
+    """
+    point = {label: OperatingPoint(threshold=threshold)}
+    apart_s = [
+        abs(event.peak_s - actual.peak_s)
+        for one in stitched
+        for event, actual in match_events(
+            find_events(one_class(one.track, label), point, options),
+            [event for event in one.truth if event.label == label],
+            reach_s=reach_of(one.track, options),
+        )
+    ]
+    return float(np.median(apart_s)) if apart_s else None
+
+
+def reach_of(track: ScoreTrack, options: EventOptions) -> float:
+    """Return how far outside an event a peak may be: half a window, which then still sees it."""
+    half_s = float(np.median(track.end_s - track.start_s)) / 2
+    return max(half_s, LEAST_REACH_S) if options.spots else half_s
 
 
 def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> Float64:
@@ -192,24 +273,40 @@ def _peaks(tracks: Sequence[ScoreTrack], label: str, options: EventOptions) -> F
         for track in tracks
         for event in find_candidates(track, point, options, floor=LEAST_THRESHOLD)
     }
-    peaks = np.array(sorted(scores, reverse=True) or [1.0])
+    return _selection(scores)
+
+
+def _selection(scores: Iterable[float]) -> Float64:
+    """The distinct scores, highest first; an even selection if there are many."""
+    peaks = np.array(sorted(set(scores), reverse=True) or [1.0])
     if len(peaks) <= MOST_THRESHOLDS:
         return peaks
     return peaks[np.linspace(0, len(peaks) - 1, MOST_THRESHOLDS).round().astype(np.int64)]
 
 
-def count_hits(found: Sequence[Event], truth: Sequence[Event], *, reach_s: float) -> int:
-    """Count hits among events of one class: best first, each takes a free event around its peak.
+def match_events(
+    found: Sequence[Event], truth: Sequence[Event], *, reach_s: float
+) -> list[tuple[Event, Event]]:
+    """Match events of one class: best first, each takes the nearest free event around its peak.
 
     Args:
         found: The events found.
         truth: The labelled events.
         reach_s: How far outside the labelled event a peak may be, in seconds.
+
+    Returns:
+        Pairs of an event found and the labelled event that it took.
     """
     free = list(truth)
+    pairs = []
     for event in sorted(found, key=lambda event: -event.score):
-        for k, actual in enumerate(free):
-            if actual.start_s - reach_s <= event.peak_s <= actual.end_s + reach_s:
-                del free[k]
-                break
-    return len(truth) - len(free)
+        around = [
+            actual
+            for actual in free
+            if actual.start_s - reach_s <= event.peak_s <= actual.end_s + reach_s
+        ]
+        if around:
+            nearest = min(around, key=lambda actual: abs(actual.peak_s - event.peak_s))
+            free.remove(nearest)
+            pairs.append((event, nearest))
+    return pairs

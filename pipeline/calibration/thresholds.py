@@ -43,6 +43,12 @@ class ThresholdCurve:
         """(C,) halfway between the lowest score kept and the highest one dropped."""
         return halfway_down(self.score)
 
+    @property
+    def average_precision(self) -> float:
+        """Average the precision over the recall that each lower score adds."""
+        gained = np.diff(self.recall, prepend=0.0).clip(min=0.0)
+        return float((np.nan_to_num(self.precision) * gained).sum())
+
     def at(self, threshold: float) -> int | None:
         """Find the point of the curve for a threshold; None if it keeps nothing."""
         kept = int((self.score >= threshold).sum())

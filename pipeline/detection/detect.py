@@ -18,6 +18,7 @@ from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.scoring.events import find_candidates, operating_points
+from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, FootageHealth
 
@@ -38,6 +39,13 @@ def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, f
     default = options.point.threshold if options.threshold is None else options.threshold
     calibrated = model.thresholds if options.threshold is None else None
     return {label: (calibrated or {}).get(label, default) for label in model.labels[1:]}
+
+
+def events_of(model: TrainedModel, options: DetectOptions) -> EventOptions:
+    """Return how scores become events: as asked for, with the calibrated widths of the model."""
+    if options.events.widths is not None:
+        return options.events
+    return replace(options.events, widths=model.widths)
 
 
 def detect(
@@ -92,10 +100,11 @@ def detect(
         thresholds=thresholds_of(scorer.model, options),
         default=options.point,
     )
+    events = events_of(scorer.model, options)
     health = _health(declared, frames.log)
     candidates = [
         _ending_by(event, health.duration_s)
-        for event in find_candidates(track, points, options.events, floor=options.floor)
+        for event in find_candidates(track, points, events, floor=options.floor)
     ]
     return MatchResult(
         path=path,
@@ -135,7 +144,10 @@ def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptio
     Raises:
         ValueError: `hop_s` does not fit the model's window.
     """
-    shaping = asdict(options) | {"point": options.point, "events": options.events}
+    shaping = asdict(options) | {
+        "point": options.point,
+        "events": events_of(model, options),
+    }
     del shaping["isolation"], shaping["decode_workers"]
     shaping["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
     return AppliedOptions(**shaping, thresholds=thresholds_of(model, options))

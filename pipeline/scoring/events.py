@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from touchline.models.training_record import PeakWidths
 from touchline.pipeline.scoring.nms import (
     in_time,
     suppress_near,
@@ -166,20 +167,41 @@ def _search(
     if len(track.start_s) == 0:
         return accepted, below
     left_s, right_s = window_cells(track)
-    values = smooth_scores(track, smooth_s=options.smooth_s)
-    nms_s = _nms_window_s(track, options)
+    widths = {label: widths_of(track, label, options) for label in track.labels[1:]}
+    values = {
+        smooth_s: smooth_scores(track, smooth_s=smooth_s)
+        for smooth_s in {own.smooth_s for own in widths.values()}
+    }
     for k, label in enumerate(track.labels[1:], start=1):
-        scores = _ClassScores(label, values[:, k], ~track.damaged, track.centre_s, left_s, right_s)
-        point = points[label]
+        point, own = points[label], widths[label]
+        column = values[own.smooth_s][:, k]
+        scores = _ClassScores(label, column, ~track.damaged, track.centre_s, left_s, right_s)
         found = _spots(scores, point, floor) if options.spots else _intervals(scores, point, floor)
         least = point.threshold if floor is None else min(floor, point.threshold)
-        found = suppress_near(found, window_s=nms_s, soft=options.soft_nms, floor=least)
+        found = suppress_near(found, window_s=own.nms_s, soft=options.soft_nms, floor=least)
         kept = [event for event in found if event.score >= point.threshold]
         rest = [event for event in found if event.score < point.threshold]
         kept = suppress_replays(kept, refractory_s=options.refractory_s)
         accepted += kept
         below += without_replays_of(kept, rest, options.refractory_s)
     return sorted(accepted, key=in_time), sorted(below, key=in_time)
+
+
+def widths_of(track: ScoreTrack, label: str, options: EventOptions) -> PeakWidths:
+    """Return the smoothing and the suppression of a class: asked for, calibrated, or the default.
+
+    Scores of single frames jump from frame to frame, so their smoothing is longer than a hop.
+    """
+    own = (options.widths or {}).get(label)
+    if own is None and _shows_frames(track):
+        own = PeakWidths(FRAME_SMOOTH_S, FRAME_NMS_S)
+    elif own is None:
+        hop_s = float(np.median(np.diff(track.centre_s))) if len(track.centre_s) > 1 else 0.0
+        own = PeakWidths(hop_s, float(np.median(track.end_s - track.start_s)))
+    return PeakWidths(
+        smooth_s=own.smooth_s if options.smooth_s is None else options.smooth_s,
+        nms_s=options.nms_s if options.nms_s is not None else own.nms_s * options.spots,
+    )
 
 
 def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
@@ -197,10 +219,8 @@ def window_cells(track: ScoreTrack) -> tuple[Float64, Float64]:
     return left_s, right_s
 
 
-def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float64:
+def smooth_scores(track: ScoreTrack, *, smooth_s: float) -> Float64:
     """Smooth scores (N, K) with a Gaussian of `smooth_s` seconds; six decimals.
-
-    None is one hop, or FRAME_SMOOTH_S for scores of single frames, which jump from frame to frame.
 
     Damaged windows have no weight and become 0. Weights are renormalised at the ends and around
     damaged windows.
@@ -213,9 +233,6 @@ def smooth_scores(track: ScoreTrack, *, smooth_s: float | None = None) -> Float6
     usable = ~track.damaged
     probs = track.probs.astype(np.float64) * usable[:, None]
     centre_s = track.centre_s
-    if smooth_s is None:
-        hop_s = float(np.median(np.diff(centre_s))) if len(centre_s) > 1 else 0.0
-        smooth_s = FRAME_SMOOTH_S if _shows_frames(track) else hop_s
     total, weight = probs.copy(), usable.astype(np.float64)
     for offset in range(1, _reach(centre_s, smooth_s * SMOOTHING_REACH) + 1):
         distance = (centre_s[offset:] - centre_s[:-offset]) / smooth_s
@@ -244,14 +261,6 @@ def _shows_frames(track: ScoreTrack) -> bool:
     window_s = float(np.median(track.end_s - track.start_s))
     hop_s = float(np.median(np.diff(track.start_s)))
     return window_s <= FRAME_WINDOW_S and window_s < 1.5 * hop_s
-
-
-def _nms_window_s(track: ScoreTrack, options: EventOptions) -> float:
-    if options.nms_s is not None:
-        return options.nms_s
-    if options.spots and _shows_frames(track):
-        return FRAME_NMS_S
-    return float(np.median(track.end_s - track.start_s)) if options.spots else 0.0
 
 
 def _runs(mask: Bool) -> list[tuple[int, int]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from touchline.models.training_record import PeakWidths
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,22 @@ class OperatingPoint:
 
 @dataclass(frozen=True)
 class EventOptions:
-    """How scores become events, for every class alike.
+    """How scores become events.
 
     Attributes:
         smooth_s: Standard deviation of the Gaussian that smooths the scores. 0: no smoothing.
-            None: one hop (the median distance between windows).
+            None: the class's own in `widths`, else one hop (the median distance between windows),
+            else 0.8 s for scores of single frames.
         spots: Every local maximum that reaches the threshold is an event without length.
         nms_s: Non-maximum suppression: if the peaks of two events of a class are at most this far
-            apart, the lower one is dropped. None: 0 for intervals, one window (the median) for
-            spots, because windows that overlap see the same moment.
+            apart, the lower one is dropped. None: 0 for intervals. For spots the class's own in
+            `widths`, else one window (the median), because windows that overlap see the same
+            moment, else 2 s for scores of single frames.
         soft_nms: Multiply the lower one's score by (distance / nms_s)^2 instead of dropping it.
         refractory_s: An event whose peak comes at most this long after another of its class is
             taken for its replay and dropped. 0: keep replays.
+        widths: Smoothing and suppression of single classes, as `touchline calibrate` chose them.
+            `smooth_s` and `nms_s`, where given, hold for every class instead.
 
     Example:
         >>> from touchline.pipeline import EventOptions
@@ -80,6 +87,7 @@ class EventOptions:
     nms_s: float | None = None
     soft_nms: bool = False
     refractory_s: float = 0.0
+    widths: Mapping[str, PeakWidths] | None = None
 
     def __post_init__(self) -> None:
         for name in ("smooth_s", "nms_s", "refractory_s"):

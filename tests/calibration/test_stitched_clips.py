@@ -1,5 +1,6 @@
 """Stitched clips: where their events lie, what thresholds do to them."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from touchline.pipeline.calibration.calibrate import score_in_several_orders
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
-    count_hits,
     event_curve,
+    match_events,
     mixed_order,
     stitch,
 )
@@ -64,6 +65,18 @@ def test_a_labelled_part_of_footage_is_the_event_and_what_surrounds_it_is_not():
     assert (event.start_s, event.end_s) == (0.0, 5.0)
 
 
+def test_a_labelled_moment_is_the_moment_of_the_event():
+    whole = clip("goal", 10, num_frames=10, times=(100.0, 105.0))
+    moment = replace(whole, example=replace(whole.example, peak_s=101.5))
+    _, (event,) = stitch([moment], SPEC)
+    assert (event.start_s, event.end_s, event.peak_s) == (0.0, 5.0, 1.5)
+    # Only the first seconds of the label are shown, and the moment comes after them.
+    cut = clip("goal", 10, num_frames=6, times=(100.0, 105.0))
+    late = replace(cut, example=replace(cut.example, peak_s=104.0))
+    _, (event,) = stitch([late], SPEC)
+    assert (event.start_s, event.end_s, event.peak_s) == (0.0, 3.0, 3.0)
+
+
 def test_background_clips_hold_no_event():
     _, truth = stitch([clip("background", 5, num_frames=6)], SPEC)
     assert truth == ()
@@ -83,6 +96,18 @@ def test_eventless_footage_fills_the_gaps():
     assert all(2.0 <= gap_s <= 6.0 for gap_s in gaps_s)  # one to three windows of 2 s
 
 
+def test_gaps_between_single_frames_last_seconds():
+    # One frame at 4 Hz is a window of 0.25 s; gaps last 2 to 6 s as with windows of 2 s.
+    spec = ClipSpec(num_frames=1, rate_hz=4.0, size_px=16)
+    quiet = np.full((400, 3, 16, 16), 99, dtype=np.uint8)
+    clips = [replace(clip(k, 10, num_frames=4), first=0, last=3) for k in "abcd"]
+    frames, truth = stitch(clips, spec, eventless=[quiet], seed=1)
+    edges = [0.0, *(t for e in truth for t in (e.start_s, e.end_s)), len(frames) / 4]
+    gaps_s = [b - a for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    assert len(gaps_s) == 5
+    assert all(2.0 <= gap_s <= 6.0 for gap_s in gaps_s)
+
+
 @given(labels=st.lists(st.sampled_from("abc"), max_size=12), seed=st.integers(0, 99))
 def test_neighbours_differ_in_class_wherever_that_is_possible(labels, seed):
     order = mixed_order(labels, np.random.default_rng(seed))
@@ -95,9 +120,15 @@ def test_neighbours_differ_in_class_wherever_that_is_possible(labels, seed):
 def test_every_truth_is_hit_once_by_a_peak_it_holds():
     truth = [Event("goal", 10, 14, 12), Event("goal", 30, 34, 32)]
     found = [Event("goal", t, t, t, s) for t, s in ((11, 0.9), (13, 0.8), (35, 0.7), (20, 0.6))]
-    assert count_hits(found, truth, reach_s=1.0) == 2
-    assert count_hits(found, truth, reach_s=0.9) == 1
-    assert count_hits(found[1:2] * 2, truth, reach_s=1.0) == 1
+    assert match_events(found, truth, reach_s=1.0) == [(found[0], truth[0]), (found[2], truth[1])]
+    assert match_events(found, truth, reach_s=0.9) == [(found[0], truth[0])]
+    assert match_events(found[1:2] * 2, truth, reach_s=1.0) == [(found[1], truth[0])]
+
+
+def test_a_peak_between_two_events_takes_the_nearer():
+    near, far = Event("goal", 16, 20, 18), Event("goal", 10, 14, 12)
+    (found,) = [Event("goal", 15.2, 15.2, 15.2, 0.9)]
+    assert match_events([found], [far, near], reach_s=2.0) == [(found, near)]
 
 
 def track_of(*goal):

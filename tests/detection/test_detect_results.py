@@ -10,6 +10,7 @@ import typer
 from tiny import brightness_model, write_levels
 from typer.testing import CliRunner
 
+from touchline.models.training_record import PeakWidths
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.detect import detect
@@ -17,6 +18,7 @@ from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.timecode import MatchClock
+from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.types import Event
 from touchline.tools.detect import detect_command
 from touchline.tools.results.report import report_command
@@ -158,6 +160,37 @@ def test_the_command_s_options_decide_what_becomes_an_event(
     assert all(
         a.score > b.score for a, b in zip([first, second], found("--smooth", "1"), strict=True)
     )
+
+
+def test_calibrated_widths_are_used_and_recorded_and_options_outweigh_them(
+    match: Path, tmp_path: Path
+) -> None:
+    widths = {"bright": PeakWidths(smooth_s=1.0, nms_s=6.0)}
+    model = replace(brightness_model(), widths=widths)
+    spots = replace(OPTIONS, events=EventOptions(spots=True))
+    # The two bright stretches peak about 4.8 s apart.
+    plain, wide = detect(match, brightness_model(), spots), detect(match, model, spots)
+    assert (len(plain.accepted), len(wide.accepted)) == (2, 1)
+    near = detect(match, model, replace(OPTIONS, events=EventOptions(spots=True, nms_s=2.0)))
+    assert len(near.accepted) == 2
+    assert near.accepted[0].score < plain.accepted[0].score
+    asked = EventOptions(spots=True, nms_s=2.0, smooth_s=0.25)
+    assert detect(match, model, replace(OPTIONS, events=asked)).accepted == plain.accepted
+    intervals = detect(match, model, OPTIONS)
+    assert len(intervals.accepted) == 2
+    (result,) = detect_all([match], model, tmp_path, spots, report=True)
+    kept = read_events_json(tmp_path / "match" / "events.json")
+    assert kept.options == result.options
+    assert kept.options is not None
+    assert kept.options.events == EventOptions(spots=True, widths=widths)
+    assert "events.widths.bright.nms_s" in (tmp_path / "match" / "report.html").read_text()
+    # With other widths, an earlier result is not the same.
+    started: list[Path] = []
+    again = replace(model, widths={"bright": PeakWidths(smooth_s=1.0, nms_s=5.0)})
+    for one in (model, again):
+        run = detect_all([match], one, tmp_path, spots, skip_done=True, on_start=started.append)
+        list(run)
+    assert started == [match]
 
 
 def test_low_may_be_as_high_as_calibrated_thresholds(

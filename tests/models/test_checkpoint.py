@@ -20,6 +20,7 @@ from touchline.models.training_record import (
     BeforeAfter,
     CalibrationEvidence,
     CalibrationTarget,
+    PeakWidths,
     ThresholdChoice,
     TrainedGroups,
     TrainingRecord,
@@ -45,7 +46,11 @@ RECORD = TrainingRecord(
         held_out=False,
         nll=BeforeAfter(1.0, 0.5),
         ece=BeforeAfter(0.2, 0.1),
-        per_class={"class 1": ThresholdChoice(0.4, positives=3, recall=1.0)},
+        per_class={
+            "class 1": ThresholdChoice(
+                0.4, positives=3, recall=1.0, widths=PeakWidths(0.3, 2.0), timing_error_s=0.1
+            )
+        },
     ),
     job={"options": {"lr": 0.01}},
     figures={"accuracy": 0.75},
@@ -63,6 +68,7 @@ def saved(tmp_path):
         has_background=False,
         temperature=1.5,
         thresholds={"class 1": 0.4, "class 2": 0.6},
+        widths={"class 1": PeakWidths(0.3, 2.0)},
         record=RECORD,
     )
     path = tmp_path / "model.safetensors"
@@ -78,6 +84,7 @@ def test_a_checkpoint_rebuilds_its_model(saved):
     assert loaded.backbone.num_frozen == 2
     assert (loaded.has_background, loaded.temperature) == (False, 1.5)
     assert loaded.thresholds == {"class 1": 0.4, "class 2": 0.6}
+    assert loaded.widths == {"class 1": PeakWidths(smooth_s=0.3, nms_s=2.0)}
     assert loaded.record == RECORD
     assert not loaded.backbone.training
     clip = torch.randn(1, 3, 8, 32, 32)
@@ -144,6 +151,8 @@ def test_a_truncated_checkpoint_is_refused(saved):
         ),
         *(("thresholds", value) for value in ("[0.5]", '{"gone": 0.5}', '{"class 1": "0.5"}')),
         *(("thresholds", value) for value in ('{"class 1": 0}', '{"class 1": NaN}', "0.5")),
+        *(("widths", value) for value in ("[]", '{"gone": {"smooth_s": 1, "nms_s": 1}}')),
+        *(("widths", f'{{"class 1": {{"smooth_s": {s}}}}}') for s in ("1", '-1, "nms_s": 1')),
         *(("record", value) for value in ("[]", "null", '"x"', '{"version": 1, "groups": [1]}')),
         *(("record", f'{{"version": 2, {field}}}') for field in ('"new": 1', '"seconds": "x"')),
         ("record", '{"version": 3}'),

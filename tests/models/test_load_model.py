@@ -16,6 +16,7 @@ from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_chec
 from touchline.models.classes import class_list
 from touchline.models.errors import CheckpointError
 from touchline.models.load import keep_labels, load_model
+from touchline.models.training_record import PeakWidths
 from touchline.models.weights.table import WEIGHTS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -100,6 +101,19 @@ def test_keeping_every_class_only_orders_them(backbone: Backbone, clips: Tensor)
     assert not kept.has_background
     expected = probs_of(model, clips)[:, [0, 3, 2, 1]]
     torch.testing.assert_close(probs_of(kept, clips), expected)
+
+
+def test_kept_classes_keep_their_operating_points(backbone: Backbone) -> None:
+    labels = ("background", "goal", "card", "corner")
+    widths = {label: PeakWidths(k / 4, 2.0) for k, label in enumerate(labels[1:])}
+    model = TrainedModel(
+        backbone, "x3d_xs", labels, thresholds={"goal": 0.3, "card": 0.4}, widths=widths
+    )
+    kept = keep_labels(model, ["card", "corner"])
+    assert kept.thresholds == {"card": 0.4}
+    assert kept.widths == {"card": PeakWidths(0.25, 2.0), "corner": PeakWidths(0.5, 2.0)}
+    plain = keep_labels(replace(model, thresholds=None, widths=None), ["card"])
+    assert (plain.thresholds, plain.widths) == (None, None)
 
 
 def test_independent_classes_are_kept_as_they_are(backbone: Backbone, clips: Tensor) -> None:

@@ -1,10 +1,12 @@
 """Scores to events, against values worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from touchline.models.training_record import PeakWidths
 from touchline.pipeline.scoring.events import (
     find_candidates,
     find_events,
@@ -147,6 +149,57 @@ def test_spots_are_the_local_maxima_and_near_ones_give_way():
     # By default a window: 2 s. The one at 1.5 is within it of the one at 2.5.
     spots = find_events(track, points(), EventOptions(smooth_s=0, spots=True))
     assert [e.score for e in spots] == [0.9, 0.8]
+
+
+def test_each_class_may_have_its_own_smoothing_and_suppression():
+    one = [0] * 6 + [1] + [0] * 6
+    two = [0, 0, 0.9, 0, 0, 0, 0, 0.8, 0, 0, 0, 0, 0]  # centres 2 and 4.5
+    widths = {"goal": PeakWidths(smooth_s=0.5, nms_s=0.0), "card": PeakWidths(0.0, 2.5)}
+    options = EventOptions(spots=True, widths=widths)
+    low = points(threshold=0.3)
+    found = find_events(track_of(*one, card=two), low, options)
+    # A hop is 0.5 s: the goal is smoothed as by default, the card not at all.
+    (default,) = find_events(track_of(*one), low, EventOptions(spots=True))
+    assert [(e.label, e.score) for e in found] == [("card", 0.9), ("goal", default.score)]
+    wider = {**widths, "card": PeakWidths(0.0, 2.4)}
+    apart = find_events(track_of(*one, card=two), low, EventOptions(spots=True, widths=wider))
+    assert [e.score for e in apart if e.label == "card"] == [0.9, 0.8]
+
+
+def test_what_is_asked_for_all_classes_outweighs_a_class_s_own_widths():
+    widths = {"goal": PeakWidths(smooth_s=2.0, nms_s=9.0)}
+    track = track_of(0, 0, 0.9, 0, 0, 0, 0, 0.8, 0, 0)
+    asked = EventOptions(smooth_s=0.0, spots=True, nms_s=1.0, widths=widths)
+    assert [e.score for e in find_events(track, points(), asked)] == [0.9, 0.8]
+    (one,) = find_events(track, points(), EventOptions(smooth_s=0.0, spots=True, widths=widths))
+    assert one.score == 0.9
+    assert find_events(track, points(), EventOptions(spots=True, widths=widths)) == []
+    # A suppression of spots is none of intervals.
+    intervals = EventOptions(smooth_s=0.0, widths=widths)
+    assert [e.score for e in find_events(track, points(join_s=0), intervals)] == [0.9, 0.8]
+
+
+def test_a_class_s_spots_suppress_no_other_class():
+    track = track_of(0, 0, 0.9, 0, 0, card=[0, 0, 0.4, 0, 0])
+    both = find_events(track, points(threshold=0.3), EventOptions(smooth_s=0, spots=True, nms_s=9))
+    assert [(e.label, e.score) for e in both] == [("card", 0.4), ("goal", 0.9)]
+
+
+def test_single_frames_are_smoothed_over_more_than_a_hop():
+    track = track_of(*[0] * 20, 1, *[0] * 20, hop_s=0.25, window_s=0.25)
+    (event,) = find_events(track, points(threshold=0.01), EventOptions(spots=True))
+    # A Gaussian of 0.8 s on a grid of 0.25 s has its peak at 0.25 / (0.8 sqrt(2 pi)).
+    assert event.score == pytest.approx(0.25 / (0.8 * math.sqrt(2 * math.pi)), rel=1e-3)
+    twice = track_of(*[0] * 9, 1, *[0] * 7, 0.9, *[0] * 9, hop_s=0.25, window_s=0.25)
+    raw = EventOptions(smooth_s=0, spots=True)
+    assert [e.score for e in find_events(twice, points(), raw)] == [1]  # 2 s apart
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.inf, math.nan])
+@pytest.mark.parametrize("name", ["smooth_s", "nms_s"])
+def test_impossible_widths_are_refused(name, seconds):
+    with pytest.raises(ValueError, match=name):
+        replace(PeakWidths(0.5, 2.0), **{name: seconds})
 
 
 def spot(at_s, score, label="goal"):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.checkpoint import save_checkpoint
 from touchline.models.errors import CheckpointError, WeightsError
-from touchline.models.training_record import TrainingRecord
+from touchline.models.training_record import PeakWidths, TrainingRecord
 from touchline.models.weights.table import WEIGHTS
 from touchline.tools.models import models_app
 
@@ -107,6 +107,11 @@ def test_show_tells_what_a_checkpoint_is(tmp_path: Path) -> None:
     lines = [line.split() for line in run("show", str(path)).splitlines()]
     assert ["backbone", "motion_net"] in lines
     assert ["class", "2", "0.625"] in lines
+    assert "NMS" not in run("show", str(path))
+    save_checkpoint(path, replace(model, widths={"class 2": PeakWidths(0.3, 2.0)}))
+    calibrated = [line.split() for line in run("show", str(path)).splitlines()]
+    assert ["class", "2", "0.625", "0.3", "s", "2", "s"] in calibrated
+    assert ["class", "1", "-"] in calibrated
     assert ["class", "1", "-"] in lines
     # 16 x 3 x 5 x 5 weights and a BatchNorm of 16.
     assert ["stem", "frozen", "1,232"] in lines

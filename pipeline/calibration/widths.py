@@ -1,0 +1,61 @@
+"""Choose how wide the score of each class is smoothed, and how far apart its spots are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from touchline.models.training_record import PeakWidths
+from touchline.pipeline.calibration.stitched_clips import StitchedClips, event_curve
+from touchline.pipeline.calibration.thresholds import ThresholdCurve
+from touchline.pipeline.scoring.events import widths_of
+from touchline.pipeline.scoring.options import EventOptions
+from touchline.pipeline.types import ScoreTrack
+
+SMOOTH_S = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2)
+"""The smoothing that is tried, in seconds, besides the default."""
+
+NMS_S = (1.0, 2.0, 4.0)
+"""The suppression that is tried, in seconds, besides the default."""
+
+
+def choose_widths(
+    stitched: Sequence[StitchedClips],
+    eventless: Sequence[ScoreTrack],
+    label: str,
+    options: EventOptions,
+) -> tuple[PeakWidths, ThresholdCurve]:
+    """Choose the widths with the best average precision of a class's spots.
+
+    The default stays unless others gain more than the share of one event, 1 / N of N clips. So a
+    class with few clips keeps it. Of equally good widths those nearest to the default win.
+
+    Args:
+        stitched: The scored stitched clips.
+        eventless: Score tracks of eventless footage; all events found there are false.
+        label: The class.
+        options: How scores become events. Widths that they ask for are not varied.
+
+    Returns:
+        The widths, and the curve of the thresholds at them.
+
+    Raises:
+        ValueError: No clip is of this class.
+    """
+    default = widths_of(stitched[0].track, label, options)
+    smooth_s = (default.smooth_s, *SMOOTH_S) if options.smooth_s is None else (default.smooth_s,)
+    nms_s = (default.nms_s, *NMS_S) if options.nms_s is None else (default.nms_s,)
+    tried = {PeakWidths(smooth, nms) for smooth in smooth_s for nms in nms_s}
+    curves = {
+        widths: event_curve(stitched, eventless, label, replace(options, widths={label: widths}))
+        for widths in sorted(tried, key=lambda widths: _distance(widths, default))
+    }
+    best = max(curves, key=lambda widths: curves[widths].average_precision)
+    num_clips = curves[default].num_positive / len(stitched)
+    gain = curves[best].average_precision - curves[default].average_precision
+    chosen = best if gain > 1 / num_clips else default
+    return chosen, curves[chosen]
+
+
+def _distance(widths: PeakWidths, default: PeakWidths) -> float:
+    return abs(widths.smooth_s - default.smooth_s) + abs(widths.nms_s - default.nms_s)
