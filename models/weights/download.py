@@ -54,6 +54,7 @@ def fetch(
     target: Path,
     *,
     check: Callable[[Path], None],
+    unpack: Callable[[Path], None] = lambda part: None,
     on_progress: OnProgress | None = None,
     patience: Patience | None = None,
 ) -> None:
@@ -67,11 +68,12 @@ def fetch(
         url: The address.
         target: The file.
         check: Gets the complete file and raises WeightsError if it is wrong.
+        unpack: Called before `check` to replace a complete archive by one of its files.
         on_progress: Called with the bytes so far.
         patience: How long to retry. None: the defaults.
 
     Raises:
-        WeightsError: The file cannot be downloaded, or `check` refuses it twice.
+        WeightsError: The file cannot be downloaded, or `unpack` or `check` refuses it twice.
     """
     patience = patience or Patience()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -83,6 +85,7 @@ def fetch(
         for is_last in (False, True):
             _complete(url, part, target, on_progress, patience)
             try:
+                unpack(part)
                 check(part)
                 break
             except WeightsError:

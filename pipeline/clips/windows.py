@@ -137,12 +137,17 @@ def sliding_windows(
 
 
 def squared(pixels: UInt8, spec: ClipSpec) -> UInt8:
-    """Crop or squeeze frames (N, 3, H, W) to squares (N, 3, S, S), as spec.fit says."""
+    """Crop, squeeze or pad frames (N, 3, H, W) to squares (N, 3, S, S), as spec.fit says."""
+    S = spec.size_px
     if spec.fit == "crop":
-        return centre_square(pixels, spec.size_px)
-    size = (spec.size_px, spec.size_px)
-    squeezed = F.interpolate(torch.from_numpy(pixels), size=size, mode="bilinear", antialias=True)
-    return squeezed.numpy()
+        return centre_square(pixels, S)
+    H, W = pixels.shape[-2:]
+    h, w = S, S
+    if spec.fit == "pad":
+        h, w = (max(1, round(side * S / max(H, W))) for side in (H, W))
+    resized = F.interpolate(torch.from_numpy(pixels), size=(h, w), mode="bilinear", antialias=True)
+    top, left = (S - h) // 2, (S - w) // 2
+    return F.pad(resized, (left, S - w - left, top, S - h - top)).numpy()
 
 
 def centre_square(pixels: UInt8, size_px: int) -> UInt8:

@@ -40,7 +40,7 @@ class TrainJob:
         rate_hz: Frames per second; None as for num_frames, or with a fitted head (linear, frame) so
             that a window is as long as the labelled clips.
         size_px: Shorter side of the frames; None as for num_frames.
-        fit: crop or squash; None as for num_frames.
+        fit: crop, squash or pad; None as for num_frames.
         options: How to train.
     """
 

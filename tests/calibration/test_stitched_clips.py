@@ -179,7 +179,7 @@ def test_a_class_without_a_clip_has_no_curve():
         event_curve([StitchedClips(track_of(0.5), ())], [], "goal", RAW)
 
 
-@pytest.mark.parametrize("fit", ["crop", "squash"])
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
 def test_gaps_of_stitched_clips_show_what_the_network_sees_of_footage(tmp_path, monkeypatch, fit):
     # Bright to the left and the right of the centre square, dark in it.
     picture = np.full((64, 256, 3), 255, dtype=np.uint8)

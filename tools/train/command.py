@@ -105,7 +105,8 @@ def train_command(
         str | None,
         typer.Option(
             help="How frames become square. crop: use the middle square. squash: squeeze the "
-            "whole picture (default: as for the weights, or the backbone).",
+            "whole picture. pad: show the whole picture and fill the rest with black (default: "
+            "as for the weights, or the backbone).",
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.fit,
