@@ -236,7 +236,9 @@ def calibrate(
             curves[label] = event_curve(stitched, footage, label, options)
         elif positive.any():
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
-        choice = _choose(label, curves.get(label), target, footage, own)
+        # Stitched clips count each event once an order, windows count it once a window.
+        copies = len(stitched) or scores.logits.shape[1]
+        choice = _choose(label, curves.get(label), target, footage, own, copies)
         if choice is None:
             continue
         error_s = timing_error_s(stitched, label, choice.threshold, own)
@@ -271,13 +273,14 @@ def _choose(
     target: Target,
     footage: Sequence[ScoreTrack],
     options: EventOptions,
+    copies: int,
 ) -> ThresholdChoice | None:
     """The choice for one class; None without clips of it and without a rate to keep."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
-        choice = choice if curve is None else choose_above(curve, choice)
+        choice = choice if curve is None else choose_above(curve, choice, copies=copies)
     elif curve is not None:
-        choice = choose_threshold(curve, target)
+        choice = choose_threshold(curve, target, copies=copies)
     else:
         return None
     if footage:

@@ -19,6 +19,9 @@ from touchline.pipeline.types import Bool, Float64, ScoreTrack
 LEAST_THRESHOLD = 0.01
 """The lowest threshold: candidates below it are not kept."""
 
+SLACK_EVENTS = 0.5
+"""A default is left only if that gains more than this share of one event, in F1 or precision."""
+
 
 @dataclass(frozen=True)
 class ThresholdCurve:
@@ -93,27 +96,46 @@ def curve_from_counts(
     )
 
 
-def choose_threshold(curve: ThresholdCurve, target: Target) -> ThresholdChoice:
-    """Choose the threshold of one class; of equally good ones the highest."""
-    reached = True
-    if target.kind == "precision":
-        good = np.nan_to_num(curve.precision) >= target.value
-        reached = bool(good.any())
-        best = np.where(good, curve.recall, -1.0) if reached else np.nan_to_num(curve.precision)
-        c = int(best.argmax())
-    else:
-        c = int(curve.f1.argmax())
-    choice = ThresholdChoice(threshold=float(curve.threshold[c]), reached=reached)
-    return describe_threshold(choice, curve)
+def choose_threshold(curve: ThresholdCurve, target: Target, *, copies: int = 1) -> ThresholdChoice:
+    """Choose the threshold of one class: for a precision, the highest of equally good ones.
+
+    Args:
+        curve: The effect of every threshold.
+        target: What the threshold is to achieve.
+        copies: How many times the curve counts each event.
+    """
+    if target.kind != "precision":
+        return choose_above(curve, ThresholdChoice(LEAST_THRESHOLD), copies=copies)
+    good = np.nan_to_num(curve.precision) >= target.value
+    reached = bool(good.any())
+    best = np.where(good, curve.recall, -1.0) if reached else np.nan_to_num(curve.precision)
+    threshold = float(curve.threshold[int(best.argmax())])
+    return describe_threshold(ThresholdChoice(threshold, reached), curve)
 
 
-def choose_above(curve: ThresholdCurve, least: ThresholdChoice) -> ThresholdChoice:
-    """Choose the threshold with the best F1 that is at least as high as the one of `least`."""
+def choose_above(
+    curve: ThresholdCurve, least: ThresholdChoice, *, copies: int = 1
+) -> ThresholdChoice:
+    """Choose the threshold with the best F1 that is at least as high as the one of `least`.
+
+    The best F1 of a few events is partly luck, and all thresholds between two scores far apart are
+    equally good. So of the thresholds whose F1 is at most `SLACK_EVENTS` of an event below the
+    best, the nearest to the default wins.
+
+    Args:
+        curve: The effect of every threshold.
+        least: The lowest choice allowed.
+        copies: How many times the curve counts each event.
+    """
     allowed = curve.score >= least.threshold
     if allowed.any():
-        c = int(np.where(allowed, curve.f1, -1.0).argmax())
-        # The middle below this score may be lower than `least`, which keeps the same.
-        threshold = max(float(curve.threshold[c]), least.threshold)
+        slack = SLACK_EVENTS * copies / curve.num_positive
+        good = allowed & (curve.f1 >= curve.f1[allowed].max() - slack - 1e-9)
+        # From halfway to the next lower score up to the lowest one kept, all thresholds are alike.
+        low = np.maximum(curve.threshold[good], least.threshold)
+        default = OperatingPoint().threshold
+        nearest = np.clip(default, low, np.maximum(curve.score[good], low))
+        threshold = float(nearest[np.abs(nearest - default).argmin()])
         least = replace(least, threshold=threshold)
     return describe_threshold(least, curve)
 

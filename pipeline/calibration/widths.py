@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from touchline.models.training_record import PeakWidths
 from touchline.pipeline.calibration.stitched_clips import StitchedClips, event_curve
-from touchline.pipeline.calibration.thresholds import ThresholdCurve
+from touchline.pipeline.calibration.thresholds import SLACK_EVENTS, ThresholdCurve
 from touchline.pipeline.scoring.events import widths_of
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.types import ScoreTrack
@@ -18,6 +18,9 @@ SMOOTH_S = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2)
 NMS_S = (1.0, 2.0, 4.0)
 """The suppression that is tried, in seconds, besides the default."""
 
+LEAST_CLIPS = 5
+"""With fewer clips of a class, its widths stay at the default."""
+
 
 def choose_widths(
     stitched: Sequence[StitchedClips],
@@ -27,8 +30,8 @@ def choose_widths(
 ) -> tuple[PeakWidths, ThresholdCurve]:
     """Choose the widths with the best average precision of a class's spots.
 
-    The default stays unless others gain more than the share of one event, 1 / N of N clips. So a
-    class with few clips keeps it. Of equally good widths those nearest to the default win.
+    The default stays unless others gain more than `SLACK_EVENTS` / N with N clips, and a class with
+    fewer than `LEAST_CLIPS` keeps it. Of equally good widths those nearest to the default win.
 
     Args:
         stitched: The scored stitched clips.
@@ -53,7 +56,8 @@ def choose_widths(
     best = max(curves, key=lambda widths: curves[widths].average_precision)
     num_clips = curves[default].num_positive / len(stitched)
     gain = curves[best].average_precision - curves[default].average_precision
-    chosen = best if gain > 1 / num_clips else default
+    is_clear = num_clips >= LEAST_CLIPS and gain > SLACK_EVENTS / num_clips
+    chosen = best if is_clear else default
     return chosen, curves[chosen]
 
 

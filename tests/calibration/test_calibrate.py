@@ -42,11 +42,38 @@ POSITIVE = np.array([True, True, False, True, False, False])
 
 
 def test_the_best_f1_lies_halfway_to_the_next_window():
-    # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3.
-    found = choose_threshold(window_curve(SCORES, POSITIVE), Target("f1"))
+    # F1 down the list: 1/2, 4/5, 2/3, 6/7, 3/4, 2/3. Of 30 events none is as good as the fourth.
+    many = window_curve(np.repeat(SCORES, 10), np.repeat(POSITIVE, 10))
+    found = choose_threshold(many, Target("f1"))
     assert found.threshold == pytest.approx(0.55)
     assert (found.precision, found.recall, found.f1) == (0.75, 1.0, pytest.approx(6 / 7))
-    assert found.positives == 3
+    assert found.positives == 30
+
+
+def test_of_few_events_half_a_one_is_no_reason_to_leave_the_default():
+    # Of 3 events that is 1/6: F1 may fall from 6/7 to 3/4, which .5 still has. Of 6 it is 1/12.
+    found = choose_threshold(window_curve(SCORES, POSITIVE), Target("f1"))
+    assert (found.threshold, found.f1) == (0.5, 0.75)
+    twice = window_curve(np.repeat(SCORES, 2), np.repeat(POSITIVE, 2))
+    assert choose_threshold(twice, Target("f1")).threshold == pytest.approx(0.55)
+    # Counted twice, three events are still three.
+    assert choose_threshold(twice, Target("f1"), copies=2).threshold == 0.5
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "threshold"),
+    [
+        (0.9, 0.1, 0.5),  # anything between them keeps the same
+        (0.4, 0.1, 0.4),  # up to the lowest right one
+        (0.9, 0.7, 0.8),  # down to halfway to the highest wrong one
+    ],
+)
+def test_of_thresholds_that_keep_the_same_the_nearest_to_the_default_is_chosen(
+    right, wrong, threshold
+):
+    curve = window_curve(np.repeat([right, wrong], 20), np.repeat([True, False], 20))
+    found = choose_threshold(curve, Target("f1"))
+    assert (found.threshold, found.f1) == (pytest.approx(threshold), 1.0)
 
 
 def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
@@ -67,7 +94,7 @@ def test_equal_scores_are_kept_or_left_out_together():
     curve = window_curve(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
     found = choose_threshold(curve, Target("f1"))
     assert found.f1 == pytest.approx(0.8)
-    assert found.threshold == pytest.approx(0.1)
+    assert found.threshold == pytest.approx(0.2)
 
 
 def eventless(*peaks, hours=2.0):
@@ -89,8 +116,8 @@ SIX_FIVE_FOUR = window_curve(  # six right at .95, five wrong at .75, four right
 @pytest.mark.parametrize(
     ("least", "threshold", "f1"),
     [
-        (0.01, 0.15, 0.8),  # the best F1 of all: 10 of 10 found beside 5 wrong
-        (0.2, 0.2, 0.8),  # the same windows, a little higher
+        (0.01, 0.3, 0.8),  # the best F1 of all: 10 of 10 found beside 5 wrong
+        (0.2, 0.3, 0.8),
         (0.5, 0.85, 0.75),  # not .5, which gives 6 of 10 beside 5 wrong
         (0.9, 0.9, 0.75),
         (0.96, 0.96, 0.0),
@@ -172,7 +199,7 @@ def test_windows_of_eventless_footage_are_negatives_beside_the_clips(model):
     fixed = {"target": Target("f1"), "temperature": 1.0}
     alone = calibrate(model, scores, **fixed).choices["goal"]
     # Softmax of 3, 0, 0 is 0.909 for the goal and 0.045 elsewhere; ten windows of 0.6 lie between.
-    assert alone.threshold == pytest.approx((0.9094 + 0.0453) / 2, abs=1e-3)
+    assert alone.threshold == 0.5
     tracks = {"quiet.mp4": eventless(*[0.6] * 10, hours=0.1)}
     beside = calibrate(model, scores, tracks=tracks, **fixed).choices["goal"]
     assert beside.threshold == pytest.approx((0.9094 + 0.6) / 2, abs=1e-3)

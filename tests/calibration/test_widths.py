@@ -63,21 +63,32 @@ def test_short_events_beside_long_false_ones_get_little_smoothing():
     assert widths == PeakWidths(smooth_s=0.3, nms_s=2.0)
 
 
-def test_the_default_stays_if_others_gain_no_more_than_one_event():
-    # Of two events, one outranks the false ones only with less smoothing: half of all, not more.
-    one = short_events(2)
-    goal = one.track.probs[:, 1].copy()
-    goal[80:100] = 0.9  # the second event is now long
-    first, second = one.truth
-    truth = (first, replace(second, end_s=25.0, peak_s=22.5))
-    stitched = [StitchedClips(frame_track(goal), truth)]
-    better = replace(SPOTS, smooth_s=0.3)
-    gain = (
-        event_curve(stitched, [], "goal", better).average_precision
-        - event_curve(stitched, [], "goal", SPOTS).average_precision
-    )
-    assert 0.1 < gain <= 0.5
-    assert choose_widths(stitched, [], "goal", SPOTS)[0] == DEFAULT
+@pytest.mark.parametrize(("num_events", "is_left"), [(4, False), (5, True)])
+def test_few_clips_keep_the_default(num_events, is_left):
+    chosen, _ = choose_widths([short_events(num_events)], [], "goal", SPOTS)
+    assert chosen == (PeakWidths(0.3, 2.0) if is_left else DEFAULT)
+    # The same clips in three orders are no more clips.
+    chosen, _ = choose_widths([short_events(num_events)] * 3, [], "goal", SPOTS)
+    assert chosen == (PeakWidths(0.3, 2.0) if is_left else DEFAULT)
+
+
+@pytest.mark.parametrize(("num_false", "is_left"), [(1, False), (12, True)])
+def test_the_default_stays_if_others_gain_no_more_than_half_an_event(num_false, is_left):
+    # Nine events of 4 s and one of half a second; 3 s at 0.5 are false and outrank the short one.
+    goal, truth = np.zeros(4 * 10 * 24), []
+    for k in range(1, 11):
+        length = 16 if k < 10 else 2
+        goal[40 * k : 40 * k + length] = 0.9
+        truth.append(Event("goal", 10 * k, 10 * k + length / 4, 10 * k + length / 8))
+    for k in range(11, 11 + num_false):
+        goal[40 * k : 40 * k + 12] = 0.5
+    stitched = [StitchedClips(frame_track(goal), tuple(truth))]
+    by_default = event_curve(stitched, [], "goal", SPOTS).average_precision
+    # The short one is the tenth right among 10 + num_false.
+    assert by_default == pytest.approx(0.9 + 0.1 * 10 / (10 + num_false))
+    chosen, _ = choose_widths(stitched, [], "goal", SPOTS)
+    # Half an event of ten is 0.05.
+    assert chosen == (PeakWidths(0.3, 2.0) if is_left else DEFAULT)
 
 
 def test_doubled_peaks_far_apart_get_a_wider_suppression():
