@@ -22,6 +22,7 @@ from touchline.pipeline.heads.choose import (
 )
 from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.held_out import HeldOut, cross_validated
+from touchline.pipeline.heads.learning_curve import CurvePoint, learning_curve
 from touchline.pipeline.heads.logistic import Linear
 from touchline.pipeline.training.batches import BatchSource, Material, load_material
 from touchline.pipeline.training.options import TrainOptions
@@ -39,12 +40,14 @@ class FittedHead:
         result: As from `fine_tune`; without a history of epochs.
         trials: Every head that was compared, best first, each with its best strength.
         held_out: The training clips, each answered by the best head fitted without its match.
+        curve: How the recall of each class grew with the clips; empty if time ran out.
         num_folds: How many folds of whole matches they were compared on.
     """
 
     result: FineTuneResult
     trials: tuple[Trial, ...]
     held_out: HeldOut
+    curve: tuple[CurvePoint, ...]
     num_folds: int
 
 
@@ -117,6 +120,9 @@ def fit_head(
         examples=[clip.example for clip in material.train_clips],
         labels=model.labels,
     )
+    limit_s = options.max_seconds
+    deadline = None if limit_s is None else began - already_s + limit_s
+    curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
     model = with_head(replace(model, backbone=network.backbone.cpu()), features, trials[0])
     val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
     result = FineTuneResult(
@@ -132,7 +138,7 @@ def fit_head(
         skipped_steps=0,
         precision="bf16" if network.dtype == torch.bfloat16 else "float32",
     )
-    return FittedHead(result, tuple(trials), held_out, len(folds))
+    return FittedHead(result, tuple(trials), held_out, curve, len(folds))
 
 
 def with_head(model: TrainedModel, features: ClipFeatures, trial: Trial) -> TrainedModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -32,6 +32,43 @@ class HeldOut:
     targets: Float32
     judged: Bool
     multi_label: bool = False
+
+    @property
+    def groups(self) -> list[str]:
+        """The match of each clip."""
+        return [example.group for example in self.examples]
+
+    @property
+    def true(self) -> Bool:
+        """(N, K), whether the clip shows the class."""
+        return np.asarray(self.targets > 0)
+
+    @property
+    def given(self) -> Bool:
+        """(N, K), whether the model gives the clip the class.
+
+        That is the most probable class; of independent classes, those of probability 0.5 or more.
+        """
+        if self.multi_label:
+            return np.asarray(self.probs >= 0.5)
+        return np.asarray(self.probs.argmax(axis=1)[:, None] == np.arange(len(self.labels)))
+
+    def only_judged(self) -> HeldOut:
+        """Return the clips that are judged."""
+        kept = self.judged
+        examples = tuple(e for e, keep in zip(self.examples, kept, strict=True) if keep)
+        return replace(
+            self,
+            examples=examples,
+            probs=self.probs[kept],
+            targets=self.targets[kept],
+            judged=kept[kept],
+        )
+
+    def recalls(self) -> dict[str, float]:
+        """Return the recall of each class that has clips, on all clips."""
+        true, right = self.true.sum(axis=0), (self.true & self.given).sum(axis=0)
+        return {label: float(right[k] / true[k]) for k, label in enumerate(self.labels) if true[k]}
 
 
 def cross_validated(

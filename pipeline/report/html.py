@@ -17,6 +17,7 @@ import jinja2
 SCRIPTS = {
     "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
     "index": ("theme",),
+    "suspects": ("theme",),
 }
 
 

@@ -21,9 +21,14 @@ from touchline.models.training_record import TrainedGroups
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.heads.choose import Trial
 from touchline.pipeline.heads.fit import fit_head
+from touchline.pipeline.heads.held_out import HeldOut, validated
+from touchline.pipeline.heads.learning_curve import CurvePoint
+from touchline.pipeline.heads.suspects import find_suspects, suspects_text
 from touchline.pipeline.labels.split import Split
+from touchline.pipeline.report.suspects_page import write_suspects_page
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
+from touchline.pipeline.runs.summary import next_command, summarise
 from touchline.pipeline.scoring.clip_figures import average_precision, mean_average_precision
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
@@ -33,6 +38,8 @@ from touchline.pipeline.types import Bool, Float32
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
 HEADS_FILE = "heads.csv"
+SUSPECTS_FILE = "suspects.csv"
+SUSPECTS_PAGE = "suspects.html"
 SNAPSHOT_FILE = "snapshot.safetensors"
 
 
@@ -79,6 +86,8 @@ def run_training(
             "there"
         )
     trials: tuple[Trial, ...] = ()
+    answers: dict[str, HeldOut] = {}
+    curve: tuple[CurvePoint, ...] = ()
     if job.head == "own":
         result = fine_tune(
             model,
@@ -105,9 +114,14 @@ def run_training(
             already_s=already_s,
         )
         result, trials = fitted.result, fitted.trials
+        answers["cross-validation"], curve = fitted.held_out, fitted.curve
     metrics = metrics_record(result, split, job, trials)
+    if len(result.val_truth):
+        answers["validation"] = validated(result)
+    metrics["summary"] = summarise(answers, curve, next_command(job, split, out / MODEL_FILE))
     if current_world().is_first:
         _write_run(result, split, job, metrics, out)
+        _write_suspects(list(answers.values()), out)
         keep.path.unlink(missing_ok=True)
     return result, metrics
 
@@ -134,6 +148,17 @@ def _write_run(
         if metrics["figures"] and "confusion_matrix" in metrics["figures"]:
             matrix = metrics["figures"]["confusion_matrix"]
             write_confusion(matrix, result.model.labels, out / "confusion.png")
+
+
+def _write_suspects(answers: Sequence[HeldOut], out: Path) -> None:
+    """List the labels that these answers disagree with; without answers there are no files."""
+    if not answers:
+        for name in (SUSPECTS_FILE, SUSPECTS_PAGE):
+            (out / name).unlink(missing_ok=True)
+        return
+    suspects = find_suspects(*answers)
+    write_atomic(out / SUSPECTS_FILE, suspects_text(suspects, out))
+    write_suspects_page(suspects, out / SUSPECTS_PAGE)
 
 
 def _heads_text(heads: Sequence[Mapping[str, Any]]) -> str:

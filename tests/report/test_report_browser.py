@@ -12,14 +12,16 @@ from browser import Browser, find_browser, headless
 from drawn_footage import write_footage
 
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.heads.suspects import Suspect
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.report.match_page import write_report
 from touchline.pipeline.report.run_page import write_index
+from touchline.pipeline.report.suspects_page import write_suspects_page
 from touchline.pipeline.report.truth import Truth
-from touchline.pipeline.types import Event, ScoreTrack
+from touchline.pipeline.types import Event, Example, ScoreTrack
 
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no browser: install chromium and chromium-driver"
@@ -424,3 +426,16 @@ def test_the_page_over_a_run_leads_to_the_reports(
     browser.click("h2 a")
     browser.wait("return document.querySelectorAll('.event').length === 3")
     browser.log()
+
+
+def test_the_page_of_suspects_shows_its_pictures_and_changes_its_theme(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = write_footage(tmp_path / "match.mp4", seconds=4)
+    suspect = Suspect(Example(path, "goal", "m", 1.0, 3.0), "goal", "card", 0.1, 0.8)
+    browser.resize(1280, 800)
+    browser.open(write_suspects_page([suspect], tmp_path / "suspects.html"))
+    assert browser.wait("return document.querySelector('.suspect img').naturalWidth") == 256
+    browser.run("document.getElementById('theme').click()")
+    assert browser.run("return document.documentElement.dataset.theme") == "dark"
+    assert browser.log() == []

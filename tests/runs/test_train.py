@@ -105,6 +105,8 @@ def test_labels_become_a_run_folder(
         "curves.png",
         "metrics.json",
         "model.safetensors",
+        "suspects.csv",
+        "suspects.html",
     }
 
 
@@ -388,8 +390,14 @@ def test_a_fitted_head_leaves_its_comparison_and_a_model_that_loads(
     train(labels, "-o", out, "--backbone", "tiny", "--freeze", "trunk", "--head", "auto")
     printed = " ".join(capsys.readouterr().out.split())
     assert "heads, by cross-validation over matches" in printed
-    assert "of matches that neither chose nor fitted the head" in printed
     metrics = json.loads((out / "metrics.json").read_text())
+    for name, clips in (("cross-validation", 12), ("validation", 4)):
+        row = metrics["summary"]["accuracy"][name]
+        assert row["clips"] == clips
+        assert f"{name}: {row['value']:.2f} of {clips} clips right" in printed
+    assert metrics["summary"]["label_next"]["sentence"] in printed
+    assert f"next: touchline calibrate {out}/model.safetensors {labels} --groups val" in printed
+    assert [point["share"] for point in metrics["summary"]["learning_curve"]] == [0.25, 0.5, 1.0]
     assert metrics["figures"]["accuracy"] >= 0.75  # features of a random trunk; chance is 0.5
     assert metrics["stopped"] == "solved"
     with (out / "heads.csv").open() as file:
@@ -400,6 +408,32 @@ def test_a_fitted_head_leaves_its_comparison_and_a_model_that_loads(
     model = load_checkpoint(out / "model.safetensors")
     assert model.backbone.head_spec.pooling == rows[0]["pooling"]
     assert model.record.groups.train
+
+
+def test_a_wrong_label_is_the_first_suspect(labels: Path, tmp_path: Path) -> None:
+    text = labels.read_text()
+    labels.write_text(text.replace("blue_1_0.mkv,blue", "blue_1_0.mkv,red"))
+    run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "--freeze", "trunk", "-q")
+    train(*run, "--head", "linear", "--val-groups", "match_3")
+    with (tmp_path / "run" / "suspects.csv").open() as file:
+        first = next(csv.DictReader(file))
+    assert (first["video"], first["label"], first["group"]) == ("../blue_1_0.mkv", "red", "match_1")
+    assert first["predicted"] == "blue"
+    assert float(first["predicted_prob"]) > 0.5 > float(first["label_prob"])
+    page = (tmp_path / "run" / "suspects.html").read_text(encoding="utf-8")
+    assert page.index("blue_1_0.mkv") < page.index("</li>")
+    # Nothing answers clips without their match any more, so there is nothing to list.
+    train(*run, "--head", "own", "--val-share", 0, "--epochs", 1, "--overwrite")
+    assert not list((tmp_path / "run").glob("suspects.*"))
+
+
+def test_the_learning_curve_is_left_out_if_time_is_up(labels: Path, tmp_path: Path) -> None:
+    run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "--freeze", "trunk", "-q")
+    train(*run, "--head", "linear", "--max-seconds", 0.001)
+    summary = json.loads((tmp_path / "run" / "metrics.json").read_text())["summary"]
+    assert summary["learning_curve"] == []
+    assert summary["label_next"]["recall_with_half"] is None
+    assert summary["accuracy"]["cross-validation"]["clips"] == 12
 
 
 def test_a_fitted_head_and_trained_stages_exclude_each_other(

@@ -113,4 +113,4 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
             if not can_plot():
                 console.warn("no plots without matplotlib. Run pip install 'touchline[plot]'")
         if not quiet:
-            conclude(result, metrics, places.out)
+            conclude(metrics, places.out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from touchline.tools import console
+from touchline.tools.train.summary import show_summary
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 """How many warnings about labels are shown; the rest is only counted."""
+
+SHOWN_HEADS = 3
+"""How many of the heads that were compared are shown."""
 
 
 @contextmanager
@@ -144,57 +148,32 @@ def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
             )
 
 
-def conclude(result: FineTuneResult, metrics: dict[str, Any], out: Path) -> None:
-    """Print the validation figures and where the model is.
+def conclude(metrics: dict[str, Any], out: Path) -> None:
+    """Print which heads were compared, and what the run found.
 
     Args:
-        result: What training returned.
         metrics: The content of metrics.json.
         out: The run folder.
     """
-    from rich.table import Table
-
     if metrics["heads"]:
         console.out.print(_heads_table(metrics["heads"]))
-    figures = metrics["figures"]
-    if figures is not None:
-        columns = [name for name in ("recall", "precision", "ap") if name in _any_class(figures)]
-        table = Table(box=None, title="validation", title_justify="left")
-        table.add_column("class")
-        for name in ("clips", *columns):
-            table.add_column(name, justify="right")
-        for label, row in figures["per_class"].items():
-            if row["clips"] or row["precision"] is not None:
-                cells = ["-" if row[k] is None else f"{row[k]:.2f}" for k in columns]
-                table.add_row(console.escape(label), str(row["clips"]), *cells)
-        console.out.print(table)
-        names = {"accuracy": "accuracy", "balanced_accuracy": "balanced", "map": "mean AP"}
-        shown = ", ".join(f"{n} {figures[k]:.3f}" for k, n in names.items() if k in figures)
-        chosen = f"epoch {result.best_epoch}, the best one on these clips"
-        fitted = "of matches that neither chose nor fitted the head"
-        console.out.print(f"{shown} ({chosen if result.history else fitted})", highlight=False)
-    console.out.print(
-        f"{result.seconds:.0f} s; model, metrics and curves in {console.escape(str(out))}",
-        highlight=False,
-    )
+    show_summary(metrics, out)
 
 
 def _heads_table(heads: Sequence[Mapping[str, Any]]) -> Table:
     """The heads that cross-validation compared, best first; the first one is used."""
     from rich.table import Table
 
-    table = Table(box=None, title="heads, by cross-validation over matches", title_justify="left")
+    title = "heads, by cross-validation over matches"
+    if len(heads) > SHOWN_HEADS:
+        title += f"; heads.csv lists all {len(heads)}"
+    table = Table(box=None, title=title, title_justify="left")
     for name in ("head", "pooling", "normalisation"):
         table.add_column(name)
     for name in ("C", "log loss", "balanced accuracy"):
         table.add_column(name, justify="right")
-    for row in heads:
+    for row in heads[:SHOWN_HEADS]:
         names = (row["kind"], row["pooling"], row["normalisation"])
         figures = (f"{row['log_loss']:.3f}", f"{row['balanced_accuracy']:.3f}")
         table.add_row(*names, f"{row['strength']:g}", *figures)
     return table
-
-
-def _any_class(figures: dict[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = next(iter(figures["per_class"].values()))
-    return row
