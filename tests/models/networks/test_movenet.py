@@ -145,7 +145,9 @@ def test_published_weights_give_the_published_joints(published: nn.ModuleDict) -
     assert_as_published(published, REAL)
 
 
-def test_published_weights_find_head_shoulders_and_hands_of_a_drawn_player(published: nn.ModuleDict) -> None:
+def test_published_weights_find_the_upper_body_of_a_drawn_player(
+    published: nn.ModuleDict,
+) -> None:
     joints, _ = run(published, scaled(drawn_player()))
     drawn = {0: (62, 128), 5: (90, 144), 6: (90, 112), 9: (38, 158), 10: (145, 96)}
     found = joints[list(drawn), :2] * 256
