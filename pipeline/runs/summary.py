@@ -11,7 +11,12 @@ import numpy as np
 
 from touchline.models.classes import BACKGROUND
 from touchline.models.json_values import to_json
-from touchline.pipeline.evaluation.significance import Figure, figure, resampled_counts
+from touchline.pipeline.evaluation.significance import (
+    ENOUGH_UNITS,
+    Figure,
+    figure,
+    resampled_counts,
+)
 from touchline.pipeline.heads.held_out import HeldOut
 from touchline.pipeline.heads.learning_curve import CurvePoint
 from touchline.pipeline.heads.suspects import find_suspects
@@ -69,6 +74,7 @@ def accuracy(held: HeldOut) -> dict[str, Any]:
         "high": value.high,
         "clips": len(right),
         "matches": len(names),
+        "too_narrow": drawn is not None and len(names) < ENOUGH_UNITS,
     }
 
 
@@ -150,7 +156,8 @@ def _advice(label: str, row: Mapping[str, Any], before: float | None) -> str:
     parts = [f"{what} first: {row['clips']} clips, recall {row['recall']:.2f}"]
     if before is not None:
         rose = round(row["recall"], 2) > round(before, 2)
-        parts[0] += f", and it {'rose' if rose else 'did not rise'} from {before:.2f} with half"
+        verb = "rose" if rose else "did not rise"
+        parts[0] += f", and it {verb} from {before:.2f} with half of them"
         if not rose:
             parts.append("Check these clips in suspects.csv before you label more")
     if row["matches"] < FEW_MATCHES:

@@ -65,6 +65,7 @@ def test_the_interval_of_accuracy_resamples_matches_not_clips():
     row = accuracy(right)
     assert (row["value"], row["clips"], row["matches"]) == (0.5, 100, 4)
     assert (row["low"], row["high"]) == (0.0, 1.0)
+    assert row["too_narrow"]
     alone = accuracy(answered(PAIRS, ["m"] * 15))
     assert alone["value"] == pytest.approx(9 / 15)
     assert alone["low"] is None
@@ -83,8 +84,8 @@ def test_a_class_that_is_missed_and_still_rises_is_labelled_next():
     advice = label_next(per_class, curve(goal=0.55, penalty=0.40))
     assert advice["label"] == "penalty"
     assert advice["sentence"] == (
-        "Label more penalty clips first: 5 clips, recall 0.60, and it rose from 0.40 with half. "
-        "They are of 2 matches, so take clips of other matches."
+        "Label more penalty clips first: 5 clips, recall 0.60, and it rose from 0.40 with half "
+        "of them. They are of 2 matches, so take clips of other matches."
     )
 
 
@@ -92,7 +93,7 @@ def test_a_class_that_does_not_rise_is_to_be_checked_first():
     advice = label_next({"goal": row(30, 0.95), "card": row(25, 0.40)}, curve(goal=0.9, card=0.45))
     assert advice["sentence"] == (
         "Label more card clips first: 25 clips, recall 0.40, and it did not rise from 0.45 with "
-        "half. Check these clips in suspects.csv before you label more."
+        "half of them. Check these clips in suspects.csv before you label more."
     )
 
 

@@ -394,7 +394,7 @@ def test_a_fitted_head_leaves_its_comparison_and_a_model_that_loads(
     for name, clips in (("cross-validation", 12), ("validation", 4)):
         row = metrics["summary"]["accuracy"][name]
         assert row["clips"] == clips
-        assert f"{name}: {row['value']:.2f} of {clips} clips right" in printed
+        assert re.search(rf"{name} {row['value']:.2f} \S.* {clips} {row['matches']}\b", printed)
     assert metrics["summary"]["label_next"]["sentence"] in printed
     assert f"next: touchline calibrate {out}/model.safetensors {labels} --groups val" in printed
     assert [point["share"] for point in metrics["summary"]["learning_curve"]] == [0.25, 0.5, 1.0]

@@ -15,6 +15,7 @@ CONFUSED = {"true": "card", "predicted": "substitution", "clips": 4, "of": 25}
 
 def made_metrics(*, num_classes=4, **summary):
     accuracy = {"value": 0.931, "low": 0.874, "high": 0.968, "clips": 75, "matches": 12}
+    accuracy["too_narrow"] = False
     facts = {
         "accuracy": {
             "cross-validation": accuracy,
@@ -26,8 +27,8 @@ def made_metrics(*, num_classes=4, **summary):
         "learning_curve": [],
         "label_next": {
             "sentence": "Label more penalty clips first: 5 clips, recall 0.60, and it did not rise "
-            "from 0.60 with half. Check these clips in suspects.csv before you label more. They "
-            "are of 2 matches, so take clips of other matches."
+            "from 0.60 with half of them. Check these clips in suspects.csv before you label more. "
+            "They are of 2 matches, so take clips of other matches."
         },
         "next_command": "touchline detect MATCH.mp4 --model run/model.safetensors -o out/",
     }
@@ -51,7 +52,7 @@ def test_it_fits_on_one_screen_with_many_classes(shown):
     lines = text.splitlines()
     assert len(lines) < 24
     assert max(map(len, lines)) <= 80
-    assert "metrics.json has 22 more" in text
+    assert "22 classes with higher recall are in metrics.json" in text
     assert "class 29" in text  # of many classes, those with the lowest recall
     assert "class 0 " not in text
 
@@ -59,8 +60,8 @@ def test_it_fits_on_one_screen_with_many_classes(shown):
 def test_it_says_how_good_what_is_confused_and_what_to_do_next(shown):
     text = shown(made_metrics())
     words = " ".join(text.split())
-    assert "cross-validation: 0.93 of 75 clips right, 95 % interval 0.87 to 0.97 (12" in words
-    assert "validation: 1.00 of 18 clips right (1 match, so no interval)" in words
+    assert "cross-validation 0.93 0.87 to 0.97 75 12" in words
+    assert "validation 1.00 - 18 1" in words
     assert "card taken for substitution: 4 of 25" in words
     assert "Label more penalty clips first" in words
     assert "run/suspects.html" in words
@@ -86,3 +87,10 @@ def test_figures_of_the_best_epoch_are_named_as_chosen_on_the_same_clips(shown):
     text = shown(made_metrics() | trained)
     assert "(epoch 3, chosen on these clips, so slightly too good)" in text
     assert "validation: mean AP 0.62" in text
+
+
+def test_intervals_of_few_matches_are_told_to_be_too_narrow(shown):
+    assert "the true interval is wider" not in shown(made_metrics())
+    row = made_metrics()["summary"]["accuracy"]["cross-validation"]
+    few = made_metrics(accuracy={"cross-validation": row | {"matches": 4, "too_narrow": True}})
+    assert "with so few matches, the true interval is wider" in shown(few)
