@@ -118,7 +118,8 @@ def run_training(
     metrics = metrics_record(result, split, job, trials)
     if len(result.val_truth):
         answers["validation"] = validated(result)
-    metrics["summary"] = summarise(answers, curve, next_command(job, split, out / MODEL_FILE))
+    command = next_command(job, split, result.model, out / MODEL_FILE)
+    metrics["summary"] = summarise(answers, curve, command)
     if current_world().is_first:
         _write_run(result, split, job, metrics, out)
         _write_suspects(list(answers.values()), out)

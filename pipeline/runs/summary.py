@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
 from touchline.models.json_values import to_json
 from touchline.pipeline.evaluation.significance import (
@@ -166,16 +167,21 @@ def _advice(label: str, row: Mapping[str, Any], before: float | None) -> str:
     return ". ".join(parts) + "."
 
 
-def next_command(job: TrainJob, split: Split, model: Path) -> str:
-    """Return the command to run after training: calibrate if there are validation matches.
+def next_command(job: TrainJob, split: Split, model: TrainedModel, path: Path) -> str:
+    """Return the command to run after training.
+
+    That is calibration on the validation matches, or detection if there are none or the model is
+    calibrated already.
 
     Args:
         job: The job of the run.
         split: The examples of the run.
-        model: The file of the trained model.
+        model: The trained model.
+        path: Its file.
     """
-    name = shlex.quote(str(model))
+    name = shlex.quote(str(path))
     # In the labels, a class that means background has a name that the model does not know.
-    if split.val and job.background_label is None:
+    if model.thresholds is None and split.val and job.background_label is None:
         return f"touchline calibrate {name} {shlex.quote(str(job.labels))} --groups val"
-    return f"touchline detect MATCH.mp4 --model {name} -o out/"
+    spots = "" if model.widths is None else "--spots "
+    return f"touchline detect MATCH.mp4 --model {name} {spots}-o out/"

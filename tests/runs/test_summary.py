@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from train_material import tiny_model
 
+from touchline.models.training_record import PeakWidths
 from touchline.pipeline.heads.held_out import HeldOut
 from touchline.pipeline.heads.learning_curve import CurvePoint
 from touchline.pipeline.labels.split import Split
@@ -133,12 +135,15 @@ def test_figures_by_class_are_of_cross_validation_if_there_is_one():
     assert nothing["label_next"] is None
 
 
-def test_the_next_command_calibrates_if_there_are_matches_for_it():
+def test_the_next_command_calibrates_what_is_not_calibrated_if_there_are_matches_for_it():
     split = Split((Example(Path("b.mp4"), "goal", "n"),), (Example(Path("a.mp4"), "goal", "m"),))
-    job, model = TrainJob(Path("my labels.csv"), "tiny"), Path("run/model.safetensors")
-    assert next_command(job, split, model) == (
-        "touchline calibrate run/model.safetensors 'my labels.csv' --groups val"
+    job, path, model = TrainJob(Path("my labels.csv"), "tiny"), Path("run/m.st"), tiny_model()
+    assert next_command(job, split, model, path) == (
+        "touchline calibrate run/m.st 'my labels.csv' --groups val"
     )
-    assert next_command(job, replace(split, val=()), model) == (
-        "touchline detect MATCH.mp4 --model run/model.safetensors -o out/"
-    )
+    detect = "touchline detect MATCH.mp4 --model run/m.st"
+    assert next_command(job, replace(split, val=()), model, path) == f"{detect} -o out/"
+    calibrated = replace(model, thresholds={"red": 0.4})
+    assert next_command(job, split, calibrated, path) == f"{detect} -o out/"
+    for_spots = replace(calibrated, widths={"red": PeakWidths(0.8, 2.0)})
+    assert next_command(job, split, for_spots, path) == f"{detect} --spots -o out/"
