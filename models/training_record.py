@@ -142,6 +142,8 @@ class CalibrationEvidence:
         nll: Mean negative log-likelihood of the windows.
         ece: Expected calibration error of the windows.
         per_class: The evidence for each threshold.
+        cross_validated: Whether training did it: clips that it learnt from were answered by heads
+            that were fitted without their match.
     """
 
     target: CalibrationTarget
@@ -156,6 +158,7 @@ class CalibrationEvidence:
     nll: BeforeAfter
     ece: BeforeAfter
     per_class: Mapping[str, ThresholdChoice]
+    cross_validated: bool = False
 
 
 @dataclass(frozen=True)

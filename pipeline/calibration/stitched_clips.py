@@ -18,8 +18,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from touchline.models.backbone import ClipSpec
+from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.calibration.thresholds import (
     LEAST_THRESHOLD,
@@ -33,7 +35,7 @@ from touchline.pipeline.clips.windows import squared
 from touchline.pipeline.scoring.events import find_candidates, find_events
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.types import Event, Float64, Frames, ScoreTrack, UInt8
+from touchline.pipeline.types import Event, Float32, Float64, Frames, ScoreTrack, UInt8
 
 GAP_WINDOWS = (1.0, 3.0)
 """Shortest and longest gap in windows: long enough for windows that see only the gap."""
@@ -109,6 +111,42 @@ def stitch(
     time_s = np.arange(num_frames) / spec.rate_hz
     damaged = np.zeros(num_frames, dtype=np.bool_)
     return Frames(np.concatenate(pieces), time_s, time_s, damaged), tuple(truth)
+
+
+def stitch_logits(
+    model: TrainedModel,
+    clips: Sequence[LabelledClip],
+    logits: Sequence[Float32],
+    spec: ClipSpec,
+    *,
+    seed: int = 0,
+) -> StitchedClips:
+    """Join the scores of single frames of clips, as if the clips had been joined and then scored.
+
+    Args:
+        model: The model; says how logits become probabilities.
+        clips: The labelled clips, background ones between the others.
+        logits: Per clip, (N, K) logits of its N frames.
+        spec: The clip that the clips were loaded for.
+        seed: Random seed of the order.
+    """
+    order = mixed_order([clip.example.label for clip in clips], np.random.default_rng(seed))
+    starts = np.cumsum([0, *(len(logits[k]) for k in order)])
+    truth = [
+        _event(clips[k], spec, start / spec.rate_hz)
+        for k, start in zip(order, starts.tolist(), strict=False)
+        if clips[k].example.label != BACKGROUND
+    ]
+    joined = torch.from_numpy(np.concatenate([logits[k] for k in order]))
+    start_s = np.arange(len(joined)) / spec.rate_hz
+    track = ScoreTrack(
+        model.labels,
+        start_s,
+        start_s + 1 / spec.rate_hz,
+        model.probs(joined).numpy(),
+        np.zeros(len(joined), dtype=np.bool_),
+    )
+    return StitchedClips(track, tuple(truth))
 
 
 def mixed_order(labels: Sequence[str], rng: np.random.Generator) -> list[int]:

@@ -20,7 +20,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.clips.windows import centre_square, squared
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.distributed import current_world, memory_per_process
-from touchline.pipeline.types import Example, Float64, Frames, UInt8
+from touchline.pipeline.types import Example, Float64, Frames, Int64, UInt8
 
 CLIPS_SHARE = 0.75
 """How much of the memory decoded clips may take; more is an error instead of a killed process."""
@@ -80,8 +80,25 @@ class LabelledClip:
             num_frames: The number of parts, and of frames in the result (num_frames, 3, H, W).
             places: (num_frames,), where in its part each frame is taken, in [0, 1).
         """
+        return self.take(self._spread_index(num_frames, places))
+
+    def _spread_index(self, num_frames: int, places: Float64) -> Int64:
         edges = np.linspace(self.begin, self.end, num_frames + 1)
-        return self.take(np.floor(edges[:-1] + places * np.diff(edges)).astype(np.int64))
+        return np.asarray(np.floor(edges[:-1] + places * np.diff(edges)), dtype=np.int64)
+
+    def view_index(self, num_frames: int, number: int, views: int, *, sampling: str) -> Int64:
+        """Return the frames that `plain_view` shows, as indices (num_frames,).
+
+        Args:
+            num_frames: The frames of a window.
+            number: Which of the views, from 0.
+            views: How many views there are.
+            sampling: dense (consecutive frames) or uniform (spread over the example).
+        """
+        if sampling == "uniform":
+            # Each view takes another place in every one of the parts.
+            return self._spread_index(num_frames, np.full(num_frames, (number + 0.5) / views))
+        return np.arange(num_frames) + self.even_starts(views)[number]
 
     def even_starts(self, views: int) -> list[int]:
         """Return `views` window starts, spread evenly; a single view starts in the middle."""
@@ -337,11 +354,7 @@ def plain_view(
         views: How many views there are.
         sampling: dense (consecutive frames) or uniform (spread over the example).
     """
-    if sampling == "uniform":
-        # Each view takes another place in every one of the T parts.
-        frames = clip.spread(spec.num_frames, np.full(spec.num_frames, (number + 0.5) / views))
-    else:
-        frames = clip.window(clip.even_starts(views)[number], spec.num_frames)
+    frames = clip.take(clip.view_index(spec.num_frames, number, views, sampling=sampling))
     return torch.from_numpy(centre_square(frames, spec.size_px))
 
 

@@ -165,6 +165,21 @@ def held_out_probs(
     return probs
 
 
+def held_out_heads(
+    features: ClipFeatures, trial: Trial, folds: Sequence[Sequence[int]]
+) -> list[Linear]:
+    """Return for each fold the linear layer fitted to the clips of all the others.
+
+    Args:
+        features: The clips to fit it to.
+        trial: The head and its strength.
+        folds: Indices of the clips of each fold; whole matches.
+    """
+    X, clips = features.inputs(trial.spec)
+    kept = [~np.isin(clips, fold) for fold in folds]
+    return [_solve(features, X[k], clips[k], trial.strength) for k in kept]
+
+
 def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear:
     """Return the linear layer of a head, fitted to all clips.
 
@@ -173,7 +188,10 @@ def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear:
         spec: The head.
         strength: C of the logistic regression, more than 0.
     """
-    X, clips = features.inputs(spec)
+    return _solve(features, *features.inputs(spec), strength)
+
+
+def _solve(features: ClipFeatures, X: Float32, clips: Int64, strength: float) -> Linear:
     linear = _problem(features, X, clips).solve(strength)
     if features.has_background:
         return linear

@@ -13,6 +13,7 @@ import torch
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.clips.load import LabelledClip
+from touchline.pipeline.heads.calibration import FrameClips, calibrate_frames
 from touchline.pipeline.heads.choose import (
     ClipFeatures,
     Trial,
@@ -65,7 +66,7 @@ def fit_head(
 ) -> FittedHead:
     """Choose a head by cross-validation over the matches of `train`, and fit it to all of them.
 
-    The trunk is not trained. `val` is only measured, never chosen on.
+    The trunk is not trained. `val` neither chooses nor fits the head; it takes part in calibration.
 
     Args:
         model: The network with its pretrained trunk; its backbone is changed in place.
@@ -123,10 +124,23 @@ def fit_head(
     limit_s = options.max_seconds
     deadline = None if limit_s is None else began - already_s + limit_s
     curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
+    spec = model.spec
     model = with_head(replace(model, backbone=network.backbone.cpu()), features, trials[0])
     val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
+    calibrated = model
+    if trials[0].spec.kind == "frame":
+        on_progress(Progress("calibrating", 0, 1))
+        calibrated = calibrate_frames(
+            model,
+            FrameClips(material.train_clips, features.windows, spec, options.sampling),
+            FrameClips(material.val_clips, val_features.windows, spec, options.sampling),
+            features,
+            trials[0],
+            folds,
+            seed=options.seed,
+        )
     result = FineTuneResult(
-        model=model,
+        model=calibrated,
         history=[],
         val_examples=tuple(clip.example for clip in material.val_clips),
         val_probs=clip_probs(model, val_features),
