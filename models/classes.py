@@ -7,6 +7,9 @@ from importlib.resources import files
 BACKGROUND = "background"
 """The class for "nothing happens". It is always column 0 of the scores."""
 
+VERIFIED = "verified"
+"""A label of this name is no class: every event in its stretch is labelled."""
+
 
 def class_list(name: str) -> tuple[str, ...]:
     """Return a class list that ships with the project, in the order of the published logits."""

@@ -136,7 +136,7 @@ class CalibrationEvidence:
         groups: The match groups of the clips.
         thresholds_of: What precision and recall count: "events" or "windows".
         stitched_orders: Orders in which the clips were stitched; 0 for thresholds of windows.
-        eventless: File names of the eventless footage.
+        eventless: File names of the eventless footage, with the times of stretches.
         temperature: The temperature that was fitted.
         held_out: Whether the figures after calibration are of windows held out from the fit.
         nll: Mean negative log-likelihood of the windows.

@@ -58,7 +58,7 @@ def calibrate_command(
         list[Path] | None,
         typer.Option(
             help="Footage in which nothing happens and that the model was not trained on; "
-            "repeatable."
+            "repeatable. Unlabelled time counts as such where a row of LABELS says verified."
         ),
     ] = None,
     out: Annotated[
@@ -108,14 +108,20 @@ def calibrate_command(
 ) -> None:
     """Set a checkpoint's temperature and thresholds from labelled clips and eventless footage."""
     from touchline.models.checkpoint import load_checkpoint, save_checkpoint
-    from touchline.pipeline.calibration.calibrate import calibration_examples, evidence_record
+    from touchline.pipeline.calibration.calibrate import (
+        calibration_examples,
+        eventless_footage,
+        evidence_record,
+        stretch_name,
+    )
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
-    from touchline.pipeline.labels.read import read_labels
+    from touchline.pipeline.labels.read import read_labels, split_verified
+    from touchline.pipeline.runs.background import BackgroundPlan, verified_background
     from touchline.pipeline.scoring.score_clips import keep_visible
 
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
-    target = _target(precision, false_per_hour, has_footage=bool(eventless))
+    target = _target(precision, false_per_hour)
     trained = load_checkpoint(model)
     options = ClipOptions(
         views=views,
@@ -125,21 +131,27 @@ def calibrate_command(
         precision=arithmetic,
     )
     names = None if groups is None else [g.strip() for g in groups.split(",") if g.strip()]
-    seen, hidden = keep_visible(trained, read_labels(labels))
+    chosen = calibration_examples(trained, read_labels(labels, verified=True), names)
+    labelled, verified = split_verified(chosen)
+    examples, hidden = keep_visible(trained, labelled)
     if hidden:
         console.warn(f"left out {hidden} events that the broadcast does not show")
-    examples = calibration_examples(trained, seen, names)
+    quiet_footage = eventless_footage(eventless or ())
+    quiet_footage += verified_background(
+        labelled, verified, margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
+    )
+    target.require_footage(given=bool(quiet_footage))
     scores, calibration = _calibrate(
         trained,
         examples,
         options,
         target,
-        eventless or (),
+        quiet_footage,
         stitched=on == "events",
         spots=spots,
     )
     evidence = evidence_record(
-        calibration, scores, target, eventless=[path.name for path in eventless or ()]
+        calibration, scores, target, eventless=[stretch_name(e) for e in quiet_footage]
     )
     written = model if out is None else out
     save_checkpoint(written, calibration.apply(trained, evidence))
@@ -153,7 +165,7 @@ def calibrate_command(
         console.out.print(f"Wrote {console.escape(str(written))}", highlight=False)
 
 
-def _target(precision: float | None, false_per_hour: float | None, *, has_footage: bool) -> Target:
+def _target(precision: float | None, false_per_hour: float | None) -> Target:
     if precision is not None and false_per_hour is not None:
         raise ValueError(
             "--precision and --false-per-hour are two targets. Give only one of these options."
@@ -162,9 +174,7 @@ def _target(precision: float | None, false_per_hour: float | None, *, has_footag
         return Target("precision", precision)
     if false_per_hour is None:
         return Target("f1")
-    target = Target("false_per_hour", false_per_hour)
-    target.require_footage(given=has_footage)
-    return target
+    return Target("false_per_hour", false_per_hour)
 
 
 def _calibrate(
@@ -172,7 +182,7 @@ def _calibrate(
     examples: Sequence[Example],
     options: ClipOptions,
     target: Target,
-    eventless: Sequence[Path],
+    eventless: Sequence[Example],
     *,
     stitched: bool,
     spots: bool,
@@ -215,7 +225,8 @@ def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration
     if not with_footage:
         notices.append(
             "the number of false events per hour is unknown, because only clips were used. Add "
-            "footage in which nothing happens: --eventless FOOTAGE"
+            "footage in which nothing happens: --eventless FOOTAGE. Or mark where all events are "
+            "labelled: a row with the label verified"
         )
     if at_the_end(calibration.temperature):
         notices.append(

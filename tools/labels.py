@@ -62,12 +62,13 @@ def labels_command(
 ) -> None:
     """Summarise a label file, list probable mistakes in it, or convert it to another format."""
     from touchline.pipeline.labels.checks import find_problems
-    from touchline.pipeline.labels.read import read_labels
+    from touchline.pipeline.labels.read import read_labels, split_verified
 
     if (convert is None) != (out is None):
         raise ValueError("--convert FORMAT and --out FILE belong together. Give both or neither.")
-    examples = read_labels(labels, footage_folder=footage, rate_hz=rate_hz)
-    healths, problems = _probe(examples)
+    every = read_labels(labels, footage_folder=footage, rate_hz=rate_hz, verified=True)
+    examples, verified = split_verified(every)
+    healths, problems = _probe(every)
     durations = {path: health.duration_s for path, health in healths.items()}
     problems += find_problems(examples, durations)
     if look_alikes:
@@ -75,13 +76,17 @@ def labels_command(
     rows = None if show_all else SHOWN
     console.out.print(console.escape(str(labels)), soft_wrap=True, highlight=False)
     _show_summary(examples, durations)
+    if verified:
+        count = len({one.path for one in verified})
+        stretches = f"{len(verified)} verified stretches in {count} files"
+        console.out.print(f"{stretches}: every event in them is labelled", highlight=False)
     _show_classes(examples, durations)
     _show_groups(examples, rows)
     # Every problem names the label file. It is printed once above, so drop it here.
     source = re.compile(rf"(^|\(| and | as ){re.escape(str(labels))} ")
     _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
-        _convert(examples, convert, out, rate_hz=rate_hz, healths=healths)
+        _convert(every, convert, out, rate_hz=rate_hz, healths=healths)
 
 
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:

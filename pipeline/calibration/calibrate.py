@@ -7,6 +7,7 @@ hour can be measured only on eventless footage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.classes import BACKGROUND
 from touchline.models.training_record import (
     BeforeAfter,
     CalibrationEvidence,
@@ -55,13 +57,13 @@ from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.scoring.seen_groups import trained_groups
-from touchline.pipeline.types import Bool, Example, Float64, ScoreTrack, UInt8
+from touchline.pipeline.types import Bool, Example, Float64, Frames, ScoreTrack, UInt8
 
 NUM_ORDERS = 3
 """The clips are stitched in this many orders, each with other neighbours and gaps."""
 
 GAP_FOOTAGE_S = 120.0
-"""Gaps are taken from this many seconds at the start of each eventless file."""
+"""Gaps are taken from this many seconds at the start of each eventless file or stretch."""
 
 
 @dataclass(frozen=True)
@@ -152,35 +154,58 @@ def refuse_trained(model: TrainedModel, groups: Iterable[str]) -> None:
         )
 
 
-def score_eventless(scorer: Scorer, paths: Sequence[Path]) -> dict[str, ScoreTrack]:
-    """Score footage without events; return the score tracks by path.
+def eventless_footage(paths: Sequence[Path]) -> list[Example]:
+    """Return whole files without events as background examples."""
+    return [Example(path, BACKGROUND, path.stem) for path in paths]
+
+
+def stretch_name(example: Example) -> str:
+    """Return the name of an example's file, with its times if it has any."""
+    if example.start_s is None or example.end_s is None:
+        return example.path.name
+    return f"{example.path.name} {example.start_s:g} to {example.end_s:g} s"
+
+
+def score_eventless(scorer: Scorer, eventless: Sequence[Example]) -> dict[str, ScoreTrack]:
+    """Score footage without events; return the score tracks by path and start.
+
+    Args:
+        scorer: The model.
+        eventless: Whole files or stretches.
 
     Raises:
-        ValueError: The model was trained on one of the files.
+        ValueError: The model was trained on one of their matches.
     """
-    refuse_trained(scorer.model, [path.stem for path in paths])
-    spec = scorer.model.spec
+    refuse_trained(scorer.model, [example.group for example in eventless])
     return {
-        str(path): scorer.score(decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px))
-        for path in paths
+        f"{e.path} from {e.start_s or 0:g} s": scorer.score(_decoded(scorer, e, e.end_s))
+        for e in eventless
     }
 
 
+def _decoded(scorer: Scorer, example: Example, end_s: float | None) -> Iterable[Frames]:
+    spec, start_s = scorer.model.spec, example.start_s or 0.0
+    return decode(
+        example.path, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, end_s=end_s
+    )
+
+
 def score_in_several_orders(
-    scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Path], *, seed: int = 0
+    scorer: Scorer, clips: Sequence[LabelledClip], eventless: Sequence[Example], *, seed: int = 0
 ) -> list[StitchedClips]:
     """Stitch the clips in `NUM_ORDERS` orders and score each.
 
     Args:
         scorer: The model, at the new temperature.
         clips: The labelled clips.
-        eventless: Footage without events; parts of it are put between the clips.
+        eventless: Files or stretches without events; parts of them are put between the clips.
         seed: Random seed of the orders and of the parts.
     """
     spec = scorer.model.spec
     gaps: list[UInt8] = []
-    for path in eventless:
-        chunks = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=GAP_FOOTAGE_S)
+    for example in eventless:
+        end_s = min((example.start_s or 0.0) + GAP_FOOTAGE_S, example.end_s or math.inf)
+        chunks = _decoded(scorer, example, end_s)
         gaps.append(np.concatenate([squared(chunk.pixels, spec) for chunk in chunks]))
     return [
         score_stitched_clips(scorer, clips, eventless=gaps, seed=seed + k)

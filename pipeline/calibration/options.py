@@ -32,5 +32,5 @@ class Target:
         if self.kind == "false_per_hour" and not given:
             raise ValueError(
                 "the number of false events per hour cannot be measured on clips. Give footage "
-                "without events (--eventless FOOTAGE)."
+                "without events (--eventless FOOTAGE), or label stretches as verified."
             )

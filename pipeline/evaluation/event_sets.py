@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from touchline.models.classes import BACKGROUND
+from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.json_values import to_json
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_stem
@@ -134,11 +134,11 @@ def _run(result: MatchResult) -> str:
 
 
 def _from_labels(path: Path) -> EventSet:
-    return event_set(read_labels(path, allow_empty=True), path)
+    return event_set(read_labels(path, allow_empty=True, verified=True), path)
 
 
 def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> EventSet:
-    """Turn labels into events. A `background` label adds its video, but no event.
+    """Turn labels into events. `background` and `verified` add their video, but no event.
 
     Args:
         examples: The labels.
@@ -155,7 +155,7 @@ def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> Even
         found = events.setdefault(video, [])
         shown = visible.setdefault(video, [])
         groups.setdefault(video, example.group)
-        if example.label == BACKGROUND:
+        if example.label in (BACKGROUND, VERIFIED):
             continue
         if example.start_s is None:
             raise LabelsError(

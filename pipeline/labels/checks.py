@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from touchline.models.classes import BACKGROUND
+from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.pipeline.types import Example
 
 # Containers and players disagree about the end of a file by this much.
@@ -41,7 +41,7 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
     each footage file that is known.
     """
     return [
-        *_almost_background(examples),
+        *_almost_reserved(examples),
         *_alike_classes(examples),
         *_beyond_footage(examples, durations),
         *_duplicates(examples),
@@ -50,8 +50,14 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
     ]
 
 
-def _almost_background(examples: Sequence[Example]) -> Iterator[str]:
+def _almost_reserved(examples: Sequence[Example]) -> Iterator[str]:
     for label in sorted({example.label for example in examples} - {BACKGROUND}):
+        if _plain(label) == VERIFIED:
+            where = next(e.source for e in examples if e.label == label)
+            yield (
+                f"{where}: the class {label!r} counts as an event. If all events of this stretch "
+                f"are labelled, call it {VERIFIED}"
+            )
         if _plain(label) == BACKGROUND:
             where = next(e.source for e in examples if e.label == label)
             yield (

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from touchline.models.classes import BACKGROUND
+from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.labels.formats import BY_NAME, WRITABLE, recognise
@@ -21,6 +21,7 @@ def read_labels(
     footage_folder: str | os.PathLike[str] | None = None,
     rate_hz: float | None = None,
     allow_empty: bool = False,
+    verified: bool = False,
 ) -> list[Example]:
     """Read a label file or folder of any known format; the examples keep its order.
 
@@ -30,6 +31,7 @@ def read_labels(
             footage need not exist.
         rate_hz: Frames per second, for formats that count frames without naming a rate.
         allow_empty: Accept a file without labels.
+        verified: Also return the stretches labelled `verified`, in which every event is labelled.
 
     Raises:
         LabelsError: The labels cannot be used. The message names the line or the JSON path.
@@ -51,9 +53,20 @@ def read_labels(
     folder = beside if footage_folder is None else Path(footage_folder)
     source = LabelSource(path, folder, rate_hz)
     examples = recognise(source).read(source)
+    if not verified:
+        examples = split_verified(examples)[0]
     if not examples and not allow_empty:
         raise LabelsError(path, "there are no labels in it")
     return examples
+
+
+def split_verified(examples: Iterable[Example]) -> tuple[list[Example], list[Example]]:
+    """Return the labels, and the stretches in which every event is labelled (`verified`)."""
+    labels: list[Example] = []
+    verified: list[Example] = []
+    for example in examples:
+        (verified if example.label == VERIFIED else labels).append(example)
+    return labels, verified
 
 
 def label_texts(

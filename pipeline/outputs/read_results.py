@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from touchline.models.classes import BACKGROUND
+from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.labels.read import read_labels
@@ -81,9 +81,9 @@ def _with_scores(path: Path) -> MatchResult:
 
 def _from_labels(path: Path, rate_hz: float | None) -> list[MatchResult]:
     by_video: dict[Path, list[Event]] = {}
-    for example in read_labels(path, rate_hz=rate_hz):
+    for example in read_labels(path, rate_hz=rate_hz, verified=True):
         events = by_video.setdefault(example.path, [])
-        if example.label != BACKGROUND:
+        if example.label not in (BACKGROUND, VERIFIED):
             events.append(example.event())
     return [MatchResult(video, tuple(events), tuple(events)) for video, events in by_video.items()]
 

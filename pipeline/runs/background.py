@@ -35,6 +35,8 @@ class BackgroundPlan:
         footage: Event-free files; all of them are for training.
         ratio: If labels have times: how many windows of unlabelled time to take per event.
         margin_s: How many seconds these windows stay away from every label.
+        verified: Stretches in which every event is labelled. If there are any, unlabelled time is
+            background only there; without, everywhere in footage whose labels have times.
         earlier: A model; half of these windows are its false alarms. None takes all at random.
         seed: Seed of the random choice.
     """
@@ -42,6 +44,7 @@ class BackgroundPlan:
     footage: tuple[Path, ...] = ()
     ratio: float = 1.0
     margin_s: float = 2.0
+    verified: tuple[Example, ...] = ()
     earlier: TrainedModel | None = None
     seed: int = 0
 
@@ -110,12 +113,53 @@ def _unlabelled(
                 mine,
                 end_s,
                 begin_s=begin_s,
+                within=_stretches(plan.verified, path) if plan.verified else None,
                 window_s=window_s,
                 margin_s=plan.margin_s,
                 ratio=min(plan.ratio, float(MAX_CANDIDATES)),
                 seed=plan.seed,
             )
     return negatives
+
+
+def _stretches(verified: Sequence[Example], path: Path) -> list[tuple[float, float]]:
+    """Pairs (from_s, to_s) of the verified stretches of a file."""
+    return [
+        (0.0, np.inf) if one.start_s is None or one.end_s is None else (one.start_s, one.end_s)
+        for one in verified
+        if one.path == path
+    ]
+
+
+def verified_background(
+    examples: Sequence[Example], verified: Sequence[Example], *, margin_s: float, least_s: float
+) -> list[Example]:
+    """Return the unlabelled time of verified stretches as background examples.
+
+    Args:
+        examples: The labels, those that the picture does not show among them.
+        verified: The stretches in which every event is labelled.
+        margin_s: Distance from every label in seconds.
+        least_s: Shorter pieces are left out.
+
+    Raises:
+        FootageError: The footage of a verified stretch cannot be read.
+    """
+    found = []
+    for path in dict.fromkeys(one.path for one in verified):
+        mine = [example for example in examples if example.path == path]
+        begin_s, end_s = _pictures_s(path)
+        spans = unlabelled_spans(
+            mine, end_s, margin_s=margin_s, begin_s=begin_s, within=_stretches(verified, path)
+        )
+        group = next(one.group for one in verified if one.path == path)
+        source = f"verified time of {path}"
+        found += [
+            Example(path, BACKGROUND, group, from_s, to_s, source, optional=True)
+            for from_s, to_s in spans
+            if to_s - from_s >= least_s
+        ]
+    return found
 
 
 def hardest(
@@ -153,7 +197,12 @@ def hardest(
 
 
 def unlabelled_spans(
-    examples: Sequence[Example], end_s: float, *, margin_s: float, begin_s: float = 0.0
+    examples: Sequence[Example],
+    end_s: float,
+    *,
+    margin_s: float,
+    begin_s: float = 0.0,
+    within: Sequence[tuple[float, float]] | None = None,
 ) -> list[tuple[float, float]]:
     """Return the spans of [begin_s, end_s] that are at least margin_s from every label.
 
@@ -162,6 +211,7 @@ def unlabelled_spans(
         end_s: When the last picture ends.
         margin_s: Distance from every label in seconds.
         begin_s: When the first picture begins.
+        within: Stretches (from_s, to_s) that the spans must lie in; None: anywhere.
 
     Returns:
         Pairs (from_s, to_s) in time order.
@@ -184,7 +234,24 @@ def unlabelled_spans(
         if taken_from_s > free_from_s:
             spans.append((free_from_s, min(taken_from_s, end_s)))
         free_from_s = max(free_from_s, taken_to_s)
+    if within is not None:
+        spans = [
+            (max(span[0], part[0]), min(span[1], part[1]))
+            for span in spans
+            for part in _merged(within)
+        ]
     return [(from_s, to_s) for from_s, to_s in spans if to_s > from_s]
+
+
+def _merged(parts: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The union of stretches, in time order."""
+    union: list[tuple[float, float]] = []
+    for from_s, to_s in sorted(parts):
+        if union and from_s <= union[-1][1]:
+            union[-1] = (union[-1][0], max(to_s, union[-1][1]))
+        else:
+            union.append((from_s, to_s))
+    return union
 
 
 def background_examples(
@@ -194,6 +261,7 @@ def background_examples(
     window_s: float,
     margin_s: float,
     begin_s: float = 0.0,
+    within: Sequence[tuple[float, float]] | None = None,
     ratio: float = 1.0,
     seed: int = 0,
 ) -> list[Example]:
@@ -208,6 +276,7 @@ def background_examples(
         window_s: Length of each example.
         margin_s: Distance from every label in seconds.
         begin_s: When the first picture begins.
+        within: Stretches (from_s, to_s) that the examples must lie in; None: anywhere.
         ratio: How many examples per event; fewer if the unlabelled time is too short.
         seed: Seed of the random choice.
 
@@ -218,7 +287,7 @@ def background_examples(
         raise ValueError(
             f"window_s is {window_s} and ratio is {ratio}; they must be more than 0, and 0 or more"
         )
-    spans = unlabelled_spans(examples, end_s, margin_s=margin_s, begin_s=begin_s)
+    spans = unlabelled_spans(examples, end_s, margin_s=margin_s, begin_s=begin_s, within=within)
     events = [example for example in examples if example.label != BACKGROUND]
     if not events:
         return []

@@ -23,7 +23,7 @@ from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.labels.checks import find_problems, names_a_side
-from touchline.pipeline.labels.read import class_names, read_labels
+from touchline.pipeline.labels.read import class_names, read_labels, split_verified
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
 from touchline.pipeline.runs.options import TrainJob
@@ -58,7 +58,7 @@ def prepare(
         WeightsError: The weights cannot be used.
         ValueError: An option does not fit the labels or the network.
     """
-    examples = read_labels(job.labels)
+    examples, verified = split_verified(read_labels(job.labels, verified=True))
     if job.background_label is not None:
         examples = name_background(examples, job.background_label)
     split = split_by_group(
@@ -74,6 +74,7 @@ def prepare(
         footage=job.background,
         ratio=job.background_ratio,
         margin_s=job.background_margin_s,
+        verified=tuple(verified),
         earlier=None if job.hard_negatives is None else load_checkpoint(job.hard_negatives),
         seed=job.options.seed,
     )

@@ -307,8 +307,7 @@ def test_the_command_says_what_clips_cannot_tell(season):
         calibrate_command,
         season / "model.safetensors",
         season / "labels.csv",
-        "--false-per-hour",
-        1,
+        *("--groups", "val", "--false-per-hour", 1),
     )
     assert "--eventless" in str(refused.exception)
 
@@ -326,6 +325,30 @@ def test_the_command_can_set_thresholds_on_windows(season):
     assert "events or windows" in str(wrong.exception)
     both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)
     assert "two targets" in str(both.exception)
+
+
+def test_the_command_takes_unlabelled_time_for_eventless_only_where_labels_say_verified(season):
+    make_footage(season / "match_B.mp4", shade=60, seconds=20)
+    rows = (season / "labels.csv").read_text() + "match_B.mp4,goal,9,11,B\n"
+    (season / "timed.csv").write_text(rows)
+    (season / "told.csv").write_text(rows + "match_B.mp4,verified,3,16,B\n")
+
+    def evidence(labels, *options):
+        out = season / "out.safetensors"
+        arguments = (season / "model.safetensors", season / labels, "--groups", "B", "-o", out)
+        result = run(calibrate_command, *arguments, *options)
+        assert result.exit_code == 0, result.output
+        return load_checkpoint(out).record.calibration
+
+    assert evidence("timed.csv").eventless == ()
+    told = evidence("told.csv", "--false-per-hour", 100000)
+    # More than 2 s from the goal: 3 to 7 and 13 to 16 s.
+    assert told.eventless == ("match_B.mp4 3 to 7 s", "match_B.mp4 13 to 16 s")
+    assert told.per_class["goal"].hours == pytest.approx(7 / 3600, rel=0.1)
+    assert told.clips == 4
+    without = (season / "model.safetensors", season / "timed.csv", "--groups", "B")
+    refused = run(calibrate_command, *without, "--false-per-hour", 1)
+    assert "label stretches as verified" in str(refused.exception)
 
 
 def test_the_command_refuses_footage_that_was_trained_on(season):

@@ -14,7 +14,7 @@ from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.calibration import calibrate
-from touchline.pipeline.calibration.calibrate import score_in_several_orders
+from touchline.pipeline.calibration.calibrate import eventless_footage, score_in_several_orders
 from touchline.pipeline.calibration.options import Target
 from touchline.pipeline.calibration.stitched_clips import (
     StitchedClips,
@@ -197,7 +197,7 @@ def test_gaps_of_stitched_clips_show_what_the_network_sees_of_footage(tmp_path, 
     monkeypatch.setattr(
         calibrate, "score_stitched_clips", lambda *_, eventless, seed: gaps.extend(eventless)
     )
-    score_in_several_orders(Scorer(model, device="cpu"), [], [path])
+    score_in_several_orders(Scorer(model, device="cpu"), [], eventless_footage([path]))
     frames = decode(path, rate_hz=spec.rate_hz, size_px=spec.size_px)
     (window,) = sliding_windows(frames, spec)
     assert (gaps[0] == window.pixels).all()

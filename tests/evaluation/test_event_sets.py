@@ -65,6 +65,15 @@ def test_label_rows_become_events_with_their_middle_as_the_moment(tmp_path):
     assert found.groups == {str(tmp_path / "a.mp4"): "final", str(tmp_path / "b.mp4"): "cup"}
 
 
+def test_a_verified_stretch_adds_its_video_and_no_event(tmp_path):
+    file = labels(tmp_path / "labels.csv", "a.mp4,goal,10,14,m", "b.mp4,verified,,,n")
+    found = read_event_set(file)
+    assert found.events == {
+        str(tmp_path / "a.mp4"): [Event("goal", 10, 14, 12)],
+        str(tmp_path / "b.mp4"): [],
+    }
+
+
 def test_a_label_without_times_is_refused_with_its_line(tmp_path):
     file = labels(tmp_path / "labels.csv", "a.mp4,goal,,,")
     with pytest.raises(LabelsError, match=r"line 2.*--model"):

@@ -156,6 +156,25 @@ def test_unlabelled_time_keeps_its_margin_from_every_label() -> None:
     assert unlabelled_spans([Example(MATCH, "goal", "match")], 5.0, margin_s=0) == []
 
 
+def test_only_verified_stretches_may_be_asked_for() -> None:
+    labels = [event(10, 12), event(29, 30)]
+    within = [(20.0, 40.0), (5.0, 15.0), (35.0, 45.0)]
+    found = unlabelled_spans(labels, 60.0, margin_s=2, within=within)
+    assert found == [(5.0, 8.0), (14.0, 15.0), (20.0, 27.0), (32.0, 45.0)]
+    assert unlabelled_spans(labels, 60.0, margin_s=2, within=[]) == []
+    negatives = background_examples(
+        labels, 60.0, window_s=2.0, margin_s=2, within=[(20.0, 30.0)], ratio=9
+    )
+    times = [(e.start_s or 0.0, e.end_s or 0.0) for e in negatives]
+    assert len(times) == 3
+    assert all(start >= 20 and end <= 27 for start, end in times)
+
+
+def test_a_class_named_almost_like_a_reserved_word_is_found() -> None:
+    (problem,) = find_problems([event(1, 4, "Verified")], {})
+    assert problem.startswith("labels.csv line 2: the class 'Verified' counts as an event")
+
+
 def test_negatives_lie_in_unlabelled_time_and_do_not_overlap() -> None:
     labels = [event(10, 12), event(40, 45), event(41, 43, "card")]
     for seed in range(20):

@@ -17,7 +17,12 @@ from touchline.pipeline.clips.load import load_clips
 from touchline.pipeline.distributed import World
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.runs import background
-from touchline.pipeline.runs.background import BackgroundPlan, hardest, with_background
+from touchline.pipeline.runs.background import (
+    BackgroundPlan,
+    hardest,
+    verified_background,
+    with_background,
+)
 from touchline.pipeline.scoring.options import ClipOptions
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Example
@@ -85,6 +90,42 @@ def test_all_processes_train_on_the_hard_negatives_of_the_first(
     plan = BackgroundPlan(margin_s=1.0, earlier=tiny_model())
     mined = with_background(Split(train=(event,), val=()), plan, window_s=1.0, device="cpu")
     assert mined.train == (event, stretch(77.0))
+
+
+def test_unlabelled_time_is_background_only_where_labels_say_verified(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_footage(tmp_path / f"{name}.mkv", grey_ramp(25)[:1] * 80)  # 20 s
+    a, b = (Example(tmp_path / f"{n}.mkv", "goal", n, 9.0, 10.0) for n in ("a", "b"))
+    plan = BackgroundPlan(ratio=20.0, margin_s=1.0)
+    verified = Example(a.path, "verified", "a", 12.0, 16.0)
+
+    def starts(path: Path, *told: Example) -> list[float | None]:
+        found = with_background(
+            Split(train=(a, b), val=()), replace(plan, verified=told), window_s=1.0, device="cpu"
+        )
+        return [e.start_s for e in found.train if e.label == "background" and e.path == path]
+
+    # 0 to 8 s and 11 to 20 s, tiled by the second.
+    assert len(starts(a.path)) == len(starts(b.path)) == 17
+    assert starts(a.path, verified) == [12.0, 13.0, 14.0, 15.0]
+    assert starts(b.path, verified) == []
+    whole = Example(b.path, "verified", "b")
+    assert len(starts(b.path, verified, whole)) == 17
+
+
+def test_verified_time_without_labels_is_eventless(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    write_footage(path, grey_ramp(25)[:1] * 80)  # 20 s
+    seen = Example(path, "goal", "a", 9.0, 10.0)
+    hidden = Example(path, "goal", "a", 16.0, 17.0, visible=False)
+    told = [Example(path, "verified", "a", 5.0, 30.0)]
+    found = verified_background([seen, hidden], told, margin_s=1.0, least_s=1.5)
+    # From the hidden event's 18 s to the end of the footage at 20 s.
+    assert [(e.start_s, e.end_s) for e in found] == [(5, 8), (11, 15), (18, 20)]
+    assert {(e.label, e.group) for e in found} == {("background", "a")}
+    longer = verified_background([seen, hidden], told, margin_s=1.0, least_s=3.5)
+    assert [(e.start_s, e.end_s) for e in longer] == [(11, 15)]
+    assert verified_background([seen, hidden], [], margin_s=1.0, least_s=1.5) == []
 
 
 def test_hard_negatives_without_unlabelled_time_are_refused(tmp_path: Path) -> None:

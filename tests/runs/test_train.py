@@ -117,6 +117,19 @@ def test_excluded_groups_are_neither_trained_nor_validated_on(labels: Path) -> N
     assert {e.group for e in split.excluded} == {"match_0"}
 
 
+def test_verified_stretches_are_no_class_and_say_where_background_is(match: Path) -> None:
+    with match.open("a") as file:
+        file.write("A.mkv,verified,0,3,A\n")
+    model, split, _ = prepare(TrainJob(match, "tiny", val_groups=("B",), background_ratio=9.0))
+    assert model.labels == ("background", "blue", "red")
+    negatives = [e for e in (*split.train, *split.val) if e.label == "background"]
+    assert negatives
+    for e in negatives:
+        assert e.group == "A"
+        assert e.end_s is not None
+        assert e.end_s <= 3
+
+
 def test_unlabelled_time_of_long_footage_becomes_background(match: Path) -> None:
     model, split, _ = prepare(TrainJob(match, "tiny", val_groups=("B",), background_ratio=2.0))
     assert model.labels == ("background", "blue", "red")

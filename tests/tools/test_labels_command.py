@@ -52,6 +52,22 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return capsys.readouterr().out
 
 
+def test_verified_stretches_are_no_class_and_survive_conversion(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = run(capsys, "labels", labels)
+    with labels.open("a") as file:
+        file.write("a.mp4,verified,0,2,match_A\na.mp4,verified,1,2,match_A\n")
+    copy = labels.with_name("copy.csv")
+    text = run(capsys, "labels", labels, "--convert", "csv", "-o", copy)
+    assert "4 labels of 2 classes in 3 files of 3 groups" in text
+    assert "2 verified stretches in 1 files: every event in them is labelled" in text
+    assert text.count("overlaps") == before.count("overlaps")
+    assert [e.label for e in read_labels(copy)] == ["shot_left", *["goal[1]"] * 3]
+    both = read_labels(copy, verified=True)
+    assert [(e.label, e.start_s) for e in both[4:]] == [("verified", 0.0), ("verified", 1.0)]
+
+
 def test_the_summary_names_classes_groups_and_problems(
     labels: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
