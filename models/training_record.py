@@ -79,6 +79,12 @@ class PeakWidths:
     Attributes:
         smooth_s: Standard deviation of the Gaussian that smooths the scores, in seconds.
         nms_s: Of two spots that are at most this many seconds apart, the lower one is dropped.
+
+    Example:
+        >>> from touchline.pipeline import EventOptions, PeakWidths
+        >>> own = {"goal": PeakWidths(smooth_s=0.3, nms_s=4.0)}
+        >>> EventOptions(spots=True, widths=own).widths["goal"].nms_s
+        4.0
     """
 
     smooth_s: float

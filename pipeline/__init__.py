@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel, save_checkpoint
     from touchline.models.load import load_model
+    from touchline.models.training_record import PeakWidths
     from touchline.pipeline.clips.windows import sliding_windows
     from touchline.pipeline.decoding.decode import decode
     from touchline.pipeline.decoding.probe import probe_footage
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "touchline.models.checkpoint": "TrainedModel save_checkpoint",
     "touchline.models.load": "load_model",
+    "touchline.models.training_record": "PeakWidths",
     "touchline.pipeline.clips.windows": "sliding_windows",
     "touchline.pipeline.decoding.decode": "decode",
     "touchline.pipeline.decoding.probe": "probe_footage",
@@ -102,6 +104,7 @@ __all__ = [
     "MatchClock",
     "MatchResult",
     "OperatingPoint",
+    "PeakWidths",
     "RenderOptions",
     "Rendered",
     "ScoreTrack",

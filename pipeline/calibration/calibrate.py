@@ -40,6 +40,7 @@ from touchline.pipeline.calibration.temperature import (
     window_probs,
 )
 from touchline.pipeline.calibration.thresholds import (
+    LEAST_THRESHOLD,
     ThresholdCurve,
     choose_above,
     choose_for_rate,
@@ -222,6 +223,7 @@ def calibrate(
     tracks: Mapping[str, ScoreTrack] | None = None,
     temperature: float | None = None,
     events: EventOptions | None = None,
+    floor: float = LEAST_THRESHOLD,
 ) -> Calibration:
     """Fit the temperature and choose the threshold of every class that has evidence.
 
@@ -235,6 +237,7 @@ def calibrate(
         temperature: The one that `stitched` and `tracks` were scored at, from
             `fit_model_temperature`; None fits it here.
         events: How scores become events; None takes the defaults.
+        floor: The lowest threshold allowed, for the target "f1".
 
     Raises:
         ValueError: There are no clips; some are background, but the model has no background; or
@@ -263,7 +266,8 @@ def calibrate(
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
         # Stitched clips count each event once an order, windows count it once a window.
         copies = len(stitched) or scores.logits.shape[1]
-        choice = _choose(label, curves.get(label), target, footage, own, copies)
+        curve = curves.get(label)
+        choice = _choose(label, curve, target, footage, own, copies=copies, floor=floor)
         if choice is None:
             continue
         error_s = timing_error_s(stitched, label, choice.threshold, own)
@@ -298,14 +302,16 @@ def _choose(
     target: Target,
     footage: Sequence[ScoreTrack],
     options: EventOptions,
+    *,
     copies: int,
+    floor: float,
 ) -> ThresholdChoice | None:
     """The choice for one class; None without clips of it and without a rate to keep."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
         choice = choice if curve is None else choose_above(curve, choice, copies=copies)
     elif curve is not None:
-        choice = choose_threshold(curve, target, copies=copies)
+        choice = choose_threshold(curve, target, copies=copies, floor=floor)
     else:
         return None
     if footage:

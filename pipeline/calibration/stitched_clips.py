@@ -28,6 +28,7 @@ from touchline.pipeline.calibration.thresholds import (
     ThresholdCurve,
     curve_from_counts,
     halfway_down,
+    hours_of,
     one_class,
 )
 from touchline.pipeline.clips.load import LabelledClip
@@ -271,6 +272,20 @@ def _count_intervals(
             hits[c] += len(match_events(found, truth, reach_s=reach_of(track, options)))
         kept[c] += sum(len(find_events(track, point, options)) for track in quiet)
     return score, hits, kept
+
+
+def has_enough_eventless(
+    stitched: Sequence[StitchedClips], eventless: Sequence[ScoreTrack]
+) -> bool:
+    """Tell whether there is at least as much time without events as with events.
+
+    Args:
+        stitched: The scored stitched clips.
+        eventless: Score tracks of eventless footage.
+    """
+    events_s = sum(event.end_s - event.start_s for one in stitched for event in one.truth)
+    stitched_s = 3600 * hours_of([one.track for one in stitched])
+    return stitched_s - events_s + 3600 * hours_of(eventless) * len(stitched) >= events_s
 
 
 def timing_error_s(

@@ -96,16 +96,19 @@ def curve_from_counts(
     )
 
 
-def choose_threshold(curve: ThresholdCurve, target: Target, *, copies: int = 1) -> ThresholdChoice:
+def choose_threshold(
+    curve: ThresholdCurve, target: Target, *, copies: int = 1, floor: float = LEAST_THRESHOLD
+) -> ThresholdChoice:
     """Choose the threshold of one class: for a precision, the highest of equally good ones.
 
     Args:
         curve: The effect of every threshold.
         target: What the threshold is to achieve.
         copies: How many times the curve counts each event.
+        floor: For the best F1: the lowest threshold allowed.
     """
     if target.kind != "precision":
-        return choose_above(curve, ThresholdChoice(LEAST_THRESHOLD), copies=copies)
+        return choose_above(curve, ThresholdChoice(floor), copies=copies)
     good = np.nan_to_num(curve.precision) >= target.value
     reached = bool(good.any())
     best = np.where(good, curve.recall, -1.0) if reached else np.nan_to_num(curve.precision)

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from touchline.models.training_record import PeakWidths
-from touchline.pipeline.calibration.stitched_clips import StitchedClips, event_curve
+from touchline.pipeline.calibration.stitched_clips import (
+    StitchedClips,
+    event_curve,
+    has_enough_eventless,
+)
 from touchline.pipeline.calibration.thresholds import SLACK_EVENTS, ThresholdCurve
 from touchline.pipeline.scoring.events import widths_of
 from touchline.pipeline.scoring.options import EventOptions
@@ -30,8 +34,9 @@ def choose_widths(
 ) -> tuple[PeakWidths, ThresholdCurve]:
     """Choose the widths with the best average precision of a class's spots.
 
-    The default stays unless others gain more than `SLACK_EVENTS` / N with N clips, and a class with
-    fewer than `LEAST_CLIPS` keeps it. Of equally good widths those nearest to the default win.
+    The default stays unless others gain more than `SLACK_EVENTS` / N with N clips. It also stays
+    with fewer than `LEAST_CLIPS`, and with little eventless footage: smoothing is there to keep
+    false events out of it. Of equally good widths those nearest to the default win.
 
     Args:
         stitched: The scored stitched clips.
@@ -57,6 +62,7 @@ def choose_widths(
     num_clips = curves[default].num_positive / len(stitched)
     gain = curves[best].average_precision - curves[default].average_precision
     is_clear = num_clips >= LEAST_CLIPS and gain > SLACK_EVENTS / num_clips
+    is_clear = is_clear and has_enough_eventless(stitched, eventless)
     chosen = best if is_clear else default
     return chosen, curves[chosen]
 

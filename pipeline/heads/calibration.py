@@ -15,16 +15,19 @@ from touchline.models.classes import BACKGROUND
 from touchline.models.heads import HeadSpec, pool_features
 from touchline.pipeline.calibration.calibrate import NUM_ORDERS, calibrate, evidence_record
 from touchline.pipeline.calibration.options import Target
-from touchline.pipeline.calibration.stitched_clips import stitch_logits
+from touchline.pipeline.calibration.stitched_clips import has_enough_eventless, stitch_logits
 from touchline.pipeline.calibration.temperature import fit_model_temperature
+from touchline.pipeline.calibration.thresholds import LEAST_THRESHOLD
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.heads.choose import ClipFeatures, Trial, held_out_heads
 from touchline.pipeline.heads.logistic import Linear
-from touchline.pipeline.scoring.options import EventOptions
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.scoring.score_clips import ClipScores
 from touchline.pipeline.types import Float32
 
 SPOTS = EventOptions(spots=True)
+
+DEFAULT_THRESHOLD = OperatingPoint().threshold
 
 VIEWS = 3
 """Frames of each clip that the temperature is fitted to, evenly spread."""
@@ -75,8 +78,9 @@ def calibrate_frames(
 
     Every training clip is answered by a head that was fitted without its match, every validation
     clip by the model. A training class of only one match has no head that could know it: its clips
-    are left out. Without events the model stays as it is, and so it does if several classes are
-    true of one clip.
+    are left out. With less time without events than with events, thresholds do not fall below the
+    default, because too few false events could show. Without events the model stays as it is, and
+    so it does if several classes are true of one clip.
 
     Args:
         model: The fitted model.
@@ -124,7 +128,13 @@ def _calibrated(
     stitched = [stitch_logits(at, clips, logits, spec, seed=seed + k) for k in range(NUM_ORDERS)]
     target = Target()
     calibration = calibrate(
-        model, scores, target=target, stitched=stitched, temperature=temperature, events=SPOTS
+        model,
+        scores,
+        target=target,
+        stitched=stitched,
+        temperature=temperature,
+        events=SPOTS,
+        floor=LEAST_THRESHOLD if has_enough_eventless(stitched, []) else DEFAULT_THRESHOLD,
     )
     evidence = evidence_record(calibration, scores, target)
     return calibration.apply(model, replace(evidence, cross_validated=True))

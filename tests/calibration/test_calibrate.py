@@ -60,6 +60,13 @@ def test_of_few_events_half_a_one_is_no_reason_to_leave_the_default():
     assert choose_threshold(twice, Target("f1"), copies=2).threshold == 0.5
 
 
+def test_no_threshold_is_below_the_floor():
+    curve = window_curve(np.repeat([0.4, 0.1], 20), np.repeat([True, False], 20))
+    assert choose_threshold(curve, Target("f1")).threshold == 0.4
+    found = choose_threshold(curve, Target("f1"), floor=0.5)
+    assert (found.threshold, found.recall) == (0.5, 0.0)
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "threshold"),
     [

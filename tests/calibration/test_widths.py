@@ -91,6 +91,18 @@ def test_the_default_stays_if_others_gain_no_more_than_half_an_event(num_false, 
     assert chosen == (PeakWidths(0.3, 2.0) if is_left else DEFAULT)
 
 
+def test_the_default_stays_where_little_time_is_without_events():
+    # Cards fill what is not a goal, so that false goals show nowhere else.
+    one = short_events(8)
+    edges = [0.0, *(t for e in one.truth for t in (e.start_s, e.end_s)), 90.0]
+    cards = [Event("card", a, b, (a + b) / 2) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    full = [replace(one, truth=(*one.truth, *cards))]
+    assert choose_widths(full, [], "goal", SPOTS)[0] == DEFAULT
+    for seconds, widths in ((89, DEFAULT), (91, PeakWidths(0.3, 2.0))):
+        quiet = frame_track(np.zeros(4 * seconds))
+        assert choose_widths(full, [quiet], "goal", SPOTS)[0] == widths
+
+
 def test_doubled_peaks_far_apart_get_a_wider_suppression():
     # Each event of 4 s is seen at its start and, nearly as sure, at its end: 3.5 s apart.
     goal, truth = np.zeros(4 * 20 * 9), []

@@ -38,12 +38,12 @@ def untrained_model():
     return TrainedModel(brightness_backbone(3, SPEC), ARCHITECTURE, LABELS)
 
 
-def material(features_of, *, groups="ABCDEF"):
+def material(features_of, *, groups="ABCDEF", num_background=2):
     """Two clips of each class in each match; `features_of(k, n)` gives the (8, D) frames."""
     clips, windows, truth = [], [], []
     for n, group in enumerate(groups):
         for k, label in enumerate(LABELS):
-            for _ in range(2):
+            for _ in range(2 if k else num_background):
                 clips.append(clip(label, group))
                 windows.append(features_of(k, n).T[None].astype(np.float32))
                 truth.append(k)
@@ -104,6 +104,19 @@ def test_noise_that_a_head_can_learn_by_heart_is_not_mistaken_for_skill():
         # A third of the time is of each class: calling everything a goal has F1 of 0.5.
         assert honest.per_class[label].f1 < 0.7
         assert hopeful.per_class[label].f1 > 0.95
+
+
+def test_thresholds_fall_below_the_default_only_with_as_much_background_as_events():
+    def thresholds(num_background):
+        rng = np.random.default_rng(0)
+        clips, features, folds = material(
+            lambda k, n: rng.normal(size=(8, 400)), num_background=num_background
+        )
+        return calibrated(clips, features, folds).thresholds
+
+    # Noise has its best F1 where nearly everything is an event.
+    assert min(thresholds(4).values()) < 0.5
+    assert min(thresholds(3).values()) >= 0.5
 
 
 def test_skill_that_carries_over_is_found():
