@@ -92,8 +92,7 @@ def suspects_text(suspects: Sequence[Suspect], folder: Path) -> str:
             (
                 text_cell(footage_reference(example.path, folder)),
                 text_cell(suspect.label),
-                "" if example.start_s is None else repr(example.start_s),
-                "" if example.end_s is None else repr(example.end_s),
+                *("" if t is None else repr(round(t, 3)) for t in (example.start_s, example.end_s)),
                 text_cell(example.group),
                 text_cell(suspect.predicted),
                 f"{suspect.label_prob:.4f}",

@@ -440,6 +440,15 @@ def test_a_wrong_label_is_the_first_suspect(labels: Path, tmp_path: Path) -> Non
     assert not list((tmp_path / "run").glob("suspects.*"))
 
 
+def test_only_where_nothing_is_measured_is_it_warned_of(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = (labels, "--backbone", "tiny", "--freeze", "trunk", "--val-share", 0, "-q")
+    for head, warned in (("own", True), ("linear", False)):
+        train(*run, "-o", tmp_path / head, "--head", head, "--epochs", 1)
+        assert ("no validation groups" in capsys.readouterr().err) == warned
+
+
 def test_the_learning_curve_is_left_out_if_time_is_up(labels: Path, tmp_path: Path) -> None:
     run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "--freeze", "trunk", "-q")
     train(*run, "--head", "linear", "--max-seconds", 0.001)

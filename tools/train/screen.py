@@ -92,8 +92,10 @@ def warn_before(
     from touchline.pipeline.labels.checks import names_a_side
 
     if not split.val:
-        kept = "the last epoch is kept and " if job.head == "own" else ""
-        console.warn(f"there are no validation groups, so {kept}nothing is measured")
+        if job.head == "own":  # of other heads, cross-validation says how good they are
+            console.warn(
+                "there are no validation groups, so the last epoch is kept and nothing is measured"
+            )
     elif split.not_validated:
         console.warn(f"validation has no example of {', '.join(split.not_validated)}")
     if hopeful:
