@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from touchline.models.heads import HeadSpec, PooledLinearHead
+from touchline.models.heads import HeadSpec, build_head
 
 State: TypeAlias = Any
 """The value between two stages: a tensor, or a tuple of tensors for a network of several paths."""
@@ -225,7 +225,7 @@ class Backbone(nn.Module):
         return self
 
     def use_head(self, spec: HeadSpec, num_classes: int, *, width: int | None = None) -> None:
-        """Replace the head by a linear one over pooled features.
+        """Replace the head by one that several backbones share, with random weights.
 
         Args:
             spec: The new head; its kind is not own.
@@ -236,7 +236,7 @@ class Backbone(nn.Module):
             T, S = self.spec.num_frames, self.spec.size_px
             with torch.no_grad():
                 width = self.trunk(torch.zeros(1, 3, T, S, S)).shape[1]
-        self.head = PooledLinearHead(spec, width, num_classes)
+        self.head = build_head(spec, width, num_classes)
         self.head_spec = spec
         self.classifier = "head.linear"
 

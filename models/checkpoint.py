@@ -20,7 +20,7 @@ from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import CheckpointError
-from touchline.models.heads import HeadSpec
+from touchline.models.heads import HeadSpec, head_width
 from touchline.models.json_values import from_json, to_json
 from touchline.models.training_record import (
     PeakWidths,
@@ -262,8 +262,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
             )
         head = metadata_head(metadata)
         if head.kind != "own":
-            width = state["head.linear.weight"].shape[1] // head.widening
-            backbone.use_head(head, len(labels), width=width)
+            backbone.use_head(head, len(labels), width=head_width(head, state))
         backbone.load_state_dict(state)
         backbone.freeze(from_json(json.loads(metadata["num_frozen"]), int))
         return TrainedModel(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-KINDS = ("own", "linear", "frame")
+KINDS = ("own", "linear", "frame", "temporal")
 POOLINGS = ("mean", "mean_std", "mean_max")
 NORMALISATIONS = ("none", "l2")
+
+TEMPORAL_CHANNELS = 64
 
 
 @dataclass(frozen=True)
@@ -19,9 +22,10 @@ class HeadSpec:
 
     Attributes:
         kind: own (the one the backbone is built with), linear (a linear layer over features that
-            are pooled over a window), or frame (a linear layer over the features of one frame).
+            are pooled over a window), frame (a linear layer over the features of one frame), or
+            temporal (convolutions over time).
         pooling: How features are pooled over time: mean, mean_std (mean and standard deviation) or
-            mean_max (mean and maximum).
+            mean_max (mean and maximum). A temporal head pools the mean of its own features.
         normalisation: none, or l2: each feature vector is scaled to length 1 before pooling.
     """
 
@@ -67,18 +71,86 @@ class PooledLinearHead(nn.Module):
         return logits
 
 
+def normalise_features(features: Tensor, spec: HeadSpec) -> Tensor:
+    """Normalise features (B, D, T), each of the B * T vectors for itself."""
+    return F.normalize(features, dim=1) if spec.normalisation == "l2" else features
+
+
 def pool_features(features: Tensor, spec: HeadSpec) -> Tensor:
     """Normalise and pool features (B, D, T) over time -> (B, D) or (B, 2 D).
 
     The standard deviation is that of the population, and 0 for a single frame.
     """
-    if spec.normalisation == "l2":
-        features = F.normalize(features, dim=1)
+    features = normalise_features(features, spec)
     mean = features.mean(dim=2)
     if spec.pooling == "mean":
         return mean
     other = features.std(dim=2, correction=0) if spec.pooling == "mean_std" else features.amax(2)
     return torch.cat([mean, other], dim=1)
+
+
+class TemporalHead(nn.Module):
+    """Features (B, D, T) -> logits (B, K): few channels, dilated convolutions over time, linear.
+
+    Residual blocks with dilations 1, 2 and 4, as in temporal convolutional networks (Lea et al.
+    2017; Farha & Gall 2019), but small: a few hundred clips must be enough.
+    """
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, spec: HeadSpec, width: int, num_classes: int) -> None:
+        """Build a head with random weights.
+
+        Args:
+            spec: How to normalise.
+            width: D, the number of features of the trunk.
+            num_classes: K.
+        """
+        super().__init__()
+        self.spec = spec
+        # Of the features it is trained on, whose mean square length then is D.
+        self.register_buffer("centre", torch.zeros(width, 1))
+        self.register_buffer("scale", torch.ones(()))
+        self.project = nn.Conv1d(width, TEMPORAL_CHANNELS, 1)
+        self.blocks = nn.ModuleList(
+            nn.Conv1d(TEMPORAL_CHANNELS, TEMPORAL_CHANNELS, 3, padding=dilation, dilation=dilation)
+            for dilation in (1, 2, 4)
+        )
+        self.dropout = nn.Dropout(0.5)
+        self.linear = fresh_linear(TEMPORAL_CHANNELS, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
+        x = (normalise_features(features, self.spec) - self.centre) / self.scale
+        x = self.dropout(self.project(x))  # (B, C, T)
+        for block in self.blocks:
+            x = x + self.dropout(block(x).relu())
+        logits: Tensor = self.linear(self.dropout(x.mean(dim=2)))
+        return logits
+
+
+def build_head(spec: HeadSpec, width: int, num_classes: int) -> nn.Module:
+    """Build a head with random weights; its last layer is `linear`.
+
+    Args:
+        spec: Which head; its kind is not own.
+        width: D, the number of features of the trunk.
+        num_classes: K.
+    """
+    kind = TemporalHead if spec.kind == "temporal" else PooledLinearHead
+    return kind(spec, width, num_classes)
+
+
+def head_width(spec: HeadSpec, state: Mapping[str, Tensor]) -> int:
+    """Return D of a head by its weights, named as in a checkpoint.
+
+    Raises:
+        KeyError: The weights are not of such a head.
+    """
+    if spec.kind == "temporal":
+        return state["head.project.weight"].shape[1]
+    return state["head.linear.weight"].shape[1] // spec.widening
 
 
 class MeanHead(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +23,7 @@ from touchline.pipeline.heads.choose import ClipFeatures, Trial, held_out_heads
 from touchline.pipeline.heads.logistic import Linear
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.scoring.score_clips import ClipScores
-from touchline.pipeline.types import Float32
+from touchline.pipeline.types import Float32, Float64
 
 SPOTS = EventOptions(spots=True)
 
@@ -58,7 +58,7 @@ class FrameClips:
         nearest: Float32 = rows[np.abs(frame[:, None] - index).argmin(axis=1)]
         return nearest
 
-    def logits(self, i: int, linear: Linear, head: HeadSpec) -> Float32:
+    def logits(self, i: int, linear: Callable[[Float32], Float64], head: HeadSpec) -> Float32:
         """Return what a frame head answers to every frame of clip i, (N, K)."""
         frames = torch.from_numpy(self.frames(i))[:, :, None]
         return linear(pool_features(frames, head).numpy()).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,12 @@ import torch
 from touchline.models.checkpoint import class_probs
 from touchline.models.heads import HeadSpec, pool_features
 from touchline.pipeline.heads.logistic import Linear, LogisticProblem, balanced_weights
+from touchline.pipeline.heads.temporal import (
+    TEMPORAL_STRENGTHS,
+    FittedTemporal,
+    TemporalProblem,
+)
+from touchline.pipeline.scoring.clip_figures import clip_losses
 from touchline.pipeline.types import Float32, Float64, Int64
 
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
@@ -18,9 +24,6 @@ STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 
 FRAMES_PER_CLIP = 16
 """The most frames of a clip that a frame head learns from, evenly spread."""
-
-LEAST_PROB = 1e-4
-"""Probabilities are held above this in the log loss: one sure mistake must not decide."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,28 @@ class ClipFeatures:
         targets: (N, K) float32, 1 in the column of each clip's class.
         has_background: Whether column 0 has examples; without, it is left out.
         multi_label: Whether classes are independent of each other.
+        limit_s: The most seconds of one training of a temporal head; None for no limit.
     """
 
     windows: Sequence[Float32]
     targets: Float32
     has_background: bool = True
     multi_label: bool = False
+    limit_s: float | None = None
+
+    def take(self, clips: Sequence[int]) -> ClipFeatures:
+        """Return these clips only."""
+        rows = [self.windows[i] for i in clips]
+        return replace(self, windows=rows, targets=self.targets[list(clips)])
 
     def inputs(self, spec: HeadSpec) -> tuple[Float32, Int64]:
-        """Return what the linear layer sees, (M, P), and the clip of each row, (M,)."""
+        """Return what the fitted layers see, and the clip of each row, (M,).
+
+        That is (M, P) for a linear layer, and (M, D, T) for a temporal head.
+        """
+        if spec.kind == "temporal":
+            counts = [len(windows) for windows in self.windows]
+            return np.concatenate(self.windows), np.repeat(np.arange(len(counts)), counts)
         rows, clips = [], []
         for i, windows in enumerate(self.windows):
             features = torch.from_numpy(windows)
@@ -66,7 +82,7 @@ class Trial:
 
     Attributes:
         spec: The head.
-        strength: C of the logistic regression.
+        strength: C of the logistic regression; of a temporal head, the inverse weight decay.
         log_loss: Mean over classes of the mean negative log probability of the right answer.
         balanced_accuracy: Mean recall of the classes, in [0, 1]; for independent classes, the share
             of right answers at probability 0.5, mean over classes.
@@ -82,7 +98,7 @@ def candidates(head: str, *, framewise: bool) -> list[HeadSpec]:
     """Return the heads to compare.
 
     Args:
-        head: auto (all that fit the trunk), linear or frame.
+        head: auto (linear, and frame where the trunk allows it), linear, frame or temporal.
         framewise: Whether the trunk sees frames one by one, so that single frames have features.
 
     Raises:
@@ -97,7 +113,8 @@ def candidates(head: str, *, framewise: bool) -> list[HeadSpec]:
     normalisations = ("l2", "none")
     linear = [HeadSpec("linear", p, n) for p in poolings for n in normalisations]
     frame = [HeadSpec("frame", "mean", n) for n in normalisations] if framewise else []
-    return {"auto": linear + frame, "linear": linear, "frame": frame}[head]
+    temporal = [HeadSpec("temporal", "mean", n) for n in normalisations]
+    return {"auto": linear + frame, "linear": linear, "frame": frame, "temporal": temporal}[head]
 
 
 def cross_validate(
@@ -120,20 +137,22 @@ def cross_validate(
         on_fold: Called with the number of fits done and in all.
     """
     judged = judged_clips(features.targets, folds)
+    known = features.take(judged)
     best = []
     for n, spec in enumerate(specs):
         X, clips = features.inputs(spec)
-        probs = np.zeros((len(STRENGTHS), *features.targets.shape))
+        strengths = TEMPORAL_STRENGTHS if spec.kind == "temporal" else STRENGTHS
+        probs = np.zeros((len(strengths), *features.targets.shape))
         for k, fold in enumerate(folds):
             on_fold(n * len(folds) + k, len(specs) * len(folds))
             held = np.isin(clips, fold)
-            problem = _problem(features, X[~held], clips[~held])
-            for s, strength in enumerate(STRENGTHS):
+            problem = _problem(features, spec, X[~held], clips[~held])
+            for s, strength in enumerate(strengths):
                 answers = _clip_probs(features, problem.solve(strength), X[held], clips[held])
                 probs[s, list(fold)] = answers[list(fold)]
         trials = [
-            Trial(spec, strength, *_figures(features, p, judged))
-            for strength, p in zip(STRENGTHS, probs, strict=True)
+            Trial(spec, strength, *figures(known, p[judged]))
+            for strength, p in zip(strengths, probs, strict=True)
         ]
         best.append(min(trials, key=lambda t: t.log_loss))
     return sorted(best, key=lambda t: t.log_loss)
@@ -159,7 +178,7 @@ def held_out_probs(
     for fold in folds:
         held = np.isin(clips, fold)
         fitted = np.isin(clips, learn(np.setdiff1d(clips, fold).tolist()))
-        linear = _problem(features, X[fitted], clips[fitted]).solve(trial.strength)
+        linear = _problem(features, trial.spec, X[fitted], clips[fitted]).solve(trial.strength)
         answers = _clip_probs(features, linear, X[held], clips[held])
         probs[list(fold)] = answers[list(fold)]
     return probs
@@ -167,8 +186,8 @@ def held_out_probs(
 
 def held_out_heads(
     features: ClipFeatures, trial: Trial, folds: Sequence[Sequence[int]]
-) -> list[Linear]:
-    """Return for each fold the linear layer fitted to the clips of all the others.
+) -> list[Linear | FittedTemporal]:
+    """Return for each fold what is fitted to the clips of all the others.
 
     Args:
         features: The clips to fit it to.
@@ -177,39 +196,46 @@ def held_out_heads(
     """
     X, clips = features.inputs(trial.spec)
     kept = [~np.isin(clips, fold) for fold in folds]
-    return [_solve(features, X[k], clips[k], trial.strength) for k in kept]
+    return [_solve(features, trial.spec, X[k], clips[k], trial.strength) for k in kept]
 
 
-def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear:
-    """Return the linear layer of a head, fitted to all clips.
+def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear | FittedTemporal:
+    """Return the linear layer of a head, or the temporal head, fitted to all clips.
 
     Args:
         features: The clips to fit it to.
         spec: The head.
-        strength: C of the logistic regression, more than 0.
+        strength: As in `Trial`, more than 0.
     """
-    return _solve(features, *features.inputs(spec), strength)
+    return _solve(features, spec, *features.inputs(spec), strength)
 
 
-def _solve(features: ClipFeatures, X: Float32, clips: Int64, strength: float) -> Linear:
-    linear = _problem(features, X, clips).solve(strength)
-    if features.has_background:
-        return linear
-    # Column 0 was left out; it has probability 0 whatever its logit.
-    weight = np.concatenate([np.zeros_like(linear.weight[:1]), linear.weight])
-    return Linear(weight, np.concatenate([[0.0], linear.bias]))
+def _solve(
+    features: ClipFeatures, spec: HeadSpec, X: Float32, clips: Int64, strength: float
+) -> Linear | FittedTemporal:
+    fitted = _problem(features, spec, X, clips).solve(strength)
+    # Without background examples column 0 was left out; its probability is 0 whatever its logit.
+    return fitted if features.has_background else fitted.with_column_0()
 
 
-def _problem(features: ClipFeatures, X: Float32, clips: Int64) -> LogisticProblem:
+def _problem(
+    features: ClipFeatures, spec: HeadSpec, X: Float32, clips: Int64
+) -> LogisticProblem | TemporalProblem:
     first = 0 if features.has_background else 1
     targets = features.targets[clips][:, first:]
-    counts = 1 / np.bincount(clips)[clips]
-    if features.multi_label:
-        return LogisticProblem(X, targets, counts, multi_label=True)
-    return LogisticProblem(X, targets, balanced_weights(targets, counts))
+    multi_label = features.multi_label
+    weights = 1 / np.bincount(clips)[clips]
+    if not multi_label:
+        weights = balanced_weights(targets, weights)
+    if spec.kind == "temporal":
+        limit_s = features.limit_s
+        return TemporalProblem(spec, X, targets, weights, multi_label=multi_label, limit_s=limit_s)
+    return LogisticProblem(X, targets, weights, multi_label=multi_label)
 
 
-def _clip_probs(features: ClipFeatures, linear: Linear, X: Float32, clips: Int64) -> Float64:
+def _clip_probs(
+    features: ClipFeatures, linear: Linear | FittedTemporal, X: Float32, clips: Int64
+) -> Float64:
     """(N, K) probabilities of each clip, averaged over its rows; 0 for clips without any."""
     logits = torch.from_numpy(linear(X))
     if not features.has_background:
@@ -222,24 +248,23 @@ def _clip_probs(features: ClipFeatures, linear: Linear, X: Float32, clips: Int64
 
 
 def judged_clips(targets: Float32, folds: Sequence[Sequence[int]]) -> list[int]:
-    """Clips of classes that two folds or more have; all clips if there is no such class."""
+    """Return the clips of classes that two folds or more have; without such a class, all clips."""
     num_folds = sum(targets[list(fold)].max(axis=0) for fold in folds)
     judged = [i for i in range(len(targets)) if (targets[i] * num_folds).max() > 1]
     return judged or list(range(len(targets)))
 
 
-def _figures(features: ClipFeatures, probs: Float64, judged: Sequence[int]) -> tuple[float, float]:
-    """(log loss, balanced accuracy) of clip probabilities (N, K), on the judged clips."""
-    targets = features.targets[judged].astype(bool)
-    held = probs[judged].clip(LEAST_PROB, 1 - LEAST_PROB)
+def figures(features: ClipFeatures, probs: Float64) -> tuple[float, float]:
+    """Return log loss and balanced accuracy of clip probabilities, as in `Trial`.
+
+    Args:
+        features: The clips.
+        probs: (N, K) the answers.
+    """
+    losses, weights = clip_losses(probs, features.targets, multi_label=features.multi_label)
+    targets = features.targets.astype(bool)
     if features.multi_label:
-        losses = -np.where(targets, np.log(held), np.log(1 - held))
-        return float(losses.mean()), float(((held >= 0.5) == targets).mean())
-    truth, guess = targets.argmax(axis=1), held.argmax(axis=1)
-    losses = -np.log(held[np.arange(len(truth)), truth])
-    present = np.unique(truth)
-    recalls = [(guess[truth == k] == k).mean() for k in present]
-    return (
-        float(np.mean([losses[truth == k].mean() for k in present])),
-        float(np.mean(recalls)),
-    )
+        right = ((probs >= 0.5) == targets).mean(axis=1)
+    else:
+        right = probs.argmax(axis=1) == targets.argmax(axis=1)
+    return float(losses @ weights), float(right @ weights)

@@ -1,4 +1,4 @@
-"""Fit a head to labelled clips in seconds: the trunk stays as it is, cross-validation chooses."""
+"""Fit a head to labelled clips in seconds, then fine-tune stages from it if they are to train."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
+from touchline.models.heads import HeadSpec
 from touchline.pipeline.clips.load import LabelledClip
+from touchline.pipeline.heads.attach import clip_probs, with_head
 from touchline.pipeline.heads.calibration import FrameClips, calibrate_frames
-from touchline.pipeline.heads.choose import (
-    ClipFeatures,
-    Trial,
-    candidates,
-    cross_validate,
-    fit,
-)
+from touchline.pipeline.heads.choose import ClipFeatures, Trial, candidates, cross_validate
 from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.held_out import HeldOut, cross_validated
 from touchline.pipeline.heads.learning_curve import CurvePoint, learning_curve
-from touchline.pipeline.heads.logistic import Linear
+from touchline.pipeline.heads.temporal import suits_temporal
+from touchline.pipeline.heads.tune import Start, Tuning, tune, tuning_options
 from touchline.pipeline.training.batches import BatchSource, Material, load_material
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import FineTuneResult, Progress
@@ -40,9 +36,12 @@ class FittedHead:
     Attributes:
         result: As from `fine_tune`; without a history of epochs.
         trials: Every head that was compared, best first, each with its best strength.
-        held_out: The training clips, each answered by the best head fitted without its match.
-        curve: How the recall of each class grew with the clips; empty if time ran out.
+        held_out: The training clips, each answered without its match: by the best head, or by the
+            network that was fine-tuned from it where that is kept.
+        curve: How the recall of each class grew with the clips; empty if time ran out, and for a
+            temporal head.
         num_folds: How many folds of whole matches they were compared on.
+        tuning: How fine-tuning from the best head compared; None if all stages stay frozen.
     """
 
     result: FineTuneResult
@@ -50,6 +49,7 @@ class FittedHead:
     held_out: HeldOut
     curve: tuple[CurvePoint, ...]
     num_folds: int
+    tuning: Tuning | None = None
 
 
 def fit_head(
@@ -66,14 +66,18 @@ def fit_head(
 ) -> FittedHead:
     """Choose a head by cross-validation over the matches of `train`, and fit it to all of them.
 
-    The trunk is not trained. `val` neither chooses nor fits the head; it takes part in calibration.
+    If `options` leave stages free, they are then fine-tuned from the fitted head, and kept where
+    the same cross-validation says that this is better. `val` chooses nothing and is not fitted to;
+    it takes part in the calibration of a frame head.
 
     Args:
         model: The network with its pretrained trunk; its backbone is changed in place.
         train: Examples to choose and fit on, of two or more matches.
         val: Examples to measure on; may be empty.
-        options: How to sample the clips; options of the training loop have no effect.
-        head: auto (compare all that fit the trunk), linear or frame.
+        options: How to sample the clips, and how to fine-tune; see `tuning_options`. Once features
+            are computed, `max_seconds` shortens the training of temporal heads and of stages.
+        head: linear, frame, temporal, or auto: linear, frame where the trunk allows it, and
+            temporal where there are enough clips (see `suits_temporal`).
         device: auto, cpu, cuda, cuda:1 or mps.
         cache: Folder of decoded clips and features that later runs reuse.
         on_progress: Called with news of each phase.
@@ -101,12 +105,17 @@ def fit_head(
         [c.example.label for c in material.train_clips],
     )
     windows = _clip_windows(network, material, options, cache=cache, on_progress=on_progress)
+    if head == "auto" and suits_temporal(material.targets, num_steps=windows[0].shape[2]):
+        specs = [*specs, *candidates("temporal", framewise=model.backbone.framewise)]
     num_train = len(material.train_clips)
+    max_s = options.max_seconds
+    deadline = None if max_s is None else began - already_s + max_s
     features = ClipFeatures(
         windows[:num_train],
         material.targets,
         has_background=has_background,
         multi_label=model.multi_label,
+        limit_s=_temporal_limit_s(specs, len(folds), deadline),
     )
     trials = cross_validate(
         features,
@@ -121,29 +130,47 @@ def fit_head(
         examples=[clip.example for clip in material.train_clips],
         labels=model.labels,
     )
-    limit_s = options.max_seconds
-    deadline = None if limit_s is None else began - already_s + limit_s
-    curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
+    curve: tuple[CurvePoint, ...] = ()
+    if trials[0].spec.kind != "temporal":  # of which the curve alone would take minutes
+        curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
     spec = model.spec
-    model = with_head(replace(model, backbone=network.backbone.cpu()), features, trials[0])
-    val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
-    calibrated = model
-    if trials[0].spec.kind == "frame":
-        on_progress(Progress("calibrating", 0, 1))
-        calibrated = calibrate_frames(
-            model,
-            FrameClips(material.train_clips, features.windows, spec, options.sampling),
-            FrameClips(material.val_clips, val_features.windows, spec, options.sampling),
-            features,
-            trials[0],
-            folds,
-            seed=options.seed,
+    start = Start(
+        replace(model, backbone=network.backbone.cpu()), features, trials[0], folds, held_out
+    )
+    tuned, tuning = None, None
+    if options.frozen_at(options.epochs) < len(model.backbone.stages):
+        tuned, tuning = tune(
+            start,
+            material,
+            tuning_options(options, views=len(windows[0]), multi_label=model.multi_label),
+            device=device,
+            cache=cache,
+            deadline=deadline,
+            on_progress=on_progress,
         )
+    if tuned is not None:
+        calibrated, val_probs, held_out = tuned.model, tuned.val_probs, tuned.held_out
+    else:
+        model = with_head(start.model, features, trials[0])
+        val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
+        val_probs = clip_probs(model, val_features)
+        calibrated = model
+        if trials[0].spec.kind == "frame":
+            on_progress(Progress("calibrating", 0, 1))
+            calibrated = calibrate_frames(
+                model,
+                FrameClips(material.train_clips, features.windows, spec, options.sampling),
+                FrameClips(material.val_clips, val_features.windows, spec, options.sampling),
+                features,
+                trials[0],
+                folds,
+                seed=options.seed,
+            )
     result = FineTuneResult(
         model=calibrated,
         history=[],
         val_examples=tuple(clip.example for clip in material.val_clips),
-        val_probs=clip_probs(model, val_features),
+        val_probs=val_probs,
         val_truth=true_classes(material.val_targets, multi_label=model.multi_label),
         problems=material.problems,
         seconds=already_s + time.monotonic() - began,
@@ -152,38 +179,18 @@ def fit_head(
         skipped_steps=0,
         precision="bf16" if network.dtype == torch.bfloat16 else "float32",
     )
-    return FittedHead(result, tuple(trials), held_out, curve, len(folds))
+    return FittedHead(result, tuple(trials), held_out, curve, len(folds), tuning)
 
 
-def with_head(model: TrainedModel, features: ClipFeatures, trial: Trial) -> TrainedModel:
-    """Return the model with a head fitted to all clips; a frame head sees one frame at a time.
-
-    Args:
-        model: The network, changed in place.
-        features: The clips to fit the head to.
-        trial: The head and its strength.
-    """
-    backbone, spec = model.backbone, trial.spec
-    width = features.windows[0].shape[1]
-    backbone.use_head(spec, len(model.labels), width=width)
-    _set_linear(backbone.get_submodule(backbone.classifier), fit(features, spec, trial.strength))
-    if spec.kind == "frame":
-        backbone.spec = backbone.spec.with_sampling(num_frames=1)
-    return replace(model, backbone=backbone.eval())
-
-
-def clip_probs(model: TrainedModel, features: ClipFeatures) -> Float32:
-    """Return (N, K) probabilities of clips, averaged over the rows of each."""
-    probs = np.zeros(features.targets.shape, np.float32)
-    if not len(probs):
-        return probs
-    head_spec = model.backbone.head_spec
-    linear = model.backbone.get_submodule(model.backbone.classifier)
-    X, clips = features.inputs(head_spec)
-    with torch.no_grad():
-        rows = model.probs(linear(torch.from_numpy(X))).numpy()
-    np.add.at(probs, clips, rows)
-    return np.asarray(probs / np.bincount(clips, minlength=len(probs))[:, None], dtype=np.float32)
+def _temporal_limit_s(
+    specs: Sequence[HeadSpec], num_folds: int, deadline: float | None
+) -> float | None:
+    """The seconds for one training of a temporal head, if all of them share what is left."""
+    if deadline is None:
+        return None
+    # Each spec is trained on every fold, the best one once more on every fold and on all clips.
+    num_trainings = num_folds * (1 + sum(spec.kind == "temporal" for spec in specs)) + 1
+    return max(0.01, (deadline - time.monotonic()) / num_trainings)
 
 
 def _clip_windows(
@@ -210,9 +217,3 @@ def _clip_windows(
     source.compute_features()
     rows = torch.cat([batch.cpu() for batch in source.val_batches()]).numpy()
     return list(rows.reshape(len(clips), views, *rows.shape[1:]))
-
-
-def _set_linear(layer: torch.nn.Module, linear: Linear) -> None:
-    with torch.no_grad():
-        for own, fitted in zip(layer.parameters(), (linear.weight, linear.bias), strict=True):
-            own.copy_(torch.from_numpy(fitted))

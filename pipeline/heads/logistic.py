@@ -38,6 +38,11 @@ class Linear:
         logits: Float64 = features @ self.weight.T + self.bias
         return logits
 
+    def with_column_0(self) -> Linear:
+        """Return the layer with one more logit before the others, always 0."""
+        weight = np.concatenate([np.zeros_like(self.weight[:1]), self.weight])
+        return Linear(weight, np.concatenate([[0.0], self.bias]))
+
 
 class LogisticProblem:
     """Features and targets of one training set, prepared once for several strengths C.

@@ -19,9 +19,11 @@ class TrainJob:
         freeze: A number of stages, the name of the last frozen stage, or `trunk` for all stages;
             None is `trunk` with weights and 0 without.
         head: own (the backbone's own, trained by gradient descent), linear (a linear layer over
-            features pooled over a window), frame (a linear layer over the features of each frame)
-            or auto (linear or frame, as cross-validation prefers). The last three are fitted in
-            seconds, to a trunk that stays frozen.
+            features pooled over a window), frame (a linear layer over the features of each frame),
+            temporal (small convolutions over time, for hundreds of clips) or auto (one of these
+            three, as cross-validation prefers). These four are fitted in
+            seconds to the frozen trunk. Stages that are left to train are then fine-tuned from a
+            linear head, where cross-validation says that this is better.
         unfreeze: Pairs (epoch, stage): after this many epochs the stage and all later ones train
             too.
         val_groups: Groups to validate on; None chooses groups by `val_share`.

@@ -17,6 +17,8 @@ FIGURES = {
     "val_map": "mean average precision",
 }
 
+LOSSES = {"loss": "training", "val_loss": "validation", "val_loss_smoothed": "smoothed"}
+
 
 def can_plot() -> bool:
     """Return whether matplotlib (extra `plot`) is installed."""
@@ -33,7 +35,7 @@ def write_history(history: Sequence[Mapping[str, float]], best_epoch: int, path:
     """
     canvas, (left, right) = new_canvas(2)
     for panel, named in (
-        (left, {"loss": "training", "val_loss": "validation"}),
+        (left, LOSSES),
         (right, FIGURES),
     ):
         for key, name in named.items():

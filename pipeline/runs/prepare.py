@@ -32,7 +32,7 @@ from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Example
 
-HEADS = ("own", "linear", "frame", "auto")
+HEADS = ("own", "linear", "frame", "temporal", "auto")
 
 MIN_WINDOW_RATE_HZ = 2.0
 """Windows that are as long as labelled clips have at least this many frames per second."""
@@ -84,7 +84,7 @@ def prepare(
         freeze=resolve_freeze(job.freeze, names, pretrained=job.weights is not None),
         unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
     )
-    check_head(job.head, options, num_stages=len(names))
+    check_head(job.head, options, num_stages=len(names), pretrained=job.weights is not None)
     if job.head != "own" and model.backbone.framewise and job.rate_hz is job.num_frames is None:
         rate_hz = window_rate_hz(split.train, model.spec, max_clip_s=options.max_clip_s)
         model.backbone.spec = model.spec.with_sampling(rate_hz=rate_hz)
@@ -166,24 +166,32 @@ def resolve_freeze(freeze: str | None, names: Sequence[str], *, pretrained: bool
     )
 
 
-def check_head(head: str, options: TrainOptions, *, num_stages: int) -> None:
+def check_head(head: str, options: TrainOptions, *, num_stages: int, pretrained: bool) -> None:
     """Check that a head fits the other options.
 
     Args:
-        head: own, linear, frame or auto.
+        head: own, linear, frame, temporal or auto.
         options: How to train; says which stages stay frozen.
         num_stages: How many stages the network has.
+        pretrained: Whether the network has pretrained weights.
 
     Raises:
-        ValueError: There is no such head, or stages are to be trained and the head is a fitted one.
+        ValueError: There is no such head, or stages are to be trained and the head does not allow
+            it.
     """
     if head not in HEADS:
         raise ValueError(f"head is {head!r}. Use one of {', '.join(HEADS)}")
-    frozen = options.freeze == num_stages and not options.unfreeze
-    if head != "own" and not frozen:
+    if head == "own" or (options.freeze == num_stages and not options.unfreeze):
+        return
+    if head in ("frame", "temporal"):
         raise ValueError(
             f"--head {head} is fitted to a trunk that stays frozen, but here stages are trained. "
-            "Use --freeze trunk, or --head own"
+            "Use --freeze trunk, or --head linear"
+        )
+    if options.freeze == 0 and not pretrained:
+        raise ValueError(
+            f"--head {head} starts from features of frozen stages, but here no stage is frozen and "
+            "the weights are random. Use --weights NAME, or --head own"
         )
 
 

@@ -24,6 +24,7 @@ from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.heads.held_out import HeldOut, validated
 from touchline.pipeline.heads.learning_curve import CurvePoint
 from touchline.pipeline.heads.suspects import find_suspects, suspects_text
+from touchline.pipeline.heads.tune import Tuning
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.report.suspects_page import write_suspects_page
 from touchline.pipeline.runs.options import TrainJob
@@ -85,7 +86,7 @@ def run_training(
             f"{out} holds an unfinished run. Continue it with --resume, or delete {SNAPSHOT_FILE} "
             "there"
         )
-    trials: tuple[Trial, ...] = ()
+    heads: list[dict[str, Any]] = []
     answers: dict[str, HeldOut] = {}
     curve: tuple[CurvePoint, ...] = ()
     if job.head == "own":
@@ -113,9 +114,9 @@ def run_training(
             on_progress=on_progress,
             already_s=already_s,
         )
-        result, trials = fitted.result, fitted.trials
+        result, heads = fitted.result, head_rows(fitted.trials, fitted.tuning)
         answers["cross-validation"], curve = fitted.held_out, fitted.curve
-    metrics = metrics_record(result, split, job, trials)
+    metrics = metrics_record(result, split, job, heads)
     if len(result.val_truth):
         answers["validation"] = validated(result)
     command = next_command(job, split, result.model, out / MODEL_FILE)
@@ -163,12 +164,37 @@ def _write_suspects(answers: Sequence[HeldOut], out: Path) -> None:
 
 
 def _heads_text(heads: Sequence[Mapping[str, Any]]) -> str:
-    """The heads that were compared as CSV, best first."""
+    """The heads that were compared as CSV, in their order."""
     text = io.StringIO()
     table = csv.DictWriter(text, list(heads[0]), lineterminator="\n")
     table.writeheader()
     table.writerows(heads)
     return text.getvalue()
+
+
+def head_rows(trials: Sequence[Trial], tuning: Tuning | None) -> list[dict[str, Any]]:
+    """Return the heads that were compared as JSON values; the first row is the one that is used.
+
+    Args:
+        trials: The fitted heads, best first.
+        tuning: How fine-tuning from the first of them compared; None without.
+    """
+
+    rows = [
+        asdict(trial.spec)
+        | {k: v for k, v in asdict(trial).items() if k != "spec"}
+        | {"trunk": "frozen", "note": ""}
+        for trial in trials
+    ]
+    if tuning is not None:
+        tuned = rows[0] | {
+            "log_loss": tuning.log_loss,
+            "balanced_accuracy": tuning.balanced_accuracy,
+            "trunk": "fine-tuned",
+            "note": tuning.why,
+        }
+        rows.insert(0 if tuning.epochs else 1, tuned)
+    return rows
 
 
 def _groups(result: FineTuneResult, split: Split) -> TrainedGroups:
@@ -181,7 +207,10 @@ def _groups(result: FineTuneResult, split: Split) -> TrainedGroups:
 
 
 def metrics_record(
-    result: FineTuneResult, split: Split, job: TrainJob, trials: Sequence[Trial] = ()
+    result: FineTuneResult,
+    split: Split,
+    job: TrainJob,
+    heads: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the content of metrics.json: job, groups, figures, history and so on, as JSON values.
 
@@ -189,7 +218,7 @@ def metrics_record(
         result: What `fine_tune` returned.
         split: The examples of the run.
         job: The job of the run, with its stages as numbers.
-        trials: The heads that were compared, best first.
+        heads: The heads that were compared, from `head_rows`.
     """
     weights = result.model.record.weights
     job_record = asdict(job) | {
@@ -205,10 +234,7 @@ def metrics_record(
         "examples": {part: len(getattr(split, part)) for part in parts},
         "classes": list(result.model.labels),
         "figures": validation_figures(result),
-        "heads": [
-            asdict(trial.spec) | {k: v for k, v in asdict(trial).items() if k != "spec"}
-            for trial in trials
-        ],
+        "heads": list(heads),
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,

@@ -28,6 +28,7 @@ from touchline.pipeline.training.batches import (
 from touchline.pipeline.training.folded_batchnorm import folded_layers, settle_batchnorm
 from touchline.pipeline.training.loss import make_loss
 from touchline.pipeline.training.optimize import (
+    Anchor,
     Average,
     Best,
     BudgetClock,
@@ -36,6 +37,7 @@ from touchline.pipeline.training.optimize import (
     make_optimizer,
     set_learning_rates,
     share_statistics,
+    smooth,
     trained_parameters,
 )
 from touchline.pipeline.training.options import TrainOptions
@@ -71,9 +73,9 @@ def fine_tune(
 ) -> FineTuneResult:
     """Train `model` on labelled examples and return the model of its best epoch.
 
-    The best epoch has the highest balanced accuracy on the validation examples; for independent
-    classes, the highest mean average precision. The lower loss decides a tie. Without validation
-    examples the last epoch is kept.
+    The best epoch has the lowest log loss on the validation examples, as the mean over the last
+    three validations; one validation of a few dozen clips is luck. Without validation examples the
+    last epoch is kept.
 
     Every process that torchrun started must make the same call; all get the same model.
 
@@ -188,6 +190,7 @@ class Trainer:
         clock: The time budget.
         batches: Makes the inputs of each step.
         loss: The training loss.
+        anchor: Pulls the weights towards where they started.
     """
 
     def __init__(
@@ -200,6 +203,7 @@ class Trainer:
         device: str = "auto",
         cache: Path | None = None,
         saved: Snapshot | None = None,
+        anchor: float = 0.0,
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> None:
         """Set up the network, its optimizer and its batches.
@@ -212,6 +216,7 @@ class Trainer:
             device: auto, cpu, cuda, cuda:1 or mps.
             cache: Folder of frozen features that later runs reuse.
             saved: Continue from this snapshot; its weights must be in `model` already.
+            anchor: Weight of half the squared distance to the first weights in the loss.
             on_progress: Called while frozen features are computed.
         """
         self.model = model
@@ -227,6 +232,7 @@ class Trainer:
             train_statistics=options.batchnorm == "train",
         )
         backbone = self.network.backbone
+        self.anchor = Anchor(backbone, anchor)
         self.state = TrainingState(
             backbone=backbone,
             optimizer=self._make_optimizer(),
@@ -306,6 +312,7 @@ class Trainer:
         """
         state, backbone = self.state, self.network.backbone
         value = self._compute_gradient(step, inputs)
+        self.anchor.add_gradient()
         norm = nn.utils.clip_grad_norm_(trained_parameters(backbone), self.options.clip_grad)
         if state.guard.allows(norm):
             state.optimizer.step()
@@ -342,9 +349,10 @@ class Trainer:
                 return probs, {}
             targets = self.material.val_targets
             figures = world.agreed(val_figures(probs, targets, multi_label=self.model.multi_label))
-            rank = (figures.pop("val_score"), -figures["val_loss"])
-            self.state.best.offer(backbone, rank, epoch)
-            return probs, figures
+            losses = [row["val_loss"] for row in self.state.history if "val_loss" in row]
+            smoothed = float(smooth(np.array([*losses, figures["val_loss"]]))[-1])
+            self.state.best.offer(backbone, smoothed, epoch)
+            return probs, figures | {"val_loss_smoothed": smoothed}
 
     def val_probs(self) -> Float32:
         """Return (N, K) probabilities of the validation clips, averaged over each clip's views."""

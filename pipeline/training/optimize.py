@@ -7,11 +7,16 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from touchline.models.backbone import Backbone
 from touchline.pipeline.distributed import current_world
+from touchline.pipeline.types import Float64
+
+SMOOTHED = 3
+"""An epoch is judged by the mean loss of so many validations, its own the last: one is luck."""
 
 
 def trained_parameters(backbone: Backbone) -> list[nn.Parameter]:
@@ -93,6 +98,24 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, *, done: float, warmup:
     """
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * schedule(done, warmup, group["freed"])
+
+
+class Anchor:
+    """Pulls weights towards where they started: the penalty strength / 2 * |w - start|^2.
+
+    This is L2-SP (Li, Grandvalet & Davoine 2018).
+    """
+
+    def __init__(self, backbone: Backbone, strength: float) -> None:
+        self._strength = strength
+        self._start = {p: p.detach().clone() for p in backbone.parameters()} if strength else {}
+
+    @torch.no_grad()
+    def add_gradient(self) -> None:
+        """Add the gradient of the penalty to the gradients that are there."""
+        for p, start in self._start.items():
+            if p.grad is not None:
+                p.grad.add_(p - start, alpha=self._strength)
 
 
 class BudgetClock:
@@ -194,25 +217,31 @@ def share_statistics(backbone: Backbone, average: Average) -> None:
             value.copy_(shared[key])
 
 
+def smooth(losses: Float64) -> Float64:
+    """Return the mean over SMOOTHED validations, each row itself the last; fewer at the start."""
+    ends = range(1, len(losses) + 1)
+    return np.array([losses[max(0, end - SMOOTHED) : end].mean(axis=0) for end in ends])
+
+
 class Best:
     """The weights of the best epoch so far."""
 
     def __init__(self) -> None:
-        self.rank: tuple[float, ...] = ()
+        self.loss = math.inf
         self.epoch = 0
         self.state: dict[str, Tensor] = {}
 
-    def offer(self, backbone: Backbone, rank: tuple[float, ...], epoch: int) -> bool:
-        """Keep the weights if they rank above all earlier ones; return whether they were kept.
+    def offer(self, backbone: Backbone, loss: float, epoch: int) -> bool:
+        """Keep the weights if their loss is below all earlier ones; return whether they were kept.
 
         Args:
             backbone: The network as of this epoch.
-            rank: How good it is; larger is better.
+            loss: Its smoothed validation loss.
             epoch: The number of the epoch, from 1.
         """
-        if self.state and rank <= self.rank:
+        if self.state and loss >= self.loss:
             return False
-        self.rank, self.epoch, self.state = rank, epoch, clone_state(backbone)
+        self.loss, self.epoch, self.state = loss, epoch, clone_state(backbone)
         return True
 
 

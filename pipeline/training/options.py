@@ -69,7 +69,8 @@ class TrainOptions:
         focal_gamma: Gamma of the focal loss: above 0, clips already classified well count less.
         mixup: Alpha of mixup: above 0, pairs of clips are blended.
         ema: Decay of the moving average of the weights, which is validated and kept; 0 is without.
-        patience: Stop after this many epochs without a better one; None never stops early.
+        patience: Stop after this many epochs without a lower smoothed validation loss; None never
+            stops early.
         max_seconds: Time limit of the whole call, with decoding. The learning rate falls with the
             time or with the epochs, whichever ends first.
         max_skipped: Training ends if more steps in a row have a gradient that is not finite.

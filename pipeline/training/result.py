@@ -40,7 +40,8 @@ class FineTuneResult:
 
     Attributes:
         model: The model of the best epoch, on the CPU.
-        history: One row of figures per epoch: epoch, seconds, loss, val_accuracy and so on.
+        history: One row of figures per epoch: epoch, seconds, loss, val_loss, val_loss_smoothed
+            (the lowest one is kept), val_accuracy and so on.
         val_examples: The N validation examples that could be read; for independent classes the
             first of those that share their times.
         val_probs: (N, K) their probabilities.

@@ -22,7 +22,7 @@ from touchline.pipeline.training.optimize import Average, Best, Guard
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.types import Example
 
-FORMAT = "touchline-snapshot-3"
+FORMAT = "touchline-snapshot-4"
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SavedNumbers:
         precision: The precision that `auto` stood for when the run started.
         elapsed_s: Seconds that the run has taken.
         average_steps: How many steps the moving average holds.
-        best_rank: How good the best epoch is; larger is better.
+        best_loss: The smoothed validation loss of the best epoch; None before the first validation.
         best_epoch: The number of the best epoch, from 1; 0 before the first validation.
         skipped: How many steps were skipped.
         skipped_in_a_row: How many of the last steps were skipped.
@@ -93,7 +93,7 @@ class SavedNumbers:
     precision: str
     elapsed_s: float
     average_steps: int
-    best_rank: list[float]
+    best_loss: float | None
     best_epoch: int
     skipped: int
     skipped_in_a_row: int
@@ -122,7 +122,8 @@ class Snapshot:
         state.epoch, state.step = numbers.epoch, numbers.step
         state.losses, state.history = list(numbers.losses), list(numbers.history)
         state.average.restore(self.part("average"), steps=numbers.average_steps)
-        state.best.rank, state.best.epoch = tuple(numbers.best_rank), numbers.best_epoch
+        if numbers.best_loss is not None:
+            state.best.loss, state.best.epoch = numbers.best_loss, numbers.best_epoch
         state.best.state = self.part("best")
         state.guard.skipped, state.guard.in_a_row = numbers.skipped, numbers.skipped_in_a_row
         names = {p: name for name, p in state.backbone.named_parameters()}
@@ -168,7 +169,7 @@ def save_snapshot(
         precision=precision,
         elapsed_s=elapsed_s,
         average_steps=state.average.steps,
-        best_rank=list(state.best.rank),
+        best_loss=state.best.loss if state.best.epoch else None,
         best_epoch=state.best.epoch,
         skipped=state.guard.skipped,
         skipped_in_a_row=state.guard.in_a_row,

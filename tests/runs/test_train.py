@@ -458,16 +458,40 @@ def test_the_learning_curve_is_left_out_if_time_is_up(labels: Path, tmp_path: Pa
     assert summary["accuracy"]["cross-validation"]["clips"] == 12
 
 
-def test_a_fitted_head_and_trained_stages_exclude_each_other(
+def test_fine_tuning_from_a_fitted_head_has_a_row_that_says_why(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(labels, "-o", out, "--backbone", "tiny", "--freeze", "2", "--head", "auto")
+    metrics = json.loads((out / "metrics.json").read_text())
+    tuned = [row for row in metrics["heads"] if row["trunk"] == "fine-tuned"]
+    assert len(tuned) == 1
+    assert tuned[0]["note"].startswith("fine-tuned last stages: log loss ")
+    printed = " ".join(capsys.readouterr().out.split())
+    assert tuned[0]["note"] in printed
+    with (out / "heads.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    kept = tuned[0]["note"].endswith(": kept")
+    assert [row["trunk"] for row in rows[:2]] == (
+        ["fine-tuned", "frozen"] if kept else ["frozen", "fine-tuned"]
+    )
+    stages = {row["stage"]: row["frozen"] for row in metrics["stages"]}
+    assert stages == {"first": True, "second": True, "third": not kept, "head": False}
+    assert load_checkpoint(out / "model.safetensors").backbone.num_frozen == (2 if kept else 3)
+
+
+def test_heads_that_cannot_be_fine_tuned_refuse_trained_stages(
     labels: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "-q")
-    told = failed(capsys, monkeypatch, *run, "--freeze", "1", "--head", "linear")
-    assert "--head linear is fitted to a trunk that stays frozen" in told
-    assert "Use --freeze trunk" in told
+    told = failed(capsys, monkeypatch, *run, "--freeze", "1", "--head", "frame")
+    assert "--head frame is fitted to a trunk that stays frozen" in told
+    assert "Use --freeze trunk, or --head linear" in told
+    told = failed(capsys, monkeypatch, *run, "--freeze", "0", "--head", "linear")
+    assert "no stage is frozen and the weights are random" in told
     told = failed(capsys, monkeypatch, *run, "--freeze", "trunk", "--head", "forest")
     assert "head is 'forest'. Use one of own, linear, frame, auto" in told
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from train_material import tiny_backbone
 
 from touchline.pipeline.training.optimize import (
+    Anchor,
     Average,
     Best,
     Guard,
     carry_over,
     make_optimizer,
     schedule,
+    smooth,
 )
 
 
@@ -33,6 +36,19 @@ def test_what_is_freed_later_warms_up_then() -> None:
     # At 0.55 the others are at half; 0.05 after being freed, half of a warm-up of 0.1.
     assert schedule(0.55, 0.1, freed=0.5) == pytest.approx(0.25)
     assert schedule(0.8, 0.1, freed=0.5) == schedule(0.8, 0.1)
+
+
+def test_an_anchor_adds_the_gradient_of_its_penalty() -> None:
+    backbone = tiny_backbone(2)
+    fill(backbone, 3.0)
+    anchor = Anchor(backbone, 0.5)
+    fill(backbone, 5.0)
+    bias = backbone.head.linear.bias
+    bias.grad = torch.tensor([0.0, 1.0])
+    anchor.add_gradient()
+    # Of 0.5 / 2 * (5 - 3)^2 it is 0.5 * (5 - 3); what has no gradient does not train.
+    assert bias.grad.tolist() == [1.0, 2.0]
+    assert backbone.head.linear.weight.grad is None
 
 
 def test_an_average_forgets_its_start_at_first() -> None:
@@ -66,12 +82,17 @@ def test_without_a_decay_there_is_no_average() -> None:
         Average(backbone, 1.0)
 
 
+def test_smoothing_looks_back_over_three_validations() -> None:
+    rows = np.array([[9.0, 0.0], [3.0, 3.0], [0.0, 6.0], [6.0, 9.0]])
+    assert smooth(rows).tolist() == [[9, 0], [6, 1.5], [4, 3], [3, 6]]
+
+
 def test_the_first_of_equal_epochs_is_the_best() -> None:
     backbone, best = tiny_backbone(2), Best()
     fill(backbone, 1.0)
-    assert best.offer(backbone, (0.5, -1.0), 1)
+    assert best.offer(backbone, 0.5, 1)
     fill(backbone, 2.0)
-    assert not best.offer(backbone, (0.5, -1.0), 2)
+    assert not best.offer(backbone, 0.5, 2)
     assert best.epoch == 1
     assert best.state["head.linear.bias"].tolist() == [1.0, 1.0]
 

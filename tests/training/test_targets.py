@@ -138,8 +138,16 @@ def test_validation_figures_by_hand() -> None:
     # Class 1: both right; class 2: its only clip is wrong.
     figures = val_figures(probs, columns(1, 1, 2))
     assert figures["val_accuracy"] == pytest.approx(2 / 3)
-    assert figures["val_balanced_accuracy"] == figures["val_score"] == pytest.approx(0.5)
-    assert figures["val_loss"] == pytest.approx(-math.log(0.8 * 0.5 * 0.3) / 3, rel=1e-6)
+    assert figures["val_balanced_accuracy"] == pytest.approx(0.5)
+    # The mean of the classes: that of class 1 is (log 0.8 + log 0.5) / 2, that of class 2 log 0.3.
+    expected = -(math.log(0.8 * 0.5) / 2 + math.log(0.3)) / 2
+    assert figures["val_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_one_sure_mistake_costs_no_more_than_a_probability_of_1e_4() -> None:
+    probs = np.array([[0.0, 1.0, 0.0], [0.0, 0.5, 0.5]], np.float32)
+    figures = val_figures(probs, columns(2, 1))
+    assert figures["val_loss"] == pytest.approx((-math.log(1e-4) - math.log(0.5)) / 2, rel=1e-6)
 
 
 def test_average_precision_by_hand() -> None:
@@ -156,6 +164,6 @@ def test_validation_figures_of_independent_classes() -> None:
     probs = np.array([[0.2, 0.6, 0.9], [0.2, 0.7, 0.8]], np.float32)
     figures = val_figures(probs, targets, multi_label=True)
     # Class 1 has its positive second: 1/2; class 2 is all positive: 1; class 0 has none.
-    assert figures["val_map"] == figures["val_score"] == pytest.approx(0.75)
+    assert figures["val_map"] == pytest.approx(0.75)
     right = [0.8, 0.6, 0.9, 0.8, 0.3, 0.8]
     assert figures["val_loss"] == pytest.approx(-np.log(right).mean(), rel=1e-6)

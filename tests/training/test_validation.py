@@ -50,27 +50,26 @@ def test_validation_comes_every_few_epochs_and_last_and_changes_nothing(
 def test_the_epoch_of_the_best_validation_is_kept(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([0.5, 0.9, 0.9, 0.7])
-    losses = iter([1.0, 0.8, 0.6, 0.1])
+    losses = iter([1.0, 0.2, 0.9, 0.4, 0.8])
     weights = []
     model = tiny_model()
 
     def judged(*_: object, **__: object) -> dict[str, float]:
         weights.append(model.backbone.head.linear.weight.detach().clone())  # type: ignore[union-attr]
-        return {
-            "val_accuracy": 0.0,
-            "val_score": next(figures),
-            "val_loss": next(losses),
-        }
+        return {"val_accuracy": 0.0, "val_loss": next(losses)}
 
     monkeypatch.setattr(finetune, "val_figures", judged)
-    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (3, 0)), epochs=4)
-    kept = fine_tune(model, *parts(examples), options).model.backbone
-    # Epochs 2 and 3 tie; 3 has the lower loss.
+    options = replace(QUICK, freeze=3, unfreeze=((1, 2), (4, 0)), epochs=5)
+    result = fine_tune(model, *parts(examples), options)
+    smoothed = [row["val_loss_smoothed"] for row in result.history]
+    assert smoothed == pytest.approx([1.0, 0.6, 0.7, 0.5, 0.7])
+    # Epoch 2 has the lowest loss by one validation, epoch 4 by the mean of its last three.
+    kept = result.model.backbone
     head = kept.head.linear.weight  # type: ignore[union-attr]
-    assert torch.equal(head, weights[2])
-    assert not torch.equal(head, weights[3])
-    assert kept.num_frozen == 2  # as in epoch 3
+    assert result.best_epoch == 4
+    assert torch.equal(head, weights[3])
+    assert not torch.equal(head, weights[1])
+    assert kept.num_frozen == 2  # as in epoch 4
 
 
 def test_without_validation_the_last_epoch_is_kept(examples: list[Example]) -> None:
@@ -83,10 +82,8 @@ def test_without_validation_the_last_epoch_is_kept(examples: list[Example]) -> N
 def test_training_stops_when_nothing_gets_better(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([0.5, 0.9, 0.8, 0.7, 0.95])
-    monkeypatch.setattr(
-        finetune, "val_figures", lambda *_, **__: {"val_score": next(figures), "val_loss": 1.0}
-    )
+    losses = iter([0.9, 0.1, 0.6, 0.9, 0.1])  # smoothed: 0.9, 0.5, 0.53, 0.53
+    monkeypatch.setattr(finetune, "val_figures", lambda *_, **__: {"val_loss": next(losses)})
     result = fine_tune(tiny_model(), *parts(examples), replace(QUICK, epochs=9, patience=2))
     assert result.stopped == "patience"
     assert len(result.history) == 4
@@ -96,10 +93,8 @@ def test_training_stops_when_nothing_gets_better(
 def test_patience_ends_training_at_a_validation_only(
     examples: list[Example], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    figures = iter([0.5, 0.9, 0.8, 0.7])
-    monkeypatch.setattr(
-        finetune, "val_figures", lambda *_, **__: {"val_score": next(figures), "val_loss": 1.0}
-    )
+    losses = iter([0.9, 0.1, 0.6])  # smoothed: 0.9, 0.5, 0.53
+    monkeypatch.setattr(finetune, "val_figures", lambda *_, **__: {"val_loss": next(losses)})
     options = replace(QUICK, epochs=20, validate_every=3, patience=2)
     result = fine_tune(tiny_model(), *parts(examples), options)
     # Validated after 3, 6 and 9: not given up in epoch 5, before the better sixth was seen.

@@ -64,9 +64,12 @@ def train_command(
         typer.Option(
             help="Head behind the trunk. own: the network's own, trained by gradient descent. "
             "linear: one linear layer over a window as long as your clips, to sort clips. frame: "
-            "one linear layer over each frame, to find events in matches. auto: linear or frame, "
-            "as cross-validation over matches prefers. The last three take seconds and need "
-            "--freeze trunk.",
+            "one linear layer over each frame, to find events in matches. temporal: small "
+            "convolutions over time, for hundreds of clips whose order in time matters. auto: the "
+            "one of these three that cross-validation over matches prefers (temporal only from 100 "
+            "clips of each class). All but own take seconds with --freeze trunk. With other stages "
+            "trained, linear and auto then fine-tune them from the fitted head, and keep that only "
+            "where cross-validation says it is better.",
             rich_help_panel=NETWORK,
         ),
     ] = TrainJob.head,
@@ -255,7 +258,8 @@ def train_command(
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Stop after this many epochs without a better validation score (default: never).",
+            help="Stop after this many epochs without a lower validation loss, taken as the mean "
+            "of three validations (default: never).",
             rich_help_panel=LEARNING,
         ),
     ] = TrainOptions.patience,

@@ -26,6 +26,8 @@ SHOWN = 10
 SHOWN_HEADS = 3
 """How many of the heads that were compared are shown."""
 
+_HEAD_FIGURES = ("log_loss", "balanced_accuracy")
+
 
 @contextmanager
 def downloading(*, quiet: bool) -> Iterator[OnProgress]:
@@ -159,23 +161,25 @@ def conclude(metrics: dict[str, Any], out: Path) -> None:
     """
     if metrics["heads"]:
         console.out.print(_heads_table(metrics["heads"]))
+        for note in filter(None, (row["note"] for row in metrics["heads"])):
+            console.out.print(note, highlight=False)
     show_summary(metrics, out)
 
 
 def _heads_table(heads: Sequence[Mapping[str, Any]]) -> Table:
-    """The heads that cross-validation compared, best first; the first one is used."""
+    """The heads that cross-validation compared; the first one is used."""
     from rich.table import Table
 
     title = "heads, by cross-validation over matches"
     if len(heads) > SHOWN_HEADS:
         title += f"; heads.csv lists all {len(heads)}"
     table = Table(box=None, title=title, title_justify="left")
-    for name in ("head", "pooling", "normalisation"):
+    for name in ("head", "pooling", "normalisation", "trunk"):
         table.add_column(name)
     for name in ("C", "log loss", "balanced accuracy"):
         table.add_column(name, justify="right")
     for row in heads[:SHOWN_HEADS]:
-        names = (row["kind"], row["pooling"], row["normalisation"])
-        figures = (f"{row['log_loss']:.3f}", f"{row['balanced_accuracy']:.3f}")
+        names = (row["kind"], row["pooling"], row["normalisation"], row["trunk"])
+        figures = ("-" if row[k] is None else f"{row[k]:.3f}" for k in _HEAD_FIGURES)
         table.add_row(*names, f"{row['strength']:g}", *figures)
     return table
