@@ -267,4 +267,4 @@ def figures(features: ClipFeatures, probs: Float64) -> tuple[float, float]:
         right = ((probs >= 0.5) == targets).mean(axis=1)
     else:
         right = probs.argmax(axis=1) == targets.argmax(axis=1)
-    return float(losses @ weights), float(right @ weights)
+    return float(losses @ weights), float(np.average(right, weights=weights))

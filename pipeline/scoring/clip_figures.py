@@ -29,7 +29,7 @@ def val_figures(probs: Float32, targets: Float32, *, multi_label: bool = False) 
     right = probs.argmax(axis=1) == targets.argmax(axis=1)
     return {
         "val_accuracy": float(right.mean()),
-        "val_balanced_accuracy": float(right @ weights),
+        "val_balanced_accuracy": float(np.average(right, weights=weights)),
         "val_loss": val_loss,
     }
 

@@ -351,7 +351,8 @@ class Trainer:
             figures = world.agreed(val_figures(probs, targets, multi_label=self.model.multi_label))
             losses = [row["val_loss"] for row in self.state.history if "val_loss" in row]
             smoothed = float(smooth(np.array([*losses, figures["val_loss"]]))[-1])
-            self.state.best.offer(backbone, smoothed, epoch)
+            if self.state.losses:  # else all steps were skipped: the network of the epoch before
+                self.state.best.offer(backbone, smoothed, epoch)
             return probs, figures | {"val_loss_smoothed": smoothed}
 
     def val_probs(self) -> Float32:

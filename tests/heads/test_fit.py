@@ -14,7 +14,7 @@ from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.types import Example
 
-OPTIONS = TrainOptions(augmentation=None)
+OPTIONS = TrainOptions(freeze=3, augmentation=None)
 
 
 @pytest.fixture

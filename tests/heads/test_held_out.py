@@ -66,7 +66,12 @@ def test_a_fitted_head_keeps_the_answers_to_every_clip_with_its_label(tmp_path):
     # One clip is labelled wrongly, and the heads fitted without its match say so.
     train[0] = Example(train[0].path, "red", train[0].group)
     fitted = fit_head(
-        tiny_model(), train, val, TrainOptions(augmentation=None), head="linear", device="cpu"
+        tiny_model(),
+        train,
+        val,
+        TrainOptions(freeze=3, augmentation=None),
+        head="linear",
+        device="cpu",
     )
     held = fitted.held_out
     assert list(held.examples) == train

@@ -118,7 +118,7 @@ def test_a_checkpoint_with_a_temporal_head_detects(tmp_path):
             path = write_levels(tmp_path / f"{label}_{n}.mp4", [int(v) for v in levels])
             examples.append(Example(path, label, f"match_{n % 4}"))
     model = TrainedModel(brightness_backbone(3), ARCHITECTURE, ("background", "fall", "rise"))
-    options = TrainOptions(augmentation=None)
+    options = TrainOptions(freeze=1, augmentation=None)
     fitted = fit_head(model, examples, [], options, head="temporal", device="cpu")
     assert fitted.trials[0].balanced_accuracy > 0.9
     save_checkpoint(tmp_path / "model.safetensors", fitted.result.model)

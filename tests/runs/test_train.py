@@ -493,7 +493,7 @@ def test_heads_that_cannot_be_fine_tuned_refuse_trained_stages(
     told = failed(capsys, monkeypatch, *run, "--freeze", "0", "--head", "linear")
     assert "no stage is frozen and the weights are random" in told
     told = failed(capsys, monkeypatch, *run, "--freeze", "trunk", "--head", "forest")
-    assert "head is 'forest'. Use one of own, linear, frame, auto" in told
+    assert "head is 'forest'. Use one of own, linear, frame, temporal, auto" in told
 
 
 def test_windows_of_a_fitted_head_are_as_long_as_the_clips() -> None:
