@@ -25,6 +25,11 @@ _ANGLES = (
 )
 _NUM_POSTURE, _NUM_APPEARANCE = 200, 112 * len(_ENDS)
 
+# Each kind of feature is scaled by about one over its usual spread, so that none drowns the others:
+# the linear heads see features as they are. Appearance has most numbers; in all, it counts like
+# posture.
+_LENGTH, _CONFIDENCE, _PLACE, _COSINE, _APPEARANCE = 4.0, 6.0, 16.0, 4.0, 0.6
+
 
 class Pose(CNNLSTM):
     """MoveNet on each frame, its joints as features, then an LSTM in the head."""
@@ -52,7 +57,7 @@ def pose(num_classes: int, spec: ClipSpec | None = None) -> Pose:
 
 
 def posture_features(posture: Tensor, confidence: Tensor) -> Tensor:
-    """Describe a body by 200 numbers, mostly relative to its place and size.
+    """Describe a body by 200 numbers of similar spread, mostly relative to its place and size.
 
     They are the joints relative to the trunk's middle (34), confidences (17), place and size in the
     picture (5), cosines of angles (8) and distances between any two joints (136). Lengths are in
@@ -73,18 +78,18 @@ def posture_features(posture: Tensor, confidence: Tensor) -> Tensor:
     a, b, c = torch.tensor(_ANGLES, device=posture.device).T
     return torch.cat(
         [
-            body.flatten(1),
-            confidence,
-            *(middle, size, trunk, spread),
-            F.cosine_similarity(body[:, a] - body[:, b], body[:, c] - body[:, b], dim=2),
-            torch.linalg.vector_norm(body[:, first] - body[:, second], dim=2),
+            _LENGTH * body.flatten(1),
+            _CONFIDENCE * confidence,
+            *(_PLACE * place for place in (middle, size, trunk, spread)),
+            _COSINE * F.cosine_similarity(body[:, a] - body[:, b], body[:, c] - body[:, b], dim=2),
+            _LENGTH * torch.linalg.vector_norm(body[:, first] - body[:, second], dim=2),
         ],
         dim=1,
     )
 
 
 def appearance_at(features: Tensor, points: Tensor) -> Tensor:
-    """Read features (N, C, H, W) at points (N, P, 2), y and x from 0 to 1 -> (N, P * C)."""
+    """Read features (N, C, H, W) at points (N, P, 2), y and x from 0 to 1 -> scaled (N, P * C)."""
     grid = points.flip(2)[:, :, None] * 2 - 1  # x and y from -1 to 1
     found = F.grid_sample(features, grid, padding_mode="border", align_corners=False)
-    return found[..., 0].transpose(1, 2).flatten(1)
+    return _APPEARANCE * found[..., 0].transpose(1, 2).flatten(1)

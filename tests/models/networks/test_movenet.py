@@ -230,7 +230,8 @@ def standing() -> Tensor:
 def described(body: Tensor) -> dict[str, Tensor]:
     features = posture_features(body[None], torch.full((1, 17), 0.7))[0]
     names = ("body", "confidence", "place", "angles", "distances")
-    return dict(zip(names, features.split([34, 17, 5, 8, 136]), strict=True))
+    parts = zip(features.split([34, 17, 5, 8, 136]), (4, 6, 16, 4, 4), strict=True)
+    return dict(zip(names, (part / scale for part, scale in parts), strict=True))
 
 
 def test_posture_is_relative_to_the_trunk() -> None:
@@ -267,8 +268,8 @@ def test_appearance_is_read_at_the_joints() -> None:
     features[:, 1] += 100
     # The middles of cells (0, 0) and (2, 1), half way between two, and a point outside.
     points = torch.tensor([[[0.125, 0.125], [0.625, 0.375], [0.125, 0.25], [2.0, 2.0]]])
-    found = appearance_at(features, points)
-    assert found.tolist() == [[0, 100, 9, 109, 0.5, 100.5, 15, 115]]
+    found = appearance_at(features, points) / 0.6
+    assert found[0].tolist() == pytest.approx([0, 100, 9, 109, 0.5, 100.5, 15, 115])
 
 
 def test_features_of_the_backbone_are_posture_and_what_is_at_the_ends_of_the_body(
@@ -280,7 +281,7 @@ def test_features_of_the_backbone_are_posture_and_what_is_at_the_ends_of_the_bod
         features = backbone.trunk(clip)
     joints, coarse = run(network(tmp_path / "made.bin"), clip[:, :, 0])
     assert features.shape == (1, 760, 1)
-    torch.testing.assert_close(features[0, 34:51, 0], joints[:, 2], rtol=0, atol=1e-4)
+    torch.testing.assert_close(features[0, 34:51, 0] / 6, joints[:, 2], rtol=0, atol=1e-4)
     ends = appearance_at(coarse[None], joints[None, [0, 9, 10, 15, 16], :2])[0]
     torch.testing.assert_close(features[0, 200:, 0], ends, rtol=1e-3, atol=1e-3)
 
