@@ -135,6 +135,7 @@ class Backbone(nn.Module):
         self.spec = spec
         self.num_frozen = 0
         self.head_spec = HeadSpec()
+        self.mirrored = False
         if spec.num_frames < self.min_frames or spec.size_px < self.min_size_px:
             raise ValueError(
                 f"the clip has {spec.num_frames} frames of {spec.size_px} px. "
@@ -188,10 +189,19 @@ class Backbone(nn.Module):
         features: Tensor = x.float().mean(dim=(3, 4))
         return features
 
+    def features(self, clips: Tensor) -> Tensor:
+        """Clips (B, 3, T, H, W) of any size -> features (B, D, T') float32.
+
+        If `mirrored` is set: (B, 2 D, T'), the features of the clips and of their mirror images.
+        """
+        sides = [clips, clips.flip(-1)] if self.mirrored else [clips]
+        found = [self.leave(self.run_stages(self.enter(x)), len(x)).float() for x in sides]
+        return torch.cat(found, dim=1)
+
     def trunk(self, clips: Tensor) -> Tensor:
-        """Clips (B, 3, T, H, W) float32 -> features (B, D, T')."""
+        """Clips (B, 3, T, H, W) float32 -> features (B, D, T'), as `features`."""
         self.check(clips)
-        return self.leave(self.run_stages(self.enter(clips)), clips.shape[0])
+        return self.features(clips)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) float32 -> logits (B, K)."""
@@ -230,14 +240,17 @@ class Backbone(nn.Module):
         Args:
             spec: The new head; its kind is not own.
             num_classes: K.
-            width: How many features the trunk has; None runs it once to find out.
+            width: How many features the trunk has for a clip without its mirror image; None runs
+                it once to find out.
         """
+        self.mirrored = False
         if width is None:
             T, S = self.spec.num_frames, self.spec.size_px
             with torch.no_grad():
                 width = self.trunk(torch.zeros(1, 3, T, S, S)).shape[1]
         self.head = build_head(spec, width, num_classes)
         self.head_spec = spec
+        self.mirrored = spec.mirror
         self.classifier = "head.linear"
 
     def replace_classifier(self, num_classes: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -27,11 +27,14 @@ class HeadSpec:
         pooling: How features are pooled over time: mean, mean_std (mean and standard deviation) or
             mean_max (mean and maximum). A temporal head pools the mean of its own features.
         normalisation: none, or l2: each feature vector is scaled to length 1 before pooling.
+        mirror: Whether the trunk sees the mirror image of each picture, too. The linear layer sees
+            the mean of both.
     """
 
     kind: str = "own"
     pooling: str = "mean"
     normalisation: str = "none"
+    mirror: bool = False
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -51,7 +54,10 @@ class HeadSpec:
 
 
 class PooledLinearHead(nn.Module):
-    """Features (B, D, T) -> logits (B, K): normalise, pool over time, linear."""
+    """Features (B, D, T) -> logits (B, K): normalise, pool over time, linear.
+
+    With `mirror`, features are (B, 2 D, T): first of the pictures, then of their mirror images.
+    """
 
     def __init__(self, spec: HeadSpec, width: int, num_classes: int) -> None:
         """Build a head with random weights.
@@ -79,8 +85,13 @@ def normalise_features(features: Tensor, spec: HeadSpec) -> Tensor:
 def pool_features(features: Tensor, spec: HeadSpec) -> Tensor:
     """Normalise and pool features (B, D, T) over time -> (B, D) or (B, 2 D).
 
-    The standard deviation is that of the population, and 0 for a single frame.
+    With `mirror`, features are (B, 2 D, T) and the result is the mean of the two halves. The
+    standard deviation is that of the population, and 0 for a single frame.
     """
+    if spec.mirror:
+        plain = replace(spec, mirror=False)
+        seen, mirrored = features.chunk(2, dim=1)
+        return (pool_features(seen, plain) + pool_features(mirrored, plain)) / 2
     features = normalise_features(features, spec)
     mean = features.mean(dim=2)
     if spec.pooling == "mean":

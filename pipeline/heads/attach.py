@@ -22,9 +22,8 @@ def with_head(model: TrainedModel, features: ClipFeatures, trial: Trial) -> Trai
         trial: The head and its strength.
     """
     backbone, spec = model.backbone, trial.spec
-    width = features.windows[0].shape[1]
-    backbone.use_head(spec, len(model.labels), width=width)
-    fitted = fit(features, spec, trial.strength)
+    backbone.use_head(spec, len(model.labels), width=features.width)
+    fitted = fit(features, trial)
     if isinstance(fitted, Linear):
         _set_linear(backbone.get_submodule(backbone.classifier), fitted)
     else:

@@ -22,6 +22,12 @@ from touchline.pipeline.types import Float32, Float64, Int64
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """The strengths C of logistic regression that are tried, weakest first."""
 
+FRAME_STRENGTHS = (0.1, *STRENGTHS)
+"""The strengths of a frame head. Its frames are averaged over time, so it can be weaker."""
+
+TEMPERATURES = tuple(float(t) for t in np.geomspace(0.02, 4.0, 25))
+"""What the logits of a frame head may be divided by: a weak one is right, but far too unsure."""
+
 FRAMES_PER_CLIP = 16
 """The most frames of a clip that a frame head learns from, evenly spread."""
 
@@ -31,11 +37,12 @@ class ClipFeatures:
     """Trunk features of labelled clips, and what each clip shows.
 
     Attributes:
-        windows: Per clip (V, D, T) float32: V windows of T features.
+        windows: Per clip (V, D, T) float32: V windows of T features; (V, 2 D, T) if `mirrored`.
         targets: (N, K) float32, 1 in the column of each clip's class.
         has_background: Whether column 0 has examples; without, it is left out.
         multi_label: Whether classes are independent of each other.
         limit_s: The most seconds of one training of a temporal head; None for no limit.
+        mirrored: Whether the features of the mirror image follow those of each picture.
     """
 
     windows: Sequence[Float32]
@@ -43,6 +50,12 @@ class ClipFeatures:
     has_background: bool = True
     multi_label: bool = False
     limit_s: float | None = None
+    mirrored: bool = False
+
+    @property
+    def width(self) -> int:
+        """D, how many features a picture has."""
+        return int(self.windows[0].shape[1]) // (2 if self.mirrored else 1)
 
     def take(self, clips: Sequence[int]) -> ClipFeatures:
         """Return these clips only."""
@@ -56,10 +69,13 @@ class ClipFeatures:
         """
         if spec.kind == "temporal":
             counts = [len(windows) for windows in self.windows]
-            return np.concatenate(self.windows), np.repeat(np.arange(len(counts)), counts)
+            seen = np.concatenate(self.windows)[:, : self.width]
+            return seen, np.repeat(np.arange(len(counts)), counts)
         rows, clips = [], []
         for i, windows in enumerate(self.windows):
             features = torch.from_numpy(windows)
+            if self.mirrored and not spec.mirror:
+                features = features[:, : self.width]
             if spec.kind == "frame":
                 features = _frames(features)
             pooled = pool_features(features, spec).numpy()
@@ -83,6 +99,7 @@ class Trial:
     Attributes:
         spec: The head.
         strength: C of the logistic regression; of a temporal head, the inverse weight decay.
+        temperature: The logits of a frame head are divided by it; 1 for other heads.
         log_loss: Mean over classes of the mean negative log probability of the right answer.
         balanced_accuracy: Mean recall of the classes, in [0, 1]; for independent classes, the share
             of right answers at probability 0.5, mean over classes.
@@ -92,14 +109,24 @@ class Trial:
     strength: float
     log_loss: float
     balanced_accuracy: float
+    temperature: float = 1.0
 
 
-def candidates(head: str, *, framewise: bool) -> list[HeadSpec]:
+def candidates(
+    head: str, *, framewise: bool, background: bool = False, mirror: bool = False
+) -> list[HeadSpec]:
     """Return the heads to compare.
 
+    With background examples the model is meant to find events in matches, where a frame head is
+    better than a linear one although it is worse on clips. So auto compares frame heads then, and
+    linear heads otherwise.
+
     Args:
-        head: auto (linear, and frame where the trunk allows it), linear, frame or temporal.
+        head: auto, linear, frame or temporal.
         framewise: Whether the trunk sees frames one by one, so that single frames have features.
+        background: Whether there are background examples.
+        mirror: Whether linear heads see the mirror image of each picture, too. Other heads never
+            do: in a match that would take twice as long.
 
     Raises:
         ValueError: A frame head is asked for, and the trunk has no features of single frames.
@@ -109,12 +136,13 @@ def candidates(head: str, *, framewise: bool) -> list[HeadSpec]:
             "this backbone has no features of single frames, so it cannot have a frame head. "
             "Use --head linear, or a backbone that works frame by frame, such as cnn_lstm"
         )
-    poolings = ("mean", "mean_std", "mean_max")
     normalisations = ("l2", "none")
-    linear = [HeadSpec("linear", p, n) for p in poolings for n in normalisations]
-    frame = [HeadSpec("frame", "mean", n) for n in normalisations] if framewise else []
-    temporal = [HeadSpec("temporal", "mean", n) for n in normalisations]
-    return {"auto": linear + frame, "linear": linear, "frame": frame, "temporal": temporal}[head]
+    if head == "frame" or (head == "auto" and framewise and background):
+        return [HeadSpec("frame", "mean", n) for n in normalisations]
+    if head == "temporal":
+        return [HeadSpec("temporal", "mean", n) for n in normalisations]
+    poolings = ("mean", "mean_std", "mean_max")
+    return [HeadSpec("linear", p, n, mirror) for p in poolings for n in normalisations]
 
 
 def cross_validate(
@@ -127,8 +155,10 @@ def cross_validate(
     """Return the best strength of each head, best head first.
 
     Every fold's clips are answered by a head that saw none of their matches. The lowest log loss
-    wins: on a few dozen clips it is steadier than accuracy, which one clip moves by percents. Clips
-    of a class that only one fold has are not judged: without them nothing shows their class.
+    wins: on a few dozen clips it is steadier than accuracy, which one clip moves by percents. A
+    frame head is judged at its best temperature, because its probabilities are averaged over time
+    anyway. Clips of a class that only one fold has are not judged: without them nothing shows
+    their class.
 
     Args:
         features: The clips to learn from.
@@ -141,18 +171,23 @@ def cross_validate(
     best = []
     for n, spec in enumerate(specs):
         X, clips = features.inputs(spec)
-        strengths = TEMPORAL_STRENGTHS if spec.kind == "temporal" else STRENGTHS
-        probs = np.zeros((len(strengths), *features.targets.shape))
+        strengths = _strengths(spec)
+        logits = np.zeros((len(strengths), len(X), features.targets.shape[1]))
         for k, fold in enumerate(folds):
             on_fold(n * len(folds) + k, len(specs) * len(folds))
             held = np.isin(clips, fold)
             problem = _problem(features, spec, X[~held], clips[~held])
             for s, strength in enumerate(strengths):
-                answers = _clip_probs(features, problem.solve(strength), X[held], clips[held])
-                probs[s, list(fold)] = answers[list(fold)]
+                logits[s, held] = _logits(features, problem.solve(strength), X[held])
         trials = [
-            Trial(spec, strength, *figures(known, p[judged]))
-            for strength, p in zip(strengths, probs, strict=True)
+            Trial(
+                spec,
+                strength,
+                *figures(known, _clip_probs(features, found / temperature, clips)[judged]),
+                temperature,
+            )
+            for strength, found in zip(strengths, logits, strict=True)
+            for temperature in (TEMPERATURES if spec.kind == "frame" else (1.0,))
         ]
         best.append(min(trials, key=lambda t: t.log_loss))
     return sorted(best, key=lambda t: t.log_loss)
@@ -178,8 +213,9 @@ def held_out_probs(
     for fold in folds:
         held = np.isin(clips, fold)
         fitted = np.isin(clips, learn(np.setdiff1d(clips, fold).tolist()))
-        linear = _problem(features, trial.spec, X[fitted], clips[fitted]).solve(trial.strength)
-        answers = _clip_probs(features, linear, X[held], clips[held])
+        head = _problem(features, trial.spec, X[fitted], clips[fitted]).solve(trial.strength)
+        logits = _logits(features, head, X[held]) / trial.temperature
+        answers = _clip_probs(features, logits, clips[held])
         probs[list(fold)] = answers[list(fold)]
     return probs
 
@@ -196,26 +232,28 @@ def held_out_heads(
     """
     X, clips = features.inputs(trial.spec)
     kept = [~np.isin(clips, fold) for fold in folds]
-    return [_solve(features, trial.spec, X[k], clips[k], trial.strength) for k in kept]
+    return [_solve(features, trial, X[k], clips[k]) for k in kept]
 
 
-def fit(features: ClipFeatures, spec: HeadSpec, strength: float) -> Linear | FittedTemporal:
-    """Return the linear layer of a head, or the temporal head, fitted to all clips.
-
-    Args:
-        features: The clips to fit it to.
-        spec: The head.
-        strength: As in `Trial`, more than 0.
-    """
-    return _solve(features, spec, *features.inputs(spec), strength)
+def fit(features: ClipFeatures, trial: Trial) -> Linear | FittedTemporal:
+    """Return the linear layer of a head, or the temporal head, fitted to all clips."""
+    return _solve(features, trial, *features.inputs(trial.spec))
 
 
 def _solve(
-    features: ClipFeatures, spec: HeadSpec, X: Float32, clips: Int64, strength: float
+    features: ClipFeatures, trial: Trial, X: Float32, clips: Int64
 ) -> Linear | FittedTemporal:
-    fitted = _problem(features, spec, X, clips).solve(strength)
+    fitted = _problem(features, trial.spec, X, clips).solve(trial.strength)
+    if isinstance(fitted, Linear):
+        fitted = fitted.divided_by(trial.temperature)
     # Without background examples column 0 was left out; its probability is 0 whatever its logit.
     return fitted if features.has_background else fitted.with_column_0()
+
+
+def _strengths(spec: HeadSpec) -> Sequence[float]:
+    if spec.kind == "temporal":
+        return TEMPORAL_STRENGTHS
+    return FRAME_STRENGTHS if spec.kind == "frame" else STRENGTHS
 
 
 def _problem(
@@ -233,14 +271,19 @@ def _problem(
     return LogisticProblem(X, targets, weights, multi_label=multi_label)
 
 
-def _clip_probs(
-    features: ClipFeatures, linear: Linear | FittedTemporal, X: Float32, clips: Int64
-) -> Float64:
-    """(N, K) probabilities of each clip, averaged over its rows; 0 for clips without any."""
-    logits = torch.from_numpy(linear(X))
-    if not features.has_background:
-        logits = torch.cat([torch.full_like(logits[:, :1], -torch.inf), logits], dim=1)
-    probs = class_probs(logits, has_background=True, multi_label=features.multi_label).numpy()
+def _logits(features: ClipFeatures, head: Linear | FittedTemporal, X: Float32) -> Float64:
+    """(M, K) logits of rows; without background examples, column 0 is minus infinity."""
+    logits = head(X)
+    if features.has_background:
+        return logits
+    return np.concatenate([np.full((len(X), 1), -np.inf), logits], axis=1)
+
+
+def _clip_probs(features: ClipFeatures, logits: Float64, clips: Int64) -> Float64:
+    """(N, K) probabilities of clips, averaged over their rows (M, K); 0 for clips without any."""
+    probs = class_probs(
+        torch.from_numpy(logits), has_background=True, multi_label=features.multi_label
+    ).numpy()
     sums = np.zeros(features.targets.shape)
     np.add.at(sums, clips, probs)
     counts = np.bincount(clips, minlength=len(sums))

@@ -76,8 +76,9 @@ def fit_head(
         val: Examples to measure on; may be empty.
         options: How to sample the clips, and how to fine-tune; see `tuning_options`. Once features
             are computed, `max_seconds` shortens the training of temporal heads and of stages.
-        head: linear, frame, temporal, or auto: linear, frame where the trunk allows it, and
-            temporal where there are enough clips (see `suits_temporal`).
+        head: linear, frame, temporal, or auto: frame if there are background examples and the
+            trunk sees single frames, else linear; and temporal where there are enough clips (see
+            `suits_temporal`).
         device: auto, cpu, cuda, cuda:1 or mps.
         cache: Folder of decoded clips and features that later runs reuse.
         on_progress: Called with news of each phase.
@@ -88,7 +89,17 @@ def fit_head(
         ValueError: The examples are of one match, or the head does not fit the trunk.
     """
     began = time.monotonic()
-    specs = candidates(head, framewise=model.backbone.framewise)
+    backbone = model.backbone
+    frozen = options.frozen_at(options.epochs) == len(backbone.stages)
+    flip = options.augmentation is not None and options.augmentation.flip
+    specs = candidates(
+        head,
+        framewise=backbone.framewise,
+        background=any(example.label == BACKGROUND for example in train),
+        # Stages are fine-tuned on single pictures.
+        mirror=flip and frozen,
+    )
+    backbone.mirrored = any(spec.mirror for spec in specs)
     material = load_material(model, train, val, options, cache=cache, on_progress=on_progress)
     has_background = any(c.example.label == BACKGROUND for c in material.train_clips)
     model = replace(model, has_background=has_background)
@@ -116,6 +127,7 @@ def fit_head(
         has_background=has_background,
         multi_label=model.multi_label,
         limit_s=_temporal_limit_s(specs, len(folds), deadline),
+        mirrored=backbone.mirrored,
     )
     trials = cross_validate(
         features,
@@ -138,7 +150,7 @@ def fit_head(
         replace(model, backbone=network.backbone.cpu()), features, trials[0], folds, held_out
     )
     tuned, tuning = None, None
-    if options.frozen_at(options.epochs) < len(model.backbone.stages):
+    if not frozen:
         tuned, tuning = tune(
             start,
             material,

@@ -38,6 +38,10 @@ class Linear:
         logits: Float64 = features @ self.weight.T + self.bias
         return logits
 
+    def divided_by(self, temperature: float) -> Linear:
+        """Return the layer with its logits divided by a temperature."""
+        return Linear(self.weight / temperature, self.bias / temperature)
+
     def with_column_0(self) -> Linear:
         """Return the layer with one more logit before the others, always 0."""
         weight = np.concatenate([np.zeros_like(self.weight[:1]), self.weight])

@@ -169,8 +169,7 @@ class Scorer:
         x = normalise(x, self.model.spec).to(self.dtype)
         if not self.backbone.framewise:
             x = x.contiguous(memory_format=torch.channels_last_3d)
-        backbone = self.backbone
-        return backbone.leave(backbone.run_stages(backbone.enter(x)), len(x)).float()
+        return self.backbone.features(x)
 
     @torch.inference_mode()
     def _head(self, features: Tensor) -> Tensor:

@@ -131,7 +131,9 @@ def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:
         stop: How many stages the features have gone through.
         dtype: The type that they are computed in.
     """
-    hashed = hashlib.sha256(f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}".encode())
+    mirrored = " mirrored" * (backbone.mirrored and stop == len(backbone.stages))
+    made = f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}{mirrored}"
+    hashed = hashlib.sha256(made.encode())
     for name in backbone.stage_names[:stop]:
         for key, tensor in backbone.stages[name].state_dict().items():
             hashed.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -114,9 +114,9 @@ class SplitNetwork:
             return 0
         self.eval()
         pixels = normalise(view[None].to(self.device).transpose(1, 2), backbone.spec)
-        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=split_at)
         if split_at == len(backbone.stages):
-            return 4 * backbone.leave(x, 1).numel()
+            return 4 * backbone.features(pixels).numel()
+        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=split_at)
         return self.dtype.itemsize * x.numel()
 
     def train(self) -> None:
@@ -155,9 +155,9 @@ class SplitNetwork:
             return clips
         backbone, N = self._frozen, len(clips)
         pixels = normalise(clips.transpose(1, 2), backbone.spec).to(self.dtype)
-        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=self.split_at)
         if self.split_at == len(backbone.stages):
-            return backbone.leave(x, N).float()
+            return backbone.features(pixels)
+        x: Tensor = backbone.run_stages(backbone.enter(pixels), stop=self.split_at)
         return x.reshape(N, -1, *x.shape[1:]) if backbone.framewise else x
 
     def run_trained(self, x: Tensor) -> Tensor:

@@ -1,10 +1,18 @@
 """Heads compared by cross-validation: whole matches are held out, and the better head wins."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from touchline.models.heads import HeadSpec
-from touchline.pipeline.heads.choose import ClipFeatures, candidates, cross_validate
+from touchline.pipeline.heads.choose import (
+    ClipFeatures,
+    candidates,
+    cross_validate,
+    fit,
+    held_out_probs,
+)
 from touchline.pipeline.heads.folds import match_folds
 
 
@@ -85,3 +93,46 @@ def test_a_frame_head_needs_a_trunk_that_sees_frames_one_by_one():
     with pytest.raises(ValueError, match=r"features of single frames.*--head linear"):
         candidates("frame", framewise=False)
     assert {spec.kind for spec in candidates("auto", framewise=False)} == {"linear"}
+
+
+def test_auto_compares_frame_heads_where_there_is_background_and_linear_ones_elsewhere():
+    kinds = {
+        background: {
+            spec.kind for spec in candidates("auto", framewise=True, background=background)
+        }
+        for background in (True, False)
+    }
+    assert kinds == {True: {"frame"}, False: {"linear"}}
+
+
+def test_a_linear_head_without_mirror_images_sees_the_first_half_of_mirrored_features():
+    rng = np.random.default_rng(5)
+    windows = rng.normal(size=(4, 2, 12, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[[1, 2, 1, 2]]
+    both = ClipFeatures(list(windows), targets, mirrored=True)
+    half = ClipFeatures(list(windows[:, :, :6]), targets)
+    spec = HeadSpec("linear", "mean_std", "l2")
+    assert both.width == half.width == 6
+    assert np.array_equal(both.inputs(spec)[0], half.inputs(spec)[0])
+    other = ClipFeatures(list(windows[:, :, 6:]), targets)
+    mean = (half.inputs(spec)[0] + other.inputs(spec)[0]) / 2
+    assert both.inputs(replace(spec, mirror=True))[0] == pytest.approx(mean, abs=1e-6)
+
+
+def test_the_temperature_of_a_frame_head_makes_a_weak_one_sure():
+    # The classes are far apart, so a weak head is always right and its answers near one half.
+    rng = np.random.default_rng(4)
+    groups = [str(n % 5) for n in range(40)]
+    truth = np.arange(40) % 2
+    windows = np.eye(6)[truth][:, None, :, None] + rng.normal(size=(40, 1, 6, 8)) * 0.3
+    features = clip_features(windows, truth, num_classes=2)
+    folds = match_folds(groups, groups)
+    (trial,) = cross_validate(features, [HeadSpec("frame")], folds)
+    assert trial.temperature < 1
+    probs = held_out_probs(features, trial, folds)
+    assert -np.log(probs[np.arange(40), truth]).mean() == pytest.approx(trial.log_loss, rel=0.05)
+    unsure = held_out_probs(features, replace(trial, temperature=1.0), folds)
+    assert -np.log(unsure[np.arange(40), truth]).mean() > 2 * trial.log_loss
+    plain, tempered = fit(features, replace(trial, temperature=1.0)), fit(features, trial)
+    assert tempered.weight * trial.temperature == pytest.approx(plain.weight)
+    assert tempered.bias * trial.temperature == pytest.approx(plain.bias)

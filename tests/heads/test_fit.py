@@ -1,5 +1,7 @@
 """A head fitted to clips: right on other matches, kept by the checkpoint, the trunk untouched."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ from train_material import made_examples, parts, tiny_model
 
 from touchline.models import catalog
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
+from touchline.models.inference import fast_copy
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.detection.detect import DetectOptions, detect
 from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.training.options import TrainOptions
@@ -68,3 +72,21 @@ def test_a_frame_head_scores_every_frame_and_finds_short_events_where_they_are(t
     assert np.diff(result.track.start_s) == pytest.approx(1 / 8)
     bright = result.track.start_s[result.track.probs[:, 1] > 0.5]
     assert bright == pytest.approx([3.0, 3.125, 3.25, 3.375])
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_linear_head_sees_mirror_images_unless_flips_are_off(tmp_path):
+    train, val = parts(made_examples(tmp_path, ("blue", "red", "background"), 4))
+    clips = torch.randn(2, 3, 4, 16, 16)
+    for augmentation, mirrored in ((Augmentation(), True), (Augmentation(flip=False), False)):
+        options = replace(OPTIONS, augmentation=augmentation)
+        fitted = fit_head(tiny_model(), train, val, options, head="linear", device="cpu")
+        path = tmp_path / "model.safetensors"
+        save_checkpoint(path, fitted.result.model)
+        loaded = load_checkpoint(path).backbone
+        assert loaded.head_spec.mirror == mirrored
+        same = torch.allclose(loaded(clips), loaded(clips.flip(-1)), atol=1e-5)
+        assert same == mirrored
+        # The fast copy that detection uses answers the same.
+        fast = fast_copy(loaded, torch.device("cpu"), torch.float32)
+        assert torch.allclose(fast(clips), loaded(clips), atol=1e-4)

@@ -12,7 +12,7 @@ from touchline.models import catalog
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
 from touchline.models.heads import HeadSpec
 from touchline.pipeline.detection.detect import DetectOptions, detect
-from touchline.pipeline.heads.choose import ClipFeatures, candidates, cross_validate, fit
+from touchline.pipeline.heads.choose import ClipFeatures, Trial, candidates, cross_validate, fit
 from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.temporal import TemporalProblem, suits_temporal
@@ -63,7 +63,7 @@ def test_training_is_the_same_every_time_and_leaves_random_numbers_alone():
     spec = HeadSpec("temporal")
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first, second = (fit(features, spec, 10.0).head.state_dict() for _ in range(2))
+    first, second = (fit(features, Trial(spec, 10.0, 0.0, 0.0)).head.state_dict() for _ in range(2))
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(first[key], second[key]) for key in first)
 
@@ -71,7 +71,7 @@ def test_training_is_the_same_every_time_and_leaves_random_numbers_alone():
 def test_features_are_centred_and_scaled_by_the_clips_it_learns_from():
     features, _ = ordered(num_clips=24)
     X, clips = features.inputs(HeadSpec("temporal"))
-    head = fit(features, HeadSpec("temporal"), 10.0).head
+    head = fit(features, Trial(HeadSpec("temporal"), 10.0, 0.0, 0.0)).head
     assert head.centre[:, 0].numpy() == pytest.approx(X.mean(axis=(0, 2)), abs=1e-5)
     assert float(head.scale) == pytest.approx((X - X.mean(axis=(0, 2))[:, None]).std(), rel=1e-3)
     assert clips.tolist() == list(range(24))
