@@ -22,9 +22,6 @@ from touchline.pipeline.types import Float32, Float64, Int64
 STRENGTHS = (1.0, 10.0, 100.0, 1000.0)
 """The strengths C of logistic regression that are tried, weakest first."""
 
-FRAME_STRENGTHS = (0.1, *STRENGTHS)
-"""The strengths of a frame head. Its frames are averaged over time, so it can be weaker."""
-
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.02, 4.0, 25))
 """What the logits of a frame head may be divided by: a weak one is right, but far too unsure."""
 
@@ -171,7 +168,7 @@ def cross_validate(
     best = []
     for n, spec in enumerate(specs):
         X, clips = features.inputs(spec)
-        strengths = _strengths(spec)
+        strengths = TEMPORAL_STRENGTHS if spec.kind == "temporal" else STRENGTHS
         logits = np.zeros((len(strengths), len(X), features.targets.shape[1]))
         for k, fold in enumerate(folds):
             on_fold(n * len(folds) + k, len(specs) * len(folds))
@@ -248,12 +245,6 @@ def _solve(
         fitted = fitted.divided_by(trial.temperature)
     # Without background examples column 0 was left out; its probability is 0 whatever its logit.
     return fitted if features.has_background else fitted.with_column_0()
-
-
-def _strengths(spec: HeadSpec) -> Sequence[float]:
-    if spec.kind == "temporal":
-        return TEMPORAL_STRENGTHS
-    return FRAME_STRENGTHS if spec.kind == "frame" else STRENGTHS
 
 
 def _problem(
