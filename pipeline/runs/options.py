@@ -7,6 +7,9 @@ from pathlib import Path
 
 from touchline.pipeline.training.options import TrainOptions
 
+DEFAULT_BACKBONE, DEFAULT_WEIGHTS = "cnn_lstm_lite0", "efficientnet_lite0-imagenet"
+"""The network of `touchline train` without --backbone. Its weights are installed with Touchline."""
+
 
 @dataclass(frozen=True)
 class TrainJob:

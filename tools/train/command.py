@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from touchline.pipeline.clips.options import Augmentation
-from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.options import DEFAULT_BACKBONE, DEFAULT_WEIGHTS, TrainJob
 from touchline.pipeline.training.options import TrainOptions
 from touchline.tools.train.run import Places, train
 
@@ -38,19 +38,22 @@ def train_command(
         ),
     ],
     backbone: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Name of the network; `touchline models` lists all.", rich_help_panel=NETWORK
-        ),
-    ],
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="Pretrained weights to start from: a file, a name from `touchline models`, or "
-            "none (random weights).",
+            help="Name of the network; `touchline models` lists all (default: "
+            f"{DEFAULT_BACKBONE}).",
             rich_help_panel=NETWORK,
         ),
-    ] = "none",
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Pretrained weights to start from: a file, a name from `touchline models`, or "
+            f"none (random weights). Default: {DEFAULT_WEIGHTS}, which is installed with "
+            "Touchline; with --backbone, none.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = None,
     freeze: Annotated[
         str | None,
         typer.Option(
@@ -60,7 +63,7 @@ def train_command(
         ),
     ] = TrainJob.freeze,
     head: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Head behind the trunk. own: the network's own, trained by gradient descent. "
             "linear: one linear layer over a window as long as your clips, to sort clips. frame: "
@@ -72,7 +75,7 @@ def train_command(
             "where cross-validation says it is better.",
             rich_help_panel=NETWORK,
         ),
-    ] = TrainJob.head,
+    ] = None,
     unfreeze_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -412,12 +415,16 @@ def train_command(
 
     On several GPUs: torchrun --nproc-per-node N -m touchline.tools.cli train ...
     """
+    if backbone is None and weights is not None:
+        raise ValueError("--weights needs --backbone: the network that the weights are made for")
+    if weights is None:
+        weights = DEFAULT_WEIGHTS if backbone is None else "none"
     job = TrainJob(
         labels=labels,
-        backbone=backbone,
+        backbone=backbone or DEFAULT_BACKBONE,
         weights=None if weights == "none" else weights,
         freeze=freeze,
-        head=head,
+        head=head or ("auto" if backbone is None else TrainJob.head),
         unfreeze=tuple(_unfreezing(text) for text in unfreeze_at or ()),
         val_groups=None if val_groups is None else _names(val_groups),
         val_share=val_share,
