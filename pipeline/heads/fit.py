@@ -20,7 +20,7 @@ from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.held_out import HeldOut, cross_validated
 from touchline.pipeline.heads.learning_curve import CurvePoint, learning_curve
 from touchline.pipeline.heads.temporal import suits_temporal
-from touchline.pipeline.heads.tune import Start, Tuning, tune, tuning_options
+from touchline.pipeline.heads.tune import Start, Tuning, can_tune, tune, tuning_options
 from touchline.pipeline.training.batches import BatchSource, Material, load_material
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import FineTuneResult, Progress
@@ -96,9 +96,12 @@ def fit_head(
         head,
         framewise=backbone.framewise,
         background=any(example.label == BACKGROUND for example in train),
-        # Stages are fine-tuned on single pictures.
-        mirror=flip and frozen,
+        mirror=flip,
     )
+    if not frozen:
+        # Stages are fine-tuned without mirror images, so from a head that does not see them either.
+        plain = [replace(spec, mirror=False) for spec in specs if spec.mirror]
+        specs = [*specs, *plain]
     backbone.mirrored = any(spec.mirror for spec in specs)
     material = load_material(model, train, val, options, cache=cache, on_progress=on_progress)
     has_background = any(c.example.label == BACKGROUND for c in material.train_clips)
@@ -146,13 +149,12 @@ def fit_head(
     if trials[0].spec.kind != "temporal":  # of which the curve alone would take minutes
         curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
     spec = model.spec
-    start = Start(
-        replace(model, backbone=network.backbone.cpu()), features, trials[0], folds, held_out
-    )
+    model = replace(model, backbone=network.backbone.cpu())
     tuned, tuning = None, None
     if not frozen:
+        start_trial = next((t for t in trials if can_tune(t.spec)), trials[0])
         tuned, tuning = tune(
-            start,
+            Start(model, features, start_trial, folds, held_out, trials[0]),
             material,
             tuning_options(options, views=len(windows[0]), multi_label=model.multi_label),
             device=device,
@@ -163,7 +165,7 @@ def fit_head(
     if tuned is not None:
         calibrated, val_probs, held_out = tuned.model, tuned.val_probs, tuned.held_out
     else:
-        model = with_head(start.model, features, trials[0])
+        model = with_head(model, features, trials[0])
         val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
         val_probs = clip_probs(model, val_features)
         calibrated = model

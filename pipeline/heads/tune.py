@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.heads import HeadSpec
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.heads.attach import with_head
 from touchline.pipeline.heads.choose import (
@@ -105,6 +106,11 @@ def tuning_options(options: TrainOptions, *, views: int, multi_label: bool) -> T
     )
 
 
+def can_tune(spec: HeadSpec) -> bool:
+    """Return whether stages can be fine-tuned from such a head."""
+    return spec.kind == "linear" and not spec.mirror
+
+
 @dataclass(frozen=True)
 class Start:
     """Where fine-tuning starts.
@@ -112,9 +118,10 @@ class Start:
     Attributes:
         model: The network with its pretrained trunk.
         features: Features of the training clips behind the frozen trunk.
-        trial: The head that was chosen, and its strength.
+        trial: The head to start from, and its strength.
         folds: Indices of the clips of each fold that chose it.
-        held_out: The training clips, each answered by that head fitted without its match.
+        held_out: The training clips, each answered by the best head fitted without its match.
+        best: The best head, which fine-tuning must beat; it may see mirror images, for example.
     """
 
     model: TrainedModel
@@ -122,6 +129,7 @@ class Start:
     trial: Trial
     folds: Sequence[Sequence[int]]
     held_out: HeldOut
+    best: Trial
 
     def fitted_to(self, clips: Sequence[int]) -> TrainedModel:
         """Return a copy of the model with the head fitted to these clips."""
@@ -153,7 +161,7 @@ def tune(
     Returns:
         The fine-tuned model, None if it is not better than the frozen trunk, and how they compared.
     """
-    kind = start.trial.spec.kind
+    kind = start.best.spec.kind
     if kind != "linear":
         why = f"did not fine-tune last stages, because a {kind} head won: kept the frozen trunk"
         return None, Tuning(start.trial, None, None, 0, why)
@@ -204,7 +212,7 @@ class _Tuner:
         """Compute the features of all clips at the first split; every training then reads them."""
         material = self.material
         source = BatchSource(
-            self._network(self.start.model),
+            self._network(),
             material.train_clips,
             [*material.train_clips, *material.val_clips],
             self.options.views(),
@@ -214,10 +222,10 @@ class _Tuner:
         source.check_memory({self.options.frozen_at(0)})
         source.compute_features()
 
-    def _network(self, model: TrainedModel) -> SplitNetwork:
-        options = self.options
+    def _network(self) -> SplitNetwork:
+        start, options = self.start, self.options
         return SplitNetwork(
-            copy.deepcopy(model.backbone),
+            start.fitted_to(range(len(start.features.windows))).backbone,
             freeze=options.frozen_at(0),
             device=self.device,
             precision=options.precision,
@@ -272,9 +280,9 @@ def train_epochs(trainer: Trainer, count: int) -> Iterator[int]:
 
 
 def compare(start: Start, epochs: Sequence[Float64]) -> Tuning:
-    """Compare fine-tuning with its start, on the held-out clips of all folds together.
+    """Compare fine-tuning with the best head, on the held-out clips of all folds together.
 
-    The log loss of an epoch is smoothed. The best epoch counts as better than the start only if the
+    The log loss of an epoch is smoothed. The best epoch counts as better than the head only if the
     difference is larger than its standard error over matches (one-standard-error rule, Breiman et
     al. 1984, section 3.4.3).
 

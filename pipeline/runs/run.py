@@ -177,17 +177,16 @@ def head_rows(trials: Sequence[Trial], tuning: Tuning | None) -> list[dict[str, 
 
     Args:
         trials: The fitted heads, best first.
-        tuning: How fine-tuning from the first of them compared; None without.
+        tuning: How fine-tuning from one of them compared; None without.
     """
 
-    rows = [
-        asdict(trial.spec)
-        | {k: v for k, v in asdict(trial).items() if k != "spec"}
-        | {"trunk": "frozen", "note": ""}
-        for trial in trials
-    ]
+    def row(trial: Trial) -> dict[str, Any]:
+        figures = {k: v for k, v in asdict(trial).items() if k != "spec"}
+        return asdict(trial.spec) | figures | {"trunk": "frozen", "note": ""}
+
+    rows = [row(trial) for trial in trials]
     if tuning is not None:
-        tuned = rows[0] | {
+        tuned = row(tuning.trial) | {
             "log_loss": tuning.log_loss,
             "balanced_accuracy": tuning.balanced_accuracy,
             "trunk": "fine-tuned",

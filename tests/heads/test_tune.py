@@ -10,6 +10,7 @@ from train_material import SPEC, TinyBackbone, write_footage
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.heads import HeadSpec
+from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.heads.choose import ClipFeatures, Trial
 from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.heads.held_out import HeldOut
@@ -134,6 +135,20 @@ def test_where_it_is_not_better_the_user_gets_the_frozen_trunk(clips):
     np.testing.assert_array_equal(runs[0].held_out.probs, runs[1].held_out.probs)
 
 
+def test_fine_tuning_must_beat_heads_that_see_mirror_images_but_starts_without_them(clips):
+    flips = replace(OPTIONS, augmentation=Augmentation())
+    fitted = fit_head(colour_blind_model(), *divided(clips), flips, head="linear", device="cpu")
+    assert {trial.spec.mirror for trial in fitted.trials} == {True, False}
+    tuning, model = fitted.tuning, fitted.result.model
+    assert not tuning.trial.spec.mirror
+    plain = [trial for trial in fitted.trials if not trial.spec.mirror]
+    assert tuning.trial == plain[0]
+    used = tuning.trial if tuning.epochs else fitted.trials[0]
+    assert (model.backbone.head_spec, model.backbone.mirrored) == (used.spec, used.spec.mirror)
+    assert f" {fitted.trials[0].log_loss:.3f}" in tuning.why
+    assert model.backbone.eval()(torch.zeros(2, 3, 4, 16, 16)).shape == (2, 3)
+
+
 def test_without_time_left_the_frozen_trunk_is_kept_and_that_is_said(clips):
     options = replace(OPTIONS, max_seconds=5.0)
     fitted = fit_head(
@@ -147,7 +162,7 @@ def test_without_time_left_the_frozen_trunk_is_kept_and_that_is_said(clips):
 
 
 def test_a_frame_head_is_not_fine_tuned_and_that_is_said():
-    start = replace(started([0.5] * 8), trial=Trial(HeadSpec("frame"), 1.0, 0.3, 0.9))
+    start = replace(started([0.5] * 8), best=Trial(HeadSpec("frame"), 1.0, 0.3, 0.9))
     tuned, tuning = tune(start, Material([], [], *[np.zeros((0, 3), np.float32)] * 2, []), OPTIONS)
     assert tuned is None
     assert (tuning.epochs, tuning.log_loss) == (0, None)
@@ -192,7 +207,7 @@ def started(first_right: list[float]) -> Start:
     )
     features = ClipFeatures([np.zeros((1, 1, 1), np.float32)] * 8, targets, has_background=False)
     trial = Trial(HeadSpec("linear"), 1.0, 0.0, 0.0)
-    return Start(None, features, trial, [[0, 1, 2, 3], [4, 5, 6, 7]], held_out)  # type: ignore[arg-type]
+    return Start(None, features, trial, [[0, 1, 2, 3], [4, 5, 6, 7]], held_out, trial)  # type: ignore[arg-type]
 
 
 def answers(right: list[float]) -> np.ndarray:
