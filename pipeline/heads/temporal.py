@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from touchline.models.heads import HeadSpec, TemporalHead, normalise_features
+from touchline.pipeline.heads.logistic import one_thread
 from touchline.pipeline.types import Float32, Float64
 
 EPOCHS = 40
@@ -88,7 +89,7 @@ class TemporalProblem:
     def solve(self, strength: float) -> FittedTemporal:
         """Return a head trained with weight decay 1 / `strength`; the same one in every call."""
         # Weights and dropout have their own random numbers.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(0)
             return FittedTemporal(self._train(1 / strength))
 

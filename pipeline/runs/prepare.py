@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import TrainedModel, load_checkpoint
 from touchline.models.classes import BACKGROUND
@@ -36,9 +36,6 @@ HEADS = ("own", "linear", "frame", "temporal", "auto")
 
 MIN_WINDOW_RATE_HZ = 2.0
 """Windows that are as long as labelled clips have at least this many frames per second."""
-
-LINEAR_FRAMES = 8
-"""Frames of a window under a linear head: more did not lower the log loss between matches."""
 
 
 def prepare(
@@ -97,10 +94,6 @@ def prepare(
         train=visible_examples(split.train),
         val=visible_examples(split.val),
     )
-    if job.head == "linear" or (
-        job.head == "auto" and not any(e.label == BACKGROUND for e in split.train)
-    ):
-        model.backbone.spec = fewer_frames(job, model.backbone)
     if len({example.label for example in split.train}) == 1:
         raise ValueError(
             f"every training example is {split.train[0].label!r}, but training needs two classes. "
@@ -225,20 +218,6 @@ def window_rate_hz(
         return spec.rate_hz
     clip_s = min(statistics.median(lengths), max_clip_s or math.inf)
     return min(max(spec.num_frames / clip_s, MIN_WINDOW_RATE_HZ), spec.rate_hz)
-
-
-def fewer_frames(job: TrainJob, backbone: Backbone) -> ClipSpec:
-    """Return a window as long as that of the backbone, with the frames that a linear head needs.
-
-    Args:
-        job: Its options for the window win.
-        backbone: The network; only a framewise trunk can take fewer frames.
-    """
-    spec = backbone.spec
-    chosen = job.rate_hz is not None or job.num_frames is not None
-    if chosen or not backbone.framewise or spec.num_frames <= LINEAR_FRAMES:
-        return spec
-    return spec.with_sampling(num_frames=LINEAR_FRAMES, rate_hz=LINEAR_FRAMES / spec.duration_s)
 
 
 def first_trained(stage: str, names: Sequence[str]) -> int:

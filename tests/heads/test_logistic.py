@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from touchline.pipeline.heads.logistic import LogisticProblem, balanced_weights
+from touchline.pipeline.heads.logistic import LogisticProblem, balanced_weights, one_thread
 
 
 def made(n, d, k, seed=0):
@@ -73,3 +73,14 @@ def test_every_class_and_every_clip_counts_the_same():
     targets = np.eye(2, dtype=np.float32)[[0, 0, 0, 0, 1, 1]]
     weights = balanced_weights(targets, np.array([0.25] * 4 + [1.0, 1.0]))
     assert weights == pytest.approx([0.375] * 4 + [0.75, 0.75])
+
+
+def test_fitting_takes_one_thread_and_leaves_their_number_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with one_thread():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
