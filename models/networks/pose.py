@@ -1,6 +1,6 @@
 """Posture of the main person of each picture as features: MoveNet's joints, and what is at them.
 
-A player in a small clip is told apart by posture more than by the picture as a whole.
+In a small clip of one player, the posture says more about the class than the whole picture.
 """
 
 from __future__ import annotations

@@ -151,7 +151,7 @@ def cross_validate(
 ) -> list[Trial]:
     """Return the best strength of each head, best head first.
 
-    Every fold's clips are answered by a head that saw none of their matches. The lowest log loss
+    Every fold's clips are answered by a head that did not see their matches. The lowest log loss
     wins: on a few dozen clips it is steadier than accuracy, which one clip moves by percents. A
     frame head is judged at its best temperature, because its probabilities are averaged over time
     anyway. Clips of a class that only one fold has are not judged: without them nothing shows
@@ -197,7 +197,7 @@ def held_out_probs(
     *,
     learn: Callable[[Sequence[int]], Sequence[int]] = list,
 ) -> Float64:
-    """Return (N, K) probabilities of all clips, each by a head that saw none of its match.
+    """Return (N, K) probabilities of all clips, each by a head that did not see its match.
 
     Args:
         features: The clips to learn from and to answer.

@@ -146,7 +146,7 @@ def fit_head(
         labels=model.labels,
     )
     curve: tuple[CurvePoint, ...] = ()
-    if trials[0].spec.kind != "temporal":  # of which the curve alone would take minutes
+    if trials[0].spec.kind != "temporal":  # its curve would take minutes
         curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
     spec = model.spec
     model = replace(model, backbone=network.backbone.cpu())

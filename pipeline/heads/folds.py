@@ -24,7 +24,8 @@ def match_folds(groups: Sequence[str], labels: Sequence[str]) -> list[list[int]]
     if len(set(groups)) < 2:
         raise ValueError(
             f"every training example is of the match {groups[0]!r}. Cross-validation holds out "
-            "whole matches, so it needs two or more. Fill in the group of each example"
+            "whole matches, so it needs two or more. Fill in the group of each example, or use "
+            "--head own"
         )
     sizes = Counter(groups)
     num_folds = min(MAX_FOLDS, len(sizes))

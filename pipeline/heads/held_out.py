@@ -79,7 +79,7 @@ def cross_validated(
     examples: Sequence[Example],
     labels: Sequence[str],
 ) -> HeldOut:
-    """Answer every training clip by a head that saw none of its match.
+    """Answer every training clip by a head that did not see its match.
 
     Args:
         features: The training clips.

@@ -44,7 +44,7 @@ def learning_curve(
 ) -> tuple[CurvePoint, ...]:
     """Return the recall of each class after 25, 50 and 100 % of the clips.
 
-    Every clip is answered by heads that saw none of its match.
+    Every clip is answered by heads that did not see its match.
 
     Args:
         features: The training clips.

@@ -18,7 +18,7 @@ from touchline.pipeline.types import Float32, Float64
 
 EPOCHS = 40
 MAX_STEPS = 400
-"""Training ends after EPOCHS, or after so many steps, whichever comes first."""
+"""Training ends after EPOCHS or after MAX_STEPS, whichever comes first."""
 
 BATCH_SIZE = 32
 LR = 2e-3

@@ -233,7 +233,7 @@ class _Tuner:
         )
 
     def _share_s(self, trainings_left: int) -> float | None:
-        """The seconds that the next of so many trainings may take."""
+        """The seconds that the next training may take if all that are left share the time."""
         if self.deadline is None:
             return None
         return max(1e-9, (self.deadline - time.monotonic()) / trainings_left)
@@ -270,7 +270,7 @@ class _Tuner:
 
 
 def train_epochs(trainer: Trainer, count: int) -> Iterator[int]:
-    """Train so many epochs at most; yield after each. Ends early if time is up or all diverges."""
+    """Train up to `count` epochs and yield after each; stop if time is up or training diverges."""
     state = trainer.state
     trainer.batches.compute_features()
     while state.epoch < count and trainer.clock.spent() < 1 and not state.guard.diverged:
@@ -288,8 +288,8 @@ def compare(start: Start, epochs: Sequence[Float64]) -> Tuning:
 
     Args:
         start: Where fine-tuning started.
-        epochs: After each epoch, probabilities (N, K) of all training clips, by networks that saw
-            none of their match.
+        epochs: After each epoch, probabilities (N, K) of all training clips, by networks that did
+            not see their match.
     """
     if not epochs:
         why = "fine-tuned last stages: no time for an epoch: kept the frozen trunk"

@@ -171,7 +171,8 @@ def choose_val_groups(
             f"all {len(examples)} examples are of one match ({', '.join(bundles[0])}), and a split "
             "never divides a match. Label a second match, or skip validation with --val-share 0."
             if bundles
-            else "there are no examples to split"
+            else "the labels hold no example to train on. Stretches labelled 'verified' are not "
+            "examples. Label events or clips."
         )
     seen = visible_examples(examples)
     names = sorted(_labels(seen))

@@ -23,9 +23,10 @@ class TrainJob:
             None is `trunk` with weights and 0 without.
         head: own (the backbone's own, trained by gradient descent), linear (a linear layer over
             features pooled over a window), frame (a linear layer over the features of each frame),
-            temporal (small convolutions over time, for hundreds of clips) or auto (one of these
-            three, as cross-validation prefers). These four are fitted in
-            seconds to the frozen trunk. Stages that are left to train are then fine-tuned from a
+            temporal (small convolutions over time, for hundreds of clips) or auto (frame if there
+            are background examples and the backbone works frame by frame, else linear; temporal is
+            compared if there are enough clips). These four are fitted in seconds to the frozen
+            trunk. Stages that are left to train are then fine-tuned from a
             linear head, where cross-validation says that this is better.
         unfreeze: Pairs (epoch, stage): after this many epochs the stage and all later ones train
             too.

@@ -16,7 +16,7 @@ from touchline.pipeline.distributed import current_world
 from touchline.pipeline.types import Float64
 
 SMOOTHED = 3
-"""An epoch is judged by the mean loss of so many validations, its own the last: one is luck."""
+"""An epoch is judged by the mean loss of this many validations, up to its own: one is luck."""
 
 
 def trained_parameters(backbone: Backbone) -> list[nn.Parameter]:

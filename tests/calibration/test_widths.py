@@ -92,7 +92,7 @@ def test_the_default_stays_if_others_gain_no_more_than_half_an_event(num_false, 
 
 
 def test_the_default_stays_where_little_time_is_without_events():
-    # Cards fill what is not a goal, so that false goals show nowhere else.
+    # Cards fill the time between goals, so false goals can show nowhere else.
     one = short_events(8)
     edges = [0.0, *(t for e in one.truth for t in (e.start_s, e.end_s)), 90.0]
     cards = [Event("card", a, b, (a + b) / 2) for a, b in zip(edges[::2], edges[1::2], strict=True)]

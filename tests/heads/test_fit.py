@@ -80,7 +80,10 @@ def test_a_linear_head_sees_mirror_images_unless_flips_are_off(tmp_path):
     clips = torch.randn(2, 3, 4, 16, 16)
     for augmentation, mirrored in ((Augmentation(), True), (Augmentation(flip=False), False)):
         options = replace(OPTIONS, augmentation=augmentation)
-        fitted = fit_head(tiny_model(), train, val, options, head="linear", device="cpu")
+        # One cache for both: features with and without mirror images are not mixed up.
+        fitted = fit_head(
+            tiny_model(), train, val, options, head="linear", device="cpu", cache=tmp_path / "cache"
+        )
         path = tmp_path / "model.safetensors"
         save_checkpoint(path, fitted.result.model)
         loaded = load_checkpoint(path).backbone

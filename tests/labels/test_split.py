@@ -284,3 +284,8 @@ def test_groups_that_share_a_file_stay_together() -> None:
     for seed in range(6):
         val = {e.group for e in split_by_group([*examples, *bound], seed=seed, val_share=0.3).val}
         assert ("half1" in val) == ("half2" in val)
+
+
+def test_labels_without_any_example_say_what_is_missing():
+    with pytest.raises(ValueError, match=r"no example to train on.*'verified'.*Label events"):
+        split_by_group([])

@@ -66,13 +66,14 @@ def train_command(
         str | None,
         typer.Option(
             help="Head behind the trunk. own: the network's own, trained by gradient descent. "
-            "linear: one linear layer over a window as long as your clips, to sort clips. frame: "
-            "one linear layer over each frame, to find events in matches. temporal: small "
-            "convolutions over time, for hundreds of clips whose order in time matters. auto: the "
-            "one of these three that cross-validation over matches prefers (temporal only from 100 "
-            "clips of each class). All but own take seconds with --freeze trunk. With other stages "
-            "trained, linear and auto then fine-tune them from the fitted head, and keep that only "
-            "where cross-validation says it is better.",
+            "linear: one linear layer over a window as long as your clips, to sort clips. "
+            "frame: one linear layer over each frame, to find events in matches. temporal: "
+            "small convolutions over time, for hundreds of clips whose order in time matters. "
+            "auto: frame if there are background examples and the network works frame by frame, "
+            "else linear; from 100 clips of each class, cross-validation compares temporal with "
+            "it. Default: own with --backbone, auto without. All but own take seconds with "
+            "--freeze trunk. With other stages trained, linear and auto then fine-tune them "
+            "from the fitted head, and keep that only where cross-validation says it is better.",
             rich_help_panel=NETWORK,
         ),
     ] = None,
