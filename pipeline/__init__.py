@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.score_track import load_track, save_track
-    from touchline.pipeline.outputs.timecode import MatchClock
     from touchline.pipeline.outputs.writers import write_result
     from touchline.pipeline.reels.options import RenderOptions
     from touchline.pipeline.reels.plan import Cut, plan_reel
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.scoring.events import find_candidates, find_events, operating_points
     from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
     from touchline.pipeline.scoring.score import score_footage
+    from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.training.finetune import fine_tune
     from touchline.pipeline.training.options import TrainOptions
     from touchline.pipeline.training.result import FineTuneResult
@@ -70,7 +70,7 @@ _HOMES = {
     "touchline.pipeline.outputs.match_result": "MatchResult",
     "touchline.pipeline.outputs.read_results": "read_results",
     "touchline.pipeline.outputs.score_track": "load_track save_track",
-    "touchline.pipeline.outputs.timecode": "MatchClock",
+    "touchline.pipeline.timecode": "MatchClock",
     "touchline.pipeline.outputs.writers": "write_result",
     "touchline.pipeline.reels.options": "RenderOptions",
     "touchline.pipeline.reels.plan": "Cut plan_reel",

@@ -109,7 +109,7 @@ def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str
 def _events(arm: Arm) -> Any:
     from rich.table import Table
 
-    from touchline.pipeline.outputs.timecode import timecode
+    from touchline.pipeline.timecode import timecode
 
     table = Table(box=None, title="True plays and detected events", title_justify="left")
     for name in ("play", "true start", "true end", "detected at", "score"):

@@ -16,7 +16,7 @@ from touchline.tools.results.clock import Kickoff, PeriodMin
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.outputs.match_result import MatchResult
-    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.timecode import MatchClock
 
 EVENTS = "From scores to events"
 NETWORK = "Running the network"
@@ -360,7 +360,7 @@ def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
 def _show(result: MatchResult) -> None:
     from rich.table import Table
 
-    from touchline.pipeline.outputs.timecode import timecode
+    from touchline.pipeline.timecode import timecode
 
     health = result.health
     clock = result.clock
@@ -388,7 +388,7 @@ def _show(result: MatchResult) -> None:
 
 def _warn_of(result: MatchResult) -> None:
     """Warn about what is wrong with the footage, on stderr."""
-    from touchline.pipeline.outputs.timecode import timecode
+    from touchline.pipeline.timecode import timecode
 
     health = result.health
     for warning in health.warnings if health else ():

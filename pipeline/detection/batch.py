@@ -25,9 +25,9 @@ from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import EVENTS_FILE
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.score_track import SCORES_FILE, save_track
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import WRITERS, check_formats, write_result
 from touchline.pipeline.report.match_page import REPORT_FILE, write_report
+from touchline.pipeline.timecode import MatchClock
 
 TRIAL_FILE = ".writable"
 

@@ -6,7 +6,7 @@ import html
 import math
 
 from touchline.pipeline.outputs.result_view import Sheet, one_line
-from touchline.pipeline.outputs.timecode import timecode
+from touchline.pipeline.timecode import timecode
 from touchline.pipeline.types import Event
 
 # A cue must end after its start. That of an instant must stay long enough to be read.

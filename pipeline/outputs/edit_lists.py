@@ -15,7 +15,7 @@ from xml.etree.ElementTree import SubElement
 
 from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.outputs.tables import xml_text
-from touchline.pipeline.outputs.timecode import STANDARD_RATES
+from touchline.pipeline.timecode import STANDARD_RATES
 from touchline.pipeline.types import Event
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from touchline.models.errors import LabelsError
 from touchline.models.json_values import from_json, to_json
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.result_view import Sheet
-from touchline.pipeline.outputs.timecode import MatchClock
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, FootageHealth
 
 T = TypeVar("T")

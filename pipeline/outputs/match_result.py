@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from touchline.models.backbone import ClipSpec
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 

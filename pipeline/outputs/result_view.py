@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from touchline.pipeline.footage.address import Address, footage_reference
 from touchline.pipeline.outputs.match_result import MatchResult
-from touchline.pipeline.outputs.timecode import FrameRate, MatchClock
+from touchline.pipeline.timecode import FrameRate, MatchClock
 from touchline.pipeline.types import Event
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")

@@ -11,7 +11,7 @@ from touchline.pipeline.labels.cvat import track_shapes
 from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.outputs.events_json import event_row
 from touchline.pipeline.outputs.result_view import Sheet, one_line
-from touchline.pipeline.outputs.timecode import timecode
+from touchline.pipeline.timecode import timecode
 from touchline.pipeline.types import Event
 
 CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")

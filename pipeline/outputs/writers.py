@@ -17,7 +17,7 @@ from touchline.pipeline.labels.soccernet import RESULTS_FILE
 from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet
-from touchline.pipeline.outputs.timecode import FrameRate, MatchClock, rate_of_footage
+from touchline.pipeline.timecode import FrameRate, MatchClock, rate_of_footage
 
 
 @dataclass(frozen=True)

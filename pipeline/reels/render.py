@@ -28,7 +28,6 @@ from touchline.models.atomic_files import atomic_path
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.files import safe_name
 from touchline.pipeline.outputs.result_view import in_time_order, one_line
-from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.reels.coded_video import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.reels.encode import (
     SOFTWARE,
@@ -52,6 +51,7 @@ from touchline.pipeline.reels.splice import (
     why_not_spliced,
 )
 from touchline.pipeline.reels.titles import Title
+from touchline.pipeline.timecode import MatchClock, timecode
 from touchline.pipeline.types import Event
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ from touchline.models.errors import TouchlineError
 from touchline.pipeline.outputs.events_json import model_document, options_document
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet, in_time_order, one_line
-from touchline.pipeline.outputs.timecode import MatchClock, timecode
 from touchline.pipeline.outputs.writers import result_sheet
 from touchline.pipeline.reels.encode import SOFTWARE
 from touchline.pipeline.reels.options import RenderOptions
@@ -25,6 +24,7 @@ from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.html import page_html
 from touchline.pipeline.report.truth import Truth
+from touchline.pipeline.timecode import MatchClock, timecode
 from touchline.pipeline.types import Event, ScoreTrack
 
 REPORT_FILE = "report.html"

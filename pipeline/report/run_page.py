@@ -12,10 +12,10 @@ from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet, one_line
-from touchline.pipeline.outputs.timecode import timecode
 from touchline.pipeline.outputs.writers import result_sheet
 from touchline.pipeline.report.html import page_html
 from touchline.pipeline.report.match_page import REPORT_FILE
+from touchline.pipeline.timecode import timecode
 
 INDEX_FILE = "index.html"
 

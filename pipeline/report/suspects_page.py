@@ -13,9 +13,9 @@ from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.heads.suspects import Suspect
 from touchline.pipeline.outputs.result_view import one_line
-from touchline.pipeline.outputs.timecode import timecode
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.html import page_html
+from touchline.pipeline.timecode import timecode
 from touchline.pipeline.types import Example
 
 MAX_SHOWN = 60

@@ -17,8 +17,8 @@ from touchline.pipeline.detection.detect import detect
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.scoring.options import EventOptions
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event
 from touchline.tools.detect import detect_command
 from touchline.tools.results.report import report_command

@@ -16,8 +16,8 @@ from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
-from touchline.pipeline.outputs.timecode import MatchClock, parse_rate
 from touchline.pipeline.outputs.writers import WRITERS, result_sheet, write_result
+from touchline.pipeline.timecode import MatchClock, parse_rate
 from touchline.pipeline.types import Event, FootageHealth
 
 # Not on frame boundaries of any rate; far enough in for a wrong rate to drift by frames.

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from touchline.pipeline.outputs.timecode import (
+from touchline.pipeline.timecode import (
     FrameRate,
     MatchClock,
     parse_kickoffs,

@@ -14,9 +14,9 @@ from touchline.models.errors import LabelsError, TouchlineError
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.score_track import load_track, save_track
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 GOAL = Event("goal", 10.0, 14.5, 12.25, 0.9)

@@ -17,10 +17,10 @@ from drawn_footage import frame_number, read_beeps, read_video, write_footage
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.footage.nal_units import parameter_sets
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.options import RenderOptions
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import cut_clips, cut_reel, render_cuts
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event
 
 GOAL = Event("goal", 3.3, 4.1, 3.5, 0.9)

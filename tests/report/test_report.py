@@ -18,11 +18,11 @@ from PIL import Image
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.match_page import score_curves, write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.truth import Truth
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, ScoreTrack
 
 EVIL = "</script><script>alert(1)</script>\"'&\u2028"

@@ -14,13 +14,13 @@ from drawn_footage import write_footage
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.heads.suspects import Suspect
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.report.match_page import write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.suspects_page import write_suspects_page
 from touchline.pipeline.report.truth import Truth
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, Example, ScoreTrack
 
 pytestmark = pytest.mark.skipif(

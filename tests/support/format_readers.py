@@ -12,7 +12,7 @@ import av
 import pytest
 
 from touchline.pipeline.outputs.events_json import read_events_json
-from touchline.pipeline.outputs.timecode import FrameRate
+from touchline.pipeline.timecode import FrameRate
 
 Span = tuple[str, float, float]
 """Label or caption, start_s, end_s (for spots: the peak twice)."""

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
-from touchline.pipeline.outputs.timecode import MatchClock
 from touchline.pipeline.outputs.writers import write_result
+from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event
 from touchline.tools.results.evaluate import evaluate_command
 

@@ -9,7 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from touchline.pipeline.outputs.match_result import MatchResult
-    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.timecode import MatchClock
 
 Kickoff = Annotated[
     list[str] | None,
@@ -39,7 +39,7 @@ def clocks_of(
         ValueError: A kick-off names no file or an unknown one, or --period-min comes without
             --kickoff.
     """
-    from touchline.pipeline.outputs.timecode import parse_kickoffs
+    from touchline.pipeline.timecode import parse_kickoffs
 
     if not kickoffs:
         if period_min is not None:

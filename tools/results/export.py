@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from touchline.pipeline.outputs.match_result import MatchResult
-    from touchline.pipeline.outputs.timecode import MatchClock
+    from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import Event
 
 
@@ -68,8 +68,8 @@ def export_command(
     """Write events as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.read_results import read_results
-    from touchline.pipeline.outputs.timecode import parse_rate
     from touchline.pipeline.outputs.writers import write_result
+    from touchline.pipeline.timecode import parse_rate
     from touchline.tools.results.clock import clocks_of
 
     if to == "list":
@@ -120,8 +120,8 @@ def _named(to: str) -> list[str]:
 
 def _warn_of_other_rate(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
     """Warn when timecode counts frames at another rate than the footage declares."""
-    from touchline.pipeline.outputs.timecode import rate_of_footage
     from touchline.pipeline.outputs.writers import WRITERS
+    from touchline.pipeline.timecode import rate_of_footage
 
     counting = [name for name in formats if WRITERS[name].counts]
     for result in results:

@@ -14,8 +14,8 @@ from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
-    from touchline.pipeline.outputs.timecode import MatchClock
     from touchline.pipeline.reels.render import Rendered
+    from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import Event
 
 DEFAULTS = RenderOptions()
@@ -210,8 +210,8 @@ class _Job:
 
     def reel(self, max_s: float, weights: dict[str, float]) -> Rendered:
         """Write OUT/reel.mp4 with the best events."""
-        from touchline.pipeline.outputs.timecode import timecode
         from touchline.pipeline.reels.render import cut_reel
+        from touchline.pipeline.timecode import timecode
 
         with console.progress_bar(quiet=not self.say) as progress:
             progress.add_task("reel", total=None, note="")
