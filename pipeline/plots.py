@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,18 @@ def new_canvas(panels: int) -> tuple[Canvas, list[Axes]]:
 
 
 def save_canvas(canvas: Canvas, path: Path) -> Path:
-    """Write a figure as PNG. The file is complete or not there at all."""
+    """Write a figure as PNG. The file is complete or not there at all.
+
+    If the font lacks characters, one UserWarning says so; they are drawn as boxes.
+    """
     content = io.BytesIO()
-    canvas.savefig(content, format="png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", message="Glyph .* missing")
+        canvas.savefig(content, format="png")
+    if caught:
+        warnings.warn(
+            f"{path}: the font of the plot lacks {len(caught)} characters of the class names. "
+            "They are drawn as boxes.",
+            stacklevel=2,
+        )
     return write_atomic(path, content.getvalue())

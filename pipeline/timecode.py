@@ -37,9 +37,10 @@ STANDARD_RATES = tuple(
 # Minutes on the match clock at the start of football's halves, extra time and penalties.
 FOOTBALL_PERIOD_MIN = (0, 45, 90, 105, 120)
 
-_TIME = re.compile(r"(-?)(?:(?:(\d+):)?([0-5]?\d):)?([0-5]?\d(?:\.\d+)?)")
-_SECONDS = re.compile(r"-?\d+(?:\.\d+)?")
-_SMPTE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d\d?)")
+# After hours there are at most 59 minutes; alone there may be more, as on a match clock.
+_TIME = re.compile(r"(-?)(?:(?:(\d+):([0-5]?\d)|(\d+)):)?([0-5]?\d(?:\.\d+)?)", re.ASCII)
+_SECONDS = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_SMPTE = re.compile(r"(\d\d):(\d\d):(\d\d)([:;.])(\d\d\d?)", re.ASCII)
 
 
 def timecode(time_s: float) -> str:
@@ -68,8 +69,8 @@ def parse_time(text: str) -> float:
     match = _TIME.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a time. Write H:MM:SS, such as 1:02:03.5.")
-    sign, hours, minutes, seconds = match.groups()
-    time_s = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    sign, hours, minutes, only_minutes, seconds = match.groups()
+    time_s = int(hours or 0) * 3600 + int(minutes or only_minutes or 0) * 60 + float(seconds)
     return -time_s if sign else time_s
 
 

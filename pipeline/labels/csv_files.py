@@ -6,6 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
@@ -14,9 +15,12 @@ from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
+    frame_clock,
     make_example,
     parse_number,
+    parse_score,
 )
+from touchline.pipeline.timecode import FrameRate, nearest_standard, parse_time
 from touchline.pipeline.types import Example
 
 REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
@@ -29,7 +33,24 @@ GUARDED = re.compile(r"^'(?=[=+\-@\t\r])")
 # In countries with a decimal comma, spreadsheets separate cells by semicolons. A first line "sep=;"
 # may say so.
 SEPARATOR_LINE = re.compile(r"^sep=([,;\t])$")
-DECIMAL_COMMA = re.compile(r"^(\d+),(\d+)$")
+DECIMAL_COMMA = re.compile(r"^([\d:]+),(\d+)$")
+TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;]\d\d\d?", re.ASCII)
+# How text files of other programs begin.
+OTHER_TEXTS = (
+    ("WebVTT subtitles", re.compile(r"WEBVTT\b")),
+    ("SubRip subtitles", re.compile(r"\s*\d+\s*\n\s*\d+:\d\d:\d\d[,.]\d+ *-->")),
+    ("a CMX 3600 edit list (EDL)", re.compile(r"\s*(TITLE:|FCM:|\d{3}  )")),
+    ("an M3U playlist", re.compile(r"#EXTM3U")),
+    (
+        "annotations of VIA",
+        re.compile(r"# ?(SHARED_ID|EXPORTER|CSV_HEADER)|filename,file_size,file_attributes,"),
+    ),
+    ("markers of Premiere Pro", re.compile(r"Marker Name[\t,]")),
+)
+
+# The time of frame 0 in seconds, the frames per second, and the timecode of frame 0.
+_FrameClock = tuple[float, float, str | None]
+
 NUMBERS = ("start_s", "end_s", "peak_s", "score")
 
 
@@ -44,6 +65,13 @@ def read_csv(source: LabelSource) -> list[Example]:
     Raises:
         LabelsError: A column is missing, or a row cannot be used.
     """
+    for what, pattern in OTHER_TEXTS:
+        if pattern.match(source.text):
+            raise LabelsError(
+                source.path,
+                f"{what}, which Touchline cannot read as labels. Make a CSV file with the columns "
+                f"{','.join(COLUMNS)}.",
+            )
     separator = _separator(source.text)
     rows = _rows(source, separator)
     first = next(rows, None)
@@ -53,6 +81,7 @@ def read_csv(source: LabelSource) -> list[Example]:
         )
     header = [name.strip() for name in first[1]]
     _check_header(source.path, first[0], header)
+    clocks: dict[str, _FrameClock] = {}
     examples = []
     for line, row in rows:
         where = f"line {line}"
@@ -63,9 +92,11 @@ def read_csv(source: LabelSource) -> list[Example]:
             )
         values = (GUARDED.sub("", cell.strip()) for cell in row)
         cells = dict(zip(header, values, strict=True))
-        if separator != ",":
-            cells |= {k: DECIMAL_COMMA.sub(r"\1.\2", cells[k]) for k in NUMBERS if k in cells}
-        examples.append(_example(source, where, cells))
+        for name in NUMBERS:
+            cell = cells.get(name, "")
+            if separator != "," or ":" in cell:
+                cells[name] = DECIMAL_COMMA.sub(r"\1.\2", cell)
+        examples.append(_example(source, where, cells, clocks))
     return examples
 
 
@@ -105,9 +136,11 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
             )
 
 
-def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
-    path = source.path
-    if not cells["video"]:
+def _example(
+    source: LabelSource, where: str, cells: dict[str, str], clocks: dict[str, _FrameClock]
+) -> Example:
+    path, video = source.path, cells["video"]
+    if not video:
         raise LabelsError(path, f"{where}: video is empty. Name the footage file.")
     if bool(cells["start_s"]) != bool(cells["end_s"]):
         missing, given = ("end_s", "start_s") if cells["start_s"] else ("start_s", "end_s")
@@ -115,7 +148,8 @@ def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
             path, f"{where}: {given} without {missing}. Give both, or neither for the whole clip."
         )
     start_s, end_s, peak_s = (
-        _seconds(path, where, name, cells.get(name, "")) for name in ("start_s", "end_s", "peak_s")
+        _seconds(source, f"{where}: {name}", cells.get(name, ""), video, clocks)
+        for name in ("start_s", "end_s", "peak_s")
     )
     if peak_s is not None and not (
         start_s is not None and end_s is not None and start_s <= peak_s <= end_s
@@ -124,7 +158,7 @@ def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
     return make_example(
         source,
         where,
-        video=cells["video"],
+        video=video,
         label=cells["label"],
         group=cells.get("group", ""),
         start_s=start_s,
@@ -135,8 +169,42 @@ def _example(source: LabelSource, where: str, cells: dict[str, str]) -> Example:
     )
 
 
-def _seconds(path: Path, where: str, name: str, cell: str) -> float | None:
-    return parse_number(path, f"{where}: {name}", cell) if cell else None
+def _seconds(
+    source: LabelSource, where: str, cell: str, video: str, clocks: dict[str, _FrameClock]
+) -> float | None:
+    """The time in a cell as people write it; None for an empty cell."""
+    if not cell:
+        return None
+    if ":" not in cell:
+        return parse_number(source.path, where, cell)
+    try:
+        if not TIMECODE.fullmatch(cell):
+            return parse_time(cell)
+        if video not in clocks:
+            clocks[video] = frame_clock(
+                source, video, error=lambda message: LabelsError(source.path, f"{where}: {message}")
+            )
+        return _timecode_s(cell, clocks[video])
+    except ValueError as error:
+        raise LabelsError(source.path, f"{where}: {error}") from None
+
+
+def _timecode_s(cell: str, clock: _FrameClock) -> float:
+    """The seconds in the footage that a timecode names; it counts from that of the first frame."""
+    first_s, rate_hz, start = clock
+    if int(cell[9:]) >= rate_hz:
+        raise ValueError(
+            f"{cell} counts more frames than the {rate_hz:g} per second of the footage. Give the "
+            "rate that it was counted at with --rate-hz."
+        )
+    rate = FrameRate(nearest_standard(Fraction(rate_hz)), drop_frame=";" in (start or cell))
+    frame = rate.frame_number(cell) - (0 if start is None else rate.frame_number(start))
+    if frame < 0:
+        raise ValueError(
+            f"{cell} is before {start}, the timecode of the first frame. Write the time from the "
+            "start of the file, such as 0:00:12.5."
+        )
+    return first_s + float(rate.seconds(frame))
 
 
 def _visible(path: Path, where: str, cell: str) -> bool:
@@ -146,12 +214,8 @@ def _visible(path: Path, where: str, cell: str) -> bool:
 
 
 def _score(path: Path, where: str, cells: dict[str, str]) -> float:
-    if not cells.get("score"):
-        return 1.0
-    score = parse_number(path, f"{where}: score", cells["score"])
-    if score > 1:
-        raise LabelsError(path, f"{where}: score is {score:g}; it must be in [0, 1]")
-    return score
+    score = cells.get("score")
+    return parse_score(path, f"{where}: score", score) if score else 1.0
 
 
 def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:

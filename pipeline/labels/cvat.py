@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
 from functools import partial
 from xml.etree import ElementTree as ET
 
 from touchline.pipeline.labels.source import (
-    HOW_TO_GIVE_A_RATE,
     LabelSource,
     LabelTarget,
     XmlElement,
     dump_xml,
     footage_in,
+    frame_clock,
     make_example,
     only_footage,
 )
@@ -51,7 +50,7 @@ def read_cvat(source: LabelSource) -> list[Example]:
     if not tracks:
         return []
     video = _cvat_footage(source)
-    first_s, rate_hz = _frame_clock(source, video)
+    first_s, rate_hz, _ = frame_clock(source, video, error=root.error)
     step = _frame_step(root)
     return [
         make_example(
@@ -76,30 +75,6 @@ def _cvat_footage(source: LabelSource) -> str:
             "no <source> in <meta> that names the footage. Add <source>match.mp4</source>."
         )
     return footage_in(source, name)
-
-
-def _frame_clock(source: LabelSource, video: str) -> tuple[float, float]:
-    """The time of frame 0 and the frame rate; without footage, frame 0 is at 0 s."""
-    from touchline.models.errors import FootageError
-    from touchline.pipeline.decoding.probe import probe_footage
-
-    path = source.footage_folder / video
-    try:
-        health = probe_footage(path)
-    except FootageError as error:
-        if source.rate_hz is not None:
-            return 0.0, source.rate_hz
-        raise source.xml.error(
-            f"times are in frames, and the frame rate cannot be read from the footage ({error}). "
-            + HOW_TO_GIVE_A_RATE
-        ) from None
-    if source.rate_hz is not None:
-        return health.first_frame_s, source.rate_hz
-    if health.frame_rate is None or health.variable_rate:
-        raise source.xml.error(
-            f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
-        )
-    return health.first_frame_s, float(Fraction(health.frame_rate))
 
 
 def _frame_step(root: XmlElement) -> int:

@@ -140,6 +140,18 @@ FORMATS: tuple[LabelFormat, ...] = (
     ),
 )
 
+MAKE_CSV = (
+    "Touchline cannot read it as labels. Make a CSV file with the columns "
+    "video,label,start_s,end_s,group."
+)
+
+# What XML files of other programs are, by their root element.
+OTHER_XML = {
+    "xmeml": "a sequence of Premiere Pro or Final Cut Pro 7",
+    "fcpxml": "a project of Final Cut Pro",
+    "playlist": "a playlist",
+}
+
 BY_NAME = {form.name: form for form in FORMATS}
 
 WRITABLE = tuple(form.name for form in FORMATS if form.write is not None)
@@ -155,11 +167,15 @@ def recognise(source: LabelSource) -> LabelFormat:
         if form.recognises(source):
             return form
     if source.kind == "xml":
+        if source.xml.tag in OTHER_XML:
+            raise source.xml.error(f"{OTHER_XML[source.xml.tag]}. {MAKE_CSV}")
         raise source.xml.error(
             f"no known label format begins with <{source.xml.tag}>. CVAT begins with "
             "<annotations>, ELAN with <ANNOTATION_DOCUMENT>."
         )
     top = source.json.value
+    if isinstance(top, dict) and any(key.startswith("_via_") for key in top):
+        raise source.json.error(f"a project of VIA. {MAKE_CSV}")
     found = f"the keys {', '.join(list(top)[:6])}" if isinstance(top, dict) else "a list"
     raise source.json.error(
         f"{found}: no known label format. SoccerNet has 'annotations', ActivityNet has 'database', "

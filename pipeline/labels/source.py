@@ -9,7 +9,10 @@ import codecs
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -18,7 +21,7 @@ from pathlib import Path, PureWindowsPath
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
-from touchline.models.errors import LabelsError
+from touchline.models.errors import FootageError, LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.types import Example, FootageHealth
@@ -32,6 +35,26 @@ UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 # A text in UTF-16 holds NUL bytes too. XML without a byte order mark starts with "<".
 UTF16_STARTS = (*UTF16_BOMS, b"<")
+
+
+# float() also reads 1_0 as 10, and digits of other scripts.
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE | re.ASCII)
+
+# Scores that were computed with 32 bits exceed 1 by up to this.
+SCORE_ROUNDING = 1e-6
+
+# Tools round the start and the end of an event without length apart by up to this.
+TIME_ROUNDING_S = 0.01
+
+# How files that people give as labels begin, and what to do with them.
+KNOWN_FILES = (
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook. In Excel, save the sheet as CSV UTF-8."),
+    (b"\x1f\x8b", "a gzip archive. Unpack it and give the file in it."),
+    (b"7z\xbc\xaf", "a 7-Zip archive. Unpack it and give the file in it."),
+    (b"Rar!", "a RAR archive. Unpack it and give the file in it."),
+    (b"%PDF", "a PDF document. Give the labels as a CSV file."),
+    (b"SQLite format 3", "a SQLite database. Export the labels from the program that made it."),
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,7 @@ class LabelSource:
         try:
             with self.path.open("rb") as file:
                 start = file.read(1024)
+                self._refuse_known(start)
                 if b"\0" in start and not start.startswith(UTF16_STARTS):
                     kind = (
                         "video" if self.path.suffix.lower() in FOOTAGE_SUFFIXES else "binary file"
@@ -68,6 +92,14 @@ class LabelSource:
             raise LabelsError(self.path, "no such file") from None
         except OSError as error:
             raise LabelsError(self.path, f"cannot be read: {error.strerror}") from error
+
+    def _refuse_known(self, start: bytes) -> None:
+        """Raise LabelsError if the file is known not to be labels; `start` is how it begins."""
+        if start.startswith(b"PK\x03\x04"):
+            raise LabelsError(self.path, _zip_content(self.path))
+        for magic, message in KNOWN_FILES:
+            if start.startswith(magic):
+                raise LabelsError(self.path, message)
 
     @cached_property
     def kind(self) -> str:
@@ -110,6 +142,20 @@ class LabelSource:
     def xml(self) -> XmlElement:
         """The root element of an XML file."""
         return parse_xml(self.path, self.raw)
+
+
+def _zip_content(path: Path) -> str:
+    """What a ZIP file is, and what to do with it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        names = []
+    if any(name.startswith("xl/") for name in names):
+        return "an Excel workbook. In Excel, save the sheet as CSV UTF-8 and give that file."
+    if "content.xml" in names:
+        return "a spreadsheet or document of LibreOffice. Save the sheet as CSV (UTF-8)."
+    return "a ZIP archive. Unpack it and give the label file in it."
 
 
 @dataclass(frozen=True)
@@ -333,12 +379,31 @@ def parse_number(path: Path, where: str, given: str | float) -> float:
         LabelsError: It is not such a number.
     """
     try:
+        if isinstance(given, str) and not NUMBER.fullmatch(given):
+            raise ValueError(given)
         value = float(given)
     except (ValueError, OverflowError):
         raise LabelsError(path, f"{where} is {given!r}; it must be a number such as 12.5") from None
     if not math.isfinite(value) or value < 0:
         raise LabelsError(path, f"{where} is {given!r}; it must be 0 or more")
     return value
+
+
+def parse_score(path: Path, where: str, given: str | float) -> float:
+    """Turn a cell or JSON value into a score in [0, 1]; what rounding added to 1 is removed.
+
+    Args:
+        path: The label file, for the message.
+        where: The place in the file, for the message.
+        given: The cell or value.
+
+    Raises:
+        LabelsError: It is not such a number.
+    """
+    score = parse_number(path, where, given)
+    if score > 1 + SCORE_ROUNDING:
+        raise LabelsError(path, f"{where} is {score:.9g}; it must be in [0, 1]")
+    return min(score, 1.0)
 
 
 def make_example(
@@ -363,7 +428,8 @@ def make_example(
         label: The class; it must not be empty.
         group: The match. Without one, the footage's name is the group.
         start_s: Start in seconds; None for both times: the whole file.
-        end_s: End in seconds, not before the start.
+        end_s: End in seconds. An end up to 10 ms before the start is rounding: it becomes the
+            start.
         visible: False if the broadcast does not show the event.
         peak_s: The event's moment; None: the middle.
         score: The score of a prediction; 1 for labels.
@@ -374,13 +440,18 @@ def make_example(
     if not label.strip():
         raise LabelsError(source.path, f"{where}: the label is empty. Name the class.")
     if start_s is not None and end_s is not None and end_s < start_s:
-        raise LabelsError(source.path, f"{where}: the end {end_s:g} s is before {start_s:g} s")
+        if start_s - end_s > TIME_ROUNDING_S:
+            raise LabelsError(
+                source.path, f"{where}: the end {end_s:.12g} s is before {start_s:.12g} s"
+            )
+        end_s = start_s
     if "\0" in video:
         raise LabelsError(source.path, f"{where}: {video!r} is not a file name")
+    video = _name_here(source.footage_folder, video)
     return Example(
         path=Path(os.path.normpath(source.footage_folder / video)),
-        label=label.strip(),
-        group=group.strip() or Path(os.path.normpath(video)).as_posix(),
+        label=composed(label.strip()),
+        group=composed(group.strip() or Path(os.path.normpath(video)).as_posix()),
         start_s=start_s,
         end_s=end_s,
         source=f"{source.path} {where}",
@@ -388,6 +459,18 @@ def make_example(
         peak_s=peak_s,
         score=score,
     )
+
+
+def composed(text: str) -> str:
+    """Return the text in composed Unicode (NFC), so that a letter with an accent has one form."""
+    return unicodedata.normalize("NFC", text)
+
+
+def _name_here(folder: Path, name: str) -> str:
+    """A footage name as this system has it: its form of accents, and its slashes."""
+    slashed = PureWindowsPath(name).as_posix() if "\\" in name else name
+    forms = (name, composed(slashed), unicodedata.normalize("NFD", slashed), slashed)
+    return next((form for form in forms if (folder / form).exists()), forms[1])
 
 
 def footage_in(source: LabelSource, name: str) -> str:
@@ -400,6 +483,44 @@ def footage_in(source: LabelSource, name: str) -> str:
         return name
     last = PureWindowsPath(name).name  # splits at both kinds of slash
     return last if (source.footage_folder / last).exists() else name
+
+
+def frame_clock(
+    source: LabelSource, video: str, *, error: Callable[[str], LabelsError]
+) -> tuple[float, float, str | None]:
+    """Find how the frames of labels become times.
+
+    Args:
+        source: The label file. Its `rate_hz` comes before the rate of the footage.
+        video: The footage, relative to the footage folder.
+        error: Makes an error that names the place in the file.
+
+    Returns:
+        The time of frame 0 in seconds, the frames per second, and the timecode of frame 0 if the
+        footage has one. Without footage, frame 0 is at 0 s.
+
+    Raises:
+        LabelsError: The frame rate is unknown.
+    """
+    from touchline.pipeline.decoding.probe import probe_footage
+
+    path = source.footage_folder / video
+    try:
+        health = probe_footage(path)
+    except FootageError as problem:
+        if source.rate_hz is not None:
+            return 0.0, source.rate_hz, None
+        raise error(
+            "times are in frames, and the frame rate cannot be read from the footage "
+            f"({problem}). {HOW_TO_GIVE_A_RATE}"
+        ) from None
+    if source.rate_hz is not None:
+        return health.first_frame_s, source.rate_hz, health.start_timecode
+    if health.frame_rate is None or health.variable_rate:
+        raise error(
+            f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
+        )
+    return health.first_frame_s, float(Fraction(health.frame_rate)), health.start_timecode
 
 
 def files_below(folder: Path) -> Iterator[Path]:
@@ -419,10 +540,8 @@ def read_score(row: JsonValue, key: str) -> float:
     """Read a score in [0, 1]; 1 if the row has none. LabelsError for other values."""
     if not row.has(key):
         return 1.0
-    score = row[key].number()
-    if score > 1:
-        raise row[key].error(f"{score:g}; it must be in [0, 1]")
-    return score
+    value = row[key]
+    return parse_score(value.file, value.where, value.number())
 
 
 def by_footage(examples: Sequence[Example]) -> Iterator[tuple[Path, list[Example]]]:
