@@ -19,6 +19,9 @@ from touchline.pipeline.labels.source import (
 )
 from touchline.pipeline.types import Example, FootageHealth
 
+# What CVAT calls the images of a video.
+FRAME_NAME = re.compile(r"^frame_(\d+)(\.\w+)?$", re.IGNORECASE | re.ASCII)
+
 FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
 
 
@@ -28,8 +31,9 @@ def is_cvat(source: LabelSource) -> bool:
 
 
 def read_cvat(source: LabelSource) -> list[Example]:
-    """Read tracks of "CVAT for video 1.1" as intervals.
+    """Read tracks of "CVAT for video 1.1", and tags of "CVAT for images 1.1", as intervals.
 
+    A tag on consecutive frames is one interval. Shapes of images are skipped.
     An interval lasts from a shape until one with `outside="1"`; a track may hold several. Frames
     count from 0, the first frame of the video, which may be shown later than the sound starts.
     Their rate is `rate_hz`, or else the footage's.
@@ -38,7 +42,8 @@ def read_cvat(source: LabelSource) -> list[Example]:
         LabelsError: The file is another kind of export, or the frame rate is unknown.
     """
     root = source.xml
-    if root.all("image"):
+    tags = root.all("image", "tag")
+    if root.all("image") and not tags:
         raise root.all("image")[0].error(
             "exported as 'CVAT for images'. Export 'CVAT for video 1.1' instead."
         )
@@ -47,22 +52,22 @@ def read_cvat(source: LabelSource) -> list[Example]:
             "exported from a project. Export each task separately."
         )
     tracks = root.all("track")
-    if not tracks:
+    if not tracks and not tags:
         return []
     video = _cvat_footage(source)
     first_s, rate_hz, _ = frame_clock(source, video, error=root.error)
     step = _frame_step(root)
+    spans = [(track, *span) for track in tracks for span in _stretches(track, step=step)]
     return [
         make_example(
             source,
-            track.where,
+            element.where,
             video=video,
-            label=track["label"],
+            label=element["label"],
             start_s=first_s + first / rate_hz,
             end_s=first_s + end / rate_hz,
         )
-        for track in tracks
-        for first, end in _stretches(track, step=step)
+        for element, first, end in [*spans, *_tagged(root, step=step)]
     ]
 
 
@@ -100,6 +105,26 @@ def _stretches(track: XmlElement, *, step: int) -> Iterator[tuple[int, int]]:
         first, last = (frame if first is None else first), frame
     if first is not None:
         yield first, last + step
+
+
+def _tagged(root: XmlElement, *, step: int) -> Iterator[tuple[XmlElement, int, int]]:
+    """The first tag of each run of frames with a label, its frame, and the frame after the last."""
+    frames: dict[str, dict[int, XmlElement]] = {}
+    for image in root.all("image"):
+        named = FRAME_NAME.match(image["name"])
+        if named is None:
+            raise image.error(
+                f"the image {image['name']!r} is no frame of a video. Tags are read of videos only."
+            )
+        for tag in image.all("tag"):
+            frames.setdefault(tag["label"], {})[int(named[1])] = tag
+    for tags in frames.values():
+        first = None
+        for frame in sorted(tags):
+            first = frame if first is None else first
+            if frame + step not in tags:
+                yield tags[first], first, frame + step
+                first = None
 
 
 def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:

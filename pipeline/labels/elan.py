@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree as ET
+
+import numpy as np
 
 from touchline.pipeline.labels.source import (
     LabelSource,
@@ -26,7 +28,8 @@ def is_elan(source: LabelSource) -> bool:
 def read_elan(source: LabelSource) -> list[Example]:
     """Read the time-aligned annotations of every tier; times are in milliseconds.
 
-    The label is the annotation's text, or the name of its tier if there is no text. Annotations
+    Slots without a time are spread evenly between their neighbours, as ELAN shows them. The label
+    is the annotation's text, or the name of its tier if there is no text. Annotations
     that refer to others are notes and are skipped.
 
     Raises:
@@ -37,6 +40,7 @@ def read_elan(source: LabelSource) -> list[Example]:
         if (units := header.attributes.get("TIME_UNITS", "milliseconds")) != "milliseconds":
             raise header.error(f"times are in {units}. Save the file with milliseconds.")
     slots = {slot["TIME_SLOT_ID"]: slot for slot in root.all("TIME_ORDER", "TIME_SLOT")}
+    order = {name: k for k, name in enumerate(slots)}
     video, origin_ms = _elan_footage(source)
     return [
         make_example(
@@ -44,11 +48,13 @@ def read_elan(source: LabelSource) -> list[Example]:
             annotation.where,
             video=video,
             label="".join(v.text for v in annotation.all("ANNOTATION_VALUE")) or tier["TIER_ID"],
-            start_s=(_slot_ms(slots, annotation, "TIME_SLOT_REF1") + origin_ms) / 1000,
-            end_s=(_slot_ms(slots, annotation, "TIME_SLOT_REF2") + origin_ms) / 1000,
+            start_s=(times[annotation["TIME_SLOT_REF1"]] + origin_ms) / 1000,
+            end_s=(times[annotation["TIME_SLOT_REF2"]] + origin_ms) / 1000,
         )
         for tier in root.all("TIER")
-        for annotation in tier.all("ANNOTATION", "ALIGNABLE_ANNOTATION")
+        if (annotations := tier.all("ANNOTATION", "ALIGNABLE_ANNOTATION"))
+        for times in [_tier_times(annotations, slots, order)]
+        for annotation in annotations
     ]
 
 
@@ -69,15 +75,28 @@ def _elan_footage(source: LabelSource) -> tuple[str, float]:
     return name, origin_ms
 
 
-def _slot_ms(slots: dict[str, XmlElement], annotation: XmlElement, reference: str) -> float:
-    name = annotation[reference]
-    if name not in slots:
-        raise annotation.error(f"there is no time slot {name!r}")
-    if "TIME_VALUE" not in slots[name].attributes:
-        raise slots[name].error(
-            f"the time slot {name!r} has no time. Align the annotation in ELAN."
+def _tier_times(
+    annotations: Sequence[XmlElement], slots: Mapping[str, XmlElement], order: Mapping[str, int]
+) -> dict[str, float]:
+    """The time of each slot of a tier, in milliseconds.
+
+    In a tier with time subdivision, slots between two others may have no time. ELAN shows them
+    spread evenly between those two.
+    """
+    used = set()
+    for annotation in annotations:
+        for reference in ("TIME_SLOT_REF1", "TIME_SLOT_REF2"):
+            if annotation[reference] not in slots:
+                raise annotation.error(f"there is no time slot {annotation[reference]!r}")
+            used.add(annotation[reference])
+    names = sorted(used, key=lambda name: order[name])
+    known = [k for k, name in enumerate(names) if "TIME_VALUE" in slots[name].attributes]
+    for k in set(range(len(names))) - set(range(known[0], known[-1] + 1) if known else ()):
+        raise slots[names[k]].error(
+            f"the time slot {names[k]!r} has no time. Align the annotation in ELAN."
         )
-    return slots[name].number("TIME_VALUE")
+    values = [slots[names[k]].number("TIME_VALUE") for k in known]
+    return dict(zip(names, map(float, np.interp(range(len(names)), known, values)), strict=True))
 
 
 def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:

@@ -48,6 +48,7 @@ class LabelFormat:
         one_video: A file holds the labels of one video only.
         needs_times: Examples without times cannot be written.
         loses: What the format cannot hold; empty if it holds everything.
+        if_empty: What to do about a file without labels; empty if there is no advice.
     """
 
     name: str
@@ -59,6 +60,7 @@ class LabelFormat:
     one_video: bool = False
     needs_times: bool = True
     loses: str = ""
+    if_empty: str = ""
 
 
 FORMATS: tuple[LabelFormat, ...] = (
@@ -110,12 +112,13 @@ FORMATS: tuple[LabelFormat, ...] = (
     ),
     LabelFormat(
         name="cvat",
-        what="CVAT for video 1.1: a track is an interval",
+        what="CVAT for video 1.1 (a track is an interval), and tags of CVAT for images 1.1",
         suffix=".xml",
         recognises=is_cvat,
         read=read_cvat,
         write=write_cvat,
         one_video=True,
+        if_empty="If you labelled with tags, export 'CVAT for images 1.1': this export has none.",
         loses="groups, visibility, peaks, scores, and times after the footage's end; times become "
         "whole frames, and points last one frame",
     ),

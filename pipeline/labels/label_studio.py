@@ -33,32 +33,34 @@ def read_label_studio(source: LabelSource) -> list[Example]:
     """Read `timelinelabels`: ranges in frames, counted from 1, both ends included.
 
     The frame rate is the one of the labelling setup: `rate_hz`, or else the task's `data.fps`. A
-    task's `data.group` is its group.
+    task's `data.group` is its group. Labels of audio are read too; they are in seconds. If no task
+    has labels with times, choices are read, each as the label of its whole file.
     """
-    return [example for task in source.json.elements() for example in _task(source, task)]
+    tasks = source.json.elements()
+    timed = [example for task in tasks for example in _task(source, task)]
+    return timed or [example for task in tasks for example in _choices(source, task)]
 
 
 def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
-    if not task.has("data"):
-        raise task.error("no 'data' here. Export the project as JSON, not as JSON-MIN or CSV.")
-    video = _task_footage(source, task["data"])
-    group = task["data"]["group"].text() if task["data"].has("group") else ""
+    """The labels of a task that have times."""
+    video, group = _footage_and_group(source, task)
     for region in _accepted_regions(task):
-        if region.has("type") and region["type"].value == "relation":
-            continue  # links two regions; it has no time
+        if not region.has("value"):
+            continue  # a relation links two regions; it has no time
         value = region["value"]
         if value.has("ranges") and not value.has("timelinelabels"):
             raise value.error("a range without a label. Give it one, or delete it.")
-        if not value.has("timelinelabels"):
-            continue
-        rate_hz = _declared_rate(source, task["data"])
-        for span in value["ranges"].elements():
-            first = span["start"].number()
-            if first < 1:
-                raise span["start"].error(f"{first:g}; Label Studio counts frames from 1")
+        spans: list[tuple[JsonValue, float, float]] = []
+        if value.has("timelinelabels") and value.has("ranges"):
             labels = value["timelinelabels"].elements()
-            if not labels:
-                raise value.error("a range without a label. Give it one, or delete it.")
+            rate_hz = _declared_rate(source, task["data"])
+            spans = [(span, *_range_s(span, rate_hz)) for span in value["ranges"].elements()]
+        elif value.has("labels") and value.has("start") and not value.has("text"):
+            labels = value["labels"].elements()
+            spans = [(value, value["start"].number(), value["end"].number())]
+        if spans and not labels:
+            raise value.error("a range without a label. Give it one, or delete it.")
+        for span, start_s, end_s in spans:
             for label in labels:
                 yield make_example(
                     source,
@@ -66,9 +68,34 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
                     video=video,
                     label=label.text(),
                     group=group,
-                    start_s=(first - 1) / rate_hz,
-                    end_s=span["end"].number() / rate_hz,
+                    start_s=start_s,
+                    end_s=end_s,
                 )
+
+
+def _range_s(span: JsonValue, rate_hz: float) -> tuple[float, float]:
+    first = span["start"].number()
+    if first < 1:
+        raise span["start"].error(f"{first:g}; Label Studio counts frames from 1")
+    return (first - 1) / rate_hz, span["end"].number() / rate_hz
+
+
+def _choices(source: LabelSource, task: JsonValue) -> Iterator[Example]:
+    """The choices of a task, each as the label of the whole file."""
+    video, group = _footage_and_group(source, task)
+    for region in _accepted_regions(task):
+        if region.has("value") and region["value"].has("choices"):
+            for choice in region["value"]["choices"].elements():
+                yield make_example(
+                    source, choice.where, video=video, label=choice.text(), group=group
+                )
+
+
+def _footage_and_group(source: LabelSource, task: JsonValue) -> tuple[str, str]:
+    if not task.has("data"):
+        raise task.error("no 'data' here. Export the project as JSON, not as JSON-MIN or CSV.")
+    group = task["data"]["group"].text() if task["data"].has("group") else ""
+    return _task_footage(source, task["data"]), group
 
 
 def _accepted_regions(task: JsonValue) -> list[JsonValue]:
@@ -108,9 +135,10 @@ UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 def _task_footage(source: LabelSource, task: JsonValue) -> str:
     texts = {k: v for k, v in task.members() if isinstance(v.value, str) and k != "group"}
-    if "video" not in texts and len(texts) != 1:
+    named = [texts[key] for key in ("video", "audio") if key in texts] or list(texts.values())
+    if not {"video", "audio"} & texts.keys() and len(texts) != 1:
         raise task.error("no 'video' here that names the footage")
-    url = texts.get("video", *texts.values()) if len(texts) == 1 else texts["video"]
+    url = named[0]
     parts = urlsplit(url.text())
     local = parts.path.rstrip("/").endswith("/data/local-files")
     if local and "d" in (query := parse_qs(parts.query)):  # /data/local-files/?d=folder/match.mp4

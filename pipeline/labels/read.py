@@ -52,11 +52,12 @@ def read_labels(
     beside = path if path.is_dir() else path.parent
     folder = beside if footage_folder is None else Path(footage_folder)
     source = LabelSource(path, folder, rate_hz)
-    examples = recognise(source).read(source)
+    form = recognise(source)
+    examples = form.read(source)
     if not verified:
         examples = split_verified(examples)[0]
     if not examples and not allow_empty:
-        raise LabelsError(path, "there are no labels in it")
+        raise LabelsError(path, f"there are no labels in it. {form.if_empty}".rstrip())
     return examples
 
 
