@@ -27,3 +27,10 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def ask(suggestions: Sequence[str]) -> str:
     """Return the sentence "Did you mean 'x' or 'y'?", empty for no suggestions."""
     return f"Did you mean {' or '.join(map(repr, suggestions))}?" if suggestions else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number and its noun: "1 clip", "2 clips", "2 matches"."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch', 'sh', 'x')) else 's'}"

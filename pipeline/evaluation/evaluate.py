@@ -56,7 +56,7 @@ from touchline.pipeline.types import Float64
 
 Measured = TypeVar("Measured", MeanAP, Breakdown)
 Figures = Callable[[Measured, Float64 | None], Float64]
-Measure = Callable[[EventSet, EventsByVideo, Sequence[float], Units], MeanAP]
+Measure = Callable[[EventSet, EventsByVideo, Sequence[float], Units, EvaluateOptions], MeanAP]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Metric:
         what: One line for people.
         unit: "s" if thresholds are times, "tIoU" if they are overlaps.
         thresholds: The thresholds that the metric's authors use.
-        measure: Computes the metric from labels, predictions, thresholds and units.
+        measure: Computes the metric from labels, predictions, thresholds, units and options.
     """
 
     what: str
@@ -80,7 +80,11 @@ def _of_events(mean_ap: Callable[..., MeanAP]) -> Measure:
     """Adapt a metric that needs only the events of the labels."""
 
     def measure(
-        truth: EventSet, predictions: EventsByVideo, thresholds: Sequence[float], units: Units
+        truth: EventSet,
+        predictions: EventsByVideo,
+        thresholds: Sequence[float],
+        units: Units,
+        _: EvaluateOptions,
     ) -> MeanAP:
         return mean_ap(truth.events, predictions, thresholds, units=units)
 
@@ -89,10 +93,20 @@ def _of_events(mean_ap: Callable[..., MeanAP]) -> Measure:
 
 def _soccernet(shown: Shown) -> Measure:
     def measure(
-        truth: EventSet, predictions: EventsByVideo, widths_s: Sequence[float], units: Units
+        truth: EventSet,
+        predictions: EventsByVideo,
+        widths_s: Sequence[float],
+        units: Units,
+        options: EvaluateOptions,
     ) -> MeanAP:
         return soccernet_map(
-            truth.events, predictions, widths_s, visible=truth.visible, shown=shown, units=units
+            truth.events,
+            predictions,
+            widths_s,
+            rate_hz=options.bins_per_second,
+            visible=truth.visible,
+            shown=shown,
+            units=units,
         )
 
     return measure
@@ -339,7 +353,7 @@ def _measure(
 ) -> MeanAP:
     metric = METRICS[name]
     asked = options.tolerances_s if metric.unit == "s" else options.tious
-    return metric.measure(truth, predictions, asked or metric.thresholds, units)
+    return metric.measure(truth, predictions, asked or metric.thresholds, units, options)
 
 
 def _units(truth: EventSet, options: EvaluateOptions, *predictions: EventsByVideo) -> Units:

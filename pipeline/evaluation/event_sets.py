@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,16 +14,18 @@ from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.json_values import to_json
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_stem
-from touchline.pipeline.labels.read import read_labels
+from touchline.pipeline.labels.read import labelled_videos, read_labels
 from touchline.pipeline.labels.soccernet import RESULTS_FILE
+from touchline.pipeline.labels.source import composed
 from touchline.pipeline.outputs.events_json import EVENTS_FILE, is_events_json, read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.types import Event, Example
 
 CHECKPOINT_SUFFIX = ".safetensors"
 
-# SoccerNet's halves come in several sizes: 1_224p.mkv and 1_720p.mkv are the same half.
-SIZE_SUFFIX = re.compile(r"^(\d+)_(224p|720p|HQ)$")
+# SoccerNet's halves come in several sizes: 1_224p.mkv and 1_720p.mkv are the same half. The one
+# file of a match with ball actions, 224p.mp4, is half 1.
+SIZE_SUFFIX = re.compile(r"^(?:(\d+)_)?(224p|720p|HQ)$")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class EventSet:
             accepted.
         visible: For each event, False if the broadcast did not show it.
         groups: The match of each video, if known.
+        subsets: The subset of each video (training, validation, ...), if the labels have subsets.
         runs: One entry for each combination of model and options that `detect` ran with.
 
     Example:
@@ -52,6 +55,7 @@ class EventSet:
     accepted: dict[str, list[bool]]
     visible: dict[str, list[bool]]
     groups: dict[str, str] = field(default_factory=dict)
+    subsets: dict[str, str] = field(default_factory=dict)
     runs: frozenset[str] = frozenset()
 
     def only_accepted(self) -> dict[str, list[Event]]:
@@ -73,7 +77,13 @@ def as_truth(events: EventSet) -> EventSet:
         accepted={video: [True] * len(ks) for video, ks in kept.items()},
         visible={video: [events.visible[video][k] for k in ks] for video, ks in kept.items()},
         groups=events.groups,
+        subsets=events.subsets,
     )
+
+
+def in_subsets(events: EventSet, names: Collection[str]) -> EventSet:
+    """Keep the videos of some subsets."""
+    return _renamed(events, {v: v for v in events.events if events.subsets.get(v) in names})
 
 
 def read_event_set(path: str | os.PathLike[str]) -> EventSet:
@@ -117,7 +127,7 @@ def _from_detect(path: Path) -> EventSet:
     accepted = set(result.accepted)
     video = os.fspath(result.path)
     return EventSet(
-        events={video: list(result.candidates)},
+        events={video: [replace(e, label=composed(e.label)) for e in result.candidates]},
         accepted={video: [event in accepted for event in result.candidates]},
         visible={video: [True] * len(result.candidates)},
         runs=frozenset({_run(result)}),
@@ -134,7 +144,15 @@ def _run(result: MatchResult) -> str:
 
 
 def _from_labels(path: Path) -> EventSet:
-    return event_set(read_labels(path, allow_empty=True, verified=True), path)
+    found = event_set(read_labels(path, allow_empty=True, verified=True), path)
+    for one in labelled_videos(path):
+        video = os.fspath(one.path)
+        found.groups.setdefault(video, one.group)
+        for of_videos in (found.events, found.accepted, found.visible):
+            of_videos.setdefault(video, [])
+        if one.subset:
+            found.subsets[video] = one.subset
+    return found
 
 
 def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> EventSet:
@@ -183,6 +201,7 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
         accepted={video: flags for one in sets for video, flags in one.accepted.items()},
         visible={video: flags for one in sets for video, flags in one.visible.items()},
         groups={video: group for one in sets for video, group in one.groups.items()},
+        subsets={video: subset for one in sets for video, subset in one.subsets.items()},
         runs=frozenset(run for one in sets for run in one.runs),
     )
 
@@ -210,7 +229,8 @@ class Paired:
 def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
     """Pair the videos of two sets by path, or else by the longest common end of their paths.
 
-    A name may lack its ending ("match1" is match1.mp4). Videos without labels keep their names.
+    A name may lack its ending ("match1" is match1.mp4) or begin with "v_", as those of ActivityNet.
+    Videos without labels keep their names.
 
     Raises:
         ValueError: Two videos fit equally well, or the sets have no video in common.
@@ -253,24 +273,28 @@ def _renamed(events: EventSet, name_of: Mapping[str, str]) -> EventSet:
         accepted={name: events.accepted[video] for video, name in name_of.items()},
         visible={name: events.visible[video] for video, name in name_of.items()},
         groups={n: events.groups[v] for v, n in name_of.items() if v in events.groups},
+        subsets={n: events.subsets[v] for v, n in name_of.items() if v in events.subsets},
     )
 
 
 def _stem(video: str) -> str:
-    stem = footage_stem(Path(video))
+    stem = footage_stem(Path(composed(video)))
     size = SIZE_SUFFIX.match(stem)
-    return size[1] if size else stem
+    # ActivityNet's own files are named v_<name>.
+    return size[1] or "1" if size else stem.removeprefix("v_")
 
 
-def _common_end(first: str, second: str) -> tuple[int, bool]:
-    """How many folders above the file are the same, and whether the full file names are."""
-    above = zip(reversed(Path(first).parts[:-1]), reversed(Path(second).parts[:-1]), strict=False)
+def _common_end(first: str, second: str) -> tuple[int, bool, bool]:
+    """How many folders above the file are the same, and whether the full names and stems are."""
+    one_path, other_path = Path(composed(first)), Path(composed(second))
+    above = zip(reversed(one_path.parts[:-1]), reversed(other_path.parts[:-1]), strict=False)
     count = 0
     for one, other in above:
         if one != other:
             break
         count += 1
-    return count, Path(first).name == Path(second).name
+    same_stem = footage_stem(one_path) == footage_stem(other_path)
+    return count, one_path.name == other_path.name, same_stem
 
 
 def _best_fit(video: str, choices: Sequence[str]) -> str:

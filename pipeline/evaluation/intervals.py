@@ -52,7 +52,8 @@ def activitynet_map(
 
     Best first, each prediction takes the free event of its class and video that it overlaps most,
     if the IoU is at least the threshold. AP sums interpolated precision. The mean is over the
-    labelled classes.
+    labelled classes. Equal scores rank by the order of their videos in the labels; the published
+    evaluator leaves their order undefined.
 
     Args:
         truth: Labelled events.
@@ -102,7 +103,7 @@ def _detection_map(
     if not tious or not all(0 < tiou <= 1 for tiou in tious):
         raise ValueError(f"tious is {tuple(tious)}; it must be one or more numbers in (0, 1]")
     thumos = metric == "thumos"
-    events = events_by_class(truth, predictions, units, sort=thumos)
+    events = events_by_class(truth, predictions, units, order="names" if thumos else "labels")
     labels = tuple(sorted(set(events.truth) - ({AMBIGUOUS} if thumos else set())))
     rank_one = _rank_thumos if thumos else _rank_activitynet
     rows = []

@@ -17,6 +17,8 @@ class EvaluateOptions:
         resamples: Number of bootstrap resamples, and of permutations in a comparison. 0 skips
             confidence intervals and significance tests.
         seed: Random seed of both.
+        bins_per_second: Bins of the soccernet metrics. SoccerNet uses 2 for its actions, and 25 for
+            its ball actions.
         block_s: Resample stretches of this many seconds instead of matches; None: matches.
 
     Example:
@@ -33,3 +35,4 @@ class EvaluateOptions:
     resamples: int = 1000
     seed: int = 0
     block_s: float | None = None
+    bins_per_second: float = 2.0

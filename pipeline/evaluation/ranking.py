@@ -237,7 +237,11 @@ class ClassEvents:
 
 
 def events_by_class(
-    truth: EventsByVideo, predictions: EventsByVideo, units: Units | None, *, sort: bool = False
+    truth: EventsByVideo,
+    predictions: EventsByVideo,
+    units: Units | None,
+    *,
+    order: Literal["labels", "predictions", "names"] = "labels",
 ) -> ClassEvents:
     """Turn the events of both sides into columns of each class.
 
@@ -245,10 +249,12 @@ def events_by_class(
         truth: Labelled events.
         predictions: Predicted events.
         units: What is resampled; None: each video.
-        sort: Take the videos in the order of their names instead of the order given.
+        order: The order of the videos, which decides between equal scores: as in the labels, as in
+            the predictions, or by name.
     """
-    videos = video_names(truth, predictions)
-    videos = sorted(videos) if sort else videos
+    both = (predictions, truth) if order == "predictions" else (truth, predictions)
+    videos = video_names(*both)
+    videos = sorted(videos) if order == "names" else videos
     return ClassEvents(
         videos,
         units or match_units(videos),

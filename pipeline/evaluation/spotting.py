@@ -47,7 +47,8 @@ def spotting_map(
 
     Best first, each prediction takes the closest free event of its class and video that is at most
     the tolerance away. AP is the sum of interpolated precision at the hits, divided by the number
-    of labelled events. The mean is over the labelled classes.
+    of labelled events. The mean is over the labelled classes. Equal scores rank as in the file of
+    predictions: its videos in their order, and their events in theirs.
 
     Args:
         truth: Labelled events.
@@ -60,7 +61,7 @@ def spotting_map(
         ValueError: `tolerances_s` is empty or holds a number below 0.
     """
     _check_widths("tolerances_s", tolerances_s)
-    events = events_by_class(truth, predictions, units)
+    events = events_by_class(truth, predictions, units, order="predictions")
     labels = tuple(sorted(events.truth))
     rows = tuple(_rank_spots(events, label, tolerances_s) for label in labels)
     return MeanAP("spotting", tuple(tolerances_s), labels, rows, SPOTTING_RULE, events.units.num)
@@ -169,7 +170,7 @@ def soccernet_map(
     """
     _check_widths("widths_s", widths_s)
     if not 0 < rate_hz < math.inf:
-        raise ValueError(f"rate_hz is {rate_hz}; it must be more than 0 bins per second")
+        raise ValueError(f"bins per second are {rate_hz:g}; they must be more than 0")
     events = events_by_class(truth, predictions, units)
     flags = _visible_by_label(truth, visible or {}, events.videos)
     labels = label_list(labels, events.truth, events.predictions)

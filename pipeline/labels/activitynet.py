@@ -9,10 +9,12 @@ from pathlib import Path
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.labels.source import (
     JsonValue,
+    LabelledVideo,
     LabelSource,
     LabelTarget,
     by_footage,
     dump_json,
+    labelled_video,
     make_example,
     read_score,
 )
@@ -52,6 +54,19 @@ def read_activitynet(source: LabelSource) -> list[Example]:
                 )
             )
     return examples
+
+
+def activitynet_videos(source: LabelSource) -> list[LabelledVideo]:
+    """List every video of the file, also without events."""
+    ground_truth = source.json.has("database")
+    listed: dict[Path, dict[str, list[str]]] = {}
+    videos = []
+    for name, entry in source.json["database" if ground_truth else "results"].members():
+        video = _named_footage(source, name, entry, listed)
+        group = entry["group"].text() if entry.has("group") else name
+        subset = entry["subset"].text() if entry.has("subset") else ""
+        videos.append(labelled_video(source, video, group=group, subset=subset))
+    return videos
 
 
 def _segment(segment: JsonValue) -> tuple[float, float]:

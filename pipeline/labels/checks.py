@@ -52,13 +52,13 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
 
 def _almost_reserved(examples: Sequence[Example]) -> Iterator[str]:
     for label in sorted({example.label for example in examples} - {BACKGROUND}):
-        if _plain(label) == VERIFIED:
+        if plain_name(label) == VERIFIED:
             where = next(e.source for e in examples if e.label == label)
             yield (
                 f"{where}: the class {label!r} counts as an event. If all events of this stretch "
                 f"are labelled, call it {VERIFIED}"
             )
-        if _plain(label) == BACKGROUND:
+        if plain_name(label) == BACKGROUND:
             where = next(e.source for e in examples if e.label == label)
             yield (
                 f"{where}: the class {label!r} counts as an event. If nothing happens there, train "
@@ -66,7 +66,8 @@ def _almost_reserved(examples: Sequence[Example]) -> Iterator[str]:
             )
 
 
-def _plain(label: str) -> str:
+def plain_name(label: str) -> str:
+    """Return a class name without case, spaces and punctuation."""
     return re.sub(r"[\W_]+", "", label).casefold()
 
 
@@ -74,7 +75,7 @@ def _alike_classes(examples: Sequence[Example]) -> Iterator[str]:
     counts = Counter(example.label for example in examples)
     for first, second in combinations(sorted(counts), 2):
         rare, common = sorted((first, second), key=lambda label: (counts[label], label))
-        plain = [_plain(label) for label in (rare, common)]
+        plain = [plain_name(label) for label in (rare, common)]
         misspelt = (
             counts[rare] <= 2
             and counts[common] >= 5 * counts[rare]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from touchline.pipeline.labels.activitynet import (
+    activitynet_videos,
     is_activitynet,
     read_activitynet,
     write_activitynet,
@@ -24,13 +25,15 @@ from touchline.pipeline.labels.label_studio import (
     write_label_studio,
 )
 from touchline.pipeline.labels.soccernet import (
-    SOCCERNET_FILE,
     is_soccernet,
+    is_soccernet_tree,
     read_soccernet,
     read_soccernet_tree,
+    soccernet_tree_videos,
+    soccernet_videos,
     write_soccernet,
 )
-from touchline.pipeline.labels.source import LabelSource, LabelTarget, files_below
+from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
 from touchline.pipeline.types import Example
 
 
@@ -48,6 +51,8 @@ class LabelFormat:
         one_video: A file holds the labels of one video only.
         needs_times: Examples without times cannot be written.
         loses: What the format cannot hold; empty if it holds everything.
+        videos: Lists the videos that the file labels, also those without events. None: those of
+            the examples.
         if_empty: What to do about a file without labels; empty if there is no advice.
     """
 
@@ -60,6 +65,7 @@ class LabelFormat:
     one_video: bool = False
     needs_times: bool = True
     loses: str = ""
+    videos: Callable[[LabelSource], list[LabelledVideo]] | None = None
     if_empty: str = ""
 
 
@@ -75,23 +81,22 @@ FORMATS: tuple[LabelFormat, ...] = (
     ),
     LabelFormat(
         name="soccernet",
-        what="SoccerNet-v2 Labels-v2.json: points in the halves of a match",
+        what="SoccerNet's Labels-v2.json and Labels-ball.json: points in the halves of a match",
         suffix=".json",
         recognises=is_soccernet,
         read=read_soccernet,
         write=write_soccernet,
+        videos=soccernet_videos,
         loses="scores and the length of events: each becomes one moment, rounded to 1 ms",
     ),
     LabelFormat(
         name="soccernet-folder",
-        what="a folder of SoccerNet matches, each with its Labels-v2.json",
+        what="a folder of SoccerNet matches, each with its Labels-v2.json or Labels-ball.json",
         suffix="",
-        recognises=lambda source: (
-            source.kind == "folder"
-            and any(path.name == SOCCERNET_FILE for path in files_below(source.path))
-        ),
+        recognises=is_soccernet_tree,
         read=read_soccernet_tree,
         write=None,
+        videos=soccernet_tree_videos,
     ),
     LabelFormat(
         name="folders",
@@ -108,6 +113,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         recognises=is_activitynet,
         read=read_activitynet,
         write=write_activitynet,
+        videos=activitynet_videos,
         loses="whether an event is visible, peaks and scores",
     ),
     LabelFormat(

@@ -11,7 +11,7 @@ from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.labels.formats import BY_NAME, WRITABLE, recognise
-from touchline.pipeline.labels.source import LabelSource, LabelTarget
+from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
 from touchline.pipeline.types import Example, FootageHealth
 
 
@@ -49,9 +49,7 @@ def read_labels(
     if rate_hz is not None and not 0 < rate_hz <= 1000:
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
     path = Path(path)
-    beside = path if path.is_dir() else path.parent
-    folder = beside if footage_folder is None else Path(footage_folder)
-    source = LabelSource(path, folder, rate_hz)
+    source = _source(path, footage_folder, rate_hz)
     form = recognise(source)
     examples = form.read(source)
     if not verified:
@@ -59,6 +57,27 @@ def read_labels(
     if not examples and not allow_empty:
         raise LabelsError(path, f"there are no labels in it. {form.if_empty}".rstrip())
     return examples
+
+
+def _source(
+    path: Path, footage_folder: str | os.PathLike[str] | None, rate_hz: float | None
+) -> LabelSource:
+    beside = path if path.is_dir() else path.parent
+    return LabelSource(path, beside if footage_folder is None else Path(footage_folder), rate_hz)
+
+
+def labelled_videos(path: str | os.PathLike[str]) -> list[LabelledVideo]:
+    """List the videos of formats that can label a video without giving it events.
+
+    A video of ActivityNet may have an empty list of annotations, and a half of SoccerNet none. For
+    formats in which every video has a label, the list is empty.
+
+    Raises:
+        LabelsError: The file cannot be used.
+    """
+    source = _source(Path(path), None, None)
+    form = recognise(source)
+    return [] if form.videos is None else form.videos(source)
 
 
 def split_verified(examples: Iterable[Example]) -> tuple[list[Example], list[Example]]:

@@ -16,10 +16,12 @@ from pathlib import Path
 from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.source import (
     JsonValue,
+    LabelledVideo,
     LabelSource,
     LabelTarget,
     dump_json,
     files_below,
+    labelled_video,
     make_example,
     read_score,
 )
@@ -113,11 +115,15 @@ def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> st
 
 
 SOCCERNET_FILE = "Labels-v2.json"
+BALL_FILE = "Labels-ball.json"
+SOCCERNET_FILES = (SOCCERNET_FILE, BALL_FILE)
 HALF_FILE = re.compile(r"^(?P<half>\d+)(_\w+)?\.(mkv|mp4)$")
 # 224p first: networks need no more, and it decodes faster.
 HALF_SUFFIXES = tuple(
     name + ending for ending in (".mkv", ".mp4") for name in ("_224p", "_720p", "_HQ", "")
 )
+# The footage of ball actions is one file per match.
+BALL_FOOTAGE = ("224p.mp4", "720p.mp4", "224p.mkv", "720p.mkv")
 
 
 def is_soccernet(source: LabelSource) -> bool:
@@ -126,7 +132,7 @@ def is_soccernet(source: LabelSource) -> bool:
         return False
     for key in ("annotations", "predictions"):
         if source.json.has(key) and isinstance(rows := source.json[key].value, list):
-            named = source.path.name == SOCCERNET_FILE or source.json.has("UrlLocal")
+            named = source.path.name in SOCCERNET_FILES or source.json.has("UrlLocal")
             return named or any(isinstance(row, dict) and "gameTime" in row for row in rows)
     return False
 
@@ -155,7 +161,7 @@ def read_soccernet(source: LabelSource) -> list[Example]:
             make_example(
                 source,
                 row.where,
-                video=_half_file(source.footage_folder, half),
+                video=_half_file(source, half),
                 label=row["label"].text(),
                 group=group,
                 start_s=time_s,
@@ -168,18 +174,53 @@ def read_soccernet(source: LabelSource) -> list[Example]:
 
 
 def read_soccernet_tree(source: LabelSource) -> list[Example]:
-    """Read the Labels-v2.json of every match in a SoccerNet folder.
+    """Read the Labels-v2.json or Labels-ball.json of every match in a SoccerNet folder.
 
     Raises:
-        LabelsError: One of them is not a SoccerNet label file, or a row cannot be used.
+        LabelsError: One of them is not a SoccerNet label file, a row cannot be used, or the folder
+            has files of both names.
     """
-    examples = []
-    for path in sorted(f for f in files_below(source.path) if f.name == SOCCERNET_FILE):
-        match = LabelSource(path, source.footage_folder / path.parent.relative_to(source.path))
+    return [example for match in _matches(source) for example in read_soccernet(match)]
+
+
+def is_soccernet_tree(source: LabelSource) -> bool:
+    """Recognise a SoccerNet folder by the label files in it."""
+    return source.kind == "folder" and any(
+        path.name in SOCCERNET_FILES for path in files_below(source.path)
+    )
+
+
+def _matches(source: LabelSource) -> list[LabelSource]:
+    """The label file of each match in a SoccerNet folder."""
+    paths = sorted(f for f in files_below(source.path) if f.name in SOCCERNET_FILES)
+    if len({path.name for path in paths}) > 1:
+        raise LabelsError(
+            source.path,
+            f"there are {SOCCERNET_FILE} and {BALL_FILE} in it, which label different things. Give "
+            "a folder with one kind.",
+        )
+    folder = source.footage_folder
+    matches = [LabelSource(p, folder / p.parent.relative_to(source.path)) for p in paths]
+    for match in matches:
         if not is_soccernet(match):
-            raise LabelsError(path, "no list 'annotations'. This is not a SoccerNet label file.")
-        examples.extend(read_soccernet(match))
-    return examples
+            raise LabelsError(
+                match.path, "no list 'annotations'. This is not a SoccerNet label file."
+            )
+    return matches
+
+
+def soccernet_videos(source: LabelSource) -> list[LabelledVideo]:
+    """List both halves of a labelled match, because a half without events is labelled too."""
+    if not source.json.has("annotations"):
+        return []
+    halves = ("1",) if source.path.name == BALL_FILE else ("1", "2")
+    group = _soccernet_match(source)
+    return [labelled_video(source, _half_file(source, half), group=group) for half in halves]
+
+
+def soccernet_tree_videos(source: LabelSource) -> list[LabelledVideo]:
+    """List the halves of every match in a SoccerNet folder."""
+    return [video for match in _matches(source) for video in soccernet_videos(match)]
 
 
 def _soccernet_match(source: LabelSource) -> str:
@@ -190,9 +231,11 @@ def _soccernet_match(source: LabelSource) -> str:
     return "/".join(parts) or source.footage_folder.resolve().name
 
 
-def _half_file(folder: Path, half: str) -> str:
+def _half_file(source: LabelSource, half: str) -> str:
     names = [half + suffix for suffix in HALF_SUFFIXES]
-    return next((name for name in names if (folder / name).exists()), names[0])
+    if source.path.name == BALL_FILE:
+        names = [*BALL_FOOTAGE, *names]
+    return next((name for name in names if (source.footage_folder / name).exists()), names[0])
 
 
 def _visible(row: JsonValue) -> bool:

@@ -449,7 +449,7 @@ def make_example(
         raise LabelsError(source.path, f"{where}: {video!r} is not a file name")
     video = _name_here(source.footage_folder, video)
     return Example(
-        path=Path(os.path.normpath(source.footage_folder / video)),
+        path=_path(source, video),
         label=composed(label.strip()),
         group=composed(group.strip() or Path(os.path.normpath(video)).as_posix()),
         start_s=start_s,
@@ -459,6 +459,40 @@ def make_example(
         peak_s=peak_s,
         score=score,
     )
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """A video that a label file labels, perhaps without events.
+
+    Attributes:
+        path: Its path, as the examples have it.
+        group: Its match.
+        subset: Its subset (training, validation, ...); empty if there are none.
+    """
+
+    path: Path
+    group: str
+    subset: str = ""
+
+
+def labelled_video(
+    source: LabelSource, name: str, *, group: str, subset: str = ""
+) -> LabelledVideo:
+    """Return a video by the name that the label file gives it.
+
+    Args:
+        source: The label file.
+        name: The footage, relative to the footage folder.
+        group: The match.
+        subset: The subset, if the format has subsets.
+    """
+    path = _path(source, _name_here(source.footage_folder, name))
+    return LabelledVideo(path, composed(group), subset)
+
+
+def _path(source: LabelSource, name: str) -> Path:
+    return Path(os.path.normpath(source.footage_folder / name))
 
 
 def composed(text: str) -> str:

@@ -100,7 +100,9 @@ def test_exchanging_no_match_or_every_match_gives_the_figures_of_either(name):
     a, b = (drawn(lambda rng: round(float(rng.uniform(0, 1)), 2)) for _ in range(2))
     metric = METRICS[name]
     units = match_units(list(truth.events))
-    pair = [metric.measure(truth, one, metric.thresholds, units) for one in (a, b)]
+    pair = [
+        metric.measure(truth, one, metric.thresholds, units, EvaluateOptions()) for one in (a, b)
+    ]
     both = join_metrics(*pair)
     swaps = np.array([[1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4])
     figures = both.headline(both.per_class(swaps))

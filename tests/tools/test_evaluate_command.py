@@ -148,7 +148,7 @@ def test_nothing_predicted_is_measured_as_everything_missed(season):
     result = run(season / "none.csv", season / "labels.csv", "-o", season / "m.json")
     assert "missed +1.000" in result.stdout
     assert "nan" not in result.stdout
-    assert "3 labelled videos have no predictions" in " ".join(result.stderr.split())
+    assert "no predictions for 3 labelled videos" in " ".join(result.stderr.split())
     assert json.loads((season / "m.json").read_text())["errors"][0]["gained_by_correcting"] == {
         "mistimed": 0,
         "wrong_class": 0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,20 @@ def evaluate_command(
             "error. false: count them as false events. skip: leave the videos out."
         ),
     ] = "refuse",
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For labels with subsets (ActivityNet): measure on this subset only; repeatable. "
+            "By default those that PREDICTIONS cover."
+        ),
+    ] = None,
+    bins_per_second: Annotated[
+        float,
+        typer.Option(
+            help="Bins per second of the soccernet metrics. SoccerNet uses 2 for actions and 25 "
+            "for ball actions."
+        ),
+    ] = DEFAULTS.bins_per_second,
     block: Annotated[
         float | None,
         typer.Option(
@@ -119,6 +134,7 @@ def evaluate_command(
         resamples=resamples,
         seed=seed,
         block_s=block,
+        bins_per_second=bins_per_second,
     )
     say = not quiet and not json_
     if model is not None or (compare is not None and compare[0].suffix == ".safetensors"):
@@ -127,9 +143,13 @@ def evaluate_command(
             checkpoints, paths[0], options, max_clip_s=max_clip, device=device, say=say
         )
     elif compare is not None:
-        record = _compare_events(compare, paths[0], options, unlabelled, say=say)
+        reading = _Reading(paths[0], unlabelled, subset)
+        record = _compare_events(compare, reading, options, say=say)
     else:
-        record = _on_events(paths, options, unlabelled=unlabelled, curves=curves, say=say)
+        reading = _Reading(paths[1], unlabelled, subset)
+        record = _on_events(paths[0], reading, options, curves=curves, say=say)
+    if bins_per_second == DEFAULTS.bins_per_second:
+        _warn_of_ball_actions(paths[-1], options.metrics)
     if out is not None:
         _write(out, record)
         if say:
@@ -159,11 +179,32 @@ def _check_arguments(
         )
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """The labels, and what to read of them: --unlabelled and --subset."""
+
+    labels: Path
+    unlabelled: str
+    subsets: Sequence[str] | None
+
+
+def _warn_of_ball_actions(labels: Path, metrics: Sequence[str]) -> None:
+    from touchline.pipeline.labels.soccernet import BALL_FILE
+
+    measured = [name for name in metrics if name.startswith("soccernet")]
+    found = labels.name == BALL_FILE or (labels.is_dir() and any(labels.rglob(BALL_FILE)))
+    if measured and found:
+        console.warn(
+            f"{labels} labels ball actions, for which SoccerNet uses 25 bins per second. These "
+            "figures use 2. Use --bins-per-second 25."
+        )
+
+
 def _on_events(
-    paths: Sequence[Path],
+    predicted: Path,
+    reading: _Reading,
     options: EvaluateOptions,
     *,
-    unlabelled: str,
     curves: Path | None,
     say: bool,
 ) -> dict[str, Any]:
@@ -171,7 +212,7 @@ def _on_events(
     from touchline.pipeline.evaluation.plots import write_metric_plots
     from touchline.pipeline.evaluation.record import evaluation_record
 
-    truth, predictions = _read_pair(paths[0], paths[1], unlabelled)
+    truth, predictions = _read_pair(predicted, reading)
     evaluation = evaluate_events(truth, predictions, options)
     if say:
         _show_evaluation(evaluation)
@@ -184,16 +225,20 @@ def _on_events(
 
 def _compare_events(
     compare: tuple[Path, Path],
-    labels: Path,
+    reading: _Reading,
     options: EvaluateOptions,
-    unlabelled: str,
     *,
     say: bool,
 ) -> dict[str, Any]:
     from touchline.pipeline.evaluation.evaluate import compare_events, unit_name
 
-    truth, first = _read_pair(compare[0], labels, unlabelled)
-    _, second = _read_pair(compare[1], labels, unlabelled)
+    truth, first = _read_pair(compare[0], reading)
+    other_truth, second = _read_pair(compare[1], reading)
+    if truth.events.keys() != other_truth.events.keys():
+        raise ValueError(
+            f"{compare[0]} and {compare[1]} cover different subsets of {reading.labels}. Choose "
+            "one with --subset."
+        )
     found = compare_events(truth, first, second, options)
     return _comparison(found, compare, unit_name(options), options, say=say)
 
@@ -217,10 +262,12 @@ def _comparison(
     return {"compared": names, "intervals": intervals, **comparison_record(found)}
 
 
-def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventSet, EventSet]:
+def _read_pair(predictions: Path, reading: _Reading) -> tuple[EventSet, EventSet]:
     """Read (labels, predictions), the predictions under the video names of the labels."""
+    from touchline.models.spelling import counted
     from touchline.pipeline.evaluation.event_sets import as_truth, pair_videos, read_event_set
 
+    labels, unlabelled = reading.labels, reading.unlabelled
     truth = as_truth(read_event_set(labels))
     if not any(truth.events.values()):
         raise ValueError(f"{labels} holds no event. There is nothing to measure against.")
@@ -230,25 +277,79 @@ def _read_pair(predictions: Path, labels: Path, unlabelled: str) -> tuple[EventS
             f"{predictions} mixes results of {len(found.runs)} different models or options. Run "
             "touchline detect --skip-done again so that all results use one."
         )
+    truth = _in_subsets(truth, found, predictions, reading)
     paired = pair_videos(truth, found)
+    _warn_of_classes(truth, paired.predictions)
     if paired.unlabelled:
         some = ", ".join(paired.unlabelled[:3]) + (", ..." if len(paired.unlabelled) > 3 else "")
         if unlabelled == "refuse":
             raise ValueError(
-                f"{len(paired.unlabelled)} videos of {predictions} are not in {labels} ({some}). "
+                f"{labels} says nothing of {counted(len(paired.unlabelled), 'video')} of "
+                f"{predictions} ({some}). "
                 "Use --unlabelled false if nothing happens in them, or --unlabelled skip to leave "
                 "them out. A row of the class background also makes a video labelled."
             )
         if unlabelled == "skip":
             paired = paired.labelled_only()
         done = "left out" if unlabelled == "skip" else "all their events count as false"
-        console.warn(f"{len(paired.unlabelled)} videos have no labels ({some}): {done}")
-    if paired.unpredicted:
+        console.warn(f"no labels for {counted(len(paired.unlabelled), 'video')} ({some}): {done}")
+    if missed := [video for video in paired.unpredicted if truth.events[video]]:
         console.warn(
-            f"{len(paired.unpredicted)} labelled videos have no predictions "
-            f"({', '.join(paired.unpredicted[:3])}): all their events count as missed"
+            f"no predictions for {counted(len(missed), 'labelled video')} "
+            f"({', '.join(missed[:3])}): all events there count as missed"
         )
     return truth, paired.predictions
+
+
+def _in_subsets(truth: EventSet, found: EventSet, predictions: Path, reading: _Reading) -> EventSet:
+    """The labels of the chosen subsets, or else of those that the predictions cover."""
+    from touchline.pipeline.evaluation.event_sets import in_subsets, pair_videos
+
+    known = set(truth.subsets.values())
+    if reading.subsets is not None:
+        if unknown := [name for name in reading.subsets if name not in known]:
+            there = f"Its subsets are {', '.join(sorted(known))}." if known else "It has none."
+            raise ValueError(f"{reading.labels} has no subset {unknown[0]!r}. {there}")
+        chosen = set(reading.subsets)
+    else:
+        covered = pair_videos(truth, found).predictions.events
+        chosen = {truth.subsets[video] for video in covered if video in truth.subsets}
+        if not chosen or chosen == known:
+            return truth
+        console.warn(
+            f"{predictions} covers only the subset {' and '.join(sorted(chosen))} of "
+            f"{reading.labels}, so the figures are of that subset. Choose with --subset."
+        )
+    kept = in_subsets(truth, chosen)
+    if not any(kept.events.values()):
+        raise ValueError(
+            f"{reading.labels} holds no event in the subset {' and '.join(sorted(chosen))}"
+        )
+    return kept
+
+
+def _warn_of_classes(truth: EventSet, predictions: EventSet) -> None:
+    """Warn of predicted classes that may be labelled ones under another name."""
+    from touchline.pipeline.labels.checks import plain_name
+
+    labelled, predicted = (
+        {event.label for events in one.events.values() for event in events}
+        for one in (truth, predictions)
+    )
+    alike = False
+    for label in sorted(predicted - labelled):
+        for other in sorted(labelled - predicted):
+            if plain_name(label) == plain_name(other):
+                console.warn(
+                    f"the class {label!r} is predicted, but {other!r} is labelled. They count as "
+                    "two classes. If they are the same class, use one name."
+                )
+                alike = True
+    if predicted and not predicted & labelled and not alike:
+        console.warn(
+            f"no predicted class is labelled. Predicted: {', '.join(sorted(predicted)[:8])}. "
+            f"Labelled: {', '.join(sorted(labelled)[:8])}."
+        )
 
 
 def _on_clips(
