@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# The disk, the quota or the file system takes no more.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -15,14 +19,24 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     On an error the temporary file is removed. It has the suffix of `path`, because encoders choose
     the container by it.
+
+    Raises:
+        OSError: The file cannot be written; it names `path`.
     """
     target = Path(path)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     # A short name: that of the target may already have the greatest length.
     temporary = target.with_name(f".{uuid.uuid4().hex[:12]}.part{target.suffix}")
     try:
         yield temporary
         temporary.replace(target)
+    except OSError as error:
+        # The system names the temporary file, or no file at all if the disk is full.
+        if error.errno in FULL or error.filename in (str(temporary), os.fsencode(temporary)):
+            error.filename = os.fspath(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -37,14 +51,8 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:
     """
     # A file name in the text may not be UTF-8; the file must be.
     raw = content.encode("utf-8", "replace") if isinstance(content, str) else content
-    with atomic_path(path) as temporary:
-        try:
-            with temporary.open("xb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            # The system names the temporary file, and no file at all if the disk is full.
-            error.filename = os.fspath(path)
-            raise
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
     return Path(path)

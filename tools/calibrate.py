@@ -121,6 +121,7 @@ def calibrate_command(
 
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
+    console.keep_inputs(out, labels, *(eventless or []))
     target = _target(precision, false_per_hour)
     trained = load_checkpoint(model)
     options = ClipOptions(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -89,6 +90,19 @@ def _unimportable(error: ImportError) -> str:
     return f"{module} cannot be imported ({error}).{what_to_do}"
 
 
+def _system_error(error: OSError) -> str:
+    """Say which file the system refuses, why, and what to do where that is known."""
+    if error.filename is None:
+        return error.strerror or str(error)
+    path = Path(os.fsdecode(error.filename))
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder. Name the file to write in it."
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        blocking = next((one for one in (path, *path.parents) if one.is_file()), path)
+        return f"{blocking} is a file, but a folder is needed. Choose another name."
+    return f"{path}: {error.strerror or error}"
+
+
 def _give_up_stdout() -> None:
     """Discard the text that is still buffered, so that printing it does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -127,8 +141,7 @@ def main() -> None:
         # Standard output has no file name.
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise
-        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
-        console.fail(name + (error.strerror or str(error)))
+        console.fail(_system_error(error))
         if error.filename is None:
             _give_up_stdout()
         sys.exit(1)

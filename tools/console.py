@@ -45,6 +45,17 @@ def escape(text: str) -> str:
     return escape_markup(printable)
 
 
+def keep_inputs(out: Path | None, *inputs: Path) -> None:
+    """Check that a command does not write over a file that it reads.
+
+    Raises:
+        ValueError: It would.
+    """
+    for path in inputs:
+        if out is not None and out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"{out} is read by this command. Write to another file with --out.")
+
+
 def print_json(document: object) -> None:
     """Print one JSON document to stdout."""
     json.dump(document, sys.stdout, indent=1, allow_nan=False)

@@ -62,10 +62,12 @@ def labels_command(
 ) -> None:
     """Summarise a label file, list probable mistakes in it, or convert it to another format."""
     from touchline.pipeline.labels.checks import find_problems
+    from touchline.pipeline.labels.csv_files import unknown_columns
     from touchline.pipeline.labels.read import read_labels, split_verified
 
     if (convert is None) != (out is None):
         raise ValueError("--convert FORMAT and --out FILE belong together. Give both or neither.")
+    console.keep_inputs(out, labels)
     every = read_labels(labels, footage_folder=footage, rate_hz=rate_hz, verified=True)
     examples, verified = split_verified(every)
     healths, problems = _probe(every)
@@ -87,6 +89,8 @@ def labels_command(
     _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
         _convert(every, convert, out, rate_hz=rate_hz, healths=healths)
+        if dropped := unknown_columns(labels):
+            console.warn(f"columns that Touchline ignores are not in {out}: {', '.join(dropped)}")
 
 
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:
@@ -135,17 +139,21 @@ def _length_s(example: Example, durations: Mapping[Path, float]) -> float | None
 
 
 def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) -> None:
-    from touchline.pipeline.labels.checks import names_a_side
+    from touchline.models.spelling import counted
+    from touchline.pipeline.labels.checks import names_a_side, no_groups
     from touchline.pipeline.labels.read import class_names
 
     classes = {example.label for example in examples}
     groups = {example.group for example in examples}
     files = {example.path for example in examples}
     console.out.print(
-        f"{len(examples)} labels of {len(classes)} classes in {len(files)} files of "
-        f"{len(groups)} groups, {sum(durations.values()):.0f} s of footage",
+        f"{counted(len(examples), 'label')} of {counted(len(classes), 'class')} in "
+        f"{counted(len(files), 'file')} of {counted(len(groups), 'group')}, "
+        f"{sum(durations.values()):.0f} s of footage",
         highlight=False,
     )
+    if notice := no_groups(examples):
+        console.out.print(console.escape(notice), soft_wrap=True, highlight=False)
     if "background" not in classes:
         console.out.print("no class is background: to train on these, add eventless footage")
     if sides := [label for label in class_names(examples) if names_a_side(label)]:

@@ -50,6 +50,18 @@ def find_problems(examples: Sequence[Example], durations: Mapping[Path, float]) 
     ]
 
 
+def no_groups(examples: Sequence[Example]) -> str | None:
+    """Return a sentence if the labels name no match, so that every file counts as one."""
+    files = {example.path for example in examples}
+    if len(files) < 2 or any(Path(e.group).name != e.path.name for e in examples):
+        return None
+    return (
+        f"the labels name no match (group), so each of the {len(files)} files counts as a match of "
+        "its own. If several files are of one match, give them the same group: a model must be "
+        "measured on other matches than it was trained on."
+    )
+
+
 def _almost_reserved(examples: Sequence[Example]) -> Iterator[str]:
     for label in sorted({example.label for example in examples} - {BACKGROUND}):
         if plain_name(label) == VERIFIED:
@@ -150,8 +162,8 @@ def _telling_lengths(examples: Sequence[Example], durations: Mapping[Path, float
         medians = ", ".join(f"{k} {np.median(v):.2f} s" for k, v in sorted(by_label.items()))
         yield (
             f"clip length alone predicts the class of {accuracy:.0%} of the clips; the largest "
-            f"class has {share:.0%} of them (medians: {medians}). Cut the clips to one length, or "
-            "a model may learn the length instead of the event."
+            f"class has {share:.0%} of them (medians: {medians}). A model may learn the length "
+            "instead of the event. Cut the clips to one length, or train with --max-clip SECONDS."
         )
 
 

@@ -100,6 +100,16 @@ def read_csv(source: LabelSource) -> list[Example]:
     return examples
 
 
+def unknown_columns(path: Path) -> list[str]:
+    """List the columns of a CSV file that Touchline ignores; none for a file of another format."""
+    source = LabelSource(path, path.parent)
+    if source.kind != "text":
+        return []
+    _, header = next(_rows(source, _separator(source.text)))
+    known = (*COLUMNS, "visible", "peak_s", "score")
+    return [name.strip() for name in header if name.strip() not in known]
+
+
 def _separator(text: str) -> str:
     """The separator in a line `sep=`, or else the most frequent one of the first line."""
     first = next((line for line in text.splitlines() if line.strip()), "")

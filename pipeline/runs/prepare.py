@@ -22,7 +22,7 @@ from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
 from touchline.pipeline.decoding.probe import probe_footage
-from touchline.pipeline.labels.checks import find_problems, names_a_side
+from touchline.pipeline.labels.checks import find_problems, names_a_side, no_groups
 from touchline.pipeline.labels.read import class_names, read_labels, split_verified
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
@@ -279,4 +279,6 @@ def label_warnings(
     def on_clip(done: int) -> None:
         on_progress(Progress("comparing clips", done, len(examples)))
 
-    return find_leaks(split, on_clip=on_clip) + find_problems(examples, durations)
+    unnamed = no_groups(examples)
+    leaks = find_leaks(split, on_clip=on_clip)
+    return [*([unnamed] if unnamed else []), *leaks, *find_problems(examples, durations)]

@@ -205,7 +205,20 @@ def test_clip_lengths_are_warned_about_unless_cut_alike(tmp_path: Path) -> None:
     _, split, _ = prepare(TrainJob(tmp_path / "labels.csv", "tiny", val_groups=("match_0",)))
     lengths = [w for w in label_warnings(split, max_clip_s=None) if "clip length" in w]
     assert len(lengths) == 1
+    assert "train with --max-clip SECONDS" in lengths[0]
     assert not [w for w in label_warnings(split, max_clip_s=1.0) if "clip length" in w]
+
+
+def test_clips_without_matches_are_warned_about(tmp_path: Path) -> None:
+    rows = ["video,label,start_s,end_s"]
+    for k in range(4):
+        label = ("blue", "red")[k % 2]
+        write_footage(tmp_path / f"{k}.mkv", coloured(label, 4, seed=k))
+        rows.append(f"{k}.mkv,{label},,")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    _, split, _ = prepare(TrainJob(tmp_path / "labels.csv", "tiny", val_groups=("2.mkv", "3.mkv")))
+    told = label_warnings(split, max_clip_s=None)
+    assert "the labels name no match (group), so each of the 4 files counts as a match" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,20 @@ def test_a_folder_that_cannot_be_written_to_is_one_line_that_names_it(run, tmp_p
     (tmp_path / "file").write_text("mine")
     done = touchline("export", "labels.csv", "--to", "vtt", "-o", "file/out", cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: file/out: Not a directory\n"
+    assert done.stderr == "error: file is a file, but a folder is needed. Choose another name.\n"
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_named_as_the_file_to_write_is_named_without_its_temporary_file(tmp_path):
+    (tmp_path / "labels.csv").write_text("video,label,start_s,end_s\nm.mp4,goal,1,2\n")
+    (tmp_path / "there").mkdir()
+    done = touchline("evaluate", "labels.csv", "labels.csv", "-q", "-o", "there", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: there is a folder. Name the file to write in it.\n"
+    done = touchline("export", "labels.csv", "--to", "vtt", "-o", "labels.csv", cwd=tmp_path)
+    assert (
+        done.stderr == "error: labels.csv is a file, but a folder is needed. Choose another name.\n"
+    )
 
 
 @pytest.mark.parametrize(

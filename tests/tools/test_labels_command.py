@@ -178,3 +178,42 @@ def test_a_bad_call_is_one_line_and_exit_code_1(
     assert left.value.code == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
+
+
+def test_no_command_writes_over_the_labels_it_reads(labels: Path, tmp_path: Path) -> None:
+    before = labels.read_bytes()
+    link = tmp_path / "link.csv"
+    link.symlink_to(labels)
+    for out in (labels, link):
+        for command in (["labels", labels, "--convert", "csv"], ["evaluate", labels, labels]):
+            with pytest.raises(ValueError, match="is read by this command"):
+                cli.app([str(a) for a in (*command, "-o", out)], standalone_mode=False)
+    assert labels.read_bytes() == before
+
+
+def test_converting_says_which_columns_are_not_written(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = labels.read_text().splitlines()
+    extra = [f"{rows[0]},player,note", *(f"{row},7,x" for row in rows[1:])]
+    labels.write_text("\n".join(extra) + "\n")
+    out = tmp_path / "out.csv"
+    cli.app(["labels", str(labels), "--convert", "csv", "-o", str(out)], standalone_mode=False)
+    told = " ".join(capsys.readouterr().err.split())
+    assert told == f"warning: columns that Touchline ignores are not in {out}: player, note"
+
+
+def test_labels_without_matches_say_that_every_file_is_one(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "the labels name no match (group), so each of the 3 files counts as a match of its own"
+    assert said not in run(capsys, "labels", labels)
+    text = re.sub(r",(match_\w|group)$", "", labels.read_text(), flags=re.MULTILINE)
+    labels.write_text(text)
+    assert said in run(capsys, "labels", labels)
+
+
+def test_one_of_anything_is_singular(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("video,label,start_s,end_s\na.mp4,goal,1,2\n")
+    assert "1 label of 1 class in 1 file of 1 group, 0 s" in run(capsys, "labels", path)

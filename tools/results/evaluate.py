@@ -127,6 +127,7 @@ def evaluate_command(
 ) -> None:
     """Measure predictions against labels, or a checkpoint on labelled clips."""
     _check_arguments(paths, model=model, compare=compare, unlabelled=unlabelled)
+    console.keep_inputs(out, *paths, *(compare or ()), *([model] if model is not None else []))
     options = EvaluateOptions(
         metrics=tuple(metric or ()),
         tolerances_s=tuple(tolerance) if tolerance else None,
