@@ -27,6 +27,9 @@ DEFAULTS = ClipOptions()
 
 ON = ("events", "windows")
 
+# With fewer labels of a class its threshold is a guess.
+FEW = 5
+
 
 def calibrate_command(
     model: Annotated[Path, typer.Argument(help="The checkpoint.", metavar="CKPT")],
@@ -43,9 +46,12 @@ def calibrate_command(
             "training. By default all groups of LABELS."
         ),
     ] = None,
-    precision: Annotated[
+    min_precision: Annotated[
         float | None,
         typer.Option(help="Choose thresholds that reach this precision, instead of the best F1."),
+    ] = None,
+    precision: Annotated[
+        float | None, typer.Option(help="The earlier name of --min-precision.", hidden=True)
     ] = None,
     false_per_hour: Annotated[
         float | None,
@@ -64,7 +70,10 @@ def calibrate_command(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write the calibrated checkpoint here. By default CKPT is replaced."
+            "--out",
+            "-o",
+            help="Write the calibrated checkpoint here. By default CKPT is replaced, and the file "
+            "as it was is kept as NAME.old.safetensors.",
         ),
     ] = None,
     curves: Annotated[
@@ -108,6 +117,7 @@ def calibrate_command(
 ) -> None:
     """Set a checkpoint's temperature and thresholds from labelled clips and eventless footage."""
     from touchline.models.checkpoint import load_checkpoint, save_checkpoint
+    from touchline.models.spelling import counted
     from touchline.pipeline.calibration.calibrate import (
         calibration_examples,
         eventless_footage,
@@ -122,7 +132,9 @@ def calibrate_command(
     if on not in ON:
         raise ValueError(f"--on is {on!r}; it must be {' or '.join(ON)}")
     console.keep_inputs(out, labels, *(eventless or []))
-    target = _target(precision, false_per_hour)
+    if out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder. Name the file to write in it.")
+    target = _target(_renamed_option(min_precision, precision), false_per_hour)
     trained = load_checkpoint(model)
     options = ClipOptions(
         views=views,
@@ -136,7 +148,7 @@ def calibrate_command(
     labelled, verified = split_verified(chosen)
     examples, hidden = keep_visible(trained, labelled)
     if hidden:
-        console.warn(f"left out {hidden} events that the broadcast does not show")
+        console.warn(f"left out {counted(hidden, 'event')} that the broadcast does not show")
     quiet_footage = eventless_footage(eventless or ())
     quiet_footage += verified_background(
         labelled, verified, margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
@@ -155,6 +167,7 @@ def calibrate_command(
         calibration, scores, target, eventless=[stretch_name(e) for e in quiet_footage]
     )
     written = model if out is None else out
+    kept = _keep_old(written)
     save_checkpoint(written, calibration.apply(trained, evidence))
     if curves is not None:
         write_reliability(calibration, curves / "reliability.png")
@@ -163,13 +176,37 @@ def calibrate_command(
         console.warn(notice)
     if not quiet:
         _show(scores, calibration)
-        console.out.print(f"Wrote {console.escape(str(written))}", highlight=False)
+        was = "" if kept is None else f". The file as it was: {kept}"
+        console.out.print(console.escape(f"Wrote {written}{was}"), highlight=False, soft_wrap=True)
+
+
+def _keep_old(written: Path) -> Path | None:
+    """Copy a file that will be replaced to NAME.old.safetensors; None if there is no such file."""
+    import shutil
+
+    from touchline.models.atomic_files import atomic_path
+
+    if not written.exists():
+        return None
+    kept = written.with_name(f"{written.stem}.old{written.suffix}")
+    with atomic_path(kept) as part:
+        shutil.copyfile(written, part)
+    return kept
+
+
+def _renamed_option(min_precision: float | None, precision: float | None) -> float | None:
+    if precision is None:
+        return min_precision
+    console.warn("--precision of calibrate is now called --min-precision")
+    if min_precision is not None:
+        raise ValueError("give --min-precision only, not its earlier name --precision too")
+    return precision
 
 
 def _target(precision: float | None, false_per_hour: float | None) -> Target:
     if precision is not None and false_per_hour is not None:
         raise ValueError(
-            "--precision and --false-per-hour are two targets. Give only one of these options."
+            "--min-precision and --false-per-hour are two targets. Give only one of these options."
         )
     if precision is not None:
         return Target("precision", precision)
@@ -236,6 +273,13 @@ def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration
         )
     if not with_footage and not (scores.truth == 0).any():
         notices.append("no clip is of the class background: thresholds will be too low for matches")
+    counts = {label: int((scores.truth == k).sum()) for k, label in enumerate(trained.labels)}
+    few = [f"{label} {counts[label]}" for label in trained.labels[1:] if 0 < counts[label] < FEW]
+    if few:
+        notices.append(
+            f"too few labels for a sure threshold: {', '.join(few)}. Label {FEW} or more of each "
+            "class, in matches that the model has not seen"
+        )
     for label in trained.labels[1:]:
         choice = calibration.choices.get(label)
         if choice is None:

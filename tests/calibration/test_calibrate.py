@@ -293,7 +293,7 @@ def test_the_command_makes_the_folder_it_writes_to_and_leaves_hidden_events_out(
     model, out = season / "model.safetensors", season / "new" / "calibrated.safetensors"
     result = run(calibrate_command, model, season / "seen.csv", "--groups", "B,C", "-o", out)
     assert result.exit_code == 0, result.output
-    assert "left out 1 events that the broadcast does not show" in " ".join(result.stderr.split())
+    assert "left out 1 event that the broadcast does not show" in " ".join(result.stderr.split())
     assert load_checkpoint(out).record.calibration.clips == 5
     refused = run(calibrate_command, model, season / "seen.csv", "--groups", "B", "--views", 0)
     assert refused.exit_code == 2
@@ -322,7 +322,7 @@ def test_the_command_says_what_clips_cannot_tell(season):
 def test_the_command_can_set_thresholds_on_windows(season):
     out = season / "windows.safetensors"
     arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
-    result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
+    result = run(calibrate_command, *arguments, "--on", "windows", "--min-precision", 0.9)
     assert result.exit_code == 0, result.output
     evidence = load_checkpoint(out).record.calibration
     assert (evidence.thresholds_of, evidence.stitched_orders) == ("windows", 0)
@@ -330,8 +330,36 @@ def test_the_command_can_set_thresholds_on_windows(season):
     assert evidence.per_class["goal"].positives == 3  # one clip in three windows
     wrong = run(calibrate_command, *arguments, "--on", "clips")
     assert "events or windows" in str(wrong.exception)
-    both = run(calibrate_command, *arguments, "--precision", 0.9, "--false-per-hour", 1)
+    both = run(calibrate_command, *arguments, "--min-precision", 0.9, "--false-per-hour", 1)
     assert "two targets" in str(both.exception)
+
+
+def test_the_earlier_name_of_min_precision_works_with_a_notice(season):
+    out = season / "out.safetensors"
+    arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
+    result = run(calibrate_command, *arguments, "--on", "windows", "--precision", 0.9)
+    assert "--precision of calibrate is now called --min-precision" in result.stderr
+    evidence = load_checkpoint(out).record.calibration
+    assert evidence.target == CalibrationTarget("precision", 0.9)
+
+
+def test_calibrating_in_place_keeps_the_file_as_it_was(season):
+    model = season / "model.safetensors"
+    before = model.read_bytes()
+    result = run(calibrate_command, model, season / "labels.csv", "--groups", "val")
+    assert result.exit_code == 0, result.output
+    kept = season / "model.old.safetensors"
+    assert f"Wrote {model}. The file as it was: {kept}" in " ".join(result.stdout.split())
+    assert kept.read_bytes() == before
+    assert load_checkpoint(kept).thresholds is None
+    assert load_checkpoint(model).thresholds is not None
+
+
+def test_few_labels_are_warned_of(season):
+    out = season / "out.safetensors"
+    arguments = (season / "model.safetensors", season / "labels.csv", "--groups", "val", "-o", out)
+    told = " ".join(run(calibrate_command, *arguments).stderr.split())
+    assert "too few labels for a sure threshold: goal 1, card 1. Label 5 or more" in told
 
 
 def test_the_command_takes_unlabelled_time_for_eventless_only_where_labels_say_verified(season):
