@@ -6,10 +6,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 from touchline.pipeline.decoding.contract import ShownFrame, StampedFrame
-from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
-
-# Timestamps that step back by this much come from another clock (ahead: JUMP_AHEAD_S).
-STEP_BACK_S = Fraction(1)
+from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
 
 # After this many frames in a row without a later timestamp, the timestamps are not used.
 STUCK_FRAMES = 8
@@ -66,7 +63,7 @@ class _Clock:
         self.log.end_s = float(time_s + duration_s)
         if frame.damaged:
             self.log.damage(time_s, time_s + duration_s)
-        return ShownFrame(frame.picture, time_s, duration_s, frame.damaged, hole_from_s)
+        return ShownFrame(frame.picture, time_s, duration_s, frame.damaged, hole_from_s, frame.seq)
 
     def _hole(self, time_s: Fraction, frame: StampedFrame) -> Fraction | None:
         """From when on the frame before stands in for missing frames; None if it does not."""

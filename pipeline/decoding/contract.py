@@ -36,6 +36,8 @@ class StampedFrame:
         after_loss: Whether at least one frame between this one and the one before is lost.
         until_s: When the next frame is shown, if it is known although it was not decoded.
         left_out_s: When the undamaged frames before this one are shown that were not decoded.
+        seq: The number of its packet, counted in decode order from where reading began; None if
+            it is not known.
     """
 
     picture: Picture
@@ -45,6 +47,7 @@ class StampedFrame:
     after_loss: bool = False
     until_s: Fraction | None = None
     left_out_s: tuple[Fraction, ...] = ()
+    seq: int | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class ShownFrame:
         duration_s: How long the frame is shown, in seconds.
         damaged: Whether damage reaches the frame.
         hole_from_s: From when on the frame before stood in for lost or missing frames, if it did.
+        seq: The number of its packet, counted in decode order from where reading began; None if
+            it is not known.
     """
 
     picture: Picture
@@ -64,21 +69,24 @@ class ShownFrame:
     duration_s: Fraction
     damaged: bool = False
     hole_from_s: Fraction | None = None
+    seq: int | None = None
 
 
 @dataclass(frozen=True)
 class Instants:
-    """The sample instants k / rate_hz in [start_s, end_s), or every frame in it.
+    """The sample instants zero_s + k / rate_hz in [start_s, end_s), or every frame in it.
 
     Attributes:
         rate_hz: Samples per second; None asks for every frame once.
         start_s: Start of the part asked for, in seconds.
         end_s: End of the part asked for, in seconds; None is the end of the footage.
+        zero_s: The time of instant 0, in seconds. No instant is earlier.
     """
 
     rate_hz: Fraction | None
     start_s: Fraction = Fraction(0)
     end_s: Fraction | None = None
+    zero_s: Fraction = _ZERO
 
     @classmethod
     def of(cls, rate_hz: float | None, start_s: float, end_s: float | None) -> Instants:
@@ -97,13 +105,15 @@ class Instants:
 
     def first_at(self, time_s: Fraction) -> int:
         """Return the number k of the first instant that shows a frame starting at `time_s`."""
-        begin = max(time_s - TIMESTAMP_ROUNDING_S, self.start_s, _ZERO)
+        begin = max(time_s - TIMESTAMP_ROUNDING_S, self.start_s, self.zero_s)
+        if self.zero_s:
+            begin -= self.zero_s
         rate = self._rate()
         return -(-begin.numerator * rate.numerator // (begin.denominator * rate.denominator))
 
     def time_of(self, k: int) -> Fraction:
         """Return the time of instant k in seconds."""
-        return k / self._rate()
+        return k / self._rate() + self.zero_s
 
     def before_end(self, k: int) -> bool:
         """Tell whether instant k is before the end of the part asked for."""
@@ -151,12 +161,14 @@ class Wanted:
         size_px: The shorter side after scaling, in pixels; None keeps the stored size.
         stream: Index of the video stream in the container; None chooses one.
         threads: Number of decoding threads; 0 lets the decoder choose.
+        from_beginning: Read the file from its beginning even if only a later part is wanted.
     """
 
     instants: Instants
     size_px: int | None = None
     stream: int | None = None
     threads: int = 0
+    from_beginning: bool = False
 
 
 def _exact(number: float) -> Fraction:

@@ -13,6 +13,10 @@ from av.video.stream import VideoStream
 from touchline.pipeline.decoding.skipping import Planned
 from touchline.pipeline.footage.open import OpenFootage
 
+# Packets without a presentation time get this plus their number in place of it. It comes back with
+# the frame. No file has such timestamps: at a microsecond per tick they are 36,000 years ago.
+NUMBERED = -(1 << 60)
+
 # More than any decoder holds. Older packets gave no frame of their own (a second field, a hidden
 # frame) and are forgotten.
 IN_FLIGHT_AT_MOST = 256
@@ -20,6 +24,8 @@ IN_FLIGHT_AT_MOST = 256
 
 class InFlight:
     """The packets inside the decoder. Packet and frame are matched by their timestamp.
+
+    A packet without timestamp is given a number instead.
 
     (PyAV can attach an object to a packet, but frees it on the decoder's threads. These then wait
     for the interpreter, and closing a file while they work would wait for them for ever.)
@@ -29,7 +35,9 @@ class InFlight:
         self.packets: OrderedDict[tuple[int | None, int], Planned] = OrderedDict()
 
     def sent(self, planned: Planned) -> None:
-        """Note a packet given to the decoder."""
+        """Note a packet that will be given to the decoder."""
+        if planned.packet.pts is None:
+            planned.packet.pts = NUMBERED + planned.seq
         stamp, copy = planned.packet.pts, 0
         while (stamp, copy) in self.packets:
             copy += 1
@@ -70,7 +78,9 @@ class Stamps:
         """Return the time of the next frame in seconds; None if the file has none for it."""
         self.count += 1
         if self.footage.stamped:
-            return None if frame.pts is None else self.footage.seconds(frame.pts)
+            if frame.pts is None or frame.pts < NUMBERED // 2:
+                return None
+            return self.footage.seconds(frame.pts)
         if self.footage.is_raw or packet is None or packet.dts is None:
             return (self.count - 1) * self.footage.interval_s
         # Numbers of packets that gave no frame must not make later frames late.

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
-from av.packet import Packet
 from av.video.frame import VideoFrame
-from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.clock import continuous
@@ -22,7 +20,8 @@ from touchline.pipeline.decoding.frame_times import InFlight, Stamps
 from touchline.pipeline.decoding.skipping import Planned, plan, role_reader
 from touchline.pipeline.decoding.to_rgb import Renderer
 from touchline.pipeline.footage.log import GAP_S, TIMESTAMP_ROUNDING_S, DecodeLog
-from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of, reason
+from touchline.pipeline.footage.open import OpenFootage, open_footage
+from touchline.pipeline.footage.packet_scan import all_packets
 from touchline.pipeline.footage.sniff import MAX_PIXELS
 from touchline.pipeline.types import UInt8
 
@@ -36,9 +35,6 @@ REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
 PROGRAM_STREAM_RUN_UP_S = Fraction(2)
 
 NO_FRAME = "no frame could be decoded. Check that the file is complete."
-
-# Reading continues after an unreadable place, but not for ever.
-MAX_READ_ERRORS = 64
 
 
 def pyav_frames(
@@ -72,6 +68,8 @@ def pyav_frames(
         try:
             log.reset()
             target_s = None if reach is None else first_s + TIMESTAMP_ROUNDING_S - reach
+            if wanted.from_beginning:
+                target_s = None
             sought = target_s is not None and _seek(footage, target_s)
             renderer = renderer_of(footage, wanted.size_px)
             from_s = _trusted_from_s(footage, target_s) if sought else None
@@ -267,8 +265,8 @@ class _Reading:
     def decoded(self, planned: Planned) -> list[VideoFrame]:
         """Give a packet to the decoder and return the frames that come out."""
         packet = planned.packet
-        self.in_flight.sent(planned)
         self.stamps.sent(packet)
+        self.in_flight.sent(planned)
         self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
         try:
             return packet.decode()
@@ -307,6 +305,7 @@ class _Reading:
             after_loss=self.damage.after_loss(),
             until_s=None if planned is None else planned.until_s,
             left_out_s=left_out_s,
+            seq=None if planned is None else planned.seq,
         )
 
     def _left_out_before(self, time_s: Fraction) -> tuple[Fraction, ...]:
@@ -327,28 +326,12 @@ def _planned(one_pass: _Pass) -> Iterator[Planned]:
     footage = one_pass.footage
     drop = one_pass.drop_unneeded and footage.stamped
     return plan(
-        _packets(footage, one_pass.log),
+        all_packets(footage, one_pass.log),
         instants=one_pass.wanted.instants,
         time_of=footage.seconds,
         role_of=role_reader(footage.stream) if drop else None,
         gap_ticks=int(GAP_S / footage.time_base),
     )
-
-
-def _packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
-    """The packets of the stream. Reading continues after unreadable places."""
-    errors = 0
-    while True:
-        try:
-            for packet in packets_of(footage.container, footage.stream):
-                log.num_packets += 1
-                yield packet
-            return
-        except (av.error.FFmpegError, OSError) as error:
-            errors += 1
-            log.warn(f"an unreadable place in the file ({reason(error)}).")
-            if errors == MAX_READ_ERRORS:
-                return
 
 
 def _tail(one_pass: _Pass, latest: Fraction) -> Iterator[StampedFrame]:

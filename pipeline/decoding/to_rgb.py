@@ -164,6 +164,11 @@ class Orientation:
         view = upright[:, :: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
         return view.swapaxes(1, 2) if self.exchanged else view
 
+    def turned(self, plane: UInt8) -> UInt8:
+        """Return a view of a stored plane (H, W), or picture (H, W, C), turned upright."""
+        view = plane.swapaxes(0, 1) if self.exchanged else plane
+        return view[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
 
 def orientation(frame: VideoFrame) -> Orientation:
     """Read the frame's display matrix, to the nearest quarter turn.

@@ -11,6 +11,9 @@ TIMESTAMP_ROUNDING_S = Fraction(1, 1000)
 # A gap: no new frame for longer than this, and for longer than four of the usual intervals.
 GAP_S = Fraction(2)
 
+# Timestamps that step back by this much come from another clock.
+STEP_BACK_S = Fraction(1)
+
 # Timestamps that jump ahead by this much come from another clock.
 JUMP_AHEAD_S = Fraction(3600)
 

@@ -10,7 +10,7 @@ Sources: ITU-T H.264 (7.3.1, annex B), ITU-T H.265 (7.3.1), ISO/IEC 14496-15 (5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 NAL_IDR, NAL_SPS, NAL_PPS = 5, 7, 8
 START_CODE = b"\x00\x00\x00\x01"
@@ -27,6 +27,25 @@ def length_bytes(extradata: bytes | None, *, at: int = 4) -> int:
     """
     header = extradata or b""
     return (header[at] & 3) + 1 if header[:1] == b"\x01" and len(header) > at else 0
+
+
+def nal_units(packet: memoryview, prefix: int) -> Iterator[bytes]:
+    """Each NAL unit, without its length or start code; stops at a length that makes no sense.
+
+    Args:
+        packet: One coded frame.
+        prefix: The stream's `length_bytes`.
+    """
+    if prefix == 0:
+        yield from _separated(bytes(packet))
+        return
+    k = 0
+    while k + prefix < len(packet):
+        length = int.from_bytes(packet[k : k + prefix], "big")
+        if length == 0 or k + prefix + length > len(packet):
+            return
+        yield bytes(packet[k + prefix : k + prefix + length])
+        k += prefix + length
 
 
 def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
@@ -54,7 +73,7 @@ def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
 
 def parameter_sets(extradata: bytes) -> tuple[list[bytes], set[int]]:
     """H.264 sequence and picture parameter sets, and every number that identifies one."""
-    sets = [unit for unit in _header_units(extradata) if unit[0] & 31 in (NAL_SPS, NAL_PPS)]
+    sets = sets_among(_header_units(extradata))
     numbers = set()
     for unit in sets:
         # In a sequence parameter set the number follows profile, constraints and level.
@@ -62,12 +81,23 @@ def parameter_sets(extradata: bytes) -> tuple[list[bytes], set[int]]:
     return sets, numbers
 
 
+def sets_among(units: Iterable[bytes]) -> list[bytes]:
+    """The H.264 sequence and picture parameter sets among NAL units."""
+    return [unit for unit in units if unit[0] & 31 in (NAL_SPS, NAL_PPS)]
+
+
 def _header_units(extradata: bytes) -> list[bytes]:
     """The NAL units of a header, which is an avcC record or has start codes."""
     if extradata[:1] == b"\x01" and len(extradata) > 6:
         return _avcc_units(extradata)
-    units = extradata.replace(START_CODE, _SHORT_START_CODE).split(_SHORT_START_CODE)
-    return [unit for unit in units if unit]
+    return list(_separated(extradata))
+
+
+def _separated(stream: bytes) -> Iterator[bytes]:
+    """The units between start codes. Zero bytes at the end of a unit belong to the next code."""
+    for unit in stream.split(_SHORT_START_CODE)[1:]:
+        if unit := unit.rstrip(b"\0"):
+            yield unit
 
 
 def _avcc_units(raw: bytes) -> list[bytes]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.packet import Packet
+from av.video.stream import VideoStream
 
-from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, DecodeLog
+from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, packets_of, reason
 from touchline.pipeline.types import Float64
 
 # Rounding to milliseconds moves each time by up to one: equal intervals look slightly unequal.
 EVEN_WITHIN_S = Fraction(21, 10_000)
+
+# Reading continues after an unreadable place, but not for ever.
+MAX_READ_ERRORS = 64
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,64 @@ def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
         orderly=growing and not missing and not restarts,
         read_error=error,
     )
+
+
+def all_packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
+    """Read the packets of the stream. Reading continues after unreadable places."""
+    errors = 0
+    while True:
+        try:
+            for packet in packets_of(footage.container, footage.stream):
+                log.num_packets += 1
+                yield packet
+            return
+        except (av.error.FFmpegError, OSError) as error:
+            errors += 1
+            log.warn(f"an unreadable place in the file ({reason(error)}).")
+            if errors == MAX_READ_ERRORS:
+                return
+
+
+def follows_one_clock(stamps: Sequence[int], step_s: Fraction, *, in_order: bool) -> bool:
+    """Tell whether every frame has a time of its own, on one clock that never restarts.
+
+    Args:
+        stamps: Presentation timestamps in decode order.
+        step_s: Seconds per tick.
+        in_order: Frames are shown in the order in which they are decoded.
+    """
+    ticks = np.array(stamps, np.int64)
+    steps = np.diff(np.sort(ticks))
+    if not ((steps > 0).all() and (steps <= int(JUMP_AHEAD_S / step_s)).all()):
+        return False
+    backward = -int((0 if in_order else GAP_S) / step_s)
+    return bool((np.diff(ticks) >= backward).all())
+
+
+def clock_parts(stamps: Sequence[int | None], step_s: Fraction) -> list[int]:
+    """Number the parts of a stream, for each packet: a part ends where the clock restarts.
+
+    A single wrong timestamp does not end a part.
+
+    Args:
+        stamps: Timestamps in decode order.
+        step_s: Seconds per tick.
+    """
+    back, ahead = int(STEP_BACK_S / step_s), int(JUMP_AHEAD_S / step_s)
+    known = [stamp for stamp in stamps if stamp is not None]
+    following = iter([*known[1:], None])
+    part, previous, parts = 0, None, []
+    for stamp in stamps:
+        if stamp is not None:
+            after = next(following)
+            if previous is not None and not -back < stamp - previous < ahead:
+                if after is None or abs(after - previous) < abs(after - stamp):
+                    parts.append(part)
+                    continue
+                part += 1
+            previous = stamp
+        parts.append(part)
+    return parts
 
 
 def is_even(times_s: Float64) -> bool:

@@ -16,7 +16,11 @@ from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.reels.coded_video import CodedVideo, ShownPictures, Span, decodable
+from touchline.pipeline.decoding.contract import Instants, Wanted
+from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames
+from touchline.pipeline.decoding.to_rgb import Orientation, orientation
+from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.reels.coded_video import CodedVideo, ShownPictures, Span
 from touchline.pipeline.reels.titles import Title, draw_title, planes, title_image
 from touchline.pipeline.types import UInt8
 
@@ -50,7 +54,7 @@ class PictureFormat:
         time_base: Length of one tick in seconds.
         rate: Average frames per second.
         aspect: Width of a pixel divided by its height.
-        turns: Quarter turns counter-clockwise that make the picture upright.
+        upright: How to turn the picture upright.
         interlaced: The footage is interlaced; frames are deinterlaced before encoding.
         colours: Range, primaries, transfer and matrix (ITU-T H.273).
     """
@@ -61,7 +65,7 @@ class PictureFormat:
     time_base: Fraction
     rate: Fraction
     aspect: Fraction
-    turns: int
+    upright: Orientation
     interlaced: bool
     colours: tuple[int, int, int, int]
 
@@ -93,12 +97,12 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
         raise FootageError(
             video.path, f"no frame can be decoded at {float(video.seconds(span.first_pts)):.3f} s"
         )
-    turns = round(frame.rotation / 90) % 4
+    upright = orientation(frame)
     context = video.stream.codec_context
     W, H = frame.width, frame.height
     # The container's pixel shape overrides the codec's.
     aspect = Fraction(video.stream.sample_aspect_ratio or 1) or Fraction(1)
-    if turns % 2:
+    if upright.exchanged:
         W, H, aspect = H, W, 1 / aspect
     if height_px is not None:
         W, H = round(W * height_px / H), height_px
@@ -114,33 +118,35 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
         height=max(2, H // 2 * 2),
         pix_fmt="yuvj420p" if name.startswith("yuvj") else "yuv420p",
         time_base=video.time_base,
-        rate=video.stream.average_rate or Fraction(25),
+        rate=video.rate,
         aspect=aspect,
-        turns=turns,
+        upright=upright,
         interlaced=bool(frame.interlaced_frame),
         colours=RGB_AS_YUV if frame.format.is_rgb else colours,
     )
 
 
 def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-    """The frames with first_pts <= pts < end_pts, without those that cannot be decoded.
+    """The frames with first_pts <= pts < end_pts, as `decode` gives them.
 
     Args:
         video: The footage.
         first_pts: Timestamp of the first frame.
         end_pts: Timestamp of the first frame after the last one.
     """
-    for packet in video.packets_from(first_pts):
-        for frame in decodable(packet.decode):
-            if frame.pts is None:
-                frame.pts = frame.dts
-            if frame.pts is None or frame.pts < first_pts:
-                continue
-            if frame.pts >= end_pts:
-                return
-            yield frame
-    for frame in video.stream.decode(None):
-        if frame.pts is not None and first_pts <= frame.pts < end_pts:
+    wanted = Wanted(
+        Instants(rate_hz=None, start_s=video.seconds(first_pts), end_s=video.seconds(end_pts)),
+        stream=video.stream.index,
+        from_beginning=not video.one_clock,
+    )
+    for shown in pyav_frames(video.path, wanted, DecodeLog()):
+        pts = video.pts_of(shown.time_s)
+        if pts >= end_pts:
+            return
+        if pts >= first_pts and isinstance(shown.picture, AvPicture):
+            frame = shown.picture.frame
+            frame.pts, frame.time_base = pts, video.time_base
+            frame.duration = video.after(pts) - pts
             yield frame
 
 
@@ -206,13 +212,11 @@ class Drawing:
 
     Attributes:
         video: The footage.
-        fading: A second reader of the same file, for the end of the span that fades out.
         picture: The format of the frames.
         font: A font file for titles; None uses the built-in font.
     """
 
     video: CodedVideo
-    fading: CodedVideo
     picture: PictureFormat
     font: Path | None = None
     _cache: dict[Title, UInt8] = field(default_factory=dict)
@@ -226,13 +230,13 @@ class Drawing:
             end_pts: Timestamp of the first frame after the last one, in the footage.
         """
         earlier = self._earlier(placed) if placed.fade_in else None
-        for frame in self._frames(self.video, first_pts, end_pts):
+        for frame in self._frames(first_pts, end_pts):
             pts = frame.pts or 0
             since = pts - placed.span.first_pts
             now_s = self.video.seconds(pts)
             drawn = [(t, a) for t in placed.titles if (a := t.opacity(now_s)) > 0]
             fades = earlier is not None and since < placed.fade_in
-            if drawn or fades or self.picture.turns:
+            if drawn or fades or self.picture.upright != Orientation():
                 i420 = self._upright(frame)
                 if earlier is not None and fades:
                     i420 = _crossfaded(earlier.at(since), i420, since / placed.fade_in)
@@ -250,27 +254,28 @@ class Drawing:
             frame.pict_type = PictureType.NONE
             yield frame
 
-    def _frames(self, video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
-        frames = decode_frames(video, first_pts, end_pts)
-        return deinterlace(frames, video) if self.picture.interlaced else frames
+    def _frames(self, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
+        frames = decode_frames(self.video, first_pts, end_pts)
+        return deinterlace(frames, self.video) if self.picture.interlaced else frames
 
     def _earlier(self, placed: Placed) -> ShownPictures[UInt8]:
         span = placed.before
         if span is None:
             raise ValueError("a span with fade_in needs the span before it")
         begin = span.end_pts - placed.fade_in
-        frames = self._frames(self.fading, begin, span.end_pts)
+        frames = self._frames(begin, span.end_pts)
         return ShownPictures(((f.pts or 0) - begin, self._upright(f)) for f in frames)
 
     def _upright(self, frame: VideoFrame) -> UInt8:
         """A copy (H * 3 / 2, W) uint8 of a frame, upright and scaled, to draw on."""
         size = (self.picture.width, self.picture.height)
-        width, height = size[::-1] if self.picture.turns % 2 else size
+        upright = self.picture.upright
+        width, height = size[::-1] if upright.exchanged else size
         same = frame.reformat(width=width, height=height, format=self.picture.pix_fmt)
         i420 = np.array(same.to_ndarray(), dtype=np.uint8)
-        if not self.picture.turns:
+        if upright == Orientation():
             return i420
-        turned = [np.rot90(p, k=self.picture.turns).reshape(-1) for p in planes(i420)]
+        turned = [upright.turned(p).reshape(-1) for p in planes(i420)]
         return np.concatenate(turned).reshape(-1, size[0])
 
     def _draw(self, i420: UInt8, title: Title, opacity: float) -> None:

@@ -15,17 +15,18 @@ from __future__ import annotations
 import heapq
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.error import FFmpegError
 from av.packet import Packet
 
 from touchline.models.atomic_files import atomic_path
-from touchline.pipeline.decoding.probe import probe_footage
+from touchline.models.errors import FootageError
 from touchline.pipeline.files import safe_name
 from touchline.pipeline.outputs.result_view import in_time_order, one_line
 from touchline.pipeline.reels.coded_video import CodedVideo, Span, copy_span, exact_span
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
 
 # Put the index before the pictures, so that a browser can play a reel while it downloads.
 FAST_START = {"movflags": "+faststart"}
+
+OnUncut = Callable[[Event, FootageError], None]
+"""Gets an event that cannot be cut out of the footage, and why."""
 
 # How long a title stays if no other title follows.
 TITLE_S = 5
@@ -103,6 +107,7 @@ def cut_reel(
     max_s: float | None = None,
     weights: Mapping[str, float] | None = None,
     clock: MatchClock | None = None,
+    on_uncut: OnUncut | None = None,
 ) -> Rendered:
     """Write one MP4 with the best events in time order.
 
@@ -114,6 +119,8 @@ def cut_reel(
         max_s: Longest reel in seconds; None shows all events.
         weights: Factor on the score for each class (default 1). 0 leaves the class out.
         clock: Shows the match clock in titles and chapters.
+        on_uncut: Called for each event that cannot be cut out; the reel is made without it. None:
+            such an event is an error.
 
     Raises:
         ValueError: There is nothing to show, or an event lies outside the footage.
@@ -132,41 +139,58 @@ def cut_reel(
     options = options or RenderOptions()
     footage = Path(footage)
     events = list(events)
-    duration_s = probe_footage(footage, stream=options.stream).duration_s
     room_s = max_s
     with CodedVideo(footage, stream=options.stream) as video:
         while True:
             planned = plan_reel(
                 events,
-                duration_s=duration_s,
+                duration_s=video.end_s,
                 before_s=options.before_s,
                 after_s=options.after_s,
                 max_s=room_s,
                 weights=weights,
             )
-            cuts = merge_cuts(_on_frames(video, planned, copy=options.mode == "copy"))
+            spans, uncut = _on_frames(video, planned, copy=options.mode == "copy")
+            if uncut:
+                for event, error in uncut:
+                    if on_uncut is None:
+                        raise error
+                    on_uncut(event, error)
+                left_out = [event for event, _ in uncut]
+                events = [event for event in events if event not in left_out]
+                continue
+            cuts = merge_cuts(spans)
             over_s = 0.0 if max_s is None else sum(c.duration_s for c in cuts) - max_s
             if room_s is None or over_s <= 1e-6:
                 break
             # Cuts grew to whole frames, copied cuts to key frames. Plan again with less time.
             room_s -= over_s
-    if not cuts:
-        raise ValueError(f"{footage}: no event fits into the reel")
-    return render_cuts(footage, cuts, path, options=options, clock=clock)
+        if not cuts:
+            raise ValueError(f"{footage}: no event fits into the reel")
+        return _rendered_to(Path(path), video, cuts, options, clock)
 
 
-def _on_frames(video: CodedVideo, cuts: Sequence[Cut], *, copy: bool) -> list[Cut]:
-    """The cuts with start and end moved to frames at which the video can be cut."""
-    made = []
+def _on_frames(
+    video: CodedVideo, cuts: Sequence[Cut], *, copy: bool
+) -> tuple[list[Cut], list[tuple[Event, FootageError]]]:
+    """The cuts with start and end moved to frames at which the video can be cut.
+
+    Also returns the events of those that cannot be cut, and why.
+    """
+    made, uncut = [], []
     for k, cut in enumerate(cuts):
-        span = (
-            copy_span(video, cut.start_s, cut.end_s, joined=k > 0)[0]
-            if copy
-            else exact_span(video, cut.start_s, cut.end_s)
-        )
+        try:
+            span = (
+                copy_span(video, cut.start_s, cut.end_s, joined=k > 0)[0]
+                if copy
+                else exact_span(video, cut.start_s, cut.end_s)
+            )
+        except FootageError as error:
+            uncut += [(event, error) for event in cut.events]
+            continue
         first_s, end_s = video.seconds(span.first_pts), video.seconds(span.end_pts)
         made.append(Cut(float(first_s), float(end_s), cut.events))
-    return made
+    return made, uncut
 
 
 def cut_clips(
@@ -176,6 +200,7 @@ def cut_clips(
     *,
     options: RenderOptions | None = None,
     clock: MatchClock | None = None,
+    on_uncut: OnUncut | None = None,
 ) -> Iterator[Rendered]:
     """Write one MP4 per event in time order, with names such as 001-goal-0h12m34s.mp4.
 
@@ -187,6 +212,8 @@ def cut_clips(
         folder: The folder to write to.
         options: Padding, mode, titles and encoder.
         clock: Shows the match clock in titles and chapters.
+        on_uncut: Called for each event that cannot be cut out; the other clips are made. None:
+            such an event is an error.
 
     Raises:
         ValueError: An event lies outside the footage.
@@ -203,15 +230,27 @@ def cut_clips(
     """
     options = options or RenderOptions()
     footage = Path(footage)
-    duration_s = probe_footage(footage, stream=options.stream).duration_s
-    # Plan all cuts first: an event outside the footage must fail before anything is written.
-    cuts = [
-        padded_cut(event, before_s=options.before_s, after_s=options.after_s, duration_s=duration_s)
-        for event in in_time_order(events)
-    ]
-    for k, cut in enumerate(cuts, start=1):
-        path = Path(folder) / clip_name(k, cut.events[0])
-        yield render_cuts(footage, [cut], path, options=options, clock=clock)
+    with CodedVideo(footage, stream=options.stream) as video:
+        # Plan all cuts first: an event outside the footage must fail before anything is written.
+        cuts = [
+            padded_cut(
+                event,
+                before_s=options.before_s,
+                after_s=options.after_s,
+                duration_s=video.end_s,
+            )
+            for event in in_time_order(events)
+        ]
+        for k, cut in enumerate(cuts, start=1):
+            path = Path(folder) / clip_name(k, cut.events[0])
+            try:
+                made = _rendered_to(path, video, [cut], options, clock)
+            except FootageError as error:
+                if on_uncut is None:
+                    raise
+                on_uncut(cut.events[0], error)
+                continue
+            yield made
 
 
 def clip_name(number: int, event: Event) -> str:
@@ -252,15 +291,35 @@ def render_cuts(
     """
     options = options or RenderOptions()
     with CodedVideo(Path(footage), stream=options.stream) as video:
-        _refuse_overwriting(video.path, Path(path))
-        if options.mode == "copy":
-            film = _copied_film(video, cuts)
-        else:
-            film = _drawn_film(video, cuts, options, clock)
-        chapters = _chapters(video, film, clock)
-        with atomic_path(path) as temporary:
-            _write(temporary, video, film, options, chapters)
-        return _rendered(Path(path), video, film)
+        return _rendered_to(Path(path), video, cuts, options, clock)
+
+
+def _rendered_to(
+    path: Path,
+    video: CodedVideo,
+    cuts: Sequence[Cut],
+    options: RenderOptions,
+    clock: MatchClock | None,
+) -> Rendered:
+    _refuse_overwriting(video.path, path)
+    if options.mode == "copy":
+        film = _copied_film(video, cuts)
+    else:
+        film = _drawn_film(video, cuts, options, clock)
+    chapters = _chapters(video, film, clock)
+    copies_sound = options.mode == "copy"
+    with atomic_path(path) as temporary:
+        try:
+            _write(temporary, video, film, options, chapters, copies_sound=copies_sound)
+        except FFmpegError:
+            if not copies_sound:
+                raise
+            # MP4 takes the codec, but not this stream of it: sound that changes in mid-stream.
+            copies_sound = False
+            _write(temporary, video, film, options, chapters, copies_sound=False)
+    if options.mode == "copy" and not copies_sound:
+        film = replace(film, note="sound encoded, because MP4 does not take it as it is")
+    return _rendered(path, video, film)
 
 
 def _refuse_overwriting(footage: Path, path: Path) -> None:
@@ -287,7 +346,7 @@ class _Film:
 def _copied_film(video: CodedVideo, cuts: Sequence[Cut]) -> _Film:
     found = [copy_span(video, cut.start_s, cut.end_s, joined=k > 0) for k, cut in enumerate(cuts)]
     placed = place_spans(video, cuts, [span for span, _ in found])
-    parts = [copied_part(p, rows) for p, (_, rows) in zip(placed, found, strict=True)]
+    parts = [copied_part(p, rows, video) for p, (_, rows) in zip(placed, found, strict=True)]
     return _Film(cuts, placed, parts)
 
 
@@ -371,23 +430,21 @@ def _write(
     film: _Film,
     options: RenderOptions,
     chapters: list[Chapter],
+    *,
+    copies_sound: bool,
 ) -> None:
     """Write picture and sound packets in order of time, so that few wait in memory."""
-    with (
-        CodedVideo(video.path, stream=video.stream.index) as drawn,
-        CodedVideo(video.path, stream=video.stream.index) as fading,
-        # With "file:" in front FFmpeg cannot take a file name for an address.
-        av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output,
-    ):
+    # With "file:" in front FFmpeg cannot take a file name for an address.
+    with av.open(f"file:{path}", "w", format="mp4", container_options=FAST_START) as output:
         if film.picture is None:
             pictures = copied_packets(output, video, film.parts)
         else:
-            drawing = Drawing(drawn, fading, film.picture, options.font)
+            drawing = Drawing(video, film.picture, options.font)
             if film.spliced:
                 pictures = spliced_packets(output, video, drawing, film.parts)
             else:
                 pictures = encoded_packets(output, drawing, film.parts, film.encoder)
-        sound = sound_packets(output, video, film.placed, copy=options.mode == "copy")
+        sound = sound_packets(output, video, film.placed, copy=copies_sound)
         output.set_chapters(chapters)
         tracks: list[Iterator[Packet[Any]]] = [pictures, sound]
         for packet in heapq.merge(*tracks, key=_decoding_s):

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
+from av.error import FFmpegError
 from av.packet import Packet
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from touchline.pipeline.footage.open import open_footage
+from touchline.pipeline.footage.packet_scan import clock_parts
 from touchline.pipeline.reels.coded_video import CodedVideo, decodable
 from touchline.pipeline.reels.encode import Placed
 from touchline.pipeline.types import Float32
@@ -58,15 +62,40 @@ AAC_BIT_RATE = 160_000
 AAC_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
 
 
-def open_sound(path: Path) -> tuple[InputContainer, AudioStream] | None:
-    """Open a file and its first audio stream that can be decoded; None if it has none."""
-    container = open_footage(path).container
-    # A stream has no context if this FFmpeg cannot decode its codec.
-    audio = next((s for s in container.streams.audio if s.codec_context is not None), None)
-    if audio is None:
-        container.close()
+def open_sound(video: CodedVideo) -> tuple[InputContainer, list[AudioStream]] | None:
+    """Open the file again, and choose its sound; None if it has none that can be decoded.
+
+    Several streams are the channels of one sound, left before right.
+    """
+    footage = open_footage(video.path, stream=video.stream.index)
+    tracks = _tracks(footage.container, footage.stream)
+    if not tracks:
+        footage.container.close()
         return None
-    return container, audio
+    return footage.container, tracks
+
+
+def _tracks(container: InputContainer, picture: VideoStream) -> list[AudioStream]:
+    """The sound of the picture's programme, or else the default one, or else the first."""
+    # A stream has no context if this FFmpeg cannot decode its codec.
+    known = [stream for stream in container.streams.audio if stream.codec_context is not None]
+    if not known:
+        return []
+    best = container.streams.best("audio", related=picture)
+    chosen = next((s for s in known if s is best), None) or max(known, key=_is_default)
+    # Camcorders (XDCAM) record one mono track per channel.
+    mono = [stream for stream in known if _is_mono_pcm(stream)]
+    separate = container.format.name.split(",")[0] in ("mxf", "mov") and chosen in mono[:2]
+    return mono[:2] if separate and len({s.rate for s in mono[:2]}) == 1 else [chosen]
+
+
+def _is_default(stream: AudioStream) -> bool:
+    return bool(stream.disposition & Disposition.default)
+
+
+def _is_mono_pcm(stream: AudioStream) -> bool:
+    context = stream.codec_context
+    return context.name.startswith("pcm_") and context.layout.nb_channels == 1
 
 
 def is_silenced(container: InputContainer) -> bool:
@@ -75,29 +104,57 @@ def is_silenced(container: InputContainer) -> bool:
     return bool(audio) and all(stream.codec_context is None for stream in audio)
 
 
-def sound_format(stream: AudioStream) -> SoundFormat:
+def sound_format(tracks: Sequence[AudioStream]) -> SoundFormat:
     """Keep the sample rate if AAC allows it, otherwise 48000 Hz; mono stays mono."""
-    rate = stream.codec_context.sample_rate
-    layout = "mono" if stream.codec_context.layout.nb_channels == 1 else "stereo"
-    return SoundFormat(rate if rate in AAC_RATES_HZ else 48000, layout)
+    context = tracks[0].codec_context
+    mono = len(tracks) == 1 and context.layout.nb_channels == 1
+    rate = context.sample_rate
+    return SoundFormat(rate if rate in AAC_RATES_HZ else 48000, "mono" if mono else "stereo")
 
 
-def read_samples(
-    path: Path, origin_s: Fraction, piece: SoundPiece, sound: SoundFormat
-) -> Iterator[Float32]:
+def read_samples(video: CodedVideo, piece: SoundPiece, sound: SoundFormat) -> Iterator[Float32]:
     """The samples of a piece in blocks (C, n) float32, exactly `piece.num_samples` in total.
 
     Timestamps decide where a sample belongs. Gaps in the file become silence.
 
     Args:
-        path: The footage file.
-        origin_s: The container's start time in seconds.
+        video: The footage.
         piece: The part of the sound to read.
         sound: Sample rate and channels of the blocks.
     """
+    opened = open_sound(video)
+    if opened is None:
+        return
+    container, tracks = opened
+    container.close()
+    layout = sound.layout if len(tracks) == 1 else "mono"
+    one = SoundFormat(sound.rate_hz, layout)
+    channels = [_in_equal_blocks(_track_samples(video, k, piece, one)) for k in range(len(tracks))]
+    for blocks in zip(*channels, strict=True):
+        yield np.concatenate(blocks)
+
+
+def _in_equal_blocks(blocks: Iterable[Float32]) -> Iterator[Float32]:
+    held: list[Float32] = []
+    for block in blocks:
+        held.append(block)
+        if sum(one.shape[1] for one in held) < BLOCK_SAMPLES:
+            continue
+        joined = np.concatenate(held, axis=1)
+        whole = joined.shape[1] // BLOCK_SAMPLES * BLOCK_SAMPLES
+        for k in range(0, whole, BLOCK_SAMPLES):
+            yield joined[:, k : k + BLOCK_SAMPLES]
+        held = [joined[:, whole:]]
+    if held and (rest := np.concatenate(held, axis=1)).shape[1]:
+        yield rest
+
+
+def _track_samples(
+    video: CodedVideo, track: int, piece: SoundPiece, sound: SoundFormat
+) -> Iterator[Float32]:
     first = round(piece.start_s * sound.rate_hz)
     written = 0
-    for at, block in _timed_blocks(path, origin_s, piece.start_s, sound):
+    for at, block in _timed_blocks(video, track, piece.start_s, sound):
         begin = at - first
         if begin + block.shape[1] <= written:
             continue
@@ -116,38 +173,81 @@ def read_samples(
 
 
 def _timed_blocks(
-    path: Path, origin_s: Fraction, start_s: Fraction, sound: SoundFormat
+    video: CodedVideo, track: int, start_s: Fraction, sound: SoundFormat
 ) -> Iterator[tuple[int, Float32]]:
     """Decoded blocks from shortly before start_s, each with the index of its first sample."""
-    opened = open_sound(path)
+    known: tuple[str, str, int] | None = None
+    for packet, shift_s in _packets_from(video, track, start_s - RUN_UP_S):
+        for frame in decodable(packet.decode):
+            if frame.pts is None:
+                continue
+            # Broadcasts change between stereo and 5.1.
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if kind != known:
+                known = kind
+                resampler = AudioResampler(format="fltp", layout=sound.layout, rate=sound.rate_hz)
+            time_s = frame.pts * (frame.time_base or packet.time_base) + shift_s
+            for out in resampler.resample(frame):
+                block: Float32 = out.to_ndarray().astype(np.float32, copy=False)  # (C, n)
+                yield round(time_s * sound.rate_hz), block
+                time_s += Fraction(block.shape[1], sound.rate_hz)
+
+
+def _packets_from(
+    video: CodedVideo, track: int, start_s: Fraction
+) -> Iterator[tuple[Packet[AudioStream], Fraction]]:
+    """Packets of a track from a time on or earlier, in order.
+
+    With each comes what to add to its timestamps, in seconds, to get times in the footage.
+    """
+    if len(video.shifts_s) > 1:
+        yield from _packets_of_parts(video, track)
+        return
+    shift_s = video.shifts_s[0] - video.clock_origin_s
+    opened = open_sound(video)
     if opened is None:
         return
-    container, stream = opened
+    container, tracks = opened
     with container:
-        time_base = stream.time_base or Fraction(1, sound.rate_hz)
-        seek_s = max(Fraction(0), start_s - RUN_UP_S) + origin_s
-        container.seek(int(seek_s / time_base), stream=stream, backward=True)
-        resampler = AudioResampler(format="fltp", layout=sound.layout, rate=sound.rate_hz)
+        stream = tracks[track]
+        ticks = int((max(Fraction(0), start_s) - shift_s) / (stream.time_base or Fraction(1, 48000)))
+        # Some formats cannot seek: then the file is read from its beginning.
+        with suppress(FFmpegError, OSError):
+            container.seek(ticks, stream=stream, backward=True)
         for packet in container.demux(stream):
-            for frame in decodable(packet.decode):
-                if frame.pts is None:
-                    continue
-                time_s = frame.pts * (frame.time_base or time_base) - origin_s
-                for out in resampler.resample(frame):
-                    block: Float32 = out.to_ndarray().astype(np.float32, copy=False)  # (C, n)
-                    yield round(time_s * sound.rate_hz), block
-                    time_s += Fraction(block.shape[1], sound.rate_hz)
+            yield packet, shift_s
+
+
+def _packets_of_parts(
+    video: CodedVideo, track: int
+) -> Iterator[tuple[Packet[AudioStream], Fraction]]:
+    """All packets of a file whose clock restarts: sound moves by as much as the picture."""
+    parts: list[int] = []
+    for wanted in ("times", "packets"):
+        opened = open_sound(video)
+        if opened is None:
+            return
+        container, tracks = opened
+        with container:
+            stream = tracks[track]
+            if wanted == "times":
+                stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+                parts = clock_parts(stamps, stream.time_base or Fraction(1, 48000))
+                continue
+            packets = (packet for packet in container.demux(stream) if packet.size)
+            for packet, part in zip(packets, parts, strict=True):
+                shift_s = video.shifts_s[min(part, len(video.shifts_s) - 1)]
+                yield packet, shift_s - video.clock_origin_s
 
 
 def mix_pieces(
-    pieces: Iterable[SoundPiece], path: Path, origin_s: Fraction, sound: SoundFormat
+    pieces: Iterable[SoundPiece], video: CodedVideo, sound: SoundFormat
 ) -> Iterator[Float32]:
     """The pieces one after the other in blocks (C, n); overlaps are equal-power cross-fades.
 
     Args:
         pieces: The pieces in order.
-        path: The footage file.
-        origin_s: The container's start time in seconds.
+        video: The footage.
         sound: Sample rate and channels of the blocks.
     """
     pieces = list(pieces)
@@ -155,7 +255,7 @@ def mix_pieces(
     for k, piece in enumerate(pieces):
         fade_out = pieces[k + 1].fade_in if k + 1 < len(pieces) else 0
         done, held = 0, []
-        for block in read_samples(path, origin_s, piece, sound):
+        for block in read_samples(video, piece, sound):
             block = _faded_in(block, done, tail)
             keep = max(0, min(block.shape[1], piece.num_samples - fade_out - done))
             done += block.shape[1]
@@ -216,23 +316,25 @@ def sound_packets(
         placed: The spans shown, with their places in the output.
         copy: Copy the packets if MP4 allows the codec; otherwise encode AAC.
     """
-    opened = open_sound(video.path)
+    opened = open_sound(video)
     if opened is None:
         return iter(())
-    container, stream = opened
+    container, tracks = opened
     with container:
-        if copy and (target := _copied_stream(output, stream)) is not None:
+        if copy and (target := _copied_stream(output, tracks)) is not None:
             return copy_sound(target, video, placed)
-        sound = sound_format(stream)
+        sound = sound_format(tracks)
     target = output.add_stream("aac", rate=sound.rate_hz, layout=sound.layout)
     target.bit_rate = AAC_BIT_RATE
     pieces = sound_pieces(video, placed, sound)
-    return encode_aac(mix_pieces(pieces, video.path, video.origin_s, sound), target, sound)
+    return encode_aac(mix_pieces(pieces, video, sound), target, sound)
 
 
-def _copied_stream(output: OutputContainer, stream: AudioStream) -> AudioStream | None:
+def _copied_stream(output: OutputContainer, tracks: Sequence[AudioStream]) -> AudioStream | None:
+    if len(tracks) > 1:
+        return None
     try:
-        return output.add_stream_from_template(stream, opaque=True)
+        return output.add_stream_from_template(tracks[0], opaque=True)
     except ValueError:
         return None
 
@@ -258,7 +360,8 @@ def sound_pieces(
         begin = sample(p.out_pts)
         overlap = sample(placed[k - 1].out_end) - begin if k else 0
         # The first sample's time in the footage, on the output's sample grid.
-        start_s = Fraction(begin, sound.rate_hz) - p.offset * video.time_base - video.origin_s
+        moved_s = p.out_pts * video.time_base - video.seconds(p.span.first_pts)
+        start_s = Fraction(begin, sound.rate_hz) - moved_s
         pieces.append(SoundPiece(start_s, sample(p.out_end) - begin, overlap))
     return pieces
 
@@ -273,24 +376,17 @@ def copy_sound(
         video: The footage.
         placed: The spans shown, with their places in the output.
     """
-    opened = open_sound(video.path)
-    if opened is None:
-        return
-    container, stream = opened
-    time_base = stream.time_base or Fraction(1, 48000)
     last_dts: int | None = None
-    with container:
-        for p in placed:
-            first_s, end_s = (t * video.time_base for t in (p.span.first_pts, p.span.end_pts))
-            offset = round(p.offset * video.time_base / time_base)
-            container.seek(int(first_s / time_base), stream=stream, backward=True)
-            for packet in container.demux(stream):
-                if packet.pts is None or packet.pts * time_base < first_s:
-                    continue
-                if packet.pts * time_base >= end_s:
-                    break
-                packet.pts += offset
-                packet.dts = packet.pts if last_dts is None else max(packet.pts, last_dts + 1)
-                packet.pts = last_dts = packet.dts
-                packet.stream, packet.time_base = target, time_base
-                yield packet
+    for p in placed:
+        first_s, end_s = video.seconds(p.span.first_pts), video.seconds(p.span.end_pts)
+        moved_s = p.out_pts * video.time_base - first_s
+        for packet, shift_s in _packets_from(video, 0, first_s):
+            if packet.pts is None or (time_s := packet.pts * packet.time_base + shift_s) < first_s:
+                continue
+            if time_s >= end_s:
+                break
+            packet.pts = round((time_s + moved_s) / packet.time_base)
+            packet.dts = packet.pts if last_dts is None else max(packet.pts, last_dts + 1)
+            packet.pts = last_dts = packet.dts
+            packet.stream, packet.time_base = target, packet.time_base
+            yield packet

@@ -26,8 +26,9 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.decoding.to_rgb import Orientation
 from touchline.pipeline.footage.nal_units import START_CODE, parameter_sets
-from touchline.pipeline.reels.coded_video import CodedVideo, Span, clean_points
+from touchline.pipeline.reels.coded_video import CodedVideo
 from touchline.pipeline.reels.encode import (
     HARDWARE,
     X264_OPTIONS,
@@ -53,7 +54,7 @@ class Part:
         placed: The span.
         first_pts: Timestamp of the first frame, in the footage.
         end_pts: Timestamp of the first frame after the part, in the footage.
-        rows: The rows of the span to copy; None encodes the part.
+        rows: The rows of the video to copy; None encodes the part.
     """
 
     placed: Placed
@@ -74,7 +75,7 @@ def whole_parts(placed: Sequence[Placed]) -> list[Part]:
 
 def spliced_parts(placed: Sequence[Placed], video: CodedVideo) -> list[Part]:
     """The parts of each span, with as few frames to encode as its stream allows."""
-    return [part for p, end in _ends(placed) for part in _parts(p, end, _drawn_on(p, video))]
+    return [part for p, end in _ends(placed) for part in _parts(p, video, end)]
 
 
 def _ends(placed: Sequence[Placed]) -> list[tuple[Placed, int]]:
@@ -89,45 +90,52 @@ def _drawn_on(placed: Placed, video: CodedVideo) -> list[tuple[int, int]]:
     return sorted([*titles, *([(first, first + placed.fade_in)] if placed.fade_in else [])])
 
 
-def _parts(placed: Placed, end_pts: int, drawn_on: Sequence[tuple[int, int]]) -> Iterator[Part]:
+def _parts(placed: Placed, video: CodedVideo, end_pts: int) -> Iterator[Part]:
+    drawn_on = _drawn_on(placed, video)
+    clean_starts = [pts for pts in placed.span.frame_pts if _idr_row(video, pts) is not None]
     at = placed.span.first_pts
     encode_from = at
     while at < end_pts:
         until = next((b for a, b in drawn_on if a <= at < b), None)
         if until is None:
             limit = min([end_pts, *(a for a, _ in drawn_on if a > at)])
-            copied = _copy_from(placed.span, at, limit)
+            copied = _copy_from(video, at, limit)
             if copied is not None:
                 if encode_from < at:
                     yield Part(placed, encode_from, at)
-                yield copied_part(placed, copied)
-                at = encode_from = _after(placed.span, copied)
+                yield copied_part(placed, copied, video)
+                at = encode_from = video.after(video.latest(copied.stop))
                 continue
         # Go on to the next frame at which copying can begin.
         floor = at + 1 if until is None else until
-        at = min([end_pts, *(r.pts for r in placed.span.rows if r.idr and r.pts >= floor)])
+        at = min([end_pts, *(pts for pts in clean_starts if pts >= floor)])
     if encode_from < end_pts:
         yield Part(placed, encode_from, end_pts)
 
 
-def copied_part(placed: Placed, rows: range) -> Part:
+def copied_part(placed: Placed, rows: range, video: CodedVideo) -> Part:
     """The part of a span that consists of these rows, to copy."""
-    return Part(placed, placed.span.rows[rows.start].pts, _after(placed.span, rows), rows)
+    after = video.after(video.latest(rows.stop))
+    return Part(placed, video.rows[rows.start].pts or 0, after, rows)
 
 
-def _copy_from(span: Span, pts: int, limit: int) -> range | None:
+def _copy_from(video: CodedVideo, pts: int, limit: int) -> range | None:
     """The rows from the IDR frame at `pts` to the last clean point before `limit`, or None."""
-    begin = next((k for k, row in enumerate(span.rows) if row.idr and row.pts == pts), None)
+    begin = _idr_row(video, pts)
     if begin is None:
         return None
-    fitting = [k for k in clean_points(span.rows, begin) if _after(span, range(begin, k)) <= limit]
-    return range(begin, fitting[-1]) if fitting else None
+    for stop in video.clean_before(limit):
+        if stop <= begin:
+            return None
+        fits = video.after(video.latest(stop)) <= limit
+        if fits and not video.hides_some(range(begin, stop)):
+            return range(begin, stop)
+    return None
 
 
-def _after(span: Span, rows: range) -> int:
-    """The timestamp of the frame shown after `rows`, which end at a clean point."""
-    later = [row.pts for row in span.rows[rows.stop :]]
-    return min(later) if later else max(r.pts + r.duration for r in span.rows)
+def _idr_row(video: CodedVideo, pts: int) -> int | None:
+    row = video.row_shown_at(pts)
+    return row if row is not None and video.rows[row].idr else None
 
 
 def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) -> str:
@@ -143,10 +151,10 @@ def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) 
         return "the size changes"
     if not video.h264:
         return f"the footage is {context.name}, not h264"
-    if video.untimed:
-        return "the footage has no presentation times"
-    if picture.turns:
-        return "the footage is rotated"
+    if not video.matched:
+        return "the footage does not tell which packet belongs to which frame"
+    if picture.upright != Orientation():
+        return "the footage is rotated or mirrored"
     if picture.interlaced:
         return "the footage is interlaced"
     if context.pix_fmt != picture.pix_fmt or (context.width, context.height) != (
@@ -174,12 +182,8 @@ def copied_packets(
         parts: Parts to copy.
 
     Raises:
-        FootageError: The footage has no presentation times, or MP4 does not allow its codec.
+        FootageError: MP4 does not allow the codec.
     """
-    if video.untimed:
-        raise FootageError(
-            video.path, "has no presentation times, so it cannot be copied. Leave out --copy."
-        )
     try:
         stream = output.add_stream_from_template(video.stream, opaque=True)
     except ValueError:
@@ -274,27 +278,24 @@ def _timed(
 ) -> Iterator[VideoPacket]:
     """The packets of all parts with their times in the output; decoding times increase."""
     # Encoded frames are not reordered. Decode them as early as the copied frames are decoded.
-    delay = max(r.pts - r.dts for part in parts for r in part.placed.span.rows)
-    last_dts: int | None = None
+    delay = max(_delay(video, part) for part in parts)
     for part in parts:
         durations = _durations(part)
-        for packet in _packets(video, part, splice):
-            shown = int(packet.pts or 0) + (part.placed.offset if part.rows is not None else 0)
-            decoded = (
-                int(packet.dts or 0) + part.placed.offset
-                if part.rows is not None
-                else shown - delay
-            )
-            if last_dts is not None:
-                decoded = max(decoded, last_dts + 1)
-            if decoded > shown:
-                raise FootageError(
-                    video.path, "has timestamps that cannot be joined by copying. Use --encode."
-                )
+        in_order = iter(durations)
+        for shown, packet in _packets(video, part, splice):
             packet.stream, packet.time_base = stream, video.time_base
-            packet.pts, packet.dts, last_dts = shown, decoded, decoded
-            packet.duration = durations[shown - part.placed.offset]
+            packet.pts = shown + part.placed.offset
+            packet.dts = next(in_order) + part.placed.offset - delay
+            packet.duration = durations[shown]
             yield packet
+
+
+def _delay(video: CodedVideo, part: Part) -> int:
+    """How much earlier frames must be decoded so that each is decoded before it is shown."""
+    if part.rows is None:
+        return 0
+    decoded = [pts for k in part.rows if (pts := video.rows[k].pts or 0) >= part.first_pts]
+    return max(early - pts for early, pts in zip(sorted(decoded), decoded, strict=True))
 
 
 def _durations(part: Part) -> dict[int, int]:
@@ -303,17 +304,32 @@ def _durations(part: Part) -> dict[int, int]:
     return {a: b - a for a, b in zip(shown, [*shown[1:], part.end_pts], strict=True)}
 
 
-def _packets(video: CodedVideo, part: Part, splice: Splice | None) -> Iterator[VideoPacket]:
+def _packets(
+    video: CodedVideo, part: Part, splice: Splice | None
+) -> Iterator[tuple[int, VideoPacket]]:
+    """The packets of a part in decode order, each with its timestamp in the footage."""
     if part.rows is None:
         if splice is None:
             raise ValueError("a part without rows to copy needs an encoder")
-        return splice.packets(part)
-    packets = (
-        packet
-        for packet in video.rows_of(part.placed.span, part.rows)
-        if packet.pts is not None and packet.pts >= part.first_pts
-    )
-    if splice is None or video.length_bytes == 0:
+        for packet in splice.packets(part):
+            yield int(packet.pts or 0) - part.placed.offset, packet
+        return
+    for shown, packet in zip(part.rows, _as_mp4_takes_them(video, part.rows, splice), strict=True):
+        pts = video.rows[shown].pts
+        if pts is not None and pts >= part.first_pts:
+            yield pts, packet
+
+
+def _as_mp4_takes_them(
+    video: CodedVideo, rows: range, splice: Splice | None
+) -> Iterator[VideoPacket]:
+    """The packets of these rows; spliced H.264 has start codes, MPEG-4 one frame a packet."""
+    packets = video.packets(rows)
+    context = video.stream.codec_context
+    if splice is not None and video.length_bytes:
+        change = BitStreamFilterContext("h264_mp4toannexb", video.stream)
+    elif context.name == "mpeg4":
+        change = BitStreamFilterContext("mpeg4_unpack_bframes", video.stream)
+    else:
         return packets
-    annex_b = BitStreamFilterContext("h264_mp4toannexb", video.stream)
-    return (out for packet in packets for out in annex_b.filter(packet))
+    return (out for packet in packets for out in change.filter(packet))

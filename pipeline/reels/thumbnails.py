@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from touchline.pipeline.reels.coded_video import CodedVideo, ShownPictures, decodable
+from touchline.pipeline.decoding.contract import Instants, Wanted
+from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames
+from touchline.pipeline.decoding.to_rgb import orientation
+from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 
 JPEG_QUALITY = 70
-
-# Earlier than this before the frame wanted, skip frames that no other frame depends on.
-RUN_UP_S = 0.5
 
 
 def make_thumbnails(
@@ -45,40 +46,43 @@ def make_thumbnails(
     """
     uris: list[str | None] = []
     used = 0
-    with CodedVideo(footage, stream=stream) as video:
-        for time_s in times_s:
-            if used >= max_bytes:
-                break
-            frame = frame_shown_at(video, time_s)
-            uri = None if frame is None else data_uri(frame, width_px)
-            used += len(uri or "")
-            uris.append(uri)
+    for time_s in times_s:
+        if used >= max_bytes:
+            break
+        frame = frame_shown_at(footage, time_s, stream=stream)
+        uri = None if frame is None else data_uri(frame, width_px)
+        used += len(uri or "")
+        uris.append(uri)
     return uris + [None] * (len(times_s) - len(uris))
 
 
-def frame_shown_at(video: CodedVideo, time_s: float) -> VideoFrame | None:
-    """The last frame at or before a time, or else the first after it; None if none decodes."""
-    target = video.pts(time_s) + video.rounding()
-    return ShownPictures(_frames_around(video, target)).at(target)
+def frame_shown_at(footage: Path, time_s: float, *, stream: int | None = None) -> VideoFrame | None:
+    """The last frame at or before a time, or else the first after it; None if none decodes.
 
+    Args:
+        footage: The footage file.
+        time_s: Time in seconds.
+        stream: Index of the video stream in the file; None takes the default one, otherwise the
+            largest.
 
-def _frames_around(video: CodedVideo, target: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Decoded frames with their times in ticks, from a key frame at or before `target` on."""
-    run_up = target - round(RUN_UP_S / video.time_base)
-    context = video.stream.codec_context
-    for packet in video.packets_from(target):
-        context.skip_frame = "NONREF" if (packet.pts or 0) < run_up else "DEFAULT"
-        for frame in decodable(packet.decode):
-            yield target if frame.pts is None else frame.pts, frame
-    context.skip_frame = "DEFAULT"
-    for frame in video.stream.decode(None):
-        yield target if frame.pts is None else frame.pts, frame
+    Raises:
+        FootageError: The file cannot be read as video.
+    """
+    at_s = Fraction(time_s)
+    wanted = Wanted(Instants(Fraction(1), start_s=at_s, zero_s=at_s), stream=stream)
+    found: VideoFrame | None = None
+    for shown in pyav_frames(footage, wanted, DecodeLog()):
+        if found is not None and shown.time_s > at_s + TIMESTAMP_ROUNDING_S:
+            break
+        if isinstance(shown.picture, AvPicture):
+            found = shown.picture.frame
+    return found
 
 
 def data_uri(frame: VideoFrame, width_px: int) -> str:
     """A frame, upright and scaled to a width, as data:image/jpeg;base64,..."""
-    pixels = frame.to_ndarray(format="rgb24")  # (H, W, 3)
-    image = Image.fromarray(np.rot90(pixels, k=round(frame.rotation / 90) % 4))
+    pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)  # (H, W, 3)
+    image = Image.fromarray(np.ascontiguousarray(orientation(frame).turned(pixels)))
     height = max(1, round(image.height * width_px / image.width))
     content = io.BytesIO()
     image.resize((width_px, height), Image.Resampling.BILINEAR).save(

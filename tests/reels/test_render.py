@@ -333,7 +333,7 @@ def test_rotated_footage_is_made_upright_or_copied_with_its_rotation(tmp_path: P
     path = write_footage(tmp_path / "phone.mp4", seconds=4, rotation=90)
     cut = Cut(1.0, 2.0, ())
     reel = render_cuts(path, [cut], tmp_path / "a.mp4", options=RenderOptions(encoder="libx264"))
-    assert reel.note == "the footage is rotated"
+    assert reel.note == "the footage is rotated or mirrored"
     upright = next(decode(path, rate_hz=None, size_px=None, start_s=1.0)).pixels[0]
     with av.open(str(reel.path)) as container:
         frame = next(container.decode(video=0))

@@ -14,6 +14,7 @@ from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
+    from touchline.models.errors import FootageError
     from touchline.pipeline.reels.render import Rendered
     from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import Event
@@ -163,6 +164,8 @@ def highlights_command(
         made.append(job.reel(max_minutes * 60, weights))
     if json_:
         console.print_json(_rows(made, clock))
+    if job.uncut:
+        raise typer.Exit(1)
 
 
 class _Job:
@@ -180,6 +183,13 @@ class _Job:
     ) -> None:
         self.match, self.events, self.out = match, events, out
         self.options, self.clock, self.say = options, clock, say
+        self.uncut: dict[Event, str] = {}
+
+    def note_uncut(self, event: Event, error: FootageError) -> None:
+        """Say which event cannot be cut out, once; the run goes on without it."""
+        if event not in self.uncut:
+            self.uncut[event] = error.message
+            console.warn(f"{event.label!r} at {event.start_s:.3f} s is left out: {error}")
 
     def clips(self) -> list[Rendered]:
         """Write one clip per event to OUT/clips."""
@@ -190,7 +200,12 @@ class _Job:
         with console.progress_bar(quiet=not self.say) as progress:
             task = progress.add_task("clips", total=len(self.events), note="")
             for clip in cut_clips(
-                self.match, self.events, folder, options=self.options, clock=self.clock
+                self.match,
+                self.events,
+                folder,
+                options=self.options,
+                clock=self.clock,
+                on_uncut=self.note_uncut,
             ):
                 made.append(clip)
                 progress.update(task, advance=1, note=console.escape(clip.path.name[:40]))
@@ -223,6 +238,7 @@ class _Job:
                 max_s=max_s,
                 weights=weights,
                 clock=self.clock,
+                on_uncut=self.note_uncut,
             )
         if self.say:
             num_events = sum(len(cut.events) for cut in reel.cuts)

@@ -74,7 +74,8 @@ def write_footage(
             output.metadata.update(metadata)
         audio = None
         if beep_every_s is not None:
-            audio = output.add_stream("aac" if path.suffix != ".webm" else "libopus", rate=48000)
+            sound_codec = {".webm": "libopus", ".mpg": "mp2"}.get(path.suffix, "aac")
+            audio = output.add_stream(sound_codec, rate=48000)
             audio.layout = "mono"
             sound = beep(48000, seconds, beep_every_s)
         heard = 0
