@@ -1,11 +1,15 @@
 """Decode footage to frames chosen by time: streaming, in bounded memory, with exact timestamps.
 
 A player shows at time t the last frame whose presentation time is at most t. `decode` gives the
-frame shown at each sample instant k / rate_hz:
+frame shown at each sample instant, k / rate_hz after the first frame:
 
     frames   |0        |1   |2             |3    |   presentation times, any spacing
-    samples  ^    ^    ^    ^    ^    ^    ^    ^    k / rate_hz
+    samples  ^    ^    ^    ^    ^    ^    ^    ^    first frame + k / rate_hz
     shown    0    0    1    2    2    2    3    3
+
+Instants count from the first frame because its time depends on the container: MP4 can hide what an
+encoder of sound puts before the sound, others start the picture later by as much (often 21 ms).
+The same pictures are sampled in each of them. Their times stay those that a player shows.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +30,7 @@ from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
+from touchline.pipeline.footage.open import first_frame_s
 from touchline.pipeline.types import Frames, UInt8
 
 CHUNK_FRAMES = 32
@@ -57,7 +63,7 @@ def decode(
     workers: int = 1,
     isolation: bool = AVAILABLE,
 ) -> FrameStream:
-    """Decode the frames shown at the instants k / rate_hz in [start_s, end_s).
+    """Decode the frames shown every 1 / rate_hz seconds from the first frame, in [start_s, end_s).
 
     Pictures are RGB, upright, with square pixels and in standard dynamic range. They come in
     chunks of at most CHUNK_FRAMES frames.
@@ -155,8 +161,11 @@ def check_decoder(name: str) -> None:
 
 def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, None]:
     """Decode in this process, and fill `log`."""
-    shown = DECODERS[request.decoder](footage_path(request.path), request.wanted, log)
-    return _chunks(_sample(shown, request.wanted.instants))
+    path, wanted = footage_path(request.path), request.wanted
+    if wanted.instants.rate_hz is not None:
+        zero_s = first_frame_s(path, wanted.stream)
+        wanted = replace(wanted, instants=replace(wanted.instants, zero_s=zero_s))
+    yield from _chunks(_sample(DECODERS[request.decoder](path, wanted, log), wanted.instants))
 
 
 def _sample(

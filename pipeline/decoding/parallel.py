@@ -17,19 +17,16 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-
-import av
-from av.index import IndexEntries
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.footage.isolation import IsolatedTask, run_isolated
 from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, DecodeLog
-from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of
+from touchline.pipeline.footage.open import open_footage, packets_of
+from touchline.pipeline.footage.packet_scan import is_indexed, whole_index
 from touchline.pipeline.types import Frames
 
 # Where the worker finds `decode` without isolation.
@@ -41,9 +38,6 @@ SEGMENT_S = Fraction(10)
 # Shorter footage has been decoded before more workers are ready.
 LONG_FOOTAGE_S = 120.0
 WORKERS_AT_MOST = 4
-
-# Containers that hold an index of their key frames.
-INDEXED = ("mov", "matroska")
 
 # A worker fills these slots while the caller still reads earlier segments.
 SLOTS_PER_WORKER = 24
@@ -134,9 +128,8 @@ def bounds_here(
     footage = open_footage(footage_path(request.path), stream=request.wanted.stream)
     with footage.container:
         first = next(packets_of(footage.container, footage.stream), None)
-        index = _whole_index(footage)
-        indexed = footage.container.format.name.split(",")[0] in INDEXED and len(index) > 1
-        if first is None or first.pts is None or not indexed:
+        index = whole_index(footage)
+        if first is None or first.pts is None or not is_indexed(footage, index):
             yield []
             return
         # MP4 indexes decoding times. Every key frame is shown later by the delay of the first.
@@ -151,17 +144,6 @@ def bounds_here(
         if key_s - (bounds[-1] if bounds else keys[0]) >= segment_s:
             bounds.append(key_s)
     yield bounds
-
-
-def _whole_index(footage: OpenFootage) -> IndexEntries:
-    """The container's index. Matroska reads it only when something seeks.
-
-    It seeks to 0. To find a time that the index does not hold, FFmpeg reads the file up to there,
-    in one call that looks like a hang.
-    """
-    with suppress(av.error.FFmpegError, OSError):
-        footage.container.seek(0)
-    return footage.stream.index_entries
 
 
 def _parts(whole: Instants, bounds: Sequence[Fraction]) -> list[Instants]:

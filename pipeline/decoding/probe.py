@@ -175,7 +175,7 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         ),
         duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
         start_s=float(footage.origin_s),
-        first_frame_s=_first_frame_s(footage),
+        first_frame_s=float(footage.first_frame_s),
         pictures_end_s=None if footage.declared_end_s is None else float(footage.declared_end_s),
         size_bytes=container.size if container.size > 0 else None,
         start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
@@ -187,13 +187,6 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         interlaced=interlaced,
         dynamic_range=_dynamic_range(context.color_trc),
     )
-
-
-def _first_frame_s(footage: OpenFootage) -> float:
-    stream = footage.stream
-    if stream.start_time is None or stream.time_base is None:
-        return 0.0
-    return max(0.0, float(stream.start_time * stream.time_base - footage.origin_s))
 
 
 def _ratio(ratio: Fraction) -> str:

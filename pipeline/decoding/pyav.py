@@ -21,7 +21,7 @@ from touchline.pipeline.decoding.skipping import Planned, plan, role_reader
 from touchline.pipeline.decoding.to_rgb import Renderer
 from touchline.pipeline.footage.log import GAP_S, TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, open_footage
-from touchline.pipeline.footage.packet_scan import all_packets
+from touchline.pipeline.footage.packet_scan import all_packets, clock_restarts
 from touchline.pipeline.footage.sniff import MAX_PIXELS
 from touchline.pipeline.types import UInt8
 
@@ -63,13 +63,15 @@ def pyav_frames(
     first_s = instants.start_s
     if instants.rate_hz is not None:
         first_s = instants.time_of(instants.first_at(first_s))
+    from_beginning = wanted.from_beginning or first_s <= instants.zero_s
     for reach in REACH_BACK_S:
         footage = open_footage(path, stream=wanted.stream, hwaccel=hwaccel)
         try:
+            from_beginning = from_beginning or clock_restarts(footage, log)
             log.reset()
-            target_s = None if reach is None else first_s + TIMESTAMP_ROUNDING_S - reach
-            if wanted.from_beginning:
-                target_s = None
+            target_s = None
+            if reach is not None and not from_beginning:
+                target_s = first_s + TIMESTAMP_ROUNDING_S - reach
             sought = target_s is not None and _seek(footage, target_s)
             renderer = renderer_of(footage, wanted.size_px)
             from_s = _trusted_from_s(footage, target_s) if sought else None

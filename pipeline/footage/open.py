@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -81,6 +82,12 @@ class OpenFootage:
             base.denominator * origin.denominator,
         )
 
+    @property
+    def first_frame_s(self) -> Fraction:
+        """When the headers say the first frame is shown, in seconds from the container's start."""
+        start = self.stream.start_time
+        return Fraction(0) if start is None else max(Fraction(0), self.seconds(start))
+
 
 def open_footage(
     path: str | os.PathLike[str], *, stream: int | None = None, hwaccel: HWAccel | None = None
@@ -105,6 +112,37 @@ def open_footage(
     except BaseException:
         container.close()
         raise
+
+
+def first_frame_s(path: Path, stream: int | None) -> Fraction:
+    """Return when the first frame is shown; see `OpenFootage`. A local file is asked once.
+
+    Args:
+        path: The file or address.
+        stream: Index of the video stream in the container; None chooses one.
+
+    Raises:
+        FootageError: The file is not a video that can be decoded.
+    """
+    if isinstance(path, Address):
+        return _first_frame_s(path, None, stream)
+    return _first_frame_s(path, version_of(path), stream)
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a local file does; None if there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
+
+
+@lru_cache(maxsize=64)
+def _first_frame_s(path: Path, version: tuple[int, int] | None, stream: int | None) -> Fraction:
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        return footage.first_frame_s
 
 
 def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import numpy.typing as npt
+from av.index import IndexEntries
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
-from touchline.pipeline.footage.open import OpenFootage, packets_of, reason
+from touchline.pipeline.footage.open import (
+    OpenFootage,
+    open_footage,
+    packets_of,
+    reason,
+    version_of,
+)
 from touchline.pipeline.types import Float64
 
 # Rounding to milliseconds moves each time by up to one: equal intervals look slightly unequal.
 EVEN_WITHIN_S = Fraction(21, 10_000)
+
+# Containers that hold an index of their key frames.
+INDEXED = ("mov", "matroska")
 
 # Reading continues after an unreadable place, but not for ever.
 MAX_READ_ERRORS = 64
@@ -97,6 +110,58 @@ def scan_packets(footage: OpenFootage, log: DecodeLog) -> PacketScan:
         orderly=growing and not missing and not restarts,
         read_error=error,
     )
+
+
+def whole_index(footage: OpenFootage) -> IndexEntries:
+    """The container's index. Matroska reads it only when something seeks.
+
+    It seeks to 0. To find a time that the index does not hold, FFmpeg reads the file up to there,
+    in one call that looks like a hang.
+    """
+    with suppress(av.error.FFmpegError, OSError):
+        footage.container.seek(0)
+    return footage.stream.index_entries
+
+
+def is_indexed(footage: OpenFootage, index: IndexEntries) -> bool:
+    """Tell whether the container holds an index of its key frames."""
+    return footage.container.format.name.split(",")[0] in INDEXED and len(index) > 1
+
+
+def clock_restarts(footage: OpenFootage, log: DecodeLog) -> bool:
+    """Tell whether the clock of a file restarts, so that a seek by time finds the wrong place.
+
+    A file with an index is asked for that; otherwise all its packets are read, once. Not so at an
+    address, where that means downloading everything.
+
+    Args:
+        footage: The open file. It stays where it is.
+        log: Shows the caller that reading makes progress.
+    """
+    avi = footage.container.format.name == "avi"
+    if avi or footage.is_raw or isinstance(footage.path, Address):
+        return False
+    known = (footage.path, version_of(footage.path), footage.stream.index)
+    if known not in _restarts:
+        _restarts[known] = _has_parts(footage, log)
+    return _restarts[known]
+
+
+_restarts: dict[tuple[Path, tuple[int, int] | None, int], bool] = {}
+
+
+def _has_parts(footage: OpenFootage, log: DecodeLog) -> bool:
+    again = open_footage(footage.path, stream=footage.stream.index)
+    with again.container:
+        index = whole_index(again)
+        if is_indexed(again, index):
+            # In the order of the file: FFmpeg sorts the entries by time.
+            places = sorted((entry.pos, entry.timestamp) for entry in index)
+            return clock_parts([stamp for _, stamp in places], footage.time_base)[-1] > 0
+    again = open_footage(footage.path, stream=footage.stream.index)
+    with again.container:
+        stamps = [packet.pts for packet in all_packets(again, log)]
+        return clock_parts(stamps, footage.time_base)[-1:] > [0]
 
 
 def all_packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:

@@ -210,7 +210,8 @@ def _packets_from(
     container, tracks = opened
     with container:
         stream = tracks[track]
-        ticks = int((max(Fraction(0), start_s) - shift_s) / (stream.time_base or Fraction(1, 48000)))
+        time_base = stream.time_base or Fraction(1, 48000)
+        ticks = int((max(Fraction(0), start_s) - shift_s) / time_base)
         # Some formats cannot seek: then the file is read from its beginning.
         with suppress(FFmpegError, OSError):
             container.seek(ticks, stream=stream, backward=True)

@@ -177,6 +177,33 @@ warned("gap.mp4", "gaps without frames", video("a.mp4", stamps=GAP, time_base=MS
 warned("gap.mkv", "gaps without frames", video("a.mkv", stamps=GAP, time_base=MS), frames=at(GAP))
 warned("gap.ts", "gaps without frames", video("a.ts", stamps=GAP, time_base=F(1, 90_000)),
        frames=at(GAP))  # fmt: skip
+
+
+def few_stamps(folder: Path) -> Path:
+    """A surveillance camera's program stream: only key frames have a timestamp."""
+    path = write_video(folder / "a.mpg", format="vob", options={**X264, "g": "10"})
+    body = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        keys = [p.pts for p in container.demux(video=0) if p.size and p.is_keyframe]
+    k = body.find(b"\x00\x00\x01\xe0")
+    while k >= 0:
+        # PES header: flags at 7 (PTS 80, DTS 40), length of the fields at 8, PTS from 9 on.
+        if body[k + 7] & 0x80 and _pts(body[k + 9 : k + 14]) not in keys:
+            fields = body[k + 8]
+            body[k + 7] &= 0x3F
+            body[k + 9 : k + 9 + fields] = b"\xff" * fields
+        k = body.find(b"\x00\x00\x01\xe0", k + 4)
+    path.write_bytes(body)
+    return path
+
+
+def _pts(field: bytes) -> int:
+    """The 33 bits of a PES timestamp (ISO/IEC 13818-1, 2.4.3.7)."""
+    high, middle, low = field[0] >> 1 & 7, field[1:3], field[3:5]
+    return high << 30 | int.from_bytes(middle) >> 1 << 15 | int.from_bytes(low) >> 1
+
+
+warned("few_stamps.mpg", "without timestamps", few_stamps)
 JUMP = [F(k, 25) if k < 10 else F(k, 25) + 7200 for k in range(25)]
 warned("clock_jumps_ahead.mp4", "jump ahead", video("a.mp4", stamps=JUMP, time_base=MS))
 warned("clock_jumps_ahead.mkv", "jump ahead", video("a.mkv", stamps=JUMP, time_base=MS))
