@@ -18,14 +18,20 @@ State: TypeAlias = Any
 FITS = ("crop", "squash", "pad")
 
 
+MAX_FRAMES = 4096
+MIN_SIZE_PX, MAX_SIZE_PX = 16, 2048
+# 3.2 GB as float32 in RGB.
+MAX_PIXELS = 2**28
+
+
 @dataclass(frozen=True)
 class ClipSpec:
     """The clip a network was trained on. Footage is sampled by it, for training and detection.
 
     Attributes:
-        num_frames: Frames per clip, at least 1.
+        num_frames: Frames per clip, in [1, 4096].
         rate_hz: Frames per second, in (0, 1000].
-        size_px: Side of the square picture in pixels, at least 16.
+        size_px: Side of the square picture in pixels, in [16, 2048].
         mean: Subtracted from RGB / 255, per channel.
         std: The difference is divided by it, per channel; above 0.
         fit: How a picture becomes square. "crop": its middle. "squash": the whole picture, with
@@ -43,9 +49,16 @@ class ClipSpec:
     fit: str = "crop"
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.size_px < 16 or not 0 < self.rate_hz <= 1000:
+        fits = 1 <= self.num_frames <= MAX_FRAMES and MIN_SIZE_PX <= self.size_px <= MAX_SIZE_PX
+        if not fits or not 0 < self.rate_hz <= 1000:
             raise ValueError(
-                f"{self} is not a clip: num_frames >= 1, size_px >= 16, 0 < rate_hz <= 1000"
+                f"{self} is not a clip: it must have 1 to {MAX_FRAMES} frames, {MIN_SIZE_PX} to "
+                f"{MAX_SIZE_PX} px, and a rate in (0, 1000] Hz"
+            )
+        if self.num_frames * self.size_px**2 > MAX_PIXELS:
+            raise ValueError(
+                f"{self} are too large a clip: more than {MAX_PIXELS:,} pixels. Take fewer frames, "
+                "or a smaller size"
             )
         if not all(math.isfinite(v) for v in (*self.mean, *self.std)) or min(self.std) <= 0:
             raise ValueError(

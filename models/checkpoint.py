@@ -31,6 +31,9 @@ from touchline.models.training_record import (
 
 FORMAT = "touchline-checkpoint-1"
 
+# The header of a safetensors file lists its tensors; those of large networks are below 1 MB.
+MAX_HEADER_BYTES = 16 << 20
+
 
 @dataclass(frozen=True)
 class TrainedModel:
@@ -133,6 +136,7 @@ def save_checkpoint(path: Path, model: TrainedModel) -> None:
         "record": record_text(model.record),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.backbone.state_dict().items()}
+    metadata["tensors_sha256"] = tensors_digest(tensors)
     try:
         with atomic_path(path) as part:
             write_tensors(part, tensors, metadata)
@@ -166,11 +170,13 @@ def read_metadata(path: Path) -> dict[str, str]:
     """
     if path.is_dir():
         raise CheckpointError(path, "a folder, not a Touchline checkpoint. Name the file in it.")
+    if not path.exists():
+        raise CheckpointError(path, "no such checkpoint. Is the path right?")
+    if problem := safetensors_problem(path):
+        raise CheckpointError(path, problem)
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-    except FileNotFoundError:
-        raise CheckpointError(path, "no such checkpoint. Is the path right?") from None
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             path, f"not a Touchline checkpoint, because it is not a safetensors file ({error})"
@@ -182,6 +188,65 @@ def read_metadata(path: Path) -> dict[str, str]:
             "give it as --weights.",
         )
     return metadata
+
+
+def safetensors_problem(path: Path) -> str | None:
+    """Return what keeps a file from being read as safetensors, judged by its size and its header.
+
+    None: nothing that can be told so. The file must exist.
+    """
+    if not path.is_file():
+        return "not a regular file. Name a file on disk."
+    size = path.stat().st_size
+    if not size:
+        return "an empty file. Copy it again."
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            starts_well = file.read(1) == b"{"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not starts_well:
+        return None  # another kind of file; the reader of safetensors says so
+    if length > MAX_HEADER_BYTES:
+        return f"its header has {length:,} bytes. Touchline reads up to {MAX_HEADER_BYTES:,}."
+    if 8 + length > size:
+        return "cut short. Copy the file again."
+    with path.open("rb") as file:
+        file.seek(8)
+        try:
+            header = json.loads(file.read(length))
+            ends = [row["data_offsets"][1] for k, row in header.items() if k != "__metadata__"]
+            needed = 8 + length + max(ends, default=0)
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError, AttributeError):
+            return None
+    if size < needed:
+        return f"cut short: {size:,} of {needed:,} bytes. Copy the file again."
+    return None
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors with their names, types and shapes, 64 hex digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def damaged_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str | None:
+    """Return what is wrong with the weights of a file; None for nothing.
+
+    Args:
+        tensors: The weights.
+        metadata: The texts of the file. A checkpoint has the digest of its weights.
+    """
+    if not all_finite(tensors.values()):
+        return "damaged: the weights hold values that are not finite numbers. Copy the file again"
+    saved = metadata.get("tensors_sha256")
+    if saved is not None and saved != tensors_digest(tensors):
+        return "damaged: the weights are not those that were saved. Copy the file again"
+    return None
 
 
 def metadata_spec(metadata: Mapping[str, str]) -> ClipSpec:
@@ -251,15 +316,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
         labels = _labels(metadata)
         if metadata["architecture"] not in BACKBONES:
             raise ValueError(f"unknown architecture {metadata['architecture']!r}")
-        backbone = build_backbone(metadata["architecture"], len(labels), metadata_spec(metadata))
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in list(file.keys())}
-        if not all_finite(state.values()):
-            raise CheckpointError(
-                path,
-                "damaged: the weights hold values that are not finite numbers. "
-                "Copy the file again, or train again.",
-            )
+        if damage := damaged_tensors(state, metadata):
+            raise CheckpointError(path, f"{damage}, or train again.")
+        # A network for many more classes than the file has weights for could fill the memory.
+        if not any(tensor.shape[:1] == (len(labels),) for tensor in state.values()):
+            raise ValueError(f"{len(labels)} labels, but no weights for as many classes")
+        backbone = build_backbone(metadata["architecture"], len(labels), metadata_spec(metadata))
         head = metadata_head(metadata)
         if head.kind != "own":
             backbone.use_head(head, len(labels), width=head_width(head, state))

@@ -96,8 +96,14 @@ def show_command(
 ) -> None:
     """Describe a checkpoint, a weights file or a backbone: stages, classes, training record."""
     from touchline.models.catalog import BACKBONES
+    from touchline.models.spelling import did_you_mean
     from touchline.models.weights.open import find_entry
+    from touchline.models.weights.table import WEIGHTS
 
+    names = [*BACKBONES, *WEIGHTS]
+    known = source in names or Path(source).exists()
+    if not known and (hint := did_you_mean(source, names)):
+        raise ValueError(f"no file, weights or backbone is called {source!r}. {hint}")
     if source in BACKBONES and not Path(source).is_file():
         _show_backbone(source)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from touchline.models.checkpoint import safetensors_problem
 from touchline.models.errors import WeightsError
 from touchline.models.weights.movenet_file import read_movenet
 
 PICKLES = (".pt", ".pth", ".pyth")
 MOVENET = ".bin"
 SUFFIXES = (".safetensors", *PICKLES, MOVENET)
+
+# A ZIP file may unpack to so many times its size, and to a small size in any case.
+MAX_UNPACKING = 4
+SMALL_BYTES = 16 << 20
 
 # The key of the state dict in files of pytorchvideo and of OpenMMLab.
 _WRAPPERS = ("model_state", "state_dict")
@@ -72,6 +78,8 @@ def read_metadata(path: Path) -> dict[str, str]:
         WeightsError: The file is missing or is not a safetensors file.
     """
     _require_file(path)
+    if problem := safetensors_problem(path):
+        raise WeightsError(path, problem)
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
@@ -82,11 +90,16 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _require_file(path: Path) -> None:
     if path.is_dir():
         raise WeightsError(path, "a folder, not a weights file. Name the file in it.")
-    if not path.is_file():
+    if not path.exists():
         raise WeightsError(path, "no such weights file. Is the path right?")
+    if not path.is_file():
+        raise WeightsError(path, "not a regular file. Name a file on disk.")
+    if not path.stat().st_size:
+        raise WeightsError(path, "an empty file. Copy it again.")
 
 
 def _read_pickle(path: Path) -> Any:
+    _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
             # torch warns about pickle protocols that it does not know; it also refuses them, below.
@@ -104,6 +117,21 @@ def _read_pickle(path: Path) -> Any:
         raise WeightsError(
             path, f"a damaged weights file ({type(error).__name__}: {error})"
         ) from None
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a ZIP file that unpacks to much more than it has; `torch.save` does not compress."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return
+    if unpacked > MAX_UNPACKING * path.stat().st_size + SMALL_BYTES:
+        raise WeightsError(
+            path,
+            f"refused, because its {path.stat().st_size:,} bytes unpack to {unpacked:,}. Save the "
+            "state dict again with torch.save.",
+        )
 
 
 def _unwrap(path: Path, content: Any) -> dict[str, Tensor]:

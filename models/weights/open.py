@@ -13,7 +13,7 @@ from torch import Tensor
 from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.checkpoint import (
     FORMAT,
-    all_finite,
+    damaged_tensors,
     file_digest,
     metadata_head,
     metadata_spec,
@@ -169,11 +169,8 @@ def open_weights(
         _require_backbone(entry, backbone)
         path, sha256 = obtain(entry, on_progress=on_progress)
         file = read_weights_file(path)
-    if not all_finite(file.tensors.values()):
-        raise WeightsError(
-            path,
-            "damaged: the weights hold values that are not finite numbers. Copy the file again.",
-        )
+    if damage := damaged_tensors(file.tensors, file.metadata):
+        raise WeightsError(path, f"{damage}.")
     if file.metadata.get("format") == FORMAT:
         return _from_checkpoint(file, sha256, backbone)
     keymap = _choose(file, backbone)

@@ -1,4 +1,5 @@
 import json
+import os
 import pickle
 from importlib.resources import files
 
@@ -7,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from tiny import small_3d_model
 
+from touchline.models import checkpoint
 from touchline.models.checkpoint import (
     TrainedModel,
     all_finite,
@@ -14,6 +16,7 @@ from touchline.models.checkpoint import (
     load_checkpoint,
     read_metadata,
     save_checkpoint,
+    tensors_digest,
 )
 from touchline.models.errors import CheckpointError, WeightsError
 from touchline.models.training_record import (
@@ -115,7 +118,7 @@ def test_missing_and_foreign_files_are_refused_by_name(tmp_path):
         (tmp_path / "gone.safetensors", "no such checkpoint"),
         (pickled, "not a Touchline checkpoint"),
         (foreign, "give it as --weights"),
-        (empty, "not a Touchline checkpoint"),
+        (empty, "an empty file"),
         (tmp_path, "a folder, not a Touchline checkpoint. Name the file in it"),
     ]:
         with pytest.raises(CheckpointError, match=message) as caught:
@@ -124,9 +127,16 @@ def test_missing_and_foreign_files_are_refused_by_name(tmp_path):
 
 
 def test_a_truncated_checkpoint_is_refused(saved):
-    path, _ = saved
-    path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(CheckpointError, match="not a Touchline checkpoint"):
+    path, model = saved
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000])
+    said = f"cut short: {len(whole) - 1000:,} of {len(whole):,} bytes. Copy the file again"
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(path)
+    with pytest.raises(WeightsError, match=said):
+        open_weights(path, model.architecture)
+    path.write_bytes(whole[:1000])
+    with pytest.raises(CheckpointError, match="cut short"):
         load_checkpoint(path)
 
 
@@ -168,6 +178,10 @@ def test_metadata_that_does_not_fit_is_damage(saved, field, value):
     [
         {"num_frames": None},
         {"num_frames": True},
+        {"num_frames": 100_000},
+        {"num_frames": 10**9},
+        {"size_px": 4096},
+        {"num_frames": 4096, "size_px": 2048},
         {"size_px": 32.5},
         {"size_px": "32"},
         {"rate_hz": "8"},
@@ -213,6 +227,64 @@ def test_weights_that_are_not_finite_are_damage(saved, value):
         load_checkpoint(path)
     with pytest.raises(WeightsError, match="the weights hold values that are not finite"):
         open_weights(path, model.architecture)
+
+
+def test_weights_that_changed_since_they_were_saved_are_damage(saved):
+    path, model = saved
+    raw = bytearray(path.read_bytes())
+    # One bit of the last number's mantissa: all weights stay finite.
+    raw[-4] ^= 1
+    path.write_bytes(raw)
+    said = "damaged: the weights are not those that were saved"
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(path)
+    with pytest.raises(WeightsError, match=said):
+        open_weights(path, model.architecture)
+
+
+def test_the_digest_is_of_names_types_shapes_and_numbers():
+    given = torch.arange(6.0)
+    others = [
+        {"b": given},
+        {"a": given.half()},
+        {"a": given.reshape(2, 3)},
+        {"a": given + 1},
+        {"a": given, "b": torch.tensor(1)},
+    ]
+    digests = {tensors_digest(each) for each in ({"a": given}, *others)}
+    assert len(digests) == 6
+    # The order of the names does not count, nor how the numbers lie in memory.
+    two = {"a": torch.ones(2, 3).t(), "b": given}
+    assert tensors_digest(two) == tensors_digest({"b": given, "a": torch.ones(3, 2)})
+
+
+def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(tmp_path):
+    pipe = tmp_path / "model.safetensors"
+    os.mkfifo(pipe)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        load_checkpoint(pipe)
+    with pytest.raises(WeightsError, match="not a regular file"):
+        open_weights(pipe, "cnn_lstm")
+
+
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "model.safetensors"
+    length = 99 << 20
+    with path.open("wb") as file:
+        file.write(length.to_bytes(8, "little") + b"{")
+        file.truncate(8 + length)
+    with pytest.raises(CheckpointError, match="its header has 103,809,024 bytes"):
+        load_checkpoint(path)
+
+
+def test_more_labels_than_the_weights_have_are_damage(saved, monkeypatch):
+    def build(*_):
+        raise AssertionError("a network was built for labels that have no weights")
+
+    monkeypatch.setattr(checkpoint, "build_backbone", build)
+    labels = ["background", *(f"class {k}" for k in range(100_000))]
+    said = refuse(saved, {"labels": json.dumps(labels), "thresholds": "null", "widths": "null"})
+    assert "100001 labels, but no weights for as many classes" in str(said)
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float64])

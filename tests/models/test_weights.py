@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -236,10 +237,10 @@ def test_a_pickle_with_code_in_it_is_refused_and_does_not_run(
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("empty.pt", b"", "damaged|refused"),
+        ("empty.pt", b"", "an empty file"),
         ("text.pth", b"this is no pickle", "damaged|refused"),
         ("zip.pyth", b"PK\x03\x04half a zip", "damaged|refused"),
-        ("empty.safetensors", b"", "damaged safetensors"),
+        ("empty.safetensors", b"", "an empty file"),
         ("model.onnx", b"x", r"the suffix is '\.onnx'"),
     ],
 )
@@ -375,3 +376,18 @@ def test_positions_are_interpolated_over_their_grid() -> None:
     assert grid[0, 0] < grid[2, 0] < grid[5, 0]
     with pytest.raises(ValueError, match="do not make a square"):
         resize_positions(rows, 35, square=True)
+
+
+def test_a_deflate_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({}))
+        archive.writestr("archive/data/0", bytes(64 << 20))
+    with pytest.raises(WeightsError, match=r"refused, because its [\d,]+ bytes unpack to 67,10"):
+        read_weights_file(path)
+
+
+def test_what_torch_saves_is_no_bomb(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(5_000_000)}, path)
+    assert read_weights_file(path).tensors["a"].shape == (5_000_000,)

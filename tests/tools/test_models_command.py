@@ -141,3 +141,11 @@ def test_show_names_what_it_cannot_read(tmp_path: Path) -> None:
     save_file({"w": torch.zeros(1)}, path, metadata={"format": "touchline-checkpoint-1"})
     with pytest.raises(CheckpointError, match=r"broken\.safetensors: a damaged"):
         run("show", str(path))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("cnn_lsm", "cnn_lstm"), ("x3d_s-kinetic", NAME)])
+def test_a_misspelt_name_is_answered_with_the_nearest(typed: str, meant: str) -> None:
+    refused = CliRunner().invoke(models_app, ["show", typed])
+    assert str(refused.exception) == (
+        f"no file, weights or backbone is called {typed!r}. Did you mean {meant!r}?"
+    )
