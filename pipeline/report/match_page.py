@@ -241,6 +241,7 @@ def _original(sheet: Sheet) -> dict[str, Any]:
         "name": one_line(sheet.result.path.name),
         "path": one_line(sheet.video),
         "offsetS": 0,
+        "startS": health.start_s if health else 0,
         "played": played,
         "kind": f"{health.codec} in {health.container.split(',')[0]}" if health else "",
     }
@@ -259,6 +260,7 @@ def _proxy(sheet: Sheet) -> dict[str, Any]:
         "name": PROXY_FILE,
         "path": PROXY_FILE,
         "offsetS": rendered.cuts[0].start_s,
+        "startS": 0,
         "played": True,
         "kind": "h264 in mp4",
     }

@@ -1,15 +1,20 @@
 """The report in a real browser: the player follows events, the slider and keys do their work."""
 
+import base64
 import functools
 import http.server
+import io
 import threading
+import time
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from browser import Browser, find_browser, headless
-from drawn_footage import write_footage
+from drawn_footage import frame_number, write_footage
+from PIL import Image
 
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.heads.suspects import Suspect
@@ -400,6 +405,54 @@ def test_a_reel_of_copied_and_encoded_parts_plays_in_a_browser(
     assert len(seen) > len(shown) / 4
     assert [(t, n) for t, n in seen if shown[round(t * 25)] != n] == []
     browser.log()
+
+
+LATE = {
+    "late.webm": (5, {"codec": "libvpx-vp9", "options": {"deadline": "realtime", "cpu-used": "8"}}),
+    "late.mp4": (3600, {"muxer": {
+        "movflags": "frag_keyframe+empty_moov+default_base_moof+frag_discont",
+        "avoid_negative_ts": "disabled",
+    }}),
+}  # fmt: skip
+
+
+def frame_shown(page: Browser) -> int:
+    """The number of the frame that the player shows, read from a screenshot."""
+    box = page.run(
+        "const b = document.getElementById('video').getBoundingClientRect();"
+        "return {x: b.x, y: b.y + scrollY, width: b.width, height: b.height, scale: 1}"
+    )
+    shot = page.cdp("Page.captureScreenshot", format="png", clip=box)["data"]
+    return frame_number(np.asarray(Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB")))
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_click_shows_the_frame_of_the_event_where_the_clock_of_the_file_starts_late(
+    name: str, browser: Browser, tmp_path: Path
+) -> None:
+    start_s, how = LATE[name]
+    path = write_footage(
+        tmp_path / name, seconds=8, width=320, height=192, beep_every_s=None,
+        times=[start_s + Fraction(k, 25) for k in range(200)], **how,
+    )  # fmt: skip
+    health = probe_footage(path)
+    assert health.start_s == pytest.approx(start_s)
+    events = (Event("goal", 3.0, 4.0, 3.5, 0.9), Event("card", 6.02, 7.0, 6.5, 0.9))
+    result = MatchResult(path=path, candidates=events, accepted=events, health=health)
+    write_report(result, tmp_path)
+    browser.resize(1280, 800)
+    browser.open(tmp_path / "report.html")
+    browser.wait("return document.getElementById('video').readyState >= 2")
+    assert text(browser, "#time") == "0:00:00.0"
+    for number, time_s, frame in ((0, "0:00:03.0", 75), (1, "0:00:06.0", 150)):
+        browser.click(".event", number)
+        browser.wait("const v = document.getElementById('video'); return !v.seeking")
+        until = time.monotonic() + 10
+        while (seen := frame_shown(browser)) != frame and time.monotonic() < until:
+            time.sleep(0.1)
+        assert seen == frame
+        assert text(browser, "#time") == time_s
+    assert browser.log() == []
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):

@@ -1,10 +1,18 @@
 // The player: goes to times and events, and says what to do if the footage does not play.
-const toPlayer = (seconds) => Math.max(0, seconds - data.video.offsetS);
-const toFile = (seconds) => seconds + data.video.offsetS;
+const toPlayer = (seconds) => Math.max(0, seconds - data.video.offsetS) + state.playerStartS;
+const toFile = (seconds) => seconds - state.playerStartS + data.video.offsetS;
+
+// The clock of a recording may start late, such as at 3600 s. Some browsers then start there too
+// (Chromium), others at 0. The player is where its clock starts until something seeks.
+function learnPlayerStart() {
+  const startS = data.video.startS;
+  state.playerStartS = video.currentTime > startS / 2 ? startS : 0;
+  if (state.time > 0) seek(state.time);
+}
 
 function seek(seconds) {
   state.time = Math.min(Math.max(0, seconds), data.durationS);
-  if (state.playable) video.currentTime = toPlayer(state.time);
+  if (state.playable && video.readyState > 0) video.currentTime = toPlayer(state.time);
   showTime();
   keepPlayheadInView();
 }
@@ -86,5 +94,4 @@ function chooseFile(file) {
   $("notice").hidden = true;
   video.setAttribute("controls", "");
   video.src = URL.createObjectURL(file);
-  video.addEventListener("loadedmetadata", () => seek(state.time), { once: true });
 }

@@ -75,6 +75,7 @@ function pressed(press) {
 
 function watchPlayer() {
   video.addEventListener("error", cannotPlay);
+  video.addEventListener("loadedmetadata", learnPlayerStart);
   video.addEventListener("loadedmetadata", () => {
     // Some browsers play the sound of a file whose video they cannot decode.
     if (!video.videoWidth) cannotPlay();

@@ -19,6 +19,7 @@ const state = {
   zoom: 0,
   playable: true,
   time: 0,
+  playerStartS: 0, // where the player's clock starts
 };
 const events = data.events.map((event, index) => ({ ...event, index, card: null, mark: null }));
 

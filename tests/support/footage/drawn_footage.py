@@ -54,6 +54,7 @@ def write_footage(
     metadata: dict[str, str] | None = None,
     times: list[Fraction] | None = None,
     rotation: int = 0,
+    muxer: dict[str, str] | None = None,
 ) -> Path:
     """A file whose frame k shows k; a beep begins at every `beep_every_s` (None: no sound).
 
@@ -62,7 +63,7 @@ def write_footage(
     """
     rate = Fraction(rate)
     times = times or [k / rate for k in range(round(seconds * rate))]
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", container_options=muxer or {}) as output:
         video = output.add_stream(codec, rate=rate, options=options or {"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = width, height, pix_fmt
         video.codec_context.gop_size = gop
