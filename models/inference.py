@@ -71,11 +71,17 @@ def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> B
         dtype: Number format of the stages. The head stays in float32.
 
     Raises:
+        ValueError: The network computes no numbers.
         RuntimeError: The copy computes something else than the original.
     """
     fast = copy.deepcopy(backbone).cpu().eval().requires_grad_(False)
     clip = _probe_clip(fast)
     before = _features(fast, clip)
+    if not before.isfinite().all():
+        raise ValueError(
+            "the model computes values that are not finite numbers, as after training that "
+            "diverged. Train again, with a lower --lr"
+        )
     fold_batchnorm(fast)
     if device.type == "cpu":
         flatten_convolutions(fast.stages)
@@ -92,6 +98,17 @@ def fast_copy(backbone: Backbone, device: torch.device, dtype: torch.dtype) -> B
     fast.to(device)
     fast.stages.to(dtype=dtype)
     return fast
+
+
+@torch.inference_mode()
+def computes_numbers(backbone: Backbone) -> bool:
+    """Tell whether a network computes finite numbers for a clip of noise."""
+    own = next(backbone.parameters())
+    training = backbone.training
+    clip = _probe_clip(backbone.eval()).to(own.device, own.dtype)
+    logits = backbone.head(_features(backbone, clip))
+    backbone.train(training)
+    return bool(logits.isfinite().all())
 
 
 class FlatConv3d(nn.Module):

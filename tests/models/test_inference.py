@@ -7,6 +7,7 @@ from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.inference import (
     FlatConv3d,
+    computes_numbers,
     fast_copy,
     flatten_convolutions,
     fold_batchnorm,
@@ -108,6 +109,17 @@ def test_a_copy_that_would_compute_something_else_is_refused():
     backbone.stages["stem"] = UsesConvTwice()
     with pytest.raises(RuntimeError, match="computes other features"):
         fast_copy(with_statistics(backbone), CPU, torch.float32)
+
+
+def test_a_network_that_computes_no_numbers_is_refused():
+    backbone = small_3d_model().backbone
+    assert computes_numbers(backbone)
+    with torch.no_grad():
+        for weights in backbone.parameters():
+            weights.mul_(1e30)  # finite still
+    assert not computes_numbers(backbone)
+    with pytest.raises(ValueError, match="not finite numbers, as after training that diverged"):
+        fast_copy(backbone, CPU, torch.float32)
 
 
 def test_a_device_that_is_not_there_is_refused_by_name():

@@ -304,6 +304,15 @@ def test_what_gives_no_numbers_is_never_the_best_epoch(
     assert not keep.path.exists()
 
 
+def test_a_network_that_gives_no_numbers_is_not_kept_without_validation_either(
+    examples: list[Example],
+) -> None:
+    # The first step throws finite weights so far that nothing is a number any more.
+    options = replace(QUICK, lr=1e30, trunk_lr_scale=1.0)
+    with pytest.raises(ValueError, match="diverged before any epoch was worth keeping"):
+        fine_tune(tiny_model(), examples, [], options)
+
+
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int], *, weights: bool = False) -> None:
     """Make what the third stage gives infinite in these steps, counted from 0.
 
