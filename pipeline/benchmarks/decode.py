@@ -172,7 +172,7 @@ def _run(task: str, path: Path, arguments: Mapping[str, object]) -> Round:
         f"touchline.pipeline.benchmarks.decode:{task}",
         {"path": str(path.absolute()), **arguments},
         path=path,
-        watchdog_s=300.0,
+        patience=isolation.Patience(300.0, 300.0),
     )
     if not isinstance(measured, Round):
         raise TypeError(f"the worker returned {type(measured).__name__}, not Round")

@@ -35,7 +35,7 @@ BLOCK_BYTES = 2 << 20
 KEPT_BLOCKS = 16
 BUFFER_BYTES = 256 << 10
 
-# All tries together take less time than the watchdog of a worker allows.
+# All tries together take less time than a worker may be silent.
 CONNECT_S, ANSWER_S = 8.0, 12.0
 TRIES = 3
 PAUSE_S = 0.5

@@ -9,13 +9,16 @@ a time. Pixels come back through shared memory, everything else through a socket
                "free this slot"              -->
                DecodeLog                     <--  the end, or the error, or "alive"
 
-The worker says "alive" only while it makes progress. If nothing comes for a while, the worker has
-hung, and the caller kills it.
+The worker says "alive" when it has started, and then only while it makes progress. If it has used
+much processor time since it last said so, it has hung, and the caller kills it. A worker that gets
+no processor time is no sign of a damaged file: the machine may be busy or the disk slow. The caller
+waits much longer then, and tries once more before it gives the file up.
 """
 
 from __future__ import annotations
 
 import atexit
+import math
 import mmap
 import os
 import signal
@@ -26,6 +29,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from multiprocessing.connection import Pipe
 from pathlib import Path
 from typing import Any
@@ -33,16 +37,11 @@ from typing import Any
 import numpy as np
 
 from touchline.models.errors import FootageError, TouchlineError
-from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.types import Bool, Float64, Frames
 
 AVAILABLE = os.name == "posix"
 """Whether this system can run workers: they inherit the file descriptor of the shared memory."""
-
-# No packet of a local file takes this long. A remote one may wait for the network.
-WATCHDOG_S = 15.0
-REMOTE_WATCHDOG_S = 60.0
 
 MEMORY_LIMIT_BYTES = 8 << 30
 
@@ -65,13 +64,34 @@ STOP_S = 2.0
 _DAMAGED = "The file may be damaged: copy or download it again."
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a worker may take for one step, such as reading a packet.
+
+    Attributes:
+        processor_s: Seconds of its processor time. No packet takes this long.
+        silent_s: Seconds altogether. A busy machine, a cold disk or the network may take long.
+    """
+
+    processor_s: float = 15.0
+    silent_s: float = 120.0
+
+    @property
+    def more(self) -> Patience:
+        """The patience of the second try."""
+        return Patience(2 * self.processor_s, 2 * self.silent_s)
+
+
+PATIENCE = Patience()
+
+
 def run_isolated(
     task: str,
     arguments: dict[str, Any],
     *,
     path: str | os.PathLike[str],
     log: DecodeLog | None = None,
-    watchdog_s: float | None = None,
+    patience: Patience = PATIENCE,
     limited: bool = True,
 ) -> Generator[Any, None, None]:
     """Run a generator function in a worker and yield its items.
@@ -79,9 +99,9 @@ def run_isolated(
     Args:
         task: The function as "module:name". It is called with a DecodeLog and `arguments`.
         arguments: Keyword arguments of the function; they are pickled.
-        path: The footage, named in errors. An address makes the watchdog wait longer.
+        path: The footage, named in errors.
         log: Kept equal to the worker's log.
-        watchdog_s: Seconds without progress after which the worker is killed; None: by `path`.
+        patience: How long the worker may make no progress before it is killed.
         limited: False lifts the memory limit. CUDA reserves more addresses than any limit allows.
 
     Raises:
@@ -89,7 +109,7 @@ def run_isolated(
     """
     run = IsolatedTask(task, arguments, path=path, limited=limited)
     try:
-        yield from run.items(DecodeLog() if log is None else log, watchdog_s=watchdog_s)
+        yield from run.items(DecodeLog() if log is None else log, patience=patience)
     finally:
         run.close()
 
@@ -118,22 +138,21 @@ class IsolatedTask:
         limited: bool = True,
     ) -> None:
         self.path = path
+        self.order = (task, arguments, num_slots, limited)
         self.worker = _idle_or_new()
         try:
-            self.worker.start(task, arguments, num_slots, limited=limited)
+            self.worker.start(*self.order)
         except WorkerDied as death:
             raise FootageError(path, str(death)) from None
 
-    def items(self, log: DecodeLog, *, watchdog_s: float | None = None) -> Iterator[Any]:
+    def items(self, log: DecodeLog, *, patience: Patience = PATIENCE) -> Iterator[Any]:
         """Yield what the task yields, and keep `log` equal to the worker's log.
 
         Raises:
             FootageError: The worker crashes, hangs or needs too much memory, or the task raises it.
         """
-        if watchdog_s is None:
-            watchdog_s = REMOTE_WATCHDOG_S if isinstance(self.path, Address) else WATCHDOG_S
         try:
-            yield from self.worker.items(log, watchdog_s)
+            yield from self._tried_twice(log, patience)
         except FootageError as error:
             raise FootageError(self.path, error.message) from None
         except WorkerDied as death:
@@ -149,6 +168,18 @@ class IsolatedTask:
             raise FootageError(
                 self.path, f"decoding failed ({type(error).__name__}: {error}). {_DAMAGED}"
             ) from error
+
+    def _tried_twice(self, log: DecodeLog, patience: Patience) -> Iterator[Any]:
+        """The items. If the worker falls silent, another one starts again and makes up for it."""
+        num_items = 0
+        try:
+            for item in self.worker.items(log, patience):
+                num_items += 1
+                yield item
+        except WorkerSilent:
+            self.worker = Worker()
+            self.worker.start(*self.order)
+            yield from islice(self.worker.items(log, patience.more), num_items, None)
 
     def close(self) -> None:
         """Stop the task, and keep its worker for the next one if it still works."""
@@ -201,6 +232,10 @@ class WorkerDied(Exception):  # noqa: N818 - what happened, not an error of the 
     """The worker crashed or was killed; the message says how."""
 
 
+class WorkerSilent(WorkerDied):
+    """The worker was killed because nothing came from it, although it used no processor time."""
+
+
 class Worker:
     """A process that runs one task after the other."""
 
@@ -226,7 +261,7 @@ class Worker:
         far_end.close()
         _living.add(self)
 
-    def start(self, task: str, arguments: dict[str, Any], num_slots: int, *, limited: bool) -> None:
+    def start(self, task: str, arguments: dict[str, Any], num_slots: int, limited: bool) -> None:
         """Start a task.
 
         Args:
@@ -242,14 +277,14 @@ class Worker:
         self.busy = True
         self._send(("run", task, arguments, num_slots, memory_limit_bytes() if limited else None))
 
-    def items(self, log: DecodeLog, watchdog_s: float) -> Iterator[Any]:
+    def items(self, log: DecodeLog, patience: Patience) -> Iterator[Any]:
         """Yield what the task yields, and keep `log` equal to the worker's log.
 
         Raises:
-            WorkerDied: The process ends or makes no progress for `watchdog_s` seconds.
+            WorkerDied: The process ends or makes no progress for too long.
         """
         while True:
-            state, message = self._receive(watchdog_s)
+            state, message = self._receive(patience)
             log.__dict__.update(state.__dict__)
             if isinstance(message, Ended):
                 self.busy = False
@@ -269,7 +304,8 @@ class Worker:
         try:
             self._send(("stop",))
             while self.busy:
-                _, message = self._receive(max(0.0, deadline - time.monotonic()))
+                left_s = max(0.0, deadline - time.monotonic())
+                _, message = self._receive(Patience(math.inf, left_s))
                 self.busy = not isinstance(message, Ended)
         except WorkerDied:
             self.close()
@@ -297,24 +333,45 @@ class Worker:
         except (OSError, ValueError):
             raise WorkerDied(self._obituary()) from None
 
-    def _receive(self, watchdog_s: float) -> tuple[DecodeLog, Any]:
+    def _receive(self, patience: Patience) -> tuple[DecodeLog, Any]:
         try:
-            if self._message_comes_within(watchdog_s):
+            death = self._wait(patience)
+            if death is None:
                 state, message = self.connection.recv()
                 return state, message
         except (EOFError, OSError):
             raise WorkerDied(self._obituary()) from None
         self.close()
-        raise WorkerDied(f"the decoder hung: no progress for {watchdog_s:g} s. {_DAMAGED}")
+        raise death
 
-    def _message_comes_within(self, seconds: float) -> bool:
-        """Time in which this process itself is stopped does not count."""
-        waited = 0.0
-        while not self.connection.poll(min(TICK_S, max(0.0, seconds - waited))):
-            if waited >= seconds:
-                return False
-            waited += TICK_S
-        return True
+    def _wait(self, patience: Patience) -> WorkerDied | None:
+        """Wait for a message; say why there will be none if it takes too long."""
+        waited_s, used_s = 0.0, self._processor_s()
+        # Ticks are counted: time in which this process itself is stopped does not count.
+        while not self.connection.poll(min(TICK_S, max(0.0, patience.silent_s - waited_s))):
+            worked_s = self._processor_s() - used_s
+            if min(worked_s, waited_s) >= patience.processor_s:
+                return WorkerDied(
+                    f"the decoder hung: {patience.processor_s:g} s of work without progress. "
+                    f"{_DAMAGED}"
+                )
+            if waited_s >= patience.silent_s:
+                return WorkerSilent(
+                    f"the decoder made no progress for {patience.silent_s:g} s, at the second try. "
+                    "The machine or the disk may be too busy: try again. If that does not help, "
+                    "the file may be damaged."
+                )
+            waited_s += TICK_S
+        return None
+
+    def _processor_s(self) -> float:
+        """How much processor time the process has used; 0 if this system does not tell."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        # User and system time are fields 14 and 15, counted from the process number (proc(5)).
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def _obituary(self) -> str:
         try:

@@ -47,6 +47,7 @@ class Server:
 
     def serve(self) -> None:
         """Run tasks for ever. The process ends when the caller does."""
+        self._send(DecodeLog(), None)
         while True:
             request = self.requests.get()
             if request[0] == "run":
@@ -61,8 +62,10 @@ class Server:
         error: BaseException | None = None
         try:
             module, _, function = task.partition(":")
-            items = getattr(importlib.import_module(module), function)(log, **arguments)
-            self._send_all(items, log)
+            run = getattr(importlib.import_module(module), function)
+            # Loading the libraries may have taken long: that was progress too.
+            self._send(log, None)
+            self._send_all(run(log, **arguments), log)
         except MemoryError:
             error = MemoryError("decoding needs more memory than a worker may use")
         except Exception as raised:

@@ -22,7 +22,7 @@ from touchline.pipeline.decoding.parallel import Request, decode_segments
 from touchline.pipeline.footage import isolation
 from touchline.pipeline.footage.log import DecodeLog
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(120)
 
 Made = Callable[[Case], Path]
 
@@ -153,7 +153,7 @@ def test_what_is_not_marked_as_damaged_is_true(case: Case, made: Made):
 
 
 @pytest.mark.parametrize("case", REFUSED, ids=str)
-@pytest.mark.timeout(4)
+@pytest.mark.timeout(40)
 def test_what_is_not_footage_is_refused_in_one_line_that_names_it(case: Case, made: Made):
     path = made(case)
     with pytest.raises(FootageError) as caught:

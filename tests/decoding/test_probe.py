@@ -21,7 +21,7 @@ from touchline.pipeline.footage.log import DecodeLog
 from touchline.tools.probe import probe_command
 
 F = Fraction
-pytestmark = pytest.mark.timeout(30)
+pytestmark = pytest.mark.timeout(150)
 
 
 def made(name: str, folder: Path) -> Path:

@@ -13,7 +13,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.footage import open
 
-pytestmark = pytest.mark.timeout(20)
+pytestmark = pytest.mark.timeout(120)
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)

@@ -7,6 +7,7 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -62,6 +63,22 @@ def hang_with_the_interpreter(log: DecodeLog) -> Iterator[int]:
     """Wait in native code that never lets another Python thread run."""
     yield 1
     ctypes.PyDLL(None).sleep(1000)
+
+
+def spin(log: DecodeLog) -> Iterator[int]:
+    """Work for ever without getting on."""
+    yield 1
+    while True:
+        pass
+
+
+def stand_still_once(log: DecodeLog, *, flag: str) -> Iterator[int]:
+    """Stand still in the middle, but only the first time: the file `flag` tells."""
+    for k in range(3):
+        if k == 1 and not Path(flag).exists():
+            Path(flag).touch()
+            time.sleep(1000)
+        yield k
 
 
 def slow(log: DecodeLog, *, seconds: float) -> Iterator[int]:
