@@ -23,11 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Picture, ShownFrame, Wanted
-from touchline.pipeline.decoding.other_decoders import LIBRARIES, library_frames
+from touchline.pipeline.decoding.other_decoders import LIBRARIES, USE_PYAV, library_frames
 from touchline.pipeline.decoding.parallel import DECODE_TASK, Request, decode_segments
 from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
-from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import first_frame_s
@@ -162,6 +163,8 @@ def check_decoder(name: str) -> None:
 def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, None]:
     """Decode in this process, and fill `log`."""
     path, wanted = footage_path(request.path), request.wanted
+    if isinstance(path, Address) and request.decoder in LIBRARIES:
+        raise FootageError(path, f"{request.decoder} cannot read from an address. {USE_PYAV}")
     if wanted.instants.rate_hz is not None:
         zero_s = first_frame_s(path, wanted.stream)
         wanted = replace(wanted, instants=replace(wanted.instants, zero_s=zero_s))

@@ -22,7 +22,6 @@ from touchline.pipeline.decoding.clock import continuous
 from touchline.pipeline.decoding.contract import Instants, ShownFrame, StampedFrame, Wanted
 from touchline.pipeline.decoding.pyav import NO_FRAME, AvPicture, renderer_of
 from touchline.pipeline.decoding.to_rgb import HLG, PQ, Orientation, orientation
-from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of, reason
 from touchline.pipeline.footage.packet_scan import PacketScan, scan_packets
@@ -137,8 +136,6 @@ def library_frames(name: str, path: Path, wanted: Wanted, log: DecodeLog) -> Ite
         ValueError: The decoder is not installed or cannot be used here.
     """
     opener, wrong_on = LIBRARIES[name]
-    if isinstance(path, Address):
-        raise FootageError(path, f"{name} cannot read from an address. {USE_PYAV}")
     footage = open_footage(path, stream=wanted.stream)
     with footage.container:
         for warning in footage.warnings:
