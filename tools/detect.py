@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.timecode import MatchClock
+    from touchline.pipeline.types import FootageHealth
 
 EVENTS = "From scores to events"
 NETWORK = "Running the network"
@@ -225,7 +226,9 @@ def detect_command(
     """Find events in FOOTAGE with a trained MODEL."""
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
+    from touchline.models.spelling import counted
     from touchline.pipeline.detection.batch import detect_all
+    from touchline.pipeline.outputs.writers import WRITERS
     from touchline.pipeline.report.run_page import write_index
 
     trained = load_model(model, labels=labels or ())
@@ -257,7 +260,7 @@ def detect_command(
         _introduce(trained, options.hop_s)
     for notice in _notices(trained, threshold):
         console.warn(notice)
-    failed = 0
+    failed = incomplete = 0
     results = []
     try:
         with console.progress_bar(quiet=not say) as progress:
@@ -272,6 +275,12 @@ def detect_command(
                 progress.update(task, completed=done_s, total=max(total_s, done_s))
                 log.tell(done_s, total_s)
 
+            told: set[str] = set()
+
+            def on_unwritable(path: Path, name: str, reason: str) -> None:
+                told.add(name)
+                console.warn(f"no {WRITERS[name].file_name} for {path.name}. {reason}")
+
             for result in detect_all(
                 footage,
                 trained,
@@ -284,6 +293,7 @@ def detect_command(
                 clocks=clocks,
                 skip_done=skip_done,
                 on_start=on_start,
+                on_unwritable=on_unwritable,
                 on_time=on_time,
             ):
                 results.append(result)
@@ -292,6 +302,10 @@ def detect_command(
                     console.fail(f"{result.path}: {result.error}")
                 elif say:
                     _show(result)
+                for name in result.unwritten.keys() - told:
+                    on_unwritable(result.path, name, result.unwritten[name])
+                told.clear()
+                incomplete += bool(result.unwritten)
                 _warn_of(result)
     except KeyboardInterrupt:
         console.fail(
@@ -304,8 +318,14 @@ def detect_command(
     if json_:
         console.print_json(_documents(results))
     elif say:
-        console.out.print(f"{len(footage) - failed} of {len(footage)} files done, results in {out}")
-    if failed:
+        without = sorted({name for result in results for name in result.unwritten})
+        note = f"; {counted(incomplete, 'file')} without {', '.join(without)}" if without else ""
+        console.out.print(
+            f"{len(footage) - failed} of {counted(len(footage), 'file')} done, "
+            f"results in {console.escape(str(out))}{note}",
+            highlight=False,
+        )
+    if failed or incomplete:
         raise typer.Exit(1)
 
 
@@ -325,8 +345,21 @@ def _clocks(
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.tools.results.clock import clocks_of
 
-    found = clocks_of([MatchResult(path) for path in footage], kickoffs, period_min=period_min)
+    healths = [_declared(path) if kickoffs else None for path in footage]
+    results = [MatchResult(p, health=h) for p, h in zip(footage, healths, strict=True)]
+    found = clocks_of(results, kickoffs, period_min=period_min)
     return {path: c for path, c in zip(footage, found, strict=True) if c is not None}
+
+
+def _declared(path: Path) -> FootageHealth | None:
+    """What the headers of a file declare; None if it cannot be read, which is told later."""
+    from touchline.models.errors import FootageError
+    from touchline.pipeline.decoding.probe import probe_footage
+
+    try:
+        return probe_footage(path)
+    except FootageError:
+        return None
 
 
 def _introduce(trained: TrainedModel, hop_s: float | None) -> None:

@@ -13,6 +13,7 @@ from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
+from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection.detect import (
     applied_options,
     detect,
@@ -22,10 +23,11 @@ from touchline.pipeline.detection.detect import (
 from touchline.pipeline.detection.finished import finished_result, is_stale
 from touchline.pipeline.detection.folders import ASIDE, output_folders, result_folder
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.outputs.events_json import EVENTS_FILE
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.score_track import SCORES_FILE, save_track
-from touchline.pipeline.outputs.writers import WRITERS, check_formats, write_result
+from touchline.pipeline.outputs.writers import WRITERS, check_formats, unwritable, write_result
 from touchline.pipeline.report.match_page import REPORT_FILE, write_report
 from touchline.pipeline.timecode import MatchClock
 
@@ -57,6 +59,7 @@ def detect_all(
     report: bool = False,
     clocks: Mapping[Path, MatchClock] | None = None,
     on_start: Callable[[Path], None] = lambda _: None,
+    on_unwritable: Callable[[Path, str, str], None] = lambda *_: None,
     on_time: Callable[[float, float], None] | None = None,
 ) -> Iterator[MatchResult]:
     """Find the events of many files, write a result folder for each, yield each result.
@@ -66,7 +69,10 @@ def detect_all(
 
     Results of an earlier run stay until this run has analysed the match. Exports in formats that
     this run does not write are then renamed to `*.old`. If a match fails, its results are renamed
-    to `*.old` if they were made with another model, other options or other footage.
+    to `*.old` if they were made with another model, other options or other footage, and the error
+    says so. They stay if an option does not fit the footage.
+
+    A format that cannot hold results of a file is left out and stands in `unwritten`.
 
     Args:
         paths: Footage files.
@@ -79,6 +85,8 @@ def detect_all(
             footage of the same size, and made with the same model and options. For an address the
             server must say when the footage was changed.
         formats: Names of the formats to write.
+        on_unwritable: Called with each path whose results a format cannot hold, the format and the
+            reason, before the file is analysed.
         report: Also write report.html, a page to look at.
         clocks: The match clock of each file that has one.
         on_start: Called with each path before it is analysed.
@@ -105,28 +113,37 @@ def detect_all(
     applied = applied_options(model, options)
     summary = model_summary(model, path=model_path, sha256=model_sha256)
     _make_folder(out)
-    outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in formats)]
-    outputs += [REPORT_FILE] * report
     scorer = make_scorer(model, options)
     for path, planned in zip(paths, output_folders(paths, out), strict=True):
         folder = result_folder(path, planned)
         made_with = MatchResult(
             path, options=applied, model=summary, clock=(clocks or {}).get(path)
         )
+        problems = _unwritable(made_with, formats, options)
+        for name, reason in problems.items():
+            on_unwritable(path, name, reason)
+        possible = [name for name in formats if name not in problems]
         if skip_done:
-            done = finished_result(made_with, folder, outputs)
+            outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in possible)]
+            done = finished_result(made_with, folder, outputs + [REPORT_FILE] * report)
             if done is not None:
-                yield replace(done, folder=folder)
+                yield replace(done, folder=folder, unwritten=problems)
                 continue
         on_start(path)
+        wrong_option = False
         try:
-            result = detect(path, scorer, options, on_time=on_time)
+            try:
+                result = detect(path, scorer, options, on_time=on_time)
+            except ValueError:
+                wrong_option = True
+                raise
             result = replace(result, model=summary, clock=made_with.clock)
             # Hours may have passed, and another run may have written there.
             folder = result_folder(path, planned, result.health)
             # Even if this run is cut short, old and new files must not be mixed.
             _set_aside(folder)
-            _write(result, folder, formats, report=report)
+            refused = _write(result, folder, possible, report=report)
+            result = replace(result, unwritten=problems | refused)
         except TouchlineError as error:
             result = MatchResult(path=path, error=error.message)
         except (OSError, ValueError) as error:
@@ -135,12 +152,17 @@ def detect_all(
             result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
         # If files cannot be renamed either, the first error is the one to report.
         with suppress(OSError):
-            if result.error is not None and is_stale(made_with, folder):
-                _set_aside(folder)
+            failed = result.error is not None and not wrong_option
+            if failed and is_stale(made_with, folder) and _set_aside(folder):
+                told = f"{result.error}. Earlier results in {folder} are now called *{ASIDE}"
+                result = replace(result, error=told)
         yield replace(result, folder=folder)
 
 
-def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report: bool) -> None:
+def _write(
+    result: MatchResult, folder: Path, formats: Sequence[str], *, report: bool
+) -> dict[str, str]:
+    """Write the files of a result; return the formats that refused it, each with the reason."""
     folder.mkdir(parents=True, exist_ok=True)
     if result.track is not None:
         save_track(folder / SCORES_FILE, result.track)
@@ -149,8 +171,17 @@ def _write(result: MatchResult, folder: Path, formats: Sequence[str], *, report:
     if report:
         write_report(result, folder)
     _remove_old(folder, RESULTS)
-    exported = write_result(result, folder, formats=[n for n in formats if n not in TABLES])
-    _remove_old(folder, [path.name for path in exported])
+    refused = {}
+    for name in formats:
+        if name in TABLES:
+            continue
+        try:
+            exported = write_result(result, folder, formats=[name])
+        except ValueError as error:
+            refused[name] = str(error)
+        else:
+            _remove_old(folder, [path.name for path in exported])
+    return refused
 
 
 def _remove_old(folder: Path, names: Sequence[str]) -> None:
@@ -158,11 +189,33 @@ def _remove_old(folder: Path, names: Sequence[str]) -> None:
         (folder / f"{name}{ASIDE}").unlink(missing_ok=True)
 
 
-def _set_aside(folder: Path) -> None:
-    """Rename the files of an earlier run, so that they are not taken for results of this one."""
+def _set_aside(folder: Path) -> bool:
+    """Rename the files of an earlier run, so that they are not taken for results of this one.
+
+    Return whether there were any.
+    """
+    found = False
     for name in LEFT:
         with suppress(FileNotFoundError):
             (folder / name).replace(folder / f"{name}{ASIDE}")
+            found = True
+    return found
+
+
+def _unwritable(
+    made_with: MatchResult, formats: Sequence[str], options: DetectOptions
+) -> dict[str, str]:
+    """Return the formats that cannot hold results of a file, judged by what its headers declare."""
+    counting = [name for name in formats if WRITERS[name].counts]
+    if not counting:
+        return {}
+    try:
+        health = probe_footage(
+            made_with.path, stream=options.stream, isolation=options.isolation and AVAILABLE
+        )
+    except (TouchlineError, ValueError, OSError):
+        return {}  # `detect` says why the file cannot be read
+    return unwritable(replace(made_with, health=health), counting)
 
 
 def _make_folder(out: Path) -> None:

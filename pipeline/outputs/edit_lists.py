@@ -39,7 +39,7 @@ def edl_text(sheet: Sheet) -> str:
     if rate.rate not in STANDARD_RATES or rate.nominal > 99:
         raise ValueError(
             f"{sheet.result.path}: CMX 3600 has no timecode at {float(rate.rate):g} frames per "
-            "second. Give --rate, such as 25."
+            "second. Write it at another rate with touchline export --to edl --rate 25."
         )
     lines = [
         f"TITLE: {_edl_words(sheet.title)[:70]}",
@@ -147,10 +147,22 @@ def otio_text(sheet: Sheet) -> str:
 
 
 def premiere_text(sheet: Sheet) -> str:
-    """Return Final Cut Pro 7 XML, which Premiere Pro and DaVinci Resolve import."""
+    """Return Final Cut Pro 7 XML, which Premiere Pro and DaVinci Resolve import.
+
+    Raises:
+        ValueError: The frame rate is not known, or the format has no timecode at this rate.
+    """
     from opentimelineio import adapters
 
-    return str(adapters.write_to_string(_timeline(sheet), adapter_name="fcp_xml"))
+    timeline = _timeline(sheet)
+    try:
+        return str(adapters.write_to_string(timeline, adapter_name="fcp_xml"))
+    except ValueError as error:
+        raise ValueError(
+            f"{sheet.result.path}: Premiere's XML cannot hold {float(sheet.clip_rate.rate):g} "
+            f"frames per second ({error}). Write it at another rate with touchline export --to "
+            "premiere --rate 25."
+        ) from None
 
 
 def _timeline(sheet: Sheet) -> schema.Timeline:

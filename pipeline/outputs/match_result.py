@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from touchline.models.backbone import ClipSpec
@@ -84,6 +84,7 @@ class MatchResult:
         model: The model that made the result. None if it is not known.
         clock: Where the periods of the match kick off. None if that is not known.
         error: Why there is no result. None if there is one.
+        unwritten: Why a format could not be written, by its name; the result itself is there.
         folder: Where `detect_all` wrote the result, or would have.
 
     Example:
@@ -104,4 +105,5 @@ class MatchResult:
     model: ModelSummary | None = None
     clock: MatchClock | None = None
     error: str | None = None
+    unwritten: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None

@@ -124,6 +124,31 @@ def write_result(
     return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
 
 
+def unwritable(
+    result: MatchResult,
+    formats: Iterable[str],
+    *,
+    rate: FrameRate | None = None,
+    clock: MatchClock | None = None,
+) -> dict[str, str]:
+    """Return the formats that cannot hold a result, each with the reason.
+
+    Args:
+        result: The result; without events it says what its footage rules out.
+        formats: Names in WRITERS.
+        rate: Frame rate. None: the rate of the footage.
+        clock: The match clock. None: the one of the result.
+    """
+    sheet = result_sheet(result, Path(), rate=rate, clock=clock)
+    problems = {}
+    for name in formats:
+        try:
+            WRITERS[name].text(sheet)
+        except ValueError as error:
+            problems[name] = str(error)
+    return problems
+
+
 def check_formats(names: Iterable[str]) -> None:
     """Check the names of output formats.
 

@@ -142,7 +142,7 @@ def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
         raise ValueError("no timecode at 16 frames per second")
 
     monkeypatch.setitem(WRITERS, "edl", replace(WRITERS["edl"], text=refuse))
-    formats = ["edl", "csv", "json"]
+    formats = ["edl", "csv", "json", "vtt"]
     (result,) = detect_all(
         [match],
         brightness_model(),
@@ -151,24 +151,69 @@ def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
         formats=formats,
         report=True,
     )
-    assert "no timecode at 16" in str(result.error)
+    assert result.error is None
+    assert result.unwritten == {"edl": "no timecode at 16 frames per second"}
     assert {p.name for p in (tmp_path / "match").iterdir()} == {
-        *("scores.npz", "events.csv", "events.json", "report.html")
+        *("scores.npz", "events.csv", "events.json", "report.html", "events.vtt")
     }
 
 
-def test_a_match_that_fails_leaves_no_results_of_other_options(tmp_path: Path) -> None:
+def test_a_format_that_cannot_hold_the_footage_is_told_before_decoding(tmp_path: Path) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)  # 16 frames per second
+    told: list[str] = []
+
+    def run() -> MatchResult:
+        (result,) = detect_all(
+            [match],
+            brightness_model(),
+            tmp_path,
+            DetectOptions(hop_s=0.25, device="cpu"),
+            formats=["edl", "vtt", "fcpxml"],
+            skip_done=True,
+            on_start=lambda path: told.append("started"),
+            on_unwritable=lambda path, name, reason: told.append(f"{name}: {reason}"),
+        )
+        return result
+
+    assert list(run().unwritten) == ["edl"]
+    assert names(tmp_path / "match") == {
+        *("events.json", "scores.npz", "events.vtt", "events.fcpxml")
+    }
+    assert told[0].startswith("edl: ")
+    assert told[0].endswith(
+        "CMX 3600 has no timecode at 16 frames per second. Write it at another rate with touchline "
+        "export --to edl --rate 25."
+    )
+    assert told[1:] == ["started"]
+    # It is done although there is no EDL, so that nothing is computed again.
+    assert list(run().unwritten) == ["edl"]
+    assert told.count("started") == 1
+
+
+def test_a_match_that_fails_leaves_no_results_of_other_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)
     options, model = DetectOptions(hop_s=0.25, device="cpu"), brightness_model()
     list(detect_all([match], model, tmp_path, options, formats=["csv", "vtt"], report=True))
     folder = tmp_path / "match"
     made = names(folder)
-    other = replace(options, hop_s=0.5, stream=7)
-    (failed,) = detect_all([match], model, tmp_path, other)
+    other = replace(options, hop_s=0.5)
+    # An option that does not fit the footage says nothing against what was found with others.
+    (failed,) = detect_all([match], model, tmp_path, replace(other, stream=7))
     assert str(failed.error).startswith("stream is 7; ")
+    assert names(folder) == made
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(batch, "detect", fails)
+    (failed,) = detect_all([match], model, tmp_path, other)
+    assert str(failed.error).endswith(f"Earlier results in {folder} are now called *.old")
     # Set aside, not lost: no command reads them there.
     assert names(folder) == {f"{n}.old" for n in made}
-    (done,) = detect_all([match], model, tmp_path, replace(other, stream=None))
+    monkeypatch.undo()
+    (done,) = detect_all([match], model, tmp_path, other)
     assert done.error is None
     assert names(folder) == {"events.csv", "events.json", "scores.npz", "events.vtt.old"}
 
@@ -205,7 +250,7 @@ def test_exports_of_an_earlier_run_are_set_aside_and_kept_until_made_again(
         raise ValueError("no such characters")
 
     monkeypatch.setitem(WRITERS, "srt", replace(WRITERS["srt"], text=refuse))
-    assert "no such" in str(run("srt").error)
+    assert run("srt").unwritten == {"srt": "no such characters"}
     assert names(folder) & {"events.srt", "events.srt.old"} == {"events.srt.old"}
 
 

@@ -213,3 +213,29 @@ def test_low_may_be_as_high_as_calibrated_thresholds(
     assert len(at_06) == len(at_02) == 2
     assert all(a < b for a, b in zip(at_06, at_02, strict=True))
     assert lengths(None, "0.6") == []
+
+
+def test_a_format_that_cannot_hold_the_footage_is_named_and_the_rest_written(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+    arguments = [match, "--model", "bright", "-o", tmp_path / "out", "--to", "csv,edl,vtt",
+                 "--hop", 0.25]  # fmt: skip
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 1
+    assert {"events.csv", "events.vtt"} < {p.name for p in (tmp_path / "out/match").iterdir()}
+    told = " ".join(done.stderr.split())
+    assert told.count("no events.edl for match.mp4.") == 1
+    assert "touchline export --to edl --rate 25" in told
+    assert "1 of 1 file done" in done.stdout
+    assert "1 file without edl" in " ".join(done.stdout.split())
+
+
+def test_a_kick_off_after_the_end_of_the_footage_is_refused_before_decoding(
+    match: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+    arguments = [match, "--model", "bright", "-o", tmp_path / "out", "--kickoff", "1=0:50"]
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert "period 1 kicks off at 0:00:50.000, but match.mp4 ends at" in str(done.exception)
+    assert not (tmp_path / "out").exists()

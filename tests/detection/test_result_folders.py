@@ -78,7 +78,7 @@ def test_results_of_other_footage_of_the_same_name_stay(tmp_path: Path, halves: 
 
 
 def test_results_of_other_footage_stay_where_that_is_gone(
-    tmp_path: Path, halves: list[Path]
+    tmp_path: Path, halves: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, options = brightness_model(), DetectOptions(hop_s=0.25, device="cpu")
     first, second = halves
@@ -96,7 +96,13 @@ def test_results_of_other_footage_stay_where_that_is_gone(
     # Nor are they replaced where they were set aside.
     shutil.rmtree(folders([second], out)[0])
     away.rename(first.parent)
-    assert run(first, stream=7).error is not None
+
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(batch, "detect", fails)
+    assert run(first, hop_s=0.5).error is not None
+    monkeypatch.undo()
     assert run(second).folder != out / "half"
     assert (out / "half" / "events.json.old").read_bytes() == made
     assert run(first).folder == out / "half"

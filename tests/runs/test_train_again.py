@@ -117,3 +117,13 @@ def test_a_killed_run_is_gone_on_with_on_request(
     train(*arguments, "--resume")
     assert not (out / "snapshot.safetensors").exists()
     assert (out / "model.safetensors").exists()
+
+
+def test_resuming_where_no_run_is_says_that_a_new_one_starts(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    train(labels, out, "--resume")
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"{out} holds no unfinished run, so --resume starts a new one" in told
+    assert (out / "model.safetensors").exists()

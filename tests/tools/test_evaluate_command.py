@@ -210,3 +210,17 @@ def test_two_checkpoints_are_compared_on_the_same_clips(clips):
     same = clips / "model.safetensors"
     result = run("--compare", same, same, clips / "labels.csv")
     assert "too few to test" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--model", "m.safetensors", "--metric", "spotting"], "--metric"),
+        (["--model", "m.safetensors", "--tolerance", 2, "--block", 20], "--tolerance and --block"),
+        (["--compare", "a.safetensors", "b.safetensors", "--unlabelled", "skip"], "--unlabelled"),
+        (["--compare", "good", "half", "--curves", "c"], "--curves"),
+        (["--compare", "good", "half", "--max-clip", 2], "--max-clip"),
+    ],
+)
+def test_options_that_would_have_no_effect_are_refused(season, options, named):
+    assert refusal(season / "labels.csv", *options).startswith(f"{named} would have no effect here")

@@ -400,3 +400,53 @@ def test_bad_footage_is_refused_by_name_and_leaves_nothing(
         assert isinstance(error, FootageError), (command, repr(error))
         assert error.path == str(bad)
         assert not out.exists()
+
+
+def test_a_format_that_cannot_hold_the_footage_leaves_the_others(tmp_path: Path) -> None:
+    write_footage(tmp_path / "slow.mp4", seconds=4, rate=Fraction(15))
+    (tmp_path / "spots.csv").write_text("video,label,start_s,end_s\nslow.mp4,goal,1,2\n")
+    spots = str(tmp_path / "spots.csv")
+
+    def export(*arguments: object) -> Result:
+        return CliRunner().invoke(app, ["export", spots, *map(str, arguments)])
+
+    every = export("--to", "all", "-o", tmp_path / "all")
+    assert every.exit_code == 0
+    written = {path.name for path in (tmp_path / "all").iterdir()}
+    assert {writer.file_name for writer in WRITERS.values()} - written == {
+        "events.edl",
+        "premiere.xml",
+    }
+    told = " ".join(every.stderr.split())
+    assert "no events.edl." in told
+    assert "touchline export --to edl --rate 25." in told
+    assert "touchline export --to premiere --rate 25." in told
+    some = export("--to", "edl,vtt", "-o", tmp_path / "some")
+    assert some.exit_code == 1
+    assert [path.name for path in (tmp_path / "some").iterdir()] == ["events.vtt"]
+    assert export("--to", "edl", "--rate", 25, "-o", tmp_path / "some").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["export", "report", "highlights"])
+def test_a_kick_off_after_the_end_of_the_footage_is_refused(
+    events: Path, footage: Path, tmp_path: Path, command: str
+) -> None:
+    given = [footage, events] if command == "highlights" else [events]
+    given += ["--to", "vtt"] if command == "export" else []
+    given += ["-o", tmp_path / "x", "--kickoff", "2=0:00:20"]
+    error = touchline(command, *given, fails=True).exception
+    assert "period 2 kicks off at 0:00:20.000, but match.mp4 ends at 0:00:20.000" in str(error)
+    assert not (tmp_path / "x").exists()
+
+
+def test_options_of_highlights_that_would_have_no_effect_are_told(
+    events: Path, footage: Path, tmp_path: Path
+) -> None:
+    given = ("highlights", footage, events, "-o", tmp_path / "cut", "--no-reel")
+    error = touchline(*given, "--font", "x.ttf", fails=True).exception
+    assert str(error) == "--font is for titles. Add --titles, or leave it out."
+    error = touchline(*given, "--copy", "--encoder", "libx264", fails=True).exception
+    assert "--encoder has no effect with --copy" in str(error)
+    told = touchline(*given, "--encoder", "libx264").stderr
+    assert "--encoder has no effect where cuts need no encoding" in " ".join(told.split())
+    assert touchline(*given, "--encoder", "libx264", "--encode").stderr == ""

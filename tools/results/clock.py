@@ -36,8 +36,8 @@ def clocks_of(
         period_min: Minutes of a period; None for football.
 
     Raises:
-        ValueError: A kick-off names no file or an unknown one, or --period-min comes without
-            --kickoff.
+        ValueError: A kick-off names no file or an unknown one, or is after the end of its file, or
+            --period-min comes without --kickoff.
     """
     from touchline.pipeline.timecode import parse_kickoffs
 
@@ -55,4 +55,22 @@ def clocks_of(
                 "with several files each kick-off must name its file: "
                 "--kickoff 1=first.mp4@0:02:10 --kickoff 2=second.mp4@0:00:05"
             )
-    return [parse_kickoffs(list(kickoffs), file_name=name, period_min=period_min) for name in names]
+    clocks = [
+        parse_kickoffs(list(kickoffs), file_name=name, period_min=period_min) for name in names
+    ]
+    for result, clock in zip(results, clocks, strict=True):
+        if clock is not None and result.health is not None and result.health.duration_s > 0:
+            _refuse_after(clock, result.health.duration_s, result.path.name)
+    return clocks
+
+
+def _refuse_after(clock: MatchClock, duration_s: float, name: str) -> None:
+    """Raise ValueError if a period kicks off after the end of the file."""
+    from touchline.pipeline.timecode import timecode
+
+    for period, kickoff_s in clock.kickoff_s.items():
+        if kickoff_s >= duration_s:
+            raise ValueError(
+                f"period {period} kicks off at {timecode(kickoff_s)}, but {name} ends at "
+                f"{timecode(duration_s)}. Give the time in the file, not on the match clock."
+            )

@@ -127,6 +127,27 @@ def evaluate_command(
 ) -> None:
     """Measure predictions against labels, or a checkpoint on labelled clips."""
     _check_arguments(paths, model=model, compare=compare, unlabelled=unlabelled)
+    on_clips = model is not None or (compare is not None and compare[0].suffix == ".safetensors")
+    _refuse_unused(
+        on_clips,
+        "measure events, and a checkpoint is measured on clips",
+        {
+            "--metric": metric,
+            "--tolerance": tolerance,
+            "--tiou": tiou,
+            "--curves": curves,
+            "--block": block,
+            "--subset": subset,
+            "--unlabelled": unlabelled != "refuse",
+            "--bins-per-second": bins_per_second != DEFAULTS.bins_per_second,
+        },
+    )
+    _refuse_unused(
+        not on_clips,
+        "are for checkpoints",
+        {"--max-clip": max_clip, "--device": device != "auto"},
+    )
+    _refuse_unused(compare is not None, "show one set of predictions", {"--curves": curves})
     console.keep_inputs(out, *paths, *(compare or ()), *([model] if model is not None else []))
     options = EvaluateOptions(
         metrics=tuple(metric or ()),
@@ -138,7 +159,7 @@ def evaluate_command(
         bins_per_second=bins_per_second,
     )
     say = not quiet and not json_
-    if model is not None or (compare is not None and compare[0].suffix == ".safetensors"):
+    if on_clips:
         checkpoints = [model] if model is not None else list(compare or ())
         record = _on_clips(
             checkpoints, paths[0], options, max_clip_s=max_clip, device=device, say=say
@@ -198,6 +219,16 @@ def _warn_of_ball_actions(labels: Path, metrics: Sequence[str]) -> None:
         console.warn(
             f"{labels} labels ball actions, for which SoccerNet uses 25 bins per second. These "
             "figures use 2. Use --bins-per-second 25."
+        )
+
+
+def _refuse_unused(unused: bool, why: str, options: Mapping[str, object]) -> None:
+    """Raise ValueError if options are given that would have no effect; `why` says so of them."""
+    given = [name for name, value in options.items() if value]
+    if unused and given:
+        raise ValueError(
+            f"{' and '.join(given)} would have no effect here, because such options {why}. Leave "
+            "them out."
         )
 
 

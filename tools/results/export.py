@@ -68,7 +68,7 @@ def export_command(
     """Write events as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.read_results import read_results
-    from touchline.pipeline.outputs.writers import write_result
+    from touchline.pipeline.outputs.writers import WRITERS, unwritable, write_result
     from touchline.pipeline.timecode import parse_rate
     from touchline.tools.results.clock import clocks_of
 
@@ -78,6 +78,7 @@ def export_command(
     if not events:
         raise ValueError("no events are given. Name one or more events.json files.")
     formats = _named(to)
+    left_out = 0
     given = None if rate is None else parse_rate(rate)
     rate_hz = None if given is None else float(given.rate)
     found = [
@@ -100,8 +101,17 @@ def export_command(
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = []
         for result, folder, clock in zip(results, folders, clocks, strict=True):
-            written += write_result(result, folder, formats=formats, rate=given, clock=clock)
+            problems = unwritable(result, formats, rate=given, clock=clock)
+            if len(problems) == len(formats) and len(results) == 1:
+                raise ValueError(" ".join(problems.values()))
+            for name, reason in problems.items():
+                console.warn(f"no {WRITERS[name].file_name}. {reason}")
+            left_out += len(problems)
+            possible = [name for name in formats if name not in problems]
+            written += write_result(result, folder, formats=possible, rate=given, clock=clock)
     console.show_written(written, quiet=quiet, as_json=json_)
+    if left_out and to != "all":
+        raise typer.Exit(1)
 
 
 def _named(to: str) -> list[str]:

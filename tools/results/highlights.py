@@ -135,6 +135,15 @@ def highlights_command(
 
     if copy and encode:
         raise ValueError("--copy and --encode exclude each other. Without both, cuts are exact.")
+    if font is not None and not titles:
+        raise ValueError("--font is for titles. Add --titles, or leave it out.")
+    if copy and encoder != DEFAULTS.encoder:
+        raise ValueError("--encoder has no effect with --copy. Leave one of them out.")
+    if encoder != DEFAULTS.encoder and not (encode or titles or crossfade or height):
+        console.warn(
+            "--encoder has no effect where cuts need no encoding of whole clips. Add --encode to "
+            "encode everything with it."
+        )
     if not clips and not reel:
         raise ValueError("--no-clips and --no-reel together leave nothing to write")
     options = RenderOptions(

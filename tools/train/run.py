@@ -72,6 +72,8 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
 
     began = time.monotonic()
     places.check()
+    if places.resume and not (places.out / SNAPSHOT_FILE).exists():
+        console.warn(f"{places.out} holds no unfinished run, so --resume starts a new one")
     with process_group(places.device) as (world, device):
         is_first = world.is_first
         quiet = quiet or not is_first
