@@ -284,7 +284,7 @@ def test_warnings_name_clips_that_were_skipped(
         (["labels.csv", "--balance", "weigths"], "balance is 'weigths'"),
         (["labels.csv", "--min-area", "0"], "min_area is 0.0; it must be in (0, 1]"),
         (["labels.csv", "--backbone", "tinny"], "Did you mean 'tiny'?"),
-        (["labels.csv", "--size", "8"], "size_px >= 16"),
+        (["labels.csv", "--size", "8"], "16 to 2048 px"),
         (["bad_clip.csv"], "text.mp4: a text file, not a video"),
         (["one_match.csv"], "all 16 examples are of one match"),
         (["one_class.csv"], "every training example is 'red', but training needs two classes"),
