@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape as escape_markup
 from rich.progress import (
     BarColumn,
@@ -19,12 +20,38 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 if TYPE_CHECKING:
     from touchline.pipeline.training.result import Progress as Phase
 
-out = Console()
-err = Console(stderr=True)
+# Control characters, what turns the direction of writing, and bytes of names that are not UTF-8.
+CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+class PlainConsole(Console):
+    """A console that sends no control character of a text to the terminal.
+
+    Names of files and classes may hold escape sequences, which a terminal would run.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render as rich does; in texts, replace what cannot be printed."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+
+
+def printable(text: str) -> str:
+    """Replace control characters, except for line ends and tabs."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def warn(message: str) -> None:
@@ -39,10 +66,7 @@ def fail(message: str) -> None:
 
 def escape(text: str) -> str:
     """Text that rich prints literally: brackets are no markup, control characters are replaced."""
-    printable = "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-    return escape_markup(printable)
+    return escape_markup(printable(text))
 
 
 def keep_inputs(out: Path | None, *inputs: Path) -> None:

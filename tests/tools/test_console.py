@@ -1,7 +1,14 @@
-"""What long work tells where no bar can be drawn."""
+"""What long work tells where no bar can be drawn, and what never reaches a terminal."""
+
+import io
+import re
+from pathlib import Path
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
+from touchline.tools import console
 from touchline.tools.console import LogLines
 
 
@@ -24,3 +31,25 @@ def test_logs_get_a_line_now_and_then_and_short_runs_none(
         "[final].mp4: 25%, 0:04:30 left",
         "[final].mp4: 50%, 0:03:00 left",
     ]
+
+
+def test_no_escape_sequence_of_a_name_reaches_the_terminal() -> None:
+    hostile = "\x1b[31mred\x07\x9b2J\u202e\ud800é\u00a0\u200d"
+    table = Table(hostile)
+    table.add_row(Text(hostile))
+    for printed in (hostile, Text(hostile, "bold"), table):
+        screen = io.StringIO()
+        console.PlainConsole(file=screen, force_terminal=True, width=80).print(printed)
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+        assert "red" in shown
+        assert "é\u00a0\u200d" in shown  # spaces and joiners are text
+        assert not set("\x1b\x07\x9b\u202e\ud800") & set(shown)
+        assert "\x1b[31m" not in screen.getvalue()
+
+
+def test_every_command_prints_on_such_a_console() -> None:
+    assert isinstance(console.out, console.PlainConsole)
+    assert isinstance(console.err, console.PlainConsole)
+    tools = Path(console.__file__).parent
+    makers = [p.name for p in tools.rglob("*.py") if re.search(r"\bConsole\(", p.read_text())]
+    assert makers == []
