@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape as escape_markup
 from rich.progress import (
@@ -40,9 +41,20 @@ class PlainConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Render as rich does; in texts, replace what cannot be printed."""
+        """Render as rich does, without the control characters of texts.
+
+        They are replaced before this where it is known that a text may hold some, see `escape`.
+        Here the width of the text must stay, and most of them have none.
+        """
         for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(printable(segment.text), segment.style)
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(CONTROL.sub(_same_width, segment.text), segment.style)
+
+
+def _same_width(match: re.Match[str]) -> str:
+    return "\N{REPLACEMENT CHARACTER}" * cell_len(match[0])
 
 
 def printable(text: str) -> str:

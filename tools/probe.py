@@ -67,7 +67,7 @@ def probe_command(
         looked = {"path": file, "verdict": health.verdict, "decoded": not quick}
         reports.append({**looked, **asdict(health)})
         if not as_json:
-            console.out.print(Text(file, "bold"), soft_wrap=True)
+            console.out.print(Text(console.printable(file), "bold"), soft_wrap=True)
             console.out.print(health_table(health, decoded=not quick))
     if as_json:
         typer.echo(json.dumps(reports, indent=2))
@@ -82,7 +82,7 @@ def health_table(health: FootageHealth, *, decoded: bool) -> Table:
     table.add_column(no_wrap=True)
     table.add_column()
     for name, fact in _facts(health, decoded=decoded):
-        table.add_row(name, Text(fact))
+        table.add_row(name, Text(console.printable(fact)))
     table.add_row("verdict", Text(health.verdict, colour))
     return table
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +9,7 @@ from pathlib import Path
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.heads.held_out import HeldOut
-from touchline.pipeline.labels.csv_files import COLUMNS
-from touchline.pipeline.outputs.tables import text_cell
+from touchline.pipeline.labels.csv_files import COLUMNS, csv_lines
 from touchline.pipeline.types import Example
 
 EXTRA_COLUMNS = ("predicted", "label_prob", "predicted_prob", "reason")
@@ -83,21 +80,19 @@ def suspects_text(suspects: Sequence[Suspect], folder: Path) -> str:
         suspects: The suspects, in the order of the rows.
         folder: The folder of the file. Footage is named relative to it.
     """
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow((*COLUMNS, *EXTRA_COLUMNS))
+    rows: list[Sequence[str]] = [(*COLUMNS, *EXTRA_COLUMNS)]
     for suspect in suspects:
         example = suspect.example
-        rows.writerow(
+        rows.append(
             (
-                text_cell(footage_reference(example.path, folder)),
-                text_cell(suspect.label),
+                footage_reference(example.path, folder),
+                suspect.label,
                 *("" if t is None else repr(round(t, 3)) for t in (example.start_s, example.end_s)),
-                text_cell(example.group),
-                text_cell(suspect.predicted),
+                example.group,
+                suspect.predicted,
                 f"{suspect.label_prob:.4f}",
                 f"{suspect.predicted_prob:.4f}",
                 suspect.reason,
             )
         )
-    return text.getvalue()
+    return csv_lines(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,8 +27,13 @@ REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
 COLUMNS = (*REQUIRED_COLUMNS, "group")
 TRUTH = {"true": True, "1": True, "": True, "false": False, "0": False}
 
-# Exports put an apostrophe before cells that a spreadsheet would run as a formula.
-GUARDED = re.compile(r"^'(?=[=+\-@\t\r])")
+# Spreadsheets take a cell that begins with one of these for a formula. An apostrophe before it
+# keeps them from that; reading takes it away again.
+FORMULA = re.compile(r"^'*[=+\-@\t\r\n]")
+GUARDED = re.compile(r"^'(?='*[=+\-@\t\r\n])")
+
+# Control characters except for tabs and line ends, which quotes hold.
+CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 # In countries with a decimal comma, spreadsheets separate cells by semicolons. A first line "sep=;"
 # may say so.
@@ -228,6 +233,25 @@ def _score(path: Path, where: str, cells: dict[str, str]) -> float:
     return parse_score(path, f"{where}: score", score) if score else 1.0
 
 
+def csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows of text as CSV that spreadsheets do not run and `read_csv` reads back.
+
+    Control characters become U+FFFD.
+    """
+    lines = []
+    for row in rows:
+        line = io.StringIO(newline="")
+        # csv.writer quotes carriage returns only where they end lines.
+        csv.writer(line, lineterminator="\r\n").writerow([_guarded(cell) for cell in row])
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
+
+
+def _guarded(cell: str) -> str:
+    cell = CONTROL.sub("\N{REPLACEMENT CHARACTER}", cell)
+    return f"'{cell}" if FORMULA.match(cell) else cell
+
+
 def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
     """Write CSV; footage is named relative to the folder of the file.
 
@@ -235,10 +259,8 @@ def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
     """
     visible = any(not e.visible for e in examples)
     detected = any(e.peak_s is not None or e.score != 1 for e in examples)
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
     extra = ("visible",) * visible + ("peak_s", "score") * detected
-    writer.writerow((*COLUMNS, *extra))
+    rows: list[Sequence[str]] = [(*COLUMNS, *extra)]
     for e in examples:
         row = [
             footage_reference(e.path, target.folder),
@@ -248,8 +270,8 @@ def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
             e.group,
         ]
         row += [str(e.visible).lower()] * visible + [_cell(e.peak_s), _cell(e.score)] * detected
-        writer.writerow(row)
-    return out.getvalue()
+        rows.append(row)
+    return csv_lines(rows)
 
 
 def _cell(value: float | None) -> str:

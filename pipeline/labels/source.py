@@ -602,7 +602,17 @@ def only_footage(examples: Sequence[Example], folder: Path) -> str:
     return names[0]
 
 
-def dump_xml(root: ET.Element) -> str:
-    """Write XML with indents and a final newline."""
+# XML 1.0 holds neither these characters nor references to them.
+NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+
+
+def dump_xml(root: ET.Element, *, doctype: str = "") -> str:
+    """Write XML with indents and a final newline; what XML cannot hold becomes U+FFFD.
+
+    Args:
+        root: The root element.
+        doctype: The line that declares the type of the document.
+    """
     ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    body = NOT_XML.sub("\N{REPLACEMENT CHARACTER}", ET.tostring(root, encoding="unicode"))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'

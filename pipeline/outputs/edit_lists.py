@@ -13,8 +13,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import SubElement
 
+from touchline.pipeline.labels.source import dump_xml
 from touchline.pipeline.outputs.result_view import Sheet, one_line
-from touchline.pipeline.outputs.tables import xml_text
 from touchline.pipeline.timecode import STANDARD_RATES
 from touchline.pipeline.types import Event
 
@@ -132,7 +132,7 @@ def fcpxml_text(sheet: Sheet) -> str:
             value=sheet.caption(event),
         )
         offset += length
-    return xml_text(root, doctype="<!DOCTYPE fcpxml>\n")
+    return dump_xml(root, doctype="<!DOCTYPE fcpxml>\n")
 
 
 def _fcp_time(seconds: Fraction) -> str:
@@ -231,7 +231,7 @@ def xspf_text(sheet: Sheet) -> str:
         SubElement(extension, f"{{{VLC}}}id").text = str(k)
         for option in _vlc_span(event):
             SubElement(extension, f"{{{VLC}}}option").text = option
-    return xml_text(root)
+    return dump_xml(root)
 
 
 def m3u_text(sheet: Sheet) -> str:

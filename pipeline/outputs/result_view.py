@@ -15,7 +15,7 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.timecode import FrameRate, MatchClock
 from touchline.pipeline.types import Event
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ufffe\uffff]+")
 
 
 @dataclass(frozen=True)

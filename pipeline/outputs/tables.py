@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import xml.etree.ElementTree as ElementTree
 
+from touchline.pipeline.labels.csv_files import csv_lines
 from touchline.pipeline.labels.cvat import track_shapes
 from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
+from touchline.pipeline.labels.source import dump_xml
 from touchline.pipeline.outputs.events_json import event_row
 from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.timecode import timecode
@@ -16,33 +16,20 @@ from touchline.pipeline.types import Event
 
 CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start", "end", "peak")
 
-# Spreadsheets take a cell that begins with one of these for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def text_cell(text: str) -> str:
-    """Return a CSV cell that spreadsheets do not run as a formula and readers do not split."""
-    safe = "'" + text if text.startswith(FORMULA_STARTS) else text
-    # csv.writer quotes line feeds, but not carriage returns.
-    return safe.replace("\r", " ")
-
 
 def csv_text(sheet: Sheet) -> str:
     """Return the accepted events as CSV, with a column `clock` if there is a match clock."""
-    out = io.StringIO()
-    rows = csv.writer(out, lineterminator="\n")
-    rows.writerow([*CSV_COLUMNS, *(["clock"] if sheet.clock else [])])
-    video = text_cell(sheet.video)
+    rows: list[list[str]] = [[*CSV_COLUMNS, *(["clock"] if sheet.clock else [])]]
     for event in sheet.accepted:
         times = (event.start_s, event.end_s, event.peak_s)
-        rows.writerow(
-            [video, text_cell(event.label)]
+        rows.append(
+            [sheet.video, event.label]
             + [f"{t:.3f}" for t in times]
             + [f"{event.score:.4f}"]
             + [timecode(t) for t in times]
-            + ([text_cell(sheet.clock.text(event.peak_s))] if sheet.clock else [])
+            + ([sheet.clock.text(event.peak_s)] if sheet.clock else [])
         )
-    return out.getvalue()
+    return csv_lines(rows)
 
 
 def jsonl_text(sheet: Sheet) -> str:
@@ -163,11 +150,4 @@ def cvat_text(sheet: Sheet) -> str:
                 ybr=str(health.height),
                 z_order="0",
             )
-    return xml_text(root)
-
-
-def xml_text(root: ElementTree.Element, *, doctype: str = "") -> str:
-    """Return an indented XML document; `doctype` is the line that declares its type."""
-    ElementTree.indent(root)
-    body = ElementTree.tostring(root, encoding="unicode")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'
+    return dump_xml(root)
