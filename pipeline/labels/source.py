@@ -131,9 +131,14 @@ class LabelSource:
         try:
             value = json.loads(self.text, object_pairs_hook=_unique_keys)
         except json.JSONDecodeError as error:
-            raise LabelsError(
-                self.path, f"line {error.lineno}: not JSON ({error.msg}, column {error.colno})"
-            ) from None
+            # What the reader wants at the end of a text is in the part that is lost.
+            cut = not self.text[error.pos :].strip()
+            what = (
+                "the JSON ends too early. The file may be cut short."
+                if cut
+                else (f"not JSON ({error.msg}, column {error.colno})")
+            )
+            raise LabelsError(self.path, f"line {error.lineno}: {what}") from None
         except (ValueError, RecursionError) as error:
             raise LabelsError(self.path, f"not JSON that can be used: {error}") from None
         return JsonValue(self.path, "$", value)
@@ -234,10 +239,12 @@ class JsonValue:
 
     def __getitem__(self, key: str) -> JsonValue:
         """Return a member of an object; LabelsError if it is missing."""
-        members = dict(self.members())
-        if key not in members:
-            raise self.error(f"no {key!r} here. {did_you_mean(key, members)}".rstrip())
-        return members[key]
+        if not isinstance(self.value, dict) or isinstance(self.value, _TwiceNamed):
+            self.members()  # says what is wrong
+        elif key in self.value:
+            return JsonValue(self.file, f"{self.where}.{key}", self.value[key])
+        names = [name for name, _ in self.members()]
+        raise self.error(f"no {key!r} here. {did_you_mean(key, names)}".rstrip())
 
     def members(self) -> list[tuple[str, JsonValue]]:
         """List key and value of each member of an object; LabelsError if it is none."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from touchline.models.errors import LabelsError
 from touchline.models.json_values import from_json, to_json
+from touchline.pipeline.labels.source import JsonValue, LabelSource
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.timecode import MatchClock
@@ -32,7 +33,7 @@ def is_events_json(path: Path) -> bool:
         return False
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return path.name == EVENTS_FILE
     return isinstance(document, dict) and {"version", "video", "events"} <= set(document)
 
@@ -55,40 +56,42 @@ def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
         bright at 8.8 s, score 0.99
     """
     source = Path(path)
-    try:
-        document = json.loads(source.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LabelsError(source, f"cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise LabelsError(source, f"is not JSON ({error})") from None
+    root = LabelSource(source, source.parent).json
+    document = root.value
     if not isinstance(document, dict) or not isinstance(document.get("events"), list):
         raise LabelsError(source, 'has no list "events". Did touchline write it?')
-    if document.get("version") != EVENTS_JSON_VERSION:
+    if type(document.get("version")) is not int or document["version"] != EVENTS_JSON_VERSION:
         raise LabelsError(
             source,
             f"is version {document.get('version')!r}. This Touchline reads version "
             f"{EVENTS_JSON_VERSION}.",
         )
-    rows = [_read_event(source, k, row) for k, row in enumerate(document["events"])]
+    rows = [_read_event(row) for row in root["events"].elements()]
     options, clock = _read_options(source, document.get("options") or None)
+    video = root["video"].text() if root.has("video") else ""
+    if "\0" in video:
+        raise root["video"].error(f"{video!r} is not a file name")
     return MatchResult(
-        path=Path(os.path.normpath(source.parent / str(document.get("video", "")))),
+        path=Path(os.path.normpath(source.parent / video)),
         candidates=tuple(event for event, _ in rows),
         accepted=tuple(event for event, accepted in rows if accepted),
         health=_read_part(source, "footage", document.get("footage"), FootageHealth),
         options=options,
         model=_read_part(source, "model", document.get("model") or None, ModelSummary),
         clock=clock,
-        error=document.get("error"),
+        error=root["error"].text() if root.has("error") else None,
     )
 
 
-def _read_event(source: Path, k: int, row: Any) -> tuple[Event, bool]:
+def _read_event(row: JsonValue) -> tuple[Event, bool]:
+    times = {name: row[name].number() for name in ("start_s", "end_s", "peak_s", "score")}
+    accepted = row["accepted"]
+    if not isinstance(accepted.value, bool):
+        raise accepted.error(f"{accepted.value!r} instead of true or false")
     try:
-        times = {name: float(row[name]) for name in ("start_s", "end_s", "peak_s", "score")}
-        return Event(str(row["label"]), **times), bool(row["accepted"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise LabelsError(source, f"events[{k}] is not an event: {error}") from None
+        return Event(row["label"].text(), **times), accepted.value
+    except ValueError as error:
+        raise row.error(str(error)) from None
 
 
 def _read_options(

@@ -75,7 +75,7 @@ BILLION_LAUGHS = """<?xml version="1.0"?>
             "[]",
             r"result\[0\]\.value: a range without a label",
         ),
-        ("activitynet", "}}}", "}}", r"line 4: not JSON"),
+        ("activitynet", "}}}", "}}", "line 4: the JSON ends too early"),
         ("label-studio", '"start": 51', '"start": 0', r"ranges\[0\]\.start: 0; .* frames from 1"),
         ("label-studio", '"fps": 25', '"fps": 0', r"\$\[0\]\.data\.fps: 0 frames per second"),
         ("label-studio", '"end": 150', '"end": 20', r"ranges\[0\]: the end 0.8 s is before 2 s"),

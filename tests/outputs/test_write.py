@@ -82,10 +82,23 @@ def test_json_is_read_back_as_the_result_it_was_written_from(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "line 1: the JSON ends too early. The file may be cut short."),
+        ("", "line 1: the JSON ends too early. The file may be cut short."),
+        ('{"version": x}', r"line 1: not JSON \(Expecting value, column 13\)"),
+        ("[" * 100_000, "not JSON that can be used"),
+        ('{"version": true, "events": []}', "is version True"),
+        ('{"version": 1, "events": [], "video": 3}', r"\$\.video: 3 instead of a text"),
+        ('{"version": 1, "events": [3]}', r"\$\.events\[0\]: 3 instead of an object"),
+        ('{"version": 1, "events": [], "options": [1]}', r'"options" is damaged.*got `array`'),
+        ('{"version": 1, "events": [], "options": 3}', r'"options" is damaged.*got `int`'),
+        (
+            '{"version": 1, "events": [{"label": "goal", "start_s": 1, "end_s": 2, "peak_s": 1, '
+            '"score": 1, "accepted": "no"}]}',
+            r"\$\.events\[0\]\.accepted: 'no' instead of true or false",
+        ),
         ("[]", 'has no list "events"'),
         ('{"version": 9, "events": []}', "is version 9"),
-        ('{"version": 1, "events": [{"label": "goal"}]}', r"events\[0\] is not an event"),
+        ('{"version": 1, "events": [{"label": "goal"}]}', r"\$\.events\[0\]: no 'start_s' here"),
         ('{"version": 1, "events": [], "footage": {"a": 1}}', '"footage" is damaged.*`container`'),
         ('{"version": 1, "events": [], "options": {"hop_s": "x"}}', r'"options" is .* `\$.hop_s`'),
         ('{"version": 1, "events": [], "options": {"new": 1}}', "unknown field.*new.*newer"),
