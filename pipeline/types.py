@@ -252,6 +252,8 @@ class FootageHealth:
         size_bytes: Size of the file. None if it is not known.
         pictures_end_s: When the last frame ends, as declared. Less than `duration_s` if sound
             goes on.
+        sound: The tracks of sound in a few words, such as "aac 48000 Hz stereo". Empty if there is
+            none.
 
     Example:
         >>> from touchline.pipeline import probe_footage
@@ -284,6 +286,7 @@ class FootageHealth:
     first_frame_s: float = 0.0
     size_bytes: int | None = None
     pictures_end_s: float | None = None
+    sound: str = ""
 
     @property
     def verdict(self) -> str:

@@ -96,6 +96,7 @@ def _facts(health: FootageHealth, *, decoded: bool) -> list[tuple[str, str]]:
         ("container", health.container),
         ("codec", f"{health.codec}, stream {health.stream_index}"),
         ("picture", ", ".join(part for part in picture if part)),
+        ("sound", health.sound or "none"),
         ("rate", _rate(health)),
         ("duration", _both(health.duration_s, health.actual_duration_s, ".3f", " s")),
         ("frames", _both(health.num_frames, health.actual_frames, "d", "")),

@@ -8,17 +8,29 @@ from fractions import Fraction
 from touchline.pipeline.decoding.contract import ShownFrame, StampedFrame
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
 
+# So many breaks of the clock are told one by one.
+RESTARTS_TOLD = 5
+
 # After this many frames in a row without a later timestamp, the timestamps are not used.
 STUCK_FRAMES = 8
 
 GAPS = "gaps without frames. The frame before each gap is repeated and marked as damaged."
 NO_TIMESTAMPS = "frames without timestamps. Their times are computed from the frame rate."
+KEPT_GAP = (
+    "a gap of {gap_s:.0f} s without frames at {at_s:.3f} s. Times after it are the container's, as "
+    "in a player."
+)
+MORE_RESTARTS = "timestamps step back or jump ahead at more places. Times continue there too."
 RUNS_AHEAD = "a timestamp runs ahead of the next one. The frame is placed between its neighbours."
 NOT_GROWING = "duplicate or backward timestamps. The frames are placed between their neighbours."
 
 
 def continuous(
-    frames: Iterable[StampedFrame], interval_s: Fraction, log: DecodeLog
+    frames: Iterable[StampedFrame],
+    interval_s: Fraction,
+    log: DecodeLog,
+    *,
+    keeps_gaps: bool = False,
 ) -> Iterator[ShownFrame]:
     """Give each frame the time at which a player shows it; times grow from frame to frame.
 
@@ -30,8 +42,10 @@ def continuous(
         frames: Decoded frames in presentation order, with the timestamps of the file.
         interval_s: The usual time between frames, in seconds.
         log: Gets damage, gaps and a warning for each kind of repair.
+        keeps_gaps: The container's times are those of its timeline, so a single jump ahead is a
+            gap that a player shows too, and not another clock.
     """
-    clock = _Clock(interval_s, log)
+    clock = _Clock(interval_s, log, keeps_gaps=keeps_gaps)
     held: StampedFrame | None = None
     for frame in frames:
         if held is not None:
@@ -42,7 +56,8 @@ def continuous(
 
 
 class _Clock:
-    def __init__(self, interval_s: Fraction, log: DecodeLog) -> None:
+    def __init__(self, interval_s: Fraction, log: DecodeLog, *, keeps_gaps: bool) -> None:
+        self.keeps_gaps = keeps_gaps
         self.interval_s = interval_s
         self.log = log
         self.offset_s = Fraction(0)
@@ -103,7 +118,13 @@ class _Clock:
                 self.log.warn(RUNS_AHEAD)
                 return self._between(previous, following)
             if stamp - previous > JUMP_AHEAD_S:
-                return self._restart(previous, stamp, "jump ahead")
+                # Where every frame is far from the next one, it is the clock that is wrong.
+                steady = following is not None and following - stamp < JUMP_AHEAD_S
+                last = following is None and not self.log.num_restarts
+                if not (self.keeps_gaps and (steady or last)):
+                    return self._restart(previous, stamp, "jump ahead")
+                gap_s, at_s = float(stamp - previous), float(previous)
+                self.log.warn(KEPT_GAP.format(gap_s=gap_s, at_s=at_s))
             return stamp
         if previous - stamp >= STEP_BACK_S and not lone and following is not None:
             return self._restart(previous, stamp, "step back")
@@ -121,9 +142,13 @@ class _Clock:
 
     def _restart(self, previous: Fraction, stamp: Fraction, what: str) -> Fraction:
         time_s = previous + self.interval_s
-        self.log.warn(
-            f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at {float(time_s):.3f} s. "
-            "From there on, times continue as if there were no break."
-        )
+        self.log.num_restarts += 1
+        if self.log.num_restarts <= RESTARTS_TOLD:
+            self.log.warn(
+                f"timestamps {what} by {abs(float(stamp - previous)):.3f} s at "
+                f"{float(time_s):.3f} s. From there on, times continue as if there were no break."
+            )
+        else:
+            self.log.warn(MORE_RESTARTS)
         self.offset_s += time_s - stamp
         return time_s

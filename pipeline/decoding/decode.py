@@ -18,6 +18,7 @@ import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -30,9 +31,12 @@ from touchline.pipeline.decoding.parallel import DECODE_TASK, Request, decode_se
 from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
-from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
+from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import first_frame_s
 from touchline.pipeline.types import Frames, UInt8
+
+# Of a hole of hours only this much at either end is sampled: the picture stands still in it.
+HOLE_ENDS_S = 30
 
 CHUNK_FRAMES = 32
 # Small chunks get from worker to caller at less cost than large ones (bench_decode.md).
@@ -189,6 +193,8 @@ def _sample(
             until_s = current.time_s - TIMESTAMP_ROUNDING_S
             for instant in instants.between(held.time_s, until_s):
                 hole = current.hole_from_s is not None and instant >= current.hole_from_s
+                if hole and _deep_inside(instant, current):
+                    continue
                 damaged = held.damaged or hole
                 yield held.picture, float(held.time_s), float(instant), damaged
         held = current
@@ -198,6 +204,14 @@ def _sample(
         until_s = held.time_s + held.duration_s - min(TIMESTAMP_ROUNDING_S, held.duration_s / 2)
         for instant in instants.between(held.time_s, until_s):
             yield held.picture, float(held.time_s), float(instant), held.damaged
+
+
+def _deep_inside(instant: Fraction, following: ShownFrame) -> bool:
+    """Tell whether a sample is in the middle of hours without frames, before `following`."""
+    since_s = following.hole_from_s
+    if since_s is None or following.time_s - since_s < JUMP_AHEAD_S:
+        return False
+    return since_s + HOLE_ENDS_S < instant < following.time_s - HOLE_ENDS_S
 
 
 def _chunks(

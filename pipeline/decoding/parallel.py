@@ -19,13 +19,12 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.footage.isolation import IsolatedTask, run_isolated
 from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, DecodeLog
-from touchline.pipeline.footage.open import open_footage, packets_of
+from touchline.pipeline.footage.open import OpenFootage, open_footage, packets_of
 from touchline.pipeline.footage.packet_scan import is_indexed, whole_index
 from touchline.pipeline.types import Frames
 
@@ -134,16 +133,25 @@ def bounds_here(
             return
         # MP4 indexes decoding times. Every key frame is shown later by the delay of the first.
         delay = first.pts - index[0].timestamp
-        keys = [footage.seconds(e.timestamp + delay) for e in index if e.is_keyframe]
-    if any(not 0 < b - a < JUMP_AHEAD_S for a, b in pairwise(keys)):
-        # The clock needs repair, and that needs the footage from its beginning.
-        yield []
-        return
+        # One at a time: the index may name millions of key frames.
+        keys = (entry.timestamp + delay for entry in index if entry.is_keyframe)
+        yield _far_apart(keys, footage, segment_s)
+
+
+def _far_apart(keys: Iterator[int], footage: OpenFootage, segment_s: Fraction) -> list[Fraction]:
+    """The keys at least `segment_s` apart, in seconds; none if the clock needs repair."""
+    jump, segment = (s / footage.time_base for s in (JUMP_AHEAD_S, segment_s))
+    before = bound = next(keys, None)
     bounds: list[Fraction] = []
-    for key_s in keys:
-        if key_s - (bounds[-1] if bounds else keys[0]) >= segment_s:
-            bounds.append(key_s)
-    yield bounds
+    for key in keys:
+        if before is None or bound is None or not 0 < key - before < jump:
+            # Repair needs the footage from its beginning.
+            return []
+        if key - bound >= segment:
+            bounds.append(footage.seconds(key))
+            bound = key
+        before = key
+    return bounds
 
 
 def _parts(whole: Instants, bounds: Sequence[Fraction]) -> list[Instants]:
@@ -169,6 +177,7 @@ def _merge(log: DecodeLog, done: DecodeLog, part: DecodeLog) -> None:
     log.num_frames = done.num_frames + part.num_frames
     log.num_skipped = done.num_skipped + part.num_skipped
     log.num_packets = done.num_packets + part.num_packets
+    log.num_restarts = done.num_restarts + part.num_restarts
     log.end_s = max(done.end_s, part.end_s)
     log.warnings = list(dict.fromkeys([*done.warnings, *part.warnings]))
     for name in ("damaged_s", "gaps_s"):

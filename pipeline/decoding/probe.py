@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,12 @@ from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.footage.open import OpenFootage, open_footage
-from touchline.pipeline.footage.packet_scan import EVEN_WITHIN_S, is_even, scan_packets
+from touchline.pipeline.footage.packet_scan import (
+    EVEN_WITHIN_S,
+    index_leads_astray,
+    is_even,
+    scan_packets,
+)
 from touchline.pipeline.types import Float64, FootageHealth
 
 # Frame rates in use. A measured rate is taken for the nearest one that fits the timestamps.
@@ -26,6 +31,12 @@ USUAL_RATES = (
     *(Fraction(rate) for rate in (24, 25, 30, 50, 60, 100, 120)),
     *(Fraction(rate * 1000, 1001) for rate in (24, 30, 60, 120)),
 )
+
+# A declared rate that differs by more than this factor is wrong.
+OTHER_RATE = Fraction(11, 10)
+
+# DV and some broken headers declare thousands of frames per second.
+MIN_RATE, MAX_RATE = Fraction(1, 3600), 1000
 
 # Where the worker finds `probe_footage` without isolation.
 PROBE_TASK = "touchline.pipeline.decoding.probe:probe_here"
@@ -145,7 +156,34 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
         times.append(float(shown.time_s))
         last_s = shown.time_s
     health = _timed(health_after(health, log))
-    return health if len(times) < 3 else _with_rate(health, np.array(times), last_s - first_s)
+    if len(times) >= 3:
+        health = _with_rate(health, np.array(times), last_s - first_s)
+    return _with_index(_with_empty(health), path, stream)
+
+
+def _with_empty(health: FootageHealth) -> FootageHealth:
+    """The health; AVI declares a frame for each moment in which the recorder had none, too."""
+    found, declared = health.actual_frames or 0, health.num_frames
+    ends_early = any(warning.startswith("ends early") for warning in health.warnings)
+    if health.container != "avi" or ends_early or found >= declared * 0.95:
+        return health
+    said = (
+        f"{declared - found} of its {declared} declared frames are empty. The frame before each "
+        "stays on the screen."
+    )
+    return replace(health, warnings=(*health.warnings, said))
+
+
+def _with_index(health: FootageHealth, path: Path, stream: int | None) -> FootageHealth:
+    """The health; a Matroska index that leads to wrong places makes seeking slow."""
+    if not health.container.startswith("matroska") or isinstance(path, Address):
+        return health
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        if index_leads_astray(footage):
+            said = "its index (cues) names wrong places. Seeking takes longer; times are right."
+            return replace(health, warnings=(*health.warnings, said))
+    return health
 
 
 def _timed(health: FootageHealth) -> FootageHealth:
@@ -173,20 +211,40 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         variable_rate=bool(
             rate and stream.base_rate and abs(stream.base_rate / rate - 1) > Fraction(1, 100)
         ),
-        duration_s=0.0 if container.duration is None else container.duration / 1_000_000,
+        duration_s=float(footage.declared_s or 0),
         start_s=float(footage.origin_s),
         first_frame_s=float(footage.first_frame_s),
         pictures_end_s=None if footage.declared_end_s is None else float(footage.declared_end_s),
         size_bytes=container.size if container.size > 0 else None,
-        start_timecode=stream.metadata.get("timecode") or container.metadata.get("timecode"),
+        start_timecode=_timecode(stream.metadata) or _timecode(container.metadata),
         num_frames=stream.frames,
         warnings=footage.warnings,
         stream_index=stream.index,
         pixel_format=context.pix_fmt or "",
-        pixel_aspect=_ratio(stream.sample_aspect_ratio or Fraction(1)),
+        pixel_aspect=_ratio(footage.pixel_aspect),
         interlaced=interlaced,
         dynamic_range=_dynamic_range(context.color_trc),
+        sound=_sound(footage),
     )
+
+
+def _sound(footage: OpenFootage) -> str:
+    """The tracks of sound, in a few words each."""
+    tracks = []
+    for stream in footage.container.streams.audio:
+        context = stream.codec_context
+        known = context is not None and context.layout is not None
+        tracks.append(
+            f"{context.name} {context.sample_rate} Hz {context.layout.name}"
+            if known
+            else "a codec that cannot be decoded"
+        )
+    return "; ".join(tracks)
+
+
+def _timecode(metadata: Mapping[str, str]) -> str | None:
+    """The start timecode. MOV writes `timecode`, Matroska tags are in capitals."""
+    return next((text for name, text in metadata.items() if name.lower() == "timecode"), None)
 
 
 def _ratio(ratio: Fraction) -> str:
@@ -204,10 +262,16 @@ def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> Foo
     if not is_even(times_s):
         return replace(health, frame_rate=None, variable_rate=True)
     measured = (len(times_s) - 1) / span_s
-    declared = (Fraction(health.frame_rate),) if health.frame_rate else ()
+    declared = [Fraction(health.frame_rate)] if health.frame_rate else []
     by_nearness = sorted(USUAL_RATES, key=lambda usual: abs(usual - measured))
     meant = (
         r for r in (*declared, *by_nearness) if abs(measured / r - 1) <= EVEN_WITHIN_S / span_s
     )
     rate = next(meant, measured).limit_denominator(1001)
-    return replace(health, frame_rate=_ratio(rate), variable_rate=False)
+    health = replace(health, frame_rate=_ratio(rate), variable_rate=False)
+    for said in declared:
+        far = not 1 / OTHER_RATE < rate / said < OTHER_RATE
+        if far and MIN_RATE <= said <= MAX_RATE:
+            warning = f"declares {float(said):g} frames/s, but has {float(rate):g}."
+            health = replace(health, warnings=(*health.warnings, warning))
+    return health

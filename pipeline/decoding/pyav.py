@@ -34,6 +34,13 @@ REACH_BACK_S = (Fraction(0), Fraction(2), Fraction(10), Fraction(60), None)
 # are small, so that can be most of a second. Seek this much earlier and drop the first half.
 PROGRAM_STREAM_RUN_UP_S = Fraction(2)
 
+CHANGES = (
+    "pictures change their size or format within the footage. All are shown in the first size."
+)
+BEGINS_INSIDE = (
+    "begins inside a group of pictures. What comes before the first key frame cannot be decoded."
+)
+
 NO_FRAME = "no frame could be decoded. Check that the file is complete."
 
 
@@ -76,7 +83,15 @@ def pyav_frames(
             renderer = renderer_of(footage, wanted.size_px)
             from_s = _trusted_from_s(footage, target_s) if sought else None
             shown = _shown(
-                _Pass(footage, wanted, renderer, log, drop_unneeded, trusted_from_s=from_s)
+                _Pass(
+                    footage,
+                    wanted,
+                    renderer,
+                    log,
+                    drop_unneeded,
+                    trusted_from_s=from_s,
+                    from_beginning=not sought,
+                )
             )
             first = next(shown, None)
             if not sought or (first is not None and _covers(first, first_s)):
@@ -122,7 +137,7 @@ def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
     return Renderer(
         width=context.width,
         height=context.height,
-        pixel_aspect=footage.stream.sample_aspect_ratio,
+        pixel_aspect=footage.pixel_aspect,
         size_px=size_px,
     )
 
@@ -156,6 +171,7 @@ class _Pass:
         drop_unneeded: Do not decode frames that no sample and no other frame needs.
         frame_threads: Decode several frames at once. Frames lost at the end are decoded again.
         trusted_from_s: Drop frames with an earlier timestamp; None keeps all.
+        from_beginning: The first packet read is that of the file.
     """
 
     footage: OpenFootage
@@ -165,6 +181,7 @@ class _Pass:
     drop_unneeded: bool = True
     frame_threads: bool = True
     trusted_from_s: Fraction | None = None
+    from_beginning: bool = False
 
 
 def _covers(first: ShownFrame, first_s: Fraction) -> bool:
@@ -201,17 +218,22 @@ def _is_program_stream(footage: OpenFootage) -> bool:
 
 def _judge(footage: OpenFootage, instants: Instants, log: DecodeLog) -> None:
     declared_s = footage.declared_end_s
-    if instants.end_s is None and declared_s and declared_s - log.end_s > 1:
-        log.warn(
-            f"ends early: at {log.end_s:.3f} s. The headers declare {float(declared_s):.3f} s."
-        )
+    if instants.end_s is not None or not declared_s or footage.is_raw or log.num_restarts:
+        # A closed break of the clock has changed the length.
+        return
+    said = f"The headers declare {float(declared_s):.3f} s."
+    if declared_s - log.end_s > 1:
+        log.warn(f"ends early: at {log.end_s:.3f} s. {said}")
+    elif log.end_s - declared_s > 1:
+        log.warn(f"goes on after its declared end, to {log.end_s:.3f} s. {said}")
 
 
 def _shown(one_pass: _Pass) -> Iterator[ShownFrame]:
     footage, log = one_pass.footage, one_pass.log
     for warning in footage.warnings:
         log.warn(warning)
-    for shown in continuous(_trusted(one_pass), footage.interval_s, log):
+    timed = continuous(_trusted(one_pass), footage.interval_s, log, keeps_gaps=footage.keeps_gaps)
+    for shown in timed:
         log.num_frames += one_pass.wanted.instants.cover(shown.time_s)
         yield shown
 
@@ -251,6 +273,9 @@ class _Reading:
         self.damage = Damage(footage.stream, frame_threads=one_pass.frame_threads)
         self.latest_s = Fraction(-1)
         self.left_out: list[tuple[Fraction, int]] = []
+        context = footage.stream.codec_context
+        self.size = (context.width, context.height)
+        self.pixel_format: str | None = None
 
     def leave_out(self, planned: Planned) -> None:
         """Count the frame of a packet that is not decoded."""
@@ -267,6 +292,8 @@ class _Reading:
     def decoded(self, planned: Planned) -> list[VideoFrame]:
         """Give a packet to the decoder and return the frames that come out."""
         packet = planned.packet
+        if planned.seq == 0 and self.one_pass.from_beginning and not packet.is_keyframe:
+            self.one_pass.log.warn(BEGINS_INSIDE)
         self.stamps.sent(packet)
         self.in_flight.sent(planned)
         self.damage.sent(planned.seq, is_corrupt=packet.is_corrupt)
@@ -296,6 +323,7 @@ class _Reading:
         self.latest_s = self.latest_s if stamp_s is None else stamp_s
         # Before asking about the frame: it may be the key frame that ends the damage.
         left_out_s = self._left_out_before(self.latest_s)
+        self._look(frame)
         ticks = frame.duration or 0
         return StampedFrame(
             picture=AvPicture(frame, self.one_pass.renderer),
@@ -309,6 +337,13 @@ class _Reading:
             left_out_s=left_out_s,
             seq=None if planned is None else planned.seq,
         )
+
+    def _look(self, frame: VideoFrame) -> None:
+        """Warn of pictures that differ from the declared size or the first one's format."""
+        self.pixel_format = self.pixel_format or frame.format.name
+        changed = all(self.size) and (frame.width, frame.height) != self.size
+        if changed or frame.format.name != self.pixel_format:
+            self.one_pass.log.warn(CHANGES)
 
     def _left_out_before(self, time_s: Fraction) -> tuple[Fraction, ...]:
         """When the frames before a time are shown that were not decoded and are not damaged."""
@@ -345,7 +380,7 @@ def _tail(one_pass: _Pass, latest: Fraction) -> Iterator[StampedFrame]:
     try:
         _seek(again, latest)
         log = DecodeLog()
-        slow = replace(one_pass, footage=again, log=log, frame_threads=False)
+        slow = replace(one_pass, footage=again, log=log, frame_threads=False, from_beginning=False)
         for stamped in _stamped(slow):
             if stamped.stamp_s is not None and stamped.stamp_s > latest:
                 yield stamped

@@ -30,6 +30,7 @@ class DecodeLog:
         num_skipped: Frames among `num_frames` that were not decoded, as no sample needs them.
         num_packets: Packets read from the file. This number shows that decoding makes progress.
         gaps_s: Spans (start, end) in seconds without frames. The frame before each is repeated.
+        num_restarts: How often the clock of the file restarts; its breaks were closed.
     """
 
     num_frames: int = 0
@@ -39,6 +40,7 @@ class DecodeLog:
     num_skipped: int = 0
     num_packets: int = 0
     gaps_s: list[tuple[float, float]] = field(default_factory=list)
+    num_restarts: int = 0
 
     def reset(self) -> None:
         """Forget everything, because decoding starts again."""

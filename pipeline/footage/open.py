@@ -6,7 +6,7 @@ Files and addresses that are named inside a file (playlists) are never opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -36,6 +36,13 @@ DEMUXERS = (
 # 23 days at 25 frames a second.
 MAX_FRAMES = 50_000_000
 
+# Recordings start near their clock's zero. Pieces of longer ones and broadcasts start anywhere.
+FAR_START_S = 3600
+
+# Pictures with a shorter side than this show no match, and no match is that wide or high.
+SMALL_PX = 32
+LONG_SIDES = 4
+
 # Every stream has started within this many packets.
 FIRST_PACKETS = 200
 
@@ -56,6 +63,8 @@ class OpenFootage:
         interval_s: The usual time between frames, in seconds.
         stamped: Whether the container gives every frame a presentation time.
         is_raw: Whether the stream holds no times at all.
+        pixel_aspect: Width of a pixel divided by its height.
+        declared_s: How long the file is according to the headers; None if they do not say.
         declared_end_s: When the video ends according to the headers; None if they do not say.
         edits: The track's edit list, empty if there is none.
         warnings: Sentences for the user, such as which of several streams was chosen.
@@ -69,6 +78,8 @@ class OpenFootage:
     interval_s: Fraction
     stamped: bool
     is_raw: bool
+    pixel_aspect: Fraction
+    declared_s: Fraction | None
     declared_end_s: Fraction | None
     edits: tuple[mp4_boxes.Edit, ...]
     warnings: tuple[str, ...]
@@ -81,6 +92,11 @@ class OpenFootage:
             ticks * base.numerator * origin.denominator - origin.numerator * base.denominator,
             base.denominator * origin.denominator,
         )
+
+    @property
+    def keeps_gaps(self) -> bool:
+        """Whether timestamps are places on a timeline. Streams instead record a running clock."""
+        return self.container.format.name.split(",")[0] in ("mov", "matroska")
 
     @property
     def first_frame_s(self) -> Fraction:
@@ -105,10 +121,10 @@ def open_footage(
         ValueError: There is no video stream of this index, or the GPU cannot be used.
     """
     path = footage_path(path)
-    tracks = _refuse_or_tracks(path)
+    boxes = _refuse_or_read_boxes(path)
     container = _open(path, hwaccel)
     try:
-        return _choose(path, container, stream, tracks)
+        return _choose(path, container, stream, boxes)
     except BaseException:
         container.close()
         raise
@@ -180,7 +196,15 @@ def reason(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
+@dataclass(frozen=True)
+class _Boxes:
+    """What the boxes of an MP4 file say; nothing for other formats."""
+
+    tracks: tuple[mp4_boxes.VideoTrack, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def _refuse_or_read_boxes(path: Path) -> _Boxes:
     place = None if isinstance(path, Address) else sniff.refuse_place(path)
     if place is not None:
         raise FootageError(path, place)
@@ -190,8 +214,10 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
             content = sniff.refuse_content(file, size)
             if content is not None:
                 raise FootageError(path, content)
-            moov = next((b for b in mp4_boxes.read_boxes(file, 0, size) if b.kind == b"moov"), None)
+            boxes = list(mp4_boxes.read_boxes(file, 0, size))
+            moov = next((box for box in boxes if box.kind == b"moov"), None)
             tracks = [] if moov is None else mp4_boxes.video_tracks(file, moov)
+            joined = sniff.second_flv(file, size)
     except OSError as error:
         raise FootageError(path, f"cannot be read ({error.strerror})") from None
     for track in tracks:
@@ -203,10 +229,19 @@ def _refuse_or_tracks(path: Path) -> list[mp4_boxes.VideoTrack]:
                 f"declares {track.num_samples} frames, which is impossible. "
                 "The index is damaged: copy or download the file again.",
             )
-        too_large = sniff.refuse_size(track.width, track.height)
-        if too_large is not None:
-            raise FootageError(path, too_large)
-    return tracks
+    return _Boxes(tuple(tracks), tuple(_box_warnings(boxes, size, joined=joined)))
+
+
+def _box_warnings(boxes: list[mp4_boxes.Box], size: int, *, joined: bool) -> Iterator[str]:
+    kinds = [box.kind for box in boxes]
+    if joined or (kinds.count(b"moov") > 1 and kinds.count(b"ftyp") > 1):
+        yield (
+            "a second recording follows in the same file. Players and Touchline show only the "
+            "first. Split the file to use the second."
+        )
+    # Without fragments the headers declare how long the file should be.
+    if b"moof" in kinds and boxes[-1].end > size:
+        yield "cut short: its last fragment is incomplete. What follows is missing."
 
 
 def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
@@ -253,8 +288,9 @@ def _choose(
     path: Path,
     container: InputContainer,
     wanted: int | None,
-    tracks: list[mp4_boxes.VideoTrack],
+    boxes: _Boxes,
 ) -> OpenFootage:
+    tracks = boxes.tracks
     videos = moving_streams(container)
     if not videos:
         raise FootageError(path, _no_video(container))
@@ -273,6 +309,15 @@ def _choose(
     is_raw = container.format.name in _RAW_FORMATS
     origin_s = Fraction(0) if is_raw else container_start_s(path, container)
     track = tracks[videos.index(stream)] if len(tracks) == len(videos) else None
+    warnings = [
+        *boxes.warnings,
+        *_choice_warnings(container, videos, stream, wanted),
+        *_size_warnings(stream, track),
+    ]
+    if origin_s > FAR_START_S:
+        warnings.append(
+            f"its clock starts at {float(origin_s):.3f} s. Touchline counts times from there."
+        )
     return OpenFootage(
         path=path,
         container=container,
@@ -282,9 +327,11 @@ def _choose(
         interval_s=_interval_s(stream),
         stamped=not is_raw and container.format.name != "avi",
         is_raw=is_raw,
+        pixel_aspect=_pixel_aspect(stream, track),
+        declared_s=_declared_s(container, stream, origin_s),
         declared_end_s=_declared_end_s(container, stream, origin_s),
         edits=() if track is None else track.edits,
-        warnings=_choice_warnings(container, videos, stream, wanted),
+        warnings=tuple(warnings),
     )
 
 
@@ -308,7 +355,7 @@ def _no_video(container: InputContainer) -> str:
     return "no video stream. Perhaps the recording stopped before its first frame."
 
 
-def _codec(path: Path, container: InputContainer, tracks: list[mp4_boxes.VideoTrack]) -> str:
+def _codec(path: Path, container: InputContainer, tracks: Sequence[mp4_boxes.VideoTrack]) -> str:
     if tracks:
         return tracks[0].fourcc.decode("ascii", "replace")
     with open_bytes(path) as file:
@@ -323,7 +370,7 @@ def _interval_s(stream: VideoStream) -> Fraction:
 
 def _choice_warnings(
     container: InputContainer, videos: list[VideoStream], stream: VideoStream, wanted: int | None
-) -> tuple[str, ...]:
+) -> list[str]:
     warnings = []
     if len(videos) > 1 and wanted is None:
         listed = ", ".join(
@@ -338,7 +385,31 @@ def _choice_warnings(
     if container.format.name in _RAW_FORMATS:
         rate = 1 / _interval_s(stream)
         warnings.append(f"a raw stream without timestamps. {float(rate):g} frames/s are assumed.")
-    return tuple(warnings)
+    return warnings
+
+
+def _is_misdeclared(track: mp4_boxes.VideoTrack | None) -> bool:
+    """Whether the index of an MP4 file declares impossible pictures."""
+    return track is not None and sniff.refuse_size(track.width, track.height) is not None
+
+
+def _pixel_aspect(stream: VideoStream, track: mp4_boxes.VideoTrack | None) -> Fraction:
+    """The container's word counts before the codec's, unless it comes from an impossible size."""
+    context = stream.codec_context
+    source = context if _is_misdeclared(track) else stream
+    return Fraction(source.sample_aspect_ratio or 1) or Fraction(1)
+
+
+def _size_warnings(stream: VideoStream, track: mp4_boxes.VideoTrack | None) -> Iterator[str]:
+    W, H = stream.codec_context.width, stream.codec_context.height
+    if track is not None and _is_misdeclared(track):
+        yield f"its index declares pictures of {track.width}x{track.height}, but they are {W}x{H}."
+    if not W or not H:
+        return
+    if min(W, H) < SMALL_PX:
+        yield f"very small pictures, {W}x{H}. Is this a thumbnail of the footage?"
+    if max(W, H) > LONG_SIDES * min(W, H):
+        yield f"unusually long pictures, {W}x{H}. Check that this is the footage."
 
 
 def _first_stamp_s(path: Path) -> Fraction:
@@ -354,14 +425,28 @@ def _first_stamp_s(path: Path) -> Fraction:
     return min(stamps, default=Fraction(0))
 
 
+def _declared_s(
+    container: InputContainer, stream: VideoStream, origin_s: Fraction
+) -> Fraction | None:
+    if container.duration is None:
+        return None
+    length_s = Fraction(container.duration, 1_000_000)
+    # Some writers put the length there, some the last timestamp. The smaller one is safe.
+    ends = stream.duration is None or _is_fragmented(container, stream)
+    return length_s - origin_s if ends and 0 < origin_s < length_s else length_s
+
+
+def _is_fragmented(container: InputContainer, stream: VideoStream) -> bool:
+    """MP4 in fragments: FFmpeg then takes the end of the last one for the duration."""
+    return container.format.name.startswith("mov") and not stream.frames
+
+
 def _declared_end_s(
     container: InputContainer, stream: VideoStream, origin_s: Fraction
 ) -> Fraction | None:
     if stream.duration is None or stream.time_base is None:
-        if container.duration is None:
-            return None
-        # Some writers put the length there, some the last timestamp. The smaller one is safe.
-        length_s = Fraction(container.duration, 1_000_000)
-        return length_s - origin_s if 0 < origin_s < length_s else length_s
+        return _declared_s(container, stream, origin_s)
+    if _is_fragmented(container, stream):
+        return stream.duration * stream.time_base - origin_s
     start_s = origin_s if stream.start_time is None else stream.start_time * stream.time_base
     return start_s + stream.duration * stream.time_base - origin_s

@@ -30,6 +30,9 @@ from touchline.pipeline.types import Float64
 # Rounding to milliseconds moves each time by up to one: equal intervals look slightly unequal.
 EVEN_WITHIN_S = Fraction(21, 10_000)
 
+# How many entries of an index are tried.
+INDEX_TRIES = 8
+
 # Containers that hold an index of their key frames.
 INDEXED = ("mov", "matroska")
 
@@ -155,6 +158,9 @@ def _has_parts(footage: OpenFootage, log: DecodeLog) -> bool:
     with again.container:
         index = whole_index(again)
         if is_indexed(again, index):
+            if again.container.format.name.startswith("mov"):
+                # Millions of entries: one at a time.
+                return _index_jumps(index, footage.time_base)
             # In the order of the file: FFmpeg sorts the entries by time.
             places = sorted((entry.pos, entry.timestamp) for entry in index)
             return clock_parts([stamp for _, stamp in places], footage.time_base)[-1] > 0
@@ -162,6 +168,30 @@ def _has_parts(footage: OpenFootage, log: DecodeLog) -> bool:
     with again.container:
         stamps = [packet.pts for packet in all_packets(again, log)]
         return clock_parts(stamps, footage.time_base)[-1:] > [0]
+
+
+def _index_jumps(index: IndexEntries, step_s: Fraction) -> bool:
+    back, ahead = int(STEP_BACK_S / step_s), int(JUMP_AHEAD_S / step_s)
+    before: int | None = None
+    for entry in index:
+        if before is not None and not -back < entry.timestamp - before < ahead:
+            return True
+        before = entry.timestamp
+    return False
+
+
+def index_leads_astray(footage: OpenFootage) -> bool:
+    """Tell whether the index of a file names places where no such frame is. Moves the file."""
+    stamps = [entry.timestamp for entry in whole_index(footage)]
+    for stamp in stamps[:: max(1, len(stamps) // INDEX_TRIES)]:
+        try:
+            footage.container.seek(stamp, stream=footage.stream)
+            packet = next(packets_of(footage.container, footage.stream), None)
+        except (av.error.FFmpegError, OSError):
+            return True
+        if packet is None or packet.pts != stamp:
+            return True
+    return False
 
 
 def all_packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:

@@ -130,6 +130,29 @@ def refuse_size(W: int, H: int) -> str | None:
     return f"declares pictures of {W}x{H}. They are too large to decode, or the file is damaged."
 
 
+def second_flv(file: BinaryIO, size: int) -> bool:
+    """Tell whether a second FLV file begins where the tags of the first one end.
+
+    Args:
+        file: The open file.
+        size: Its length in bytes.
+    """
+    file.seek(0)
+    if file.read(4) != b"FLV\x01":
+        return False
+    # Header of 9 bytes, then for each tag the size of the one before, 4 bytes (Adobe, annex E).
+    k = 9 + 4
+    while k + 11 < size:
+        file.seek(k)
+        tag = file.read(11)
+        if tag[:3] == b"FLV":
+            return True
+        if tag[0] & 31 not in (8, 9, 18):
+            return False
+        k += 11 + int.from_bytes(tag[1:4], "big") + 4
+    return False
+
+
 def codec_name(head: bytes, format_name: str) -> str:
     """Return the name of an unknown video codec, as the file spells it.
 

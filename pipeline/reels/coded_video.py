@@ -120,6 +120,7 @@ class CodedVideo:
         time_base: Length of one tick in seconds.
         origin_s: The time of tick 0 is this many seconds before the start of the footage.
         clock_origin_s: The container's start time. The file's own timestamps are relative to it.
+        pixel_aspect: Width of a pixel divided by its height.
         rate: Usual number of frames per second.
         h264: The stream is H.264.
         length_bytes: How NAL units are separated; see `footage.nal_units`.
@@ -154,6 +155,7 @@ class CodedVideo:
     def _read(self, footage: OpenFootage) -> None:
         self.stream: VideoStream = footage.stream
         context = self.stream.codec_context
+        self.pixel_aspect = footage.pixel_aspect
         self.rate = 1 / footage.interval_s
         self.h264 = context.name == "h264"
         self.length_bytes = length_bytes(context.extradata)

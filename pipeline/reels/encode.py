@@ -100,8 +100,7 @@ def picture_format(video: CodedVideo, span: Span, *, height_px: int | None = Non
     upright = orientation(frame)
     context = video.stream.codec_context
     W, H = frame.width, frame.height
-    # The container's pixel shape overrides the codec's.
-    aspect = Fraction(video.stream.sample_aspect_ratio or 1) or Fraction(1)
+    aspect = video.pixel_aspect
     if upright.exchanged:
         W, H, aspect = H, W, 1 / aspect
     if height_px is not None:

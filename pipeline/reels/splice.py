@@ -162,7 +162,7 @@ def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) 
         picture.height,
     ):
         return f"the footage is {context.pix_fmt}, {context.width}x{context.height}"
-    if (video.stream.sample_aspect_ratio or 1) != (context.sample_aspect_ratio or 1):
+    if video.pixel_aspect != (context.sample_aspect_ratio or 1):
         return "only the container declares the pixel shape"
     if not parameter_sets(context.extradata or b"")[0]:
         return "the footage declares no parameter sets"
@@ -193,8 +193,7 @@ def copied_packets(
         ) from None
     if video.stream.codec_context.name == "hevc":
         stream.codec_context.codec_tag = HEVC_TAG
-    if video.stream.sample_aspect_ratio:
-        stream.codec_context.sample_aspect_ratio = video.stream.sample_aspect_ratio
+    stream.codec_context.sample_aspect_ratio = video.pixel_aspect
     return _timed(stream, video, parts, None)
 
 

@@ -6,10 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from drawn_footage import write_footage
 from footage_bad_cases import long_video
-from footage_made import read_index
+from footage_made import read_index, write_video
 
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
@@ -68,3 +69,36 @@ def test_a_part_of_footage_whose_clock_restarts_is_that_part(
     numbers = [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
     first = round(start_s * 25) % 100
     assert numbers == list(range(first, first + 10))
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+def test_hours_without_frames_stay_on_a_timeline_and_are_told(
+    container: str, tmp_path: Path
+) -> None:
+    stamps = [Fraction(k, 25) + (0 if k < 50 else 36_000) for k in range(100)]
+    path = write_video(
+        tmp_path / f"a.{container}", indices=range(100), stamps=stamps, time_base=Fraction(1, 1000)
+    )
+    stream = decode(path, rate_hz=None, size_px=96)
+    frames = [
+        (read_index(p), float(t)) for c in stream for p, t in zip(c.pixels, c.time_s, strict=True)
+    ]
+    assert frames == [(k, pytest.approx(float(stamp))) for k, stamp in enumerate(stamps)]
+    assert any("a gap of 36000 s without frames at 1.960 s" in w for w in stream.log.warnings)
+    # Ten hours of one picture are not sampled: half a minute at either end is.
+    sampled = np.concatenate([c.sample_s for c in decode(path, rate_hz=5, size_px=32)])
+    assert sampled[0] == 0
+    assert sampled[-1] == pytest.approx(36_003.8)
+    assert 600 * 0.5 <= len(sampled) <= 600 * 0.5 + 40
+    assert np.diff(sampled).max() == pytest.approx(36_000 - 60, abs=1)
+
+
+def test_a_clock_on_which_every_frame_is_hours_away_is_repaired(tmp_path: Path) -> None:
+    stamps = [7200 * k for k in range(10)]
+    path = write_video(
+        tmp_path / "a.mp4", indices=range(10), stamps=stamps, time_base=Fraction(1, 1000)
+    )
+    stream = decode(path, rate_hz=None, size_px=96)
+    times = np.concatenate([chunk.time_s for chunk in stream])
+    assert times[-1] < 60
+    assert sum("jump ahead" in warning for warning in stream.log.warnings) == 6

@@ -235,8 +235,8 @@ def switched(size: tuple[int, int], pix_fmt: str) -> Callable[[Path], Path]:
     return make
 
 
-good("changes_size.ts", switched((256, 192), "yuv420p"))
-good("changes_format.ts", switched((128, 96), "yuv444p10le"))
+warned("changes_size.ts", "change their size", switched((256, 192), "yuv420p"))
+warned("changes_format.ts", "change their size", switched((128, 96), "yuv444p10le"))
 warned("two_videos.mkv", "0 is used", video("a.mkv", streams=2), tolerance_s=MS)
 warned("two_videos.mp4", "0 is used", video("a.mp4", streams=2))
 warned("second_is_default.mkv", "1 is used", video("a.mkv", streams=2, default_stream=1),
