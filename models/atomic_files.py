@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+# The names of temporary files, and when one that does not change is a leftover.
+TEMPORARY = re.compile(r"^\.[0-9a-f]{12}\.part(\.|$)")
+STALE_S = 600.0
 
 # The disk, the quota or the file system takes no more.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,6 +45,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed run left in a folder.
+
+    Files that changed in the last ten minutes may still be written by another run.
+    """
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if TEMPORARY.match(path.name) and time.time() - path.stat().st_mtime > STALE_S:
+                path.unlink()
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:

@@ -63,8 +63,9 @@ def calibrate_command(
     eventless: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Footage in which nothing happens and that the model was not trained on; "
-            "repeatable. Unlabelled time counts as such where a row of LABELS says verified."
+            help="Footage in which nothing happens and that the model was not trained on, a file "
+            "or a folder; repeatable. Unlabelled time counts as such where a row of LABELS says "
+            "verified."
         ),
     ] = None,
     out: Annotated[
@@ -125,6 +126,7 @@ def calibrate_command(
         stretch_name,
     )
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
+    from touchline.pipeline.footage.address import footage_files
     from touchline.pipeline.labels.read import read_labels, split_verified
     from touchline.pipeline.runs.background import BackgroundPlan, verified_background
     from touchline.pipeline.scoring.score_clips import keep_visible
@@ -149,7 +151,7 @@ def calibrate_command(
     examples, hidden = keep_visible(trained, labelled)
     if hidden:
         console.warn(f"left out {counted(hidden, 'event')} that the broadcast does not show")
-    quiet_footage = eventless_footage(eventless or ())
+    quiet_footage = eventless_footage(footage_files(eventless or ()))
     quiet_footage += verified_background(
         labelled, verified, margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -103,6 +104,11 @@ def _system_error(error: OSError) -> str:
     return f"{path}: {error.strerror or error}"
 
 
+def _terminated(*_: object) -> NoReturn:
+    console.fail("terminated")
+    sys.exit(128 + signal.SIGTERM)
+
+
 def _give_up_stdout() -> None:
     """Discard the text that is still buffered, so that printing it does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -113,6 +119,8 @@ def main() -> None:
 
     Set TOUCHLINE_DEBUG=1 to see the traceback.
     """
+    # Unlike the default, this removes temporary files on the way out.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         try:
             app(spread_lists(sys.argv[1:]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.pipeline.detection.options import DetectOptions
-from touchline.pipeline.footage.address import footage_path
+from touchline.pipeline.footage.address import footage_files, footage_path
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
@@ -30,7 +30,7 @@ def detect_command(
     footage: Annotated[
         list[Path],
         typer.Argument(
-            help="Footage files, or addresses (https://, s3://, gs://).",
+            help="Footage files, folders of footage, or addresses (https://, s3://, gs://).",
             parser=footage_path,
             metavar="FOOTAGE",
         ),
@@ -231,6 +231,7 @@ def detect_command(
     from touchline.pipeline.outputs.writers import WRITERS
     from touchline.pipeline.report.run_page import write_index
 
+    footage = footage_files(footage, leave_out=out)
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
         hop_s=hop,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,7 +24,8 @@ def probe_command(
     files: Annotated[
         list[str],
         typer.Argument(
-            metavar="FOOTAGE", help="Footage files or addresses (https://, s3://, gs://)."
+            metavar="FOOTAGE",
+            help="Footage files, folders of footage, or addresses (https://, s3://, gs://).",
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -50,7 +54,7 @@ def probe_command(
     from touchline.pipeline.decoding.probe import probe_footage
 
     reports: list[dict[str, Any]] = []
-    for file in files:
+    for file in _with_folders(files):
         try:
             with console.err.status(f"reading {console.escape(file)}"):
                 health = probe_footage(
@@ -73,6 +77,20 @@ def probe_command(
         typer.echo(json.dumps(reports, indent=2))
     if any(report["verdict"] == "refused" for report in reports):
         raise typer.Exit(1)
+
+
+def _with_folders(given: Sequence[str]) -> list[str]:
+    """The files and addresses, with the footage in folders instead of the folders."""
+    from touchline.pipeline.footage.address import footage_files
+
+    files: list[str] = []
+    for text in given:
+        inside = []
+        if "://" not in text:
+            with suppress(TouchlineError):  # probing says what is wrong with it
+                inside = [str(path) for path in footage_files([Path(text)])]
+        files += inside or [text]
+    return files
 
 
 def health_table(health: FootageHealth, *, decoded: bool) -> Table:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from touchline.models.atomic_files import write_atomic
+from touchline.models.atomic_files import remove_leftovers, write_atomic
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
@@ -164,6 +164,7 @@ def _write(
 ) -> dict[str, str]:
     """Write the files of a result; return the formats that refused it, each with the reason."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
     if result.track is not None:
         save_track(folder / SCORES_FILE, result.track)
     # Write what can always be written first, because a format may refuse this footage.

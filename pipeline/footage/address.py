@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePath
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.files import files_below
 
 FOOTAGE_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
@@ -111,6 +113,33 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
             text, "this kind of address is not supported. Use https://, s3:// or gs://."
         )
     return Address(text)
+
+
+def footage_files(paths: Iterable[Path], *, leave_out: Path | None = None) -> list[Path]:
+    """Replace folders by the footage files below them, in the order of their names.
+
+    Args:
+        paths: Files, addresses and folders.
+        leave_out: Do not look in this folder; what is there was written by Touchline.
+
+    Raises:
+        FootageError: A folder holds no footage.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if isinstance(path, Address) or not path.is_dir():
+            found.append(path)
+            continue
+        inside = [
+            file
+            for file in files_below(path)
+            if file.suffix.lower() in FOOTAGE_SUFFIXES
+            and (leave_out is None or leave_out.resolve() not in file.resolve().parents)
+        ]
+        if not inside:
+            raise FootageError(path, "a folder without footage. Name footage files.")
+        found += inside
+    return found
 
 
 def footage_reference(footage: Path, folder: Path) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.files import files_below
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
-from touchline.pipeline.labels.source import LabelSource, files_below, make_example
+from touchline.pipeline.labels.source import LabelSource, make_example
 from touchline.pipeline.types import Example
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validation", "test"})

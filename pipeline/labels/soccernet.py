@@ -14,13 +14,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.files import files_below
 from touchline.pipeline.labels.source import (
     JsonValue,
     LabelledVideo,
     LabelSource,
     LabelTarget,
     dump_json,
-    files_below,
     labelled_video,
     make_example,
     read_score,

@@ -564,19 +564,6 @@ def frame_clock(
     return health.first_frame_s, float(Fraction(health.frame_rate)), health.start_timecode
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """List all files below a folder, sorted; links are followed, hidden files are skipped."""
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:  # a link back to a folder above
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (Path(here, name) for name in sorted(files) if not name.startswith("."))
-
-
 def read_score(row: JsonValue, key: str) -> float:
     """Read a score in [0, 1]; 1 if the row has none. LabelsError for other values."""
     if not row.has(key):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from touchline.models.atomic_files import write_atomic
+from touchline.models.atomic_files import remove_leftovers, write_atomic
 from touchline.models.backbone import stage_table
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.json_values import to_json
@@ -80,6 +80,7 @@ def run_training(
     Raises:
         ValueError: `out` holds an unfinished run and `resume` is False; or see `fine_tune`.
     """
+    remove_leftovers(out)
     keep = KeepState(out / SNAPSHOT_FILE, resume=resume)
     if keep.path.exists() and not resume:
         raise ValueError(

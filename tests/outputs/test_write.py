@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from touchline.models.atomic_files import write_atomic
+from touchline.models.atomic_files import remove_leftovers, write_atomic
 from touchline.models.backbone import ClipSpec
 from touchline.models.errors import LabelsError, TouchlineError
 from touchline.pipeline.outputs.events_json import read_events_json
@@ -196,3 +199,45 @@ def test_a_damaged_score_track_is_one_error_that_names_it(tmp_path: Path, damage
         path.write_bytes(content)
         with pytest.raises(TouchlineError, match=r"scores\.npz: not a score track .*\(.+\)"):
             load_track(path)
+
+
+def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    old, fresh = (tmp_path / f".{digit * 12}.part.mp4" for digit in "0a")
+    others = [tmp_path / name for name in (".part", "x.part.mp4", ".0123.part", "events.json")]
+    for path in (old, fresh, *others):
+        path.touch()
+    for path in (old, *others):
+        os.utime(path, (1e9, 1e9))
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == {fresh, *others}
+    remove_leftovers(tmp_path / "gone")
+
+
+WRITES_FOR_LONG = """
+import time
+from pathlib import Path
+from touchline.models.atomic_files import atomic_path
+from touchline.tools import cli
+
+def app(_):
+    with atomic_path("reel.mp4") as part:
+        part.write_text("half")
+        print("writing", flush=True)
+        time.sleep(60)
+
+cli.app = app
+cli.main()
+"""
+
+
+def test_a_run_that_is_told_to_end_leaves_no_temporary_file(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", WRITES_FOR_LONG], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    assert run.stdout is not None
+    with run.stdout:
+        assert run.stdout.readline() == "writing\n"
+        assert len(list(tmp_path.iterdir())) == 1
+        run.terminate()
+        assert run.wait(timeout=30) == 143
+    assert list(tmp_path.iterdir()) == []

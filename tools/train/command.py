@@ -209,8 +209,8 @@ def train_command(
     background: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Event-free footage, from which background examples are taken. Repeat it for "
-            "more files.",
+            help="Event-free footage from which background examples are taken: a file, or a folder "
+            "of files. Repeat it for more.",
             rich_help_panel=BACKGROUND,
         ),
     ] = None,
