@@ -34,6 +34,8 @@ STANDARD_RATES = tuple(
     )
 )
 
+DROP_FRAME_RATES = tuple(Fraction(rate, 1001) for rate in (30_000, 60_000, 120_000))
+
 # Minutes on the match clock at the start of football's halves, extra time and penalties.
 FOOTBALL_PERIOD_MIN = (0, 45, 90, 105, 120)
 
@@ -80,7 +82,8 @@ class FrameRate:
 
     Attributes:
         rate: Frames per second, exact.
-        drop_frame: Drop-frame timecode exists at 29.97, 59.94 and 119.88 only.
+        drop_frame: Drop-frame timecode is meant for 29.97, 59.94 and 119.88. Some cameras also
+            write it at 30, 60 and 120.
 
     Raises:
         ValueError: The rate is not above 0, or has no drop-frame timecode.
@@ -92,11 +95,7 @@ class FrameRate:
     def __post_init__(self) -> None:
         if self.rate <= 0:
             raise ValueError(f"rate is {self.rate}; it must be above 0")
-        if self.drop_frame and self.rate not in (
-            Fraction(30000, 1001),
-            Fraction(60000, 1001),
-            Fraction(120000, 1001),
-        ):
+        if self.drop_frame and self.rate not in (*DROP_FRAME_RATES, 30, 60, 120):
             raise ValueError(f"{float(self.rate):g} frames per second have no drop-frame timecode")
 
     @property
@@ -172,7 +171,7 @@ def parse_rate(text: str) -> FrameRate:
         raise ValueError(f"{text!r} is not a frame rate. Write 25, 29.97 or 30000/1001.") from None
     if not 0 < rate <= 1000:
         raise ValueError(f"the frame rate is {text}; it must be in (0, 1000]")
-    drops = rate.denominator == 1001 and rate.numerator % 30000 == 0
+    drops = rate in DROP_FRAME_RATES
     return FrameRate(rate, drop_frame=suffix == "df" or (drops and suffix != "ndf"))
 
 
@@ -198,9 +197,9 @@ def rate_of_footage(health: FootageHealth) -> FrameRate | None:
         faster = next((r for r in STANDARD_RATES if r >= declared), STANDARD_RATES[-1])
         if health.variable_rate or abs(faster / declared - 1) <= Fraction(1, 100):
             rate = faster
-    drops = rate.denominator == 1001 and rate.numerator % 30000 == 0
+    drops = rate in DROP_FRAME_RATES
     if health.start_timecode is not None:
-        drops = drops and ";" in health.start_timecode
+        drops = ";" in health.start_timecode and (drops or rate in (30, 60, 120))
     return FrameRate(rate, drop_frame=drops)
 
 

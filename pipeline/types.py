@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -245,6 +246,7 @@ class FootageHealth:
         pixel_format: Name of the pixel format.
         pixel_aspect: Width of a pixel over its height, as a fraction.
         turned: True if players show the picture turned or mirrored.
+        sideways: True if it is turned by a quarter, so that width and height change places.
         interlaced: True if the picture is interlaced.
         dynamic_range: "SDR", or the kind of high dynamic range.
         first_frame_s: When the first frame is shown, as declared. More than 0 if sound comes
@@ -287,6 +289,14 @@ class FootageHealth:
     size_bytes: int | None = None
     pictures_end_s: float | None = None
     sound: str = ""
+    sideways: bool = False
+
+    @property
+    def shown_size(self) -> tuple[int, int]:
+        """Width and height of the picture as players show it: upright, with square pixels."""
+        aspect = Fraction(self.pixel_aspect)
+        W, H = self.width * max(aspect, Fraction(1)), self.height / min(aspect, Fraction(1))
+        return (round(H), round(W)) if self.sideways else (round(W), round(H))
 
     @property
     def verdict(self) -> str:

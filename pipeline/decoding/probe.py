@@ -148,6 +148,7 @@ def _frames(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
             health = replace(
                 health,
                 turned=orientation(frame) != Orientation(),
+                sideways=orientation(frame).exchanged,
                 interlaced=frame.interlaced_frame,
                 dynamic_range=_dynamic_range(frame.color_trc),
                 pixel_format=frame.format.name,
@@ -225,6 +226,8 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         interlaced=interlaced,
         dynamic_range=_dynamic_range(context.color_trc),
         sound=_sound(footage),
+        turned=footage.turned,
+        sideways=footage.sideways,
     )
 
 

@@ -56,6 +56,7 @@ class VideoTrack:
         height: Height of the pictures in pixels; 0 if not declared.
         num_samples: Number of frames; 0 if not declared.
         edits: The edit list, empty if there is none.
+        matrix: How players turn the picture: (x, y) is shown at (ax + cy, bx + dy), as a, b, c, d.
     """
 
     fourcc: bytes
@@ -63,6 +64,19 @@ class VideoTrack:
     height: int
     num_samples: int
     edits: tuple[Edit, ...]
+    matrix: tuple[int, int, int, int]
+
+    @property
+    def sideways(self) -> bool:
+        """Whether players turn the picture by a quarter."""
+        a, b, _, _ = self.matrix
+        return abs(b) > abs(a)
+
+    @property
+    def turned(self) -> bool:
+        """Whether players turn or mirror the picture."""
+        a, _, _, d = self.matrix
+        return self.sideways or a < 0 or d < 0
 
 
 def read_boxes(file: BinaryIO, start: int, end: int) -> Iterator[Box]:
@@ -135,7 +149,19 @@ def _video_track(file: BinaryIO, trak: Box) -> VideoTrack | None:
         height=height,
         num_samples=struct.unpack(">I", counts[8:])[0] if len(counts) == 12 else 0,
         edits=_edits(file, trak),
+        matrix=_matrix(file, trak),
     )
+
+
+def _matrix(file: BinaryIO, trak: Box) -> tuple[int, int, int, int]:
+    """The rotation in the track header (ISO/IEC 14496-12, 8.3.2); none if it cannot be read."""
+    header = find_box(file, trak, b"tkhd")
+    payload = b"" if header is None else _read(file, header, 52 + 20)
+    start = 52 if payload[:1] == b"\x01" else 40
+    if len(payload) < start + 20:
+        return 1, 0, 0, 1
+    a, b, _, c, d = struct.unpack(">5i", payload[start : start + 20])
+    return a, b, c, d
 
 
 def _edits(file: BinaryIO, trak: Box) -> tuple[Edit, ...]:

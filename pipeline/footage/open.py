@@ -63,6 +63,8 @@ class OpenFootage:
         interval_s: The usual time between frames, in seconds.
         stamped: Whether the container gives every frame a presentation time.
         is_raw: Whether the stream holds no times at all.
+        turned: Whether players turn or mirror the picture, as far as an MP4 file declares it.
+        sideways: Whether that is by a quarter.
         pixel_aspect: Width of a pixel divided by its height.
         declared_s: How long the file is according to the headers; None if they do not say.
         declared_end_s: When the video ends according to the headers; None if they do not say.
@@ -78,6 +80,8 @@ class OpenFootage:
     interval_s: Fraction
     stamped: bool
     is_raw: bool
+    turned: bool
+    sideways: bool
     pixel_aspect: Fraction
     declared_s: Fraction | None
     declared_end_s: Fraction | None
@@ -327,6 +331,8 @@ def _choose(
         interval_s=_interval_s(stream),
         stamped=not is_raw and container.format.name != "avi",
         is_raw=is_raw,
+        turned=track is not None and track.turned,
+        sideways=track is not None and track.sideways,
         pixel_aspect=_pixel_aspect(stream, track),
         declared_s=_declared_s(container, stream, origin_s),
         declared_end_s=_declared_end_s(container, stream, origin_s),

@@ -17,6 +17,10 @@ PLAIN = str.maketrans("<>{}", "‹›()")
 
 # YouTube ignores shorter chapters, lists of fewer than three, and lists that do not begin at 0:00.
 SHORTEST_YOUTUBE_S = 10
+LEAST_YOUTUBE = 3
+FEW_YOUTUBE = (
+    "\n(YouTube shows chapters only if there are three or more, of ten seconds or more.)\n"
+)
 
 
 def vtt_text(sheet: Sheet) -> str:
@@ -59,7 +63,9 @@ def ffmetadata_text(sheet: Sheet) -> str:
 def youtube_text(sheet: Sheet) -> str:
     """Return chapters for a YouTube description, in whole seconds.
 
-    An event that starts less than ten seconds after a chapter joins that chapter.
+    An event that starts less than ten seconds after a chapter, or before the end of the footage,
+    joins the chapter before. If fewer than three chapters remain, a line after them says that
+    YouTube does not show them.
     """
     chapters: list[tuple[int, list[str]]] = [(0, ["Start"])]
     for event in sheet.accepted:
@@ -68,11 +74,13 @@ def youtube_text(sheet: Sheet) -> str:
         # YouTube does not take descriptions with angle brackets.
         name = one_line(event.label).translate(PLAIN)
         label = f"{name} ({clock})" if clock else name
-        if start - chapters[-1][0] >= SHORTEST_YOUTUBE_S:
+        rest_s = sheet.duration_s - start
+        if min(start - chapters[-1][0], rest_s) >= SHORTEST_YOUTUBE_S:
             chapters.append((start, [label]))
         elif label not in chapters[-1][1]:
             chapters[-1][1].append(label)
-    return "".join(f"{timecode(start)[:-4]} {', '.join(names)}\n" for start, names in chapters)
+    lines = [f"{timecode(start)[:-4]} {', '.join(names)}\n" for start, names in chapters]
+    return "".join(lines) + (FEW_YOUTUBE if len(lines) < LEAST_YOUTUBE else "")
 
 
 def _captions(sheet: Sheet) -> list[tuple[Event, str]]:
@@ -81,12 +89,13 @@ def _captions(sheet: Sheet) -> list[tuple[Event, str]]:
 
 def _chapters(sheet: Sheet) -> list[tuple[float, float, str]]:
     """Start, end and title of each chapter: in order, without overlap, at least 1 ms long."""
+    starts = [_milliseconds(event.start_s) for event in sheet.accepted]
     chapters = []
-    events = sheet.accepted
-    for k, event in enumerate(events):
-        later = [e.start_s for e in events[k + 1 :] if e.start_s > event.start_s]
+    for k, (event, start) in enumerate(zip(sheet.accepted, starts, strict=True)):
+        later = [other for other in starts[k + 1 :] if other > start]
         end_s = event.end_s if event.end_s > event.start_s else event.start_s + SHORTEST_CUE_S
-        chapters.append((event.start_s, min([end_s, *later[:1]]), sheet.caption(event)))
+        end = min([max(_milliseconds(end_s), start + 1), *later[:1]])
+        chapters.append((start / 1000, end / 1000, sheet.caption(event)))
     return chapters
 
 

@@ -85,7 +85,8 @@ def fcpxml_text(sheet: Sheet) -> str:
     resources = SubElement(root, "resources")
     picture = SubElement(resources, "format", id="r1", frameDuration=_fcp_time(1 / rate.rate))
     if health is not None:
-        picture.attrib.update(width=str(health.width), height=str(health.height))
+        W, H = health.shown_size
+        picture.attrib.update(width=str(W), height=str(H))
     source = sheet.result.path.resolve().as_uri()
     asset = SubElement(
         resources,

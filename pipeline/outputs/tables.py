@@ -125,8 +125,9 @@ def cvat_text(sheet: Sheet) -> str:
     ElementTree.SubElement(task, "mode").text = "interpolation"
     ElementTree.SubElement(task, "source").text = one_line(sheet.result.path.name)
     size = ElementTree.SubElement(task, "original_size")
-    ElementTree.SubElement(size, "width").text = str(health.width)
-    ElementTree.SubElement(size, "height").text = str(health.height)
+    W, H = health.shown_size
+    ElementTree.SubElement(size, "width").text = str(W)
+    ElementTree.SubElement(size, "height").text = str(H)
     labels = ElementTree.SubElement(task, "labels")
     for name in sorted({event.label for event in sheet.accepted}):
         label = ElementTree.SubElement(labels, "label")
@@ -146,8 +147,8 @@ def cvat_text(sheet: Sheet) -> str:
                 keyframe="1",
                 xtl="0",
                 ytl="0",
-                xbr=str(health.width),
-                ybr=str(health.height),
+                xbr=str(W),
+                ybr=str(H),
                 z_order="0",
             )
     return dump_xml(root)

@@ -112,10 +112,9 @@ def write_result(
     Example:
         >>> from touchline.pipeline import read_events_json, write_result
         >>> result = read_events_json("out/match/events.json")
-        >>> paths = write_result(result, "chapters", formats=["youtube"])
-        >>> print(paths[0].read_text())
-        0:00:00 Start, bright
-        <BLANKLINE>
+        >>> paths = write_result(result, "chapters", formats=["vtt-chapters"])
+        >>> print(paths[0].read_text().splitlines()[2])
+        00:00:03.125 --> 00:00:04.875
     """
     names = list(formats)
     check_formats(names)

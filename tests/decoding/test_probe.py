@@ -219,3 +219,27 @@ def test_the_command_raises_no_error_class_for_a_bad_file(tmp_path: Path):
     assert result.exit_code == 1
     assert "no such file" in result.output
     assert not isinstance(result.exception, FootageError)
+
+
+@pytest.mark.parametrize("container", ["mov", "mkv"])
+def test_the_start_timecode_is_read_whatever_the_case_of_its_name(container: str, tmp_path: Path):
+    path = tmp_path / f"a.{container}"
+    plain = write_video(tmp_path / "plain.mp4")
+    with av.open(str(plain)) as reading, av.open(str(path), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        stream.metadata["timecode"] = "10:11:12:13"
+        for packet in reading.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                writing.mux(packet)
+    assert probe_footage(path).start_timecode == "10:11:12:13"
+
+
+def test_headers_say_how_a_picture_is_turned(tmp_path: Path):
+    facts = {"turned_90.mp4": (True, True), "turned_180.mp4": (True, False)}
+    facts |= {"mirrored.mp4": (True, False), "h264.mp4": (False, False)}
+    for name, turned in facts.items():
+        for depth in ("headers", "frames"):
+            health = probe_footage(made(name, tmp_path), depth=depth)
+            assert (health.turned, health.sideways) == turned
+    assert probe_footage(made("turned_90.mp4", tmp_path)).shown_size == (128, 96)

@@ -311,3 +311,60 @@ def test_names_from_labels_and_files_stay_text_in_every_format(tmp_path: Path, n
     spans = READERS[name](written, parse_rate("25"), result_sheet(result, tmp_path).start_frame)
     assert len(spans) == len(HOSTILE)
     assert [start_s for _, start_s, _ in spans] == pytest.approx(starts, abs=0.02)
+
+
+def test_chapters_that_start_in_the_same_millisecond_are_not_empty(tmp_path: Path) -> None:
+    events = (Event("goal", 1.0001, 2, 1.5), Event("card", 1.0004, 1.00041, 1.0004))
+    vtt, chapters = write_result(
+        match(tmp_path, accepted=events), tmp_path, formats=["vtt-chapters", "ffmetadata"]
+    )
+    assert "00:00:01.000 --> 00:00:02.000" in vtt.read_text()
+    assert "00:00:01.000 --> 00:00:01.001" in vtt.read_text()
+    spans = read_ffmetadata(chapters, parse_rate("25"), 0)
+    assert [(start, end) for _, start, end in spans] == [(1.0, 2.0), (1.0, 1.001)]
+
+
+def test_youtube_gets_no_chapter_too_short_at_the_end_and_is_told_of_too_few(
+    tmp_path: Path,
+) -> None:
+    result = match(tmp_path, accepted=())
+    end_s = result.health.duration_s
+    late = tuple(Event(f"kind {k}", t, t + 1, t) for k, t in enumerate((20.0, 40.0, end_s - 3)))
+    (path,) = write_result(
+        replace(result, candidates=late, accepted=late), tmp_path, formats=["youtube"]
+    )
+    assert path.read_text() == "0:00:00 Start\n0:00:20 kind 0\n0:00:40 kind 1, kind 2\n"
+    few = late[1:]
+    (path,) = write_result(
+        replace(result, candidates=few, accepted=few), tmp_path, formats=["youtube"]
+    )
+    assert path.read_text().startswith("0:00:00 Start\n0:00:40 kind 1, kind 2\n\n(YouTube shows")
+
+
+@pytest.mark.parametrize(
+    ("facts", "shown"),
+    [
+        ({"width": 144, "height": 96, "sideways": True}, (96, 144)),
+        ({"width": 720, "height": 576, "pixel_aspect": "64/45"}, (1024, 576)),
+        ({"width": 720, "height": 576, "pixel_aspect": "1/2", "sideways": True}, (1152, 720)),
+        ({"width": 128, "height": 96, "turned": True}, (128, 96)),
+    ],
+)
+def test_fcpxml_and_cvat_declare_the_picture_as_it_is_shown(
+    facts: dict[str, object], shown: tuple[int, int], tmp_path: Path
+) -> None:
+    result = match(tmp_path)
+    result = replace(result, health=replace(result.health, **facts))
+    fcpxml, cvat = write_result(result, tmp_path, formats=["fcpxml", "cvat"])
+    picture = ElementTree.parse(fcpxml).find("resources/format")
+    assert (picture.get("width"), picture.get("height")) == tuple(map(str, shown))
+    size = ElementTree.parse(cvat).find("meta/task/original_size")
+    assert (size.findtext("width"), size.findtext("height")) == tuple(map(str, shown))
+
+
+def test_timecode_is_drop_frame_where_the_footage_says_so(tmp_path: Path) -> None:
+    result = match(tmp_path)
+    health = replace(result.health, frame_rate="30/1", start_timecode="08:19:54;24")
+    (edl,) = write_result(replace(result, health=health), tmp_path, formats=["edl"])
+    assert "FCM: DROP FRAME" in edl.read_text()
+    assert "01:00:00;00" in edl.read_text()
