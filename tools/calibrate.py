@@ -298,6 +298,8 @@ def _notices(trained: TrainedModel, scores: ClipScores, calibration: Calibration
 def _show(scores: ClipScores, calibration: Calibration) -> None:
     from rich.table import Table
 
+    from touchline.models.spelling import counted
+
     N, V, _ = scores.logits.shape
     groups = len(set(scores.groups))
     before, after = calibration.before.ece, calibration.after.ece
@@ -307,7 +309,8 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         else "on the one group that the temperature was fitted on: too optimistic"
     )
     console.out.print(
-        f"{N} clips of {groups} groups, {V} windows each; thresholds set on {calibration.unit}"
+        f"{counted(N, 'clip')} of {counted(groups, 'group')}, {counted(V, 'window')} each; "
+        f"thresholds set on {calibration.unit}"
         f"{_orders(calibration.num_orders)}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
         f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f} ({on})",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.main import get_command
 
 from touchline.models.errors import TouchlineError
 from touchline.tools import console
@@ -25,6 +28,15 @@ from touchline.tools.results.export import export_command
 from touchline.tools.results.highlights import highlights_command
 from touchline.tools.results.report import report_command
 from touchline.tools.train.command import train_command
+
+# Options whose name differs from that of the Python argument by more than its unit.
+OTHER_NAMES = {
+    "tolerances_s": "--tolerance",
+    "widths_s": "--tolerance",
+    "tious": "--tiou",
+    "label_smoothing": "--smoothing",
+    "focal_gamma": "--focal",
+}
 
 app = typer.Typer(
     name="touchline",
@@ -79,6 +91,31 @@ def spread_lists(arguments: list[str]) -> list[str]:
     return spread
 
 
+def with_option_names(message: str, arguments: Sequence[str]) -> str:
+    """Write options in an error as the user typed them: "hop_s is 0" becomes "--hop is 0".
+
+    Args:
+        message: An error of the Python interface, which names its arguments.
+        arguments: The command line without the program's name.
+    """
+    command: Any = get_command(app)
+    for argument in arguments:
+        command = getattr(command, "commands", {}).get(argument, command)
+    names = {}
+    for parameter in command.params:
+        option = next((o for o in parameter.opts if o.startswith("--")), None)
+        for unit in ("", "_s", "_hz", "_px") if option and parameter.name else ():
+            names[f"{parameter.name}{unit}"] = option
+        names |= {python: option for python, typed in OTHER_NAMES.items() if typed == option}
+
+    def renamed(match: re.Match[str]) -> str:
+        return names.get(match[0]) or match[0]
+
+    # A single word may be a plain word of the sentence, except where the sentence is about it.
+    message = re.sub(r"^[a-z]+(?= (is|are|has) )", renamed, message)
+    return re.sub(r"\b(?<![-/.])[a-z]+(_[a-z]+)+\b(?![/.]\w)", renamed, message)
+
+
 def _unimportable(error: ImportError) -> str:
     """Say which module cannot be imported, why, and what to install."""
     module = error.name or "a module"
@@ -130,7 +167,8 @@ def main() -> None:
     except (TouchlineError, ValueError) as error:
         if os.environ.get("TOUCHLINE_DEBUG"):
             raise
-        console.fail(str(error))
+        is_file = isinstance(error, TouchlineError)
+        console.fail(str(error) if is_file else with_option_names(str(error), sys.argv[1:]))
         sys.exit(1)
     except ImportError as error:
         if os.environ.get("TOUCHLINE_DEBUG"):

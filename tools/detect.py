@@ -310,8 +310,8 @@ def detect_command(
                 _warn_of(result)
     except KeyboardInterrupt:
         console.fail(
-            f"interrupted after {len(results)} of {len(footage)} files (results in {out}). To go "
-            "on, repeat the command with --skip-done."
+            f"interrupted after {len(results)} of {counted(len(footage), 'file')} (results in "
+            f"{out}). To go on, repeat the command with --skip-done."
         )
         raise typer.Exit(130) from None
     if report:
@@ -394,6 +394,7 @@ def _notices(trained: TrainedModel, threshold: float | None) -> list[str]:
 def _show(result: MatchResult) -> None:
     from rich.table import Table
 
+    from touchline.models.spelling import counted
     from touchline.pipeline.timecode import timecode
 
     health = result.health
@@ -415,7 +416,8 @@ def _show(result: MatchResult) -> None:
         table.add_row(*times, *shown, console.escape(event.label), f"{event.score:.2f}")
     console.out.print(table)
     console.out.print(
-        f"{len(result.accepted)} events, {below} candidates below the threshold\n",
+        f"{counted(len(result.accepted), 'event')}, {counted(below, 'candidate')} below the "
+        "threshold\n",
         highlight=False,
     )
 

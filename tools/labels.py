@@ -61,6 +61,7 @@ def labels_command(
     show_all: Annotated[bool, typer.Option("--all", help="Show all groups and problems.")] = False,
 ) -> None:
     """Summarise a label file, list probable mistakes in it, or convert it to another format."""
+    from touchline.models.spelling import counted
     from touchline.pipeline.labels.checks import find_problems
     from touchline.pipeline.labels.csv_files import unknown_columns
     from touchline.pipeline.labels.read import read_labels, split_verified
@@ -80,7 +81,7 @@ def labels_command(
     _show_summary(examples, durations)
     if verified:
         count = len({one.path for one in verified})
-        stretches = f"{len(verified)} verified stretches in {count} files"
+        stretches = f"{counted(len(verified), 'verified stretch')} in {counted(count, 'file')}"
         console.out.print(f"{stretches}: every event in them is labelled", highlight=False)
     _show_classes(examples, durations)
     _show_groups(examples, rows)

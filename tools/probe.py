@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -85,11 +84,8 @@ def _with_folders(given: Sequence[str]) -> list[str]:
 
     files: list[str] = []
     for text in given:
-        inside = []
-        if "://" not in text:
-            with suppress(TouchlineError):  # probing says what is wrong with it
-                inside = [str(path) for path in footage_files([Path(text)])]
-        files += inside or [text]
+        is_folder = "://" not in text and Path(text).is_dir()
+        files += map(str, footage_files([Path(text)])) if is_folder else [text]
     return files
 
 

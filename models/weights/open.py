@@ -20,7 +20,7 @@ from touchline.models.checkpoint import (
 )
 from touchline.models.errors import WeightsError
 from touchline.models.networks.inflate import inflate_kernel
-from touchline.models.spelling import did_you_mean
+from touchline.models.spelling import counted, did_you_mean
 from touchline.models.training_record import TrainingRecord, read_record
 from touchline.models.weights.cache import obtain
 from touchline.models.weights.download import OnProgress
@@ -90,7 +90,9 @@ class PretrainedWeights:
 
     def _refuse(self, what: str, keys: set[str]) -> None:
         if keys:
-            raise WeightsError(self.path, f"{what} {len(keys)} tensors, such as {min(keys)!r}")
+            raise WeightsError(
+                self.path, f"{what} {counted(len(keys), 'tensor')}, such as {min(keys)!r}"
+            )
 
     def _fit(self, key: str, tensor: Tensor, own: Tensor) -> Tensor:
         """The tensor in our shape: inflated, or with its positions interpolated."""

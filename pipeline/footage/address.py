@@ -118,12 +118,11 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
 def footage_files(paths: Iterable[Path], *, leave_out: Path | None = None) -> list[Path]:
     """Replace folders by the footage files below them, in the order of their names.
 
+    A folder without footage stays; opening it says what is wrong.
+
     Args:
         paths: Files, addresses and folders.
         leave_out: Do not look in this folder; what is there was written by Touchline.
-
-    Raises:
-        FootageError: A folder holds no footage.
     """
     found: list[Path] = []
     for path in paths:
@@ -136,9 +135,7 @@ def footage_files(paths: Iterable[Path], *, leave_out: Path | None = None) -> li
             if file.suffix.lower() in FOOTAGE_SUFFIXES
             and (leave_out is None or leave_out.resolve() not in file.resolve().parents)
         ]
-        if not inside:
-            raise FootageError(path, "a folder without footage. Name footage files.")
-        found += inside
+        found += inside or [path]
     return found
 
 

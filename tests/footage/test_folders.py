@@ -11,6 +11,7 @@ from tiny import brightness_model, write_levels
 from typer.testing import CliRunner
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.address import Address, footage_files
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
@@ -44,9 +45,10 @@ def test_a_folder_stands_for_the_footage_below_it(season: Path) -> None:
     assert season / "out/a/proxy.mp4" in footage_files([season])
 
 
-def test_a_folder_without_footage_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FootageError, match="a folder without footage"):
-        footage_files([tmp_path])
+def test_a_folder_without_footage_stays_and_is_refused_when_opened(tmp_path: Path) -> None:
+    assert footage_files([tmp_path]) == [tmp_path]
+    with pytest.raises(FootageError, match="a directory"):
+        probe_footage(tmp_path)
 
 
 def test_detect_and_probe_take_folders(season: Path, monkeypatch: pytest.MonkeyPatch) -> None:

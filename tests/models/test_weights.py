@@ -137,7 +137,7 @@ def save_changed(tmp_path: Path, change: Callable[[dict[str, Tensor]], Any]) -> 
 def test_a_missing_tensor_is_refused(tmp_path: Path) -> None:
     path = save_changed(tmp_path, lambda s: s.pop("features.5.conv.1.1.running_mean"))
     weights = open_weights(path, "cnn_lstm")
-    with pytest.raises(WeightsError, match=r"lacks 1 tensors.*block3\.5\.conv\.1\.1\.running_mean"):
+    with pytest.raises(WeightsError, match=r"lacks 1 tensor.*block3\.5\.conv\.1\.1\.running_mean"):
         loaded(weights)
 
 
@@ -149,7 +149,7 @@ def test_an_unknown_tensor_is_refused(tmp_path: Path) -> None:
 
 def test_a_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
     path = save_changed(tmp_path, lambda s: s.update({"features.5.conv.9.weight": torch.zeros(1)}))
-    with pytest.raises(WeightsError, match="no place for 1 tensors"):
+    with pytest.raises(WeightsError, match="no place for 1 tensor"):
         loaded(open_weights(path, "cnn_lstm"))
 
 

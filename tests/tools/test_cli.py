@@ -10,7 +10,7 @@ import pytest
 from rich.text import Text
 from tiny import write_levels
 
-from touchline.tools.cli import spread_lists
+from touchline.tools.cli import spread_lists, with_option_names
 from touchline.tools.console import escape
 
 
@@ -79,7 +79,8 @@ def test_bad_footage_is_one_line_each_and_the_rest_still_runs(run, tmp_path):
     text.write_text("hello")
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    bad = [tmp_path / "gone.mp4", tmp_path, empty, text, truncated]
+    (tmp_path / "folder").mkdir()
+    bad = [tmp_path / "gone.mp4", tmp_path / "folder", empty, text, truncated]
     done = touchline(
         *("detect", *bad, good, "--model", run / "run" / "model.safetensors"),
         *("-o", tmp_path / "out", "--quiet"),
@@ -260,3 +261,26 @@ def test_a_list_of_labels_ends_at_the_next_option():
 def test_text_from_outside_is_printed_literally():
     shown = Text.from_markup(escape("[red]a[/red]\x1b[2J")).plain
     assert shown == "[red]a[/red]\N{REPLACEMENT CHARACTER}[2J"
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "told"),
+    [
+        ("detect", "hop_s is 0; it must be in (0, 2]", "--hop is 0; it must be in (0, 2]"),
+        ("detect", "low is 2; use less", "--low is 2; use less"),
+        (
+            "detect",
+            "max_length_s is 0; it must be at least min_length_s",
+            "--max-length is 0; it must be at least --min-length",
+        ),
+        ("train", "label_smoothing is 2", "--smoothing is 2"),
+        ("train", "size_px is 8", "--size is 8"),
+        ("evaluate", "tious is (2,)", "--tiou is (2,)"),
+        ("labels", "rate_hz is 0", "--rate-hz is 0"),
+        # Names of files, and words of a sentence, stay as they are.
+        ("detect", "the model is low; see min_length_s/x", "the model is low; see min_length_s/x"),
+        ("evaluate", "hop_s is 0", "hop_s is 0"),
+    ],
+)
+def test_errors_name_options_as_they_are_typed(command, message, told):
+    assert with_option_names(message, [command, "match.mp4", "--quiet"]) == told

@@ -61,7 +61,7 @@ def test_verified_stretches_are_no_class_and_survive_conversion(
     copy = labels.with_name("copy.csv")
     text = run(capsys, "labels", labels, "--convert", "csv", "-o", copy)
     assert "4 labels of 2 classes in 3 files of 3 groups" in text
-    assert "2 verified stretches in 1 files: every event in them is labelled" in text
+    assert "2 verified stretches in 1 file: every event in them is labelled" in text
     assert text.count("overlaps") == before.count("overlaps")
     assert [e.label for e in read_labels(copy)] == ["shot_left", *["goal[1]"] * 3]
     both = read_labels(copy, verified=True)
@@ -159,7 +159,7 @@ def test_the_help_names_every_format_that_can_be_written() -> None:
         (["labels.csv", "--convert", "soccernet", "-o", "out"], "one match per file"),
         (["none.csv"], "none.csv: no such file"),
         (["broken.csv"], "broken.csv: line 2: the end 1 s is before 2 s"),
-        (["labels.csv", "--rate-hz", "0"], "rate_hz is 0"),
+        (["labels.csv", "--rate-hz", "0"], "--rate-hz is 0"),
     ],
 )
 def test_a_bad_call_is_one_line_and_exit_code_1(

@@ -411,6 +411,7 @@ def _count_clips(
 ) -> list[ClipCounts]:
     """Count right and wrong clips of each checkpoint, on matches that none was trained on."""
     from touchline.models.checkpoint import load_checkpoint
+    from touchline.models.spelling import counted as spelt
     from touchline.pipeline.evaluation.clips import count_clips
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.scoring.score_clips import (
@@ -425,11 +426,11 @@ def _count_clips(
     for model in models:
         examples, hidden = keep_visible(model, examples)
         if hidden:
-            console.warn(f"left out {hidden} events that the broadcast does not show")
+            console.warn(f"left out {spelt(hidden, 'event')} that the broadcast does not show")
         examples, left_out = unseen_examples(model, examples)
         if left_out:
             console.warn(
-                f"left out {len(left_out)} groups that the model was trained on "
+                f"left out {spelt(len(left_out), 'group')} that the model was trained on "
                 f"({', '.join(left_out[:8])})"
             )
     counted = []
@@ -454,11 +455,13 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 
 def _show_evaluation(evaluation: Evaluation) -> None:
+    from touchline.models.spelling import counted
+
     for one in evaluation.metrics:
         _show_metric(one)
     for breakdown, accepted in zip(evaluation.breakdowns, evaluation.accepted, strict=True):
         _show_breakdown(breakdown, accepted)
-    summary = f"{evaluation.num_videos} videos. {evaluation.intervals}"
+    summary = f"{counted(evaluation.num_videos, 'video')}. {evaluation.intervals}"
     if evaluation.num_units < 2 and evaluation.unit == "matches":
         summary += " Use --block SECONDS to resample stretches of the match."
     console.out.print(summary, highlight=False)
@@ -495,6 +498,7 @@ def _with_interval(one: Figure) -> str:
 
 
 def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
+    from touchline.models.spelling import counted
     from touchline.pipeline.evaluation.breakdown import MISSED, Kind
 
     short = {Kind.MISTIMED: "time", Kind.CONFUSED: "class", Kind.DUPLICATE: "double"}
@@ -518,7 +522,8 @@ def _show_breakdown(one: Breakdown, accepted: Mapping[str, Figure]) -> None:
         if at_s := timing.quantiles_s():
             console.out.print(
                 f"{timing.what}, predicted minus labelled: median {at_s[0.5]:+.2f} s, 90 % within "
-                f"{at_s[0.05]:+.2f} .. {at_s[0.95]:+.2f} s ({len(timing.errors_s)} events)",
+                f"{at_s[0.05]:+.2f} .. {at_s[0.95]:+.2f} s "
+                f"({counted(len(timing.errors_s), 'event')})",
                 highlight=False,
             )
     console.out.print()

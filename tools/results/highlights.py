@@ -202,6 +202,7 @@ class _Job:
 
     def clips(self) -> list[Rendered]:
         """Write one clip per event to OUT/clips."""
+        from touchline.models.spelling import counted
         from touchline.pipeline.reels.render import cut_clips
 
         made = []
@@ -221,7 +222,9 @@ class _Job:
         if self.say:
             total_s = sum(clip.duration_s for clip in made)
             console.out.print(
-                console.escape(f"{folder}: {len(made)} clips, {total_s:.1f} s; {_how(made)}"),
+                console.escape(
+                    f"{folder}: {counted(len(made), 'clip')}, {total_s:.1f} s; {_how(made)}"
+                ),
                 soft_wrap=True,
                 highlight=False,
             )
@@ -234,6 +237,7 @@ class _Job:
 
     def reel(self, max_s: float, weights: dict[str, float]) -> Rendered:
         """Write OUT/reel.mp4 with the best events."""
+        from touchline.models.spelling import counted
         from touchline.pipeline.reels.render import cut_reel
         from touchline.pipeline.timecode import timecode
 
@@ -254,7 +258,8 @@ class _Job:
             console.out.print(
                 console.escape(
                     f"{reel.path}: {timecode(reel.duration_s)}, {num_events} of "
-                    f"{len(self.events)} events in {len(reel.cuts)} cuts; {_how([reel])}"
+                    f"{counted(len(self.events), 'event')} in {counted(len(reel.cuts), 'cut')}; "
+                    f"{_how([reel])}"
                 ),
                 soft_wrap=True,
                 highlight=False,

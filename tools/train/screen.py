@@ -69,10 +69,14 @@ def tensorboard_log(out: Path, *, wanted: bool) -> Iterator[OnEpoch]:
 
 def warn_after(result: FineTuneResult) -> None:
     """Warn about skipped clips and steps, and about training that diverged."""
+    from touchline.models.spelling import counted
+
     for problem in result.problems:
         console.warn(f"skipped {problem}")
     if result.skipped_steps:
-        console.warn(f"skipped {result.skipped_steps} steps whose gradient was not finite")
+        console.warn(
+            f"skipped {counted(result.skipped_steps, 'step')} whose gradient was not finite"
+        )
     if result.stopped == "diverged":
         console.warn(
             f"training diverged in epoch {len(result.history)}, so epoch {result.best_epoch} is "
@@ -130,6 +134,7 @@ def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
     from rich.table import Table
 
     from touchline.models.backbone import stage_table
+    from touchline.models.spelling import counted
 
     origin = weights or "random weights (nothing is pretrained)"
     console.out.print(f"starting from {console.escape(origin)}", highlight=False)
@@ -146,7 +151,7 @@ def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
         groups = sorted({e.group for e in examples})
         if examples:
             console.out.print(
-                f"{part}: {len(examples)} clips of {len(groups)} groups "
+                f"{part}: {counted(len(examples), 'clip')} of {counted(len(groups), 'group')} "
                 f"({console.escape(', '.join(groups[:8]))}{', ...' if len(groups) > 8 else ''})",
                 highlight=False,
             )
