@@ -74,7 +74,7 @@ def pyav_frames(
     for reach in REACH_BACK_S:
         footage = open_footage(path, stream=wanted.stream, hwaccel=hwaccel)
         try:
-            from_beginning = from_beginning or clock_restarts(footage, log)
+            from_beginning = from_beginning or not _seeks(footage, log)
             log.reset()
             target_s = None
             if reach is not None and not from_beginning:
@@ -188,14 +188,32 @@ def _covers(first: ShownFrame, first_s: Fraction) -> bool:
     return first.time_s - TIMESTAMP_ROUNDING_S <= first_s and not first.damaged
 
 
+def seeks_by_time(path: Path, stream: int | None) -> bool:
+    """Tell whether a part of a file can be decoded without reading it from its beginning.
+
+    Args:
+        path: The footage.
+        stream: Index of the video stream in the container; None chooses one.
+
+    Raises:
+        FootageError: The file cannot be read.
+    """
+    footage = open_footage(path, stream=stream)
+    with footage.container:
+        return _seeks(footage, DecodeLog())
+
+
+def _seeks(footage: OpenFootage, log: DecodeLog) -> bool:
+    timed = footage.stamped or not (footage.is_raw or footage.stream.codec_context.has_b_frames)
+    return timed and not clock_restarts(footage, log)
+
+
 def _seek(footage: OpenFootage, target_s: Fraction) -> bool:
     """Seek to the key frame at or before a time; False if decoding starts at the beginning."""
-    context, stream = footage.stream.codec_context, footage.stream
+    stream = footage.stream
     if _is_program_stream(footage):
         target_s -= PROGRAM_STREAM_RUN_UP_S
     if target_s <= 0:
-        return False
-    if not footage.stamped and (footage.is_raw or context.has_b_frames):
         return False
     try:
         ticks = int((target_s + footage.origin_s) / footage.time_base)

@@ -18,7 +18,7 @@ import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -27,10 +27,12 @@ import numpy.typing as npt
 from av.container import InputContainer
 from av.error import FFmpegError
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Wanted
+from touchline.pipeline.decoding.frame_times import NUMBERED
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.nal_units import (
@@ -54,6 +56,9 @@ UNKNOWN_PACKETS = 500
 
 # How much earlier a copied cut may begin to find an IDR frame.
 LOOK_BACK_S = 10
+
+# Decoding starts at one of so many key frames before the frame wanted, or at the beginning.
+TRIED_KEYS = 3
 
 # Ticks for times that come from decoding.
 REPAIRED_TIME_BASE = Fraction(1, 90_000)
@@ -92,17 +97,17 @@ class ShownPictures(Generic[PictureT]):
     Before the first picture that is the first one. Times must not decrease from call to call.
 
     Args:
-        pictures: (start in ticks, picture), in time order.
+        pictures: (start, picture), in time order.
     """
 
-    def __init__(self, pictures: Iterator[tuple[int, PictureT]]) -> None:
+    def __init__(self, pictures: Iterator[tuple[Fraction | int, PictureT]]) -> None:
         self._pictures = pictures
         self._shown: PictureT | None = None
         self._next = next(pictures, None)
 
-    def at(self, ticks: int) -> PictureT | None:
-        """Return the picture shown at a time in ticks; None if there are no pictures."""
-        while self._next is not None and (self._next[0] <= ticks or self._shown is None):
+    def at(self, time: Fraction | int) -> PictureT | None:
+        """Return the picture shown at a time; None if there are no pictures."""
+        while self._next is not None and (self._next[0] <= time or self._shown is None):
             self._shown = self._next[1]
             self._next = next(self._pictures, None)
         return self._shown
@@ -276,29 +281,77 @@ class CodedVideo:
 
     def packets(self, rows: range) -> Iterator[Packet[VideoStream]]:
         """The packets of these rows, in decode order."""
+        yield from self._packets_in(self._raw.footage, rows)
+
+    def frames(self, first_pts: int, end_pts: int) -> Iterator[VideoFrame] | None:
+        """The frames with first_pts <= pts < end_pts, decoded from a key frame before them on.
+
+        Their timestamps are those of this object. None if the packets do not tell.
+        """
+        first_row = self.row_shown_at(first_pts)
+        if not self.matched or first_row is None:
+            return None
+        keys = [
+            k
+            for k in range(first_row, -1, -1)
+            if self.rows[k].key and (self.rows[k].pts or first_pts) <= first_pts
+        ]
+        for begin in (*keys[:TRIED_KEYS], 0):
+            frames = self._decoded(begin, first_pts, end_pts)
+            first = next(frames, None)
+            if first is not None and (first.pts == first_pts or begin == 0):
+                return chain([first], frames)
+        return None
+
+    def _decoded(self, begin: int, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
+        footage = open_footage(self.path, stream=self.stream.index)
+        with footage.container:
+            for frame in self._numbered_frames(footage, begin):
+                shown = None if frame.pts is None else self.rows[frame.pts - NUMBERED].pts
+                if shown is None or shown < first_pts:
+                    continue
+                if shown >= end_pts:
+                    return
+                frame.pts = shown
+                yield frame
+
+    def _numbered_frames(self, footage: OpenFootage, begin: int) -> Iterator[VideoFrame]:
+        """All frames from a row on, with the number of their row in place of the timestamp."""
+        footage.stream.thread_type = "AUTO"
+        rows = range(begin, len(self.rows))
+        packets = self._packets_in(footage, rows)
+        # Where nothing can seek, the packets come from a file opened again, with its own decoder.
+        context = footage.stream.codec_context
+        for row, packet in zip(rows, packets, strict=False):
+            context = packet.stream.codec_context
+            packet.pts = NUMBERED + row
+            yield from decodable(packet.decode)
+        yield from decodable(lambda: context.decode(None))
+
+    def _packets_in(self, footage: OpenFootage, rows: range) -> Iterator[Packet[VideoStream]]:
         for back_s in SEEK_BACK_S:
-            if (found := self._sought(rows.start, back_s)) is not None:
+            if (found := self._sought(footage, rows.start, back_s)) is not None:
                 number, first, rest = found
                 if number == rows.start:
                     yield first
                 skipped = max(0, rows.start - number - 1)
                 yield from islice(rest, skipped, max(0, rows.stop - number - 1))
                 return
-        footage = open_footage(self.path, stream=self.stream.index)
-        with footage.container:
-            yield from islice(all_packets(footage, DecodeLog()), rows.start, rows.stop)
+        again = open_footage(self.path, stream=self.stream.index)
+        with again.container:
+            yield from islice(all_packets(again, DecodeLog()), rows.start, rows.stop)
 
     def _sought(
-        self, row: int, back_s: int
+        self, footage: OpenFootage, row: int, back_s: int
     ) -> tuple[int, Packet[VideoStream], Iterator[Packet[VideoStream]]] | None:
         """Seek to a key frame at or before a row: its number, its packet and those after it."""
         stamp = self._raw.stamps[row]
         if stamp is None or not self._raw.numbers:
             return None
-        ticks = stamp - round(back_s / (self.stream.time_base or self.time_base))
+        ticks = stamp - round(back_s / footage.time_base)
         try:
-            self.container.seek(ticks, stream=self.stream, backward=True)
-            packets = all_packets(self._raw.footage, DecodeLog())
+            footage.container.seek(ticks, stream=footage.stream, backward=True)
+            packets = all_packets(footage, DecodeLog())
             for packet in islice(packets, UNKNOWN_PACKETS):
                 number = self._raw.numbers.get(_identity(packet))
                 if number is not None:

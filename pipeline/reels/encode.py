@@ -133,6 +133,15 @@ def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[V
         first_pts: Timestamp of the first frame.
         end_pts: Timestamp of the first frame after the last one.
     """
+    # After a restart of the clock, and without times in the file, a seek by time does not help.
+    frames = None if video.one_clock else video.frames(first_pts, end_pts)
+    for frame in frames or _decoded_by_time(video, first_pts, end_pts):
+        pts = int(frame.pts or 0)
+        frame.time_base, frame.duration = video.time_base, video.after(pts) - pts
+        yield frame
+
+
+def _decoded_by_time(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[VideoFrame]:
     wanted = Wanted(
         Instants(rate_hz=None, start_s=video.seconds(first_pts), end_s=video.seconds(end_pts)),
         stream=video.stream.index,
@@ -144,8 +153,7 @@ def decode_frames(video: CodedVideo, first_pts: int, end_pts: int) -> Iterator[V
             return
         if pts >= first_pts and isinstance(shown.picture, AvPicture):
             frame = shown.picture.frame
-            frame.pts, frame.time_base = pts, video.time_base
-            frame.duration = video.after(pts) - pts
+            frame.pts = pts
             yield frame
 
 

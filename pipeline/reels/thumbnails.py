@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
-from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames
+from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames, seeks_by_time
 from touchline.pipeline.decoding.to_rgb import orientation
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
+from touchline.pipeline.reels.coded_video import ShownPictures
 
 JPEG_QUALITY = 70
 
@@ -44,31 +45,40 @@ def make_thumbnails(
     Raises:
         FootageError: The file cannot be read as video.
     """
+    found = _one_by_one if seeks_by_time(footage, stream) else _in_one_pass
     uris: list[str | None] = []
     used = 0
-    for time_s in times_s:
+    for uri in found(footage, [Fraction(time_s) for time_s in times_s], width_px, stream):
         if used >= max_bytes:
             break
-        frame = frame_shown_at(footage, time_s, stream=stream)
-        uri = None if frame is None else data_uri(frame, width_px)
         used += len(uri or "")
         uris.append(uri)
     return uris + [None] * (len(times_s) - len(uris))
 
 
-def frame_shown_at(footage: Path, time_s: float, *, stream: int | None = None) -> VideoFrame | None:
-    """The last frame at or before a time, or else the first after it; None if none decodes.
+def _one_by_one(
+    footage: Path, times_s: Sequence[Fraction], width_px: int, stream: int | None
+) -> Iterator[str | None]:
+    for at_s in times_s:
+        frame = _frame_at(footage, at_s, stream)
+        yield None if frame is None else data_uri(frame, width_px)
 
-    Args:
-        footage: The footage file.
-        time_s: Time in seconds.
-        stream: Index of the video stream in the file; None takes the default one, otherwise the
-            largest.
 
-    Raises:
-        FootageError: The file cannot be read as video.
-    """
-    at_s = Fraction(time_s)
+def _in_one_pass(
+    footage: Path, times_s: Sequence[Fraction], width_px: int, stream: int | None
+) -> Iterator[str | None]:
+    """The same for footage that can only be read from its beginning: once is enough."""
+    wanted = Wanted(Instants(rate_hz=None), stream=stream)
+    frames = pyav_frames(footage, wanted, DecodeLog())
+    shown = ShownPictures((frame.time_s, frame.picture) for frame in frames)
+    uris: dict[int, str | None] = {}
+    for k in sorted(range(len(times_s)), key=lambda k: times_s[k]):
+        picture = shown.at(times_s[k] + TIMESTAMP_ROUNDING_S)
+        uris[k] = data_uri(picture.frame, width_px) if isinstance(picture, AvPicture) else None
+    return iter(uris[k] for k in range(len(times_s)))
+
+
+def _frame_at(footage: Path, at_s: Fraction, stream: int | None) -> VideoFrame | None:
     wanted = Wanted(Instants(Fraction(1), start_s=at_s, zero_s=at_s), stream=stream)
     found: VideoFrame | None = None
     for shown in pyav_frames(footage, wanted, DecodeLog()):
