@@ -196,6 +196,41 @@ def check_head(head: str, options: TrainOptions, *, num_stages: int, pretrained:
         )
 
 
+# Options of the training loop, which a head over a frozen trunk is fitted without.
+LOOP_OPTIONS = {
+    "epochs": "--epochs",
+    "accumulate": "--accumulate",
+    "lr": "--lr",
+    "stage_lr_decay": "--stage-lr-decay",
+    "weight_decay": "--weight-decay",
+    "warmup": "--warmup",
+    "label_smoothing": "--smoothing",
+    "focal_gamma": "--focal",
+    "mixup": "--mixup",
+    "ema": "--ema",
+    "patience": "--patience",
+    "validate_every": "--validate-every",
+}
+
+
+def unused_options(job: TrainJob, *, num_stages: int) -> list[str]:
+    """Return the options of the training loop that were given although the loop does not run.
+
+    Args:
+        job: The job, with its options as `prepare` returns them.
+        num_stages: How many stages the network has.
+    """
+    options = job.options
+    if job.head == "own" or options.freeze < num_stages or options.unfreeze:
+        return []
+    default = TrainOptions()
+    return [
+        option
+        for name, option in LOOP_OPTIONS.items()
+        if getattr(options, name) != getattr(default, name)
+    ]
+
+
 def window_rate_hz(
     examples: Sequence[Example], spec: ClipSpec, *, max_clip_s: float | None
 ) -> float:

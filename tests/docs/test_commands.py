@@ -25,6 +25,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SLOW = {"researcher.md"}
 PROGRAMS = ("touchline ", "make ", "python", "torchrun ")
 
+# The kick-offs of a whole match, in the footage of 20 s that the pages run with.
+SHORT_MATCH = {"1=0:02:10": "1=0:00:02", "2=1:04:55": "2=0:00:12"}
+
 MARK = r"<!-- (?P<mark>not run|file): (?P<why>[^\n]+) -->\n"
 BLOCK = re.compile(rf"^(?:{MARK})?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
 
@@ -145,7 +148,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
         for word in shlex.split(line, comments=True)
         for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
     ]
-    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(sys, "argv", [SHORT_MATCH.get(word, word) for word in words])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code in (0, None), line

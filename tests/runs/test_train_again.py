@@ -127,3 +127,17 @@ def test_resuming_where_no_run_is_says_that_a_new_one_starts(
     told = " ".join(capsys.readouterr().err.split())
     assert f"{out} holds no unfinished run, so --resume starts a new one" in told
     assert (out / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("head", "told"), [("linear", True), ("own", False)])
+def test_options_of_the_training_loop_are_told_where_it_does_not_run(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, told: bool
+) -> None:
+    frozen = train(labels, tmp_path / "first", "--val-groups", "match_3")
+    capsys.readouterr()
+    given = ["--weights", frozen, "--freeze", "trunk", "--head", head, "--mixup", "0.2"]
+    train(labels, tmp_path / "second", "--val-groups", "match_3", *given)
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "no effect: --epochs, --mixup. --head linear is fitted to a frozen trunk" in said
+    ) == told

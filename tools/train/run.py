@@ -67,7 +67,7 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     """
     from touchline.pipeline.distributed import process_group
     from touchline.pipeline.runs.plots import can_plot
-    from touchline.pipeline.runs.prepare import label_warnings, prepare, too_hopeful
+    from touchline.pipeline.runs.prepare import label_warnings, prepare, too_hopeful, unused_options
     from touchline.pipeline.runs.run import SNAPSHOT_FILE, run_training
 
     began = time.monotonic()
@@ -87,6 +87,11 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
             )
         if is_first:
             warn_before(split, job, problems, too_hopeful(model, split))
+            if unused := unused_options(job, num_stages=len(model.backbone.stage_names)):
+                console.warn(
+                    f"no effect: {', '.join(unused)}. --head {job.head} is fitted to a frozen "
+                    "trunk without a training loop. Free stages with --freeze, or use --head own"
+                )
         with (
             console.phase_bars(quiet=quiet) as on_progress,
             tensorboard_log(places.out, wanted=places.tensorboard and is_first) as on_epoch,
