@@ -60,6 +60,10 @@ LOOK_BACK_S = 10
 # Decoding starts at one of so many key frames before the frame wanted, or at the beginning.
 TRIED_KEYS = 3
 
+# A frame that a cut would show for less than this part of its time, and this long, is left out.
+SLIVER = Fraction(1, 5)
+SLIVER_S = Fraction(1, 100)
+
 # Ticks for times that come from decoding.
 REPAIRED_TIME_BASE = Fraction(1, 90_000)
 
@@ -486,6 +490,9 @@ def _span(video: CodedVideo, first_pts: int, end_pts: int) -> Span:
 def exact_span(video: CodedVideo, start_s: float, end_s: float) -> Span:
     """The span from the frame shown at start_s to the first frame at or after end_s.
 
+    At either end, a frame is left out that would flash up for a few milliseconds (see SLIVER): in
+    footage whose sound starts first, full seconds lie a little before the frames.
+
     Args:
         video: The footage.
         start_s: Start in seconds.
@@ -494,13 +501,22 @@ def exact_span(video: CodedVideo, start_s: float, end_s: float) -> Span:
     Raises:
         FootageError: No frame is shown in that time.
     """
+    start, end = video.pts(start_s), video.pts(end_s)
     shown, slack = video.frame_pts, video.rounding()
-    first = shown[max(0, bisect.bisect_right(shown, video.pts(start_s) + slack) - 1)]
-    after = bisect.bisect_left(shown, video.pts(end_s) - slack)
-    stop = shown[after] if after < len(shown) else video.end_pts
-    if stop <= first:
+    first = max(0, bisect.bisect_right(shown, start + slack) - 1)
+    after = bisect.bisect_left(shown, end - slack)
+    if first >= after:
         raise FootageError(video.path, f"has no frame between {start_s:.3f} s and {end_s:.3f} s")
-    return _span(video, first, stop)
+
+    def is_sliver(k: int, length: int) -> bool:
+        whole = video.after(shown[k]) - shown[k]
+        return after - first > 1 and length < min(SLIVER * whole, SLIVER_S / video.time_base)
+
+    if is_sliver(first, video.after(shown[first]) - start):
+        first += 1
+    if is_sliver(after - 1, end - shown[after - 1]):
+        after -= 1
+    return _span(video, shown[first], shown[after] if after < len(shown) else video.end_pts)
 
 
 def copy_span(

@@ -131,3 +131,22 @@ def test_an_encoder_that_does_not_work_is_refused_by_name(match: Path, tmp_path:
 )
 def test_names_of_clips_are_safe_on_every_file_system(label: str, name: str) -> None:
     assert clip_name(7, Event(label, 3723.9, 3724.0, 3724.0)) == name
+
+
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "frames"),
+    [
+        (0.4, 0.8, range(10, 20)),
+        # Frame 9 would be shown for 5 of its 40 ms, frame 20 for 5.
+        (0.395, 0.805, range(10, 20)),
+        (0.39, 0.81, range(9, 21)),
+        # A cut always has a frame.
+        (0.395, 0.4, range(9, 10)),
+    ],
+)
+def test_a_sliver_of_a_frame_at_the_ends_of_a_cut_is_left_out(
+    start_s: float, end_s: float, frames: range, match: Path
+) -> None:
+    with CodedVideo(match) as video:
+        span = exact_span(video, start_s, end_s)
+        assert [round(float(video.seconds(pts)) * 25) for pts in span.frame_pts] == list(frames)
