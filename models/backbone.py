@@ -20,6 +20,7 @@ FITS = ("crop", "squash", "pad")
 
 MAX_FRAMES = 4096
 MIN_SIZE_PX, MAX_SIZE_PX = 16, 2048
+MAX_DURATION_S = 3600
 # 3.2 GB as float32 in RGB.
 MAX_PIXELS = 2**28
 
@@ -54,6 +55,10 @@ class ClipSpec:
             raise ValueError(
                 f"{self} is not a clip: it must have 1 to {MAX_FRAMES} frames, {MIN_SIZE_PX} to "
                 f"{MAX_SIZE_PX} px, and a rate in (0, 1000] Hz"
+            )
+        if self.num_frames > MAX_DURATION_S * self.rate_hz:
+            raise ValueError(
+                f"{self} are too long a clip: more than {MAX_DURATION_S} s. Take a higher rate"
             )
         if self.num_frames * self.size_px**2 > MAX_PIXELS:
             raise ValueError(

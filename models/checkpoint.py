@@ -31,6 +31,9 @@ from touchline.models.training_record import (
 
 FORMAT = "touchline-checkpoint-1"
 
+# Reasons may list every tensor of a network.
+MAX_REASON = 200
+
 # The header of a safetensors file lists its tensors; those of large networks are below 1 MB.
 MAX_HEADER_BYTES = 16 << 20
 
@@ -341,7 +344,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
             record=read_record(metadata["record"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        # torch tells what does not fit from its second line on.
+        reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:MAX_REASON]
         raise CheckpointError(path, f"a damaged Touchline checkpoint ({reason})") from error
 
 

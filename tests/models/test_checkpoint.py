@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 from importlib.resources import files
 
 import pytest
@@ -182,6 +183,7 @@ def test_metadata_that_does_not_fit_is_damage(saved, field, value):
         {"num_frames": 10**9},
         {"size_px": 4096},
         {"num_frames": 4096, "size_px": 2048},
+        {"rate_hz": 1e-300},
         {"size_px": 32.5},
         {"size_px": "32"},
         {"rate_hz": "8"},
@@ -256,6 +258,12 @@ def test_the_digest_is_of_names_types_shapes_and_numbers():
     # The order of the names does not count, nor how the numbers lie in memory.
     two = {"a": torch.ones(2, 3).t(), "b": given}
     assert tensors_digest(two) == tensors_digest({"b": given, "a": torch.ones(3, 2)})
+
+
+def test_weights_of_another_network_are_told_by_what_does_not_fit(saved):
+    said = refuse(saved, {"architecture": "cnn_lstm"})
+    assert re.search(r"state_dict for \w+: Missing key\(s\)", str(said))
+    assert len(said.message) < 300
 
 
 def test_a_pipe_is_no_checkpoint_and_is_not_waited_for(tmp_path):
