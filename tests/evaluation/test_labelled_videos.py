@@ -25,7 +25,7 @@ def evaluated(*arguments: object) -> tuple[dict[str, Any], str]:
     return json.loads(result.stdout)["metrics"], " ".join(result.stderr.split())
 
 
-def soccernet(folder: Path, name: str, key: str, *rows: tuple[int, int, float]) -> None:
+def soccernet(folder: Path, name: str, key: str, *rows: tuple[int, float, float]) -> None:
     """A match with events of (half, second, confidence)."""
     document = {
         "UrlLocal": "league/match",
@@ -124,12 +124,14 @@ def test_a_season_of_ball_actions_is_read_and_paired(
 ) -> None:
     touch(tmp_path / "gt", *beside)
     soccernet(tmp_path / "gt", "Labels-ball.json", "annotations", (1, 10, 1.0))
-    soccernet(tmp_path / "pred", "results_spotting.json", "predictions", (1, 10, 0.5))
-    paths = [tmp_path / "pred", tmp_path / "gt", "--metric", "soccernet-tight"]
+    soccernet(tmp_path / "pred", "results_spotting.json", "predictions", (1, 10.9, 0.5))
+    paths = [tmp_path / "pred", tmp_path / "gt", "--metric", "soccernet-tight", "--tolerance", 1]
     figures, warned = evaluated(*paths)
     assert figures["soccernet-tight"]["value"]["value"] == 1.0
     assert "for which SoccerNet uses 25 bins per second" in warned
-    assert evaluated(*paths, "--bins-per-second", 25)[1] == ""
+    # 0.9 s apart is too far for a window of 1 s, unless times are rounded to half a second.
+    figures, warned = evaluated(*paths, "--bins-per-second", 25)
+    assert (figures["soccernet-tight"]["value"]["value"], warned) == (0.0, "")
 
 
 def test_files_of_actions_and_of_ball_actions_are_not_mixed(tmp_path: Path) -> None:
