@@ -13,17 +13,20 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar, cast
 
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.footage import mp4_boxes, sniff
 from touchline.pipeline.footage.address import BUFFER_BYTES, Address, footage_path, open_bytes
+
+StreamT = TypeVar("StreamT", bound=Stream)
 
 # FFmpeg's demuxers for footage. Left out on purpose: those that read other files or open
 # connections (hls, dash, concat, sdp, image2, ...), and those for sound or text only.
@@ -165,13 +168,13 @@ def _first_frame_s(path: Path, version: tuple[int, int] | None, stream: int | No
         return footage.first_frame_s
 
 
-def packets_of(container: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+def packets_of(container: InputContainer, stream: StreamT) -> Iterator[Packet[StreamT]]:
     """Read the packets of a stream, without the empty ones that flush the decoder."""
     # PyAV raises IndexError at the end of a file in which another stream began midway.
     with suppress(IndexError):
         for packet in container.demux(stream):
             if packet.size:
-                yield packet
+                yield cast("Packet[StreamT]", packet)
 
 
 def moving_streams(container: InputContainer) -> list[VideoStream]:

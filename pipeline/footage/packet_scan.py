@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
 from av.index import IndexEntries
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -20,6 +21,7 @@ from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
 from touchline.pipeline.footage.open import (
     OpenFootage,
+    StreamT,
     open_footage,
     packets_of,
     reason,
@@ -195,13 +197,26 @@ def index_leads_astray(footage: OpenFootage) -> bool:
 
 
 def all_packets(footage: OpenFootage, log: DecodeLog) -> Iterator[Packet[VideoStream]]:
-    """Read the packets of the stream. Reading continues after unreadable places."""
+    """Read the packets of the video stream. Reading continues after unreadable places."""
+    for packet in packets_past_errors(footage.container, footage.stream, log):
+        log.num_packets += 1
+        yield packet
+
+
+def packets_past_errors(
+    container: InputContainer, stream: StreamT, log: DecodeLog
+) -> Iterator[Packet[StreamT]]:
+    """Read the packets of any stream. Reading continues after unreadable places.
+
+    Args:
+        container: The open file.
+        stream: One of its streams.
+        log: Gets a warning for each kind of error.
+    """
     errors = 0
     while True:
         try:
-            for packet in packets_of(footage.container, footage.stream):
-                log.num_packets += 1
-                yield packet
+            yield from packets_of(container, stream)
             return
         except (av.error.FFmpegError, OSError) as error:
             errors += 1

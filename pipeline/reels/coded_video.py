@@ -438,6 +438,14 @@ class _RawPackets:
             raise FootageError(footage.path, "has no frame, so it cannot be cut")
         for identity in doubled:
             del numbers[identity]
+        if any(keys):
+            # What comes before the first key frame cannot be decoded, nor what is shown before it.
+            start = keys.index(True)
+            first = shown[start]
+            for k, stamp in enumerate(shown):
+                leads = stamped and stamp is not None and first is not None and stamp < first
+                if k < start or leads:
+                    shown[k] = None
         one_clock = (
             stamped
             and not missing

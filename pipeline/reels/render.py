@@ -28,6 +28,7 @@ from av.packet import Packet
 from touchline.models.atomic_files import atomic_path
 from touchline.models.errors import FootageError
 from touchline.pipeline.files import safe_name
+from touchline.pipeline.footage.open import reason
 from touchline.pipeline.outputs.result_view import in_time_order, one_line
 from touchline.pipeline.reels.coded_video import CodedVideo, Span, copy_span, exact_span
 from touchline.pipeline.reels.encode import (
@@ -302,24 +303,37 @@ def _rendered_to(
     clock: MatchClock | None,
 ) -> Rendered:
     _refuse_overwriting(video.path, path)
+    failure = ""
+    with atomic_path(path) as temporary:
+        for number, (film, copies_sound) in enumerate(_ways(video, cuts, options, clock)):
+            try:
+                chapters = _chapters(video, film, clock)
+                _write(temporary, video, film, options, chapters, copies_sound=copies_sound)
+            except FFmpegError as error:
+                failure = reason(error)
+                continue
+            if number:
+                film = replace(film, note=f"copying failed: {failure}")
+            return _rendered(path, video, film)
+        raise FootageError(video.path, f"cannot be cut ({failure})")
+
+
+def _ways(
+    video: CodedVideo, cuts: Sequence[Cut], options: RenderOptions, clock: MatchClock | None
+) -> Iterator[tuple[_Film, bool]]:
+    """What to write and whether to copy the sound; then the next best way, if that fails.
+
+    Damage inside a copied part, and sound that changes in mid-stream, show only in writing.
+    """
     if options.mode == "copy":
         film = _copied_film(video, cuts)
-    else:
-        film = _drawn_film(video, cuts, options, clock)
-    chapters = _chapters(video, film, clock)
-    copies_sound = options.mode == "copy"
-    with atomic_path(path) as temporary:
-        try:
-            _write(temporary, video, film, options, chapters, copies_sound=copies_sound)
-        except FFmpegError:
-            if not copies_sound:
-                raise
-            # MP4 takes the codec, but not this stream of it: sound that changes in mid-stream.
-            copies_sound = False
-            _write(temporary, video, film, options, chapters, copies_sound=False)
-    if options.mode == "copy" and not copies_sound:
-        film = replace(film, note="sound encoded, because MP4 does not take it as it is")
-    return _rendered(path, video, film)
+        yield film, True
+        yield film, False
+        return
+    film = _drawn_film(video, cuts, options, clock)
+    yield film, False
+    if film.spliced:
+        yield _drawn_film(video, cuts, replace(options, mode="encode"), clock), False
 
 
 def _refuse_overwriting(footage: Path, path: Path) -> None:

@@ -17,8 +17,9 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
+from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.footage.open import open_footage
-from touchline.pipeline.footage.packet_scan import clock_parts
+from touchline.pipeline.footage.packet_scan import clock_parts, packets_past_errors
 from touchline.pipeline.reels.coded_video import CodedVideo, decodable
 from touchline.pipeline.reels.encode import Placed
 from touchline.pipeline.types import Float32
@@ -215,7 +216,7 @@ def _packets_from(
         # Some formats cannot seek: then the file is read from its beginning.
         with suppress(FFmpegError, OSError):
             container.seek(ticks, stream=stream, backward=True)
-        for packet in container.demux(stream):
+        for packet in packets_past_errors(container, stream, DecodeLog()):
             yield packet, shift_s
 
 
@@ -232,10 +233,11 @@ def _packets_of_parts(
         with container:
             stream = tracks[track]
             if wanted == "times":
-                stamps = [packet.pts for packet in container.demux(stream) if packet.size]
+                packets = packets_past_errors(container, stream, DecodeLog())
+                stamps = [packet.pts for packet in packets]
                 parts = clock_parts(stamps, stream.time_base or Fraction(1, 48000))
                 continue
-            packets = (packet for packet in container.demux(stream) if packet.size)
+            packets = packets_past_errors(container, stream, DecodeLog())
             for packet, part in zip(packets, parts, strict=True):
                 shift_s = video.shifts_s[min(part, len(video.shifts_s) - 1)]
                 yield packet, shift_s - video.clock_origin_s
