@@ -439,13 +439,7 @@ class _RawPackets:
         for identity in doubled:
             del numbers[identity]
         if any(keys):
-            # What comes before the first key frame cannot be decoded, nor what is shown before it.
-            start = keys.index(True)
-            first = shown[start]
-            for k, stamp in enumerate(shown):
-                leads = stamped and stamp is not None and first is not None and stamp < first
-                if k < start or leads:
-                    shown[k] = None
+            _hide_undecodable(shown, keys.index(True))
         one_clock = (
             stamped
             and not missing
@@ -457,6 +451,17 @@ class _RawPackets:
         )
         parts = clock_parts(stamps, footage.time_base)
         return cls(footage, shown, stamps, durations, keys, idrs, parts, numbers, one_clock)
+
+
+def _hide_undecodable(shown: list[int | None], start: int) -> None:
+    """Hide what comes before the first key frame, and its leading pictures (ITU-T H.265, 3.75)."""
+    first = shown[start]
+    shown[:start] = [None] * start
+    for k in range(start + 1, len(shown)):
+        stamp = shown[k]
+        if first is None or stamp is None or stamp >= first:
+            return
+        shown[k] = None
 
 
 def _reorders(footage: OpenFootage) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from footage_bad_cases import CASES
+from footage_bad_cases import CASES, long_video
 from footage_cases import Case
-from footage_made import read_index
+from footage_made import overwrite, packet_places, read_index
 
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.reels.options import RenderOptions
@@ -31,6 +31,16 @@ def clip_of(case: Case, folder: Path, start_s: float, end_s: float, mode: str) -
 @pytest.mark.parametrize("case", DAMAGED, ids=str)
 def test_a_clip_over_the_damage_is_made(case: Case, mode: str, tmp_path: Path) -> None:
     assert clip_of(case, tmp_path, 0.9, 2.2, mode)
+
+
+def test_where_copying_fails_everything_is_encoded(tmp_path: Path) -> None:
+    # The length of a unit is wrong: it cannot be copied, and a decoder skips it.
+    path = long_video(tmp_path / "a.mp4")
+    pos, _, _ = packet_places(path)[45]
+    overwrite(path, pos, b"\x7f\xff\xff\xff")
+    made = render_cuts(path, [Cut(0.7, 3.0, ())], tmp_path / "clip.mp4")
+    assert made.note.startswith("copying failed: Invalid data")
+    assert made.num_encoded == made.num_frames
 
 
 @pytest.mark.parametrize("mode", ["exact", "copy", "encode"])
