@@ -113,6 +113,14 @@ class ClipSpec:
         )
 
 
+FRAMES_PER_PASS = 4
+"""How many frames a framewise trunk sees at once on a CPU.
+
+The activations of so few frames fit the caches, and the allocator reuses their memory: MobileNetV2
+at 224 px takes half the processor time per frame that it takes in passes of 128.
+"""
+
+
 class Backbone(nn.Module):
     """A video network, cut into a trunk of named stages and a head.
 
@@ -213,8 +221,16 @@ class Backbone(nn.Module):
         If `mirrored` is set: (B, 2 D, T'), the features of the clips and of their mirror images.
         """
         sides = [clips, clips.flip(-1)] if self.mirrored else [clips]
-        found = [self.leave(self.run_stages(self.enter(x)), len(x)).float() for x in sides]
-        return torch.cat(found, dim=1)
+        return torch.cat([self._one_side(x) for x in sides], dim=1)
+
+    def _one_side(self, clips: Tensor) -> Tensor:
+        if not self.framewise or clips.device.type != "cpu":
+            return self.leave(self.run_stages(self.enter(clips)), len(clips)).float()
+        B, T = clips.shape[0], clips.shape[2]
+        passes = torch.split(clips.transpose(1, 2).flatten(0, 1), FRAMES_PER_PASS)  # (n, 3, H, W)
+        tracks = [frames.transpose(0, 1)[None] for frames in passes]  # (1, 3, n, H, W)
+        found = [self.leave(self.run_stages(self.enter(x)), 1).float() for x in tracks]
+        return torch.cat(found, dim=2).reshape(-1, B, T).transpose(0, 1)
 
     def trunk(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, H, W) float32 -> features (B, D, T'), as `features`."""
