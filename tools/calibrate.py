@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
     from touchline.models.training_record import ThresholdChoice
     from touchline.pipeline.calibration.calibrate import Calibration
-    from touchline.pipeline.calibration.options import Target
+    from touchline.pipeline.calibration.stitched_clips import StitchedClips
     from touchline.pipeline.scoring.score_clips import ClipScores
     from touchline.pipeline.types import Example
 
@@ -126,6 +126,7 @@ def calibrate_command(
         stretch_name,
     )
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
+    from touchline.pipeline.calibration.verified import in_verified
     from touchline.pipeline.footage.address import footage_files
     from touchline.pipeline.labels.read import read_labels, split_verified
     from touchline.pipeline.runs.background import BackgroundPlan, verified_background
@@ -152,6 +153,7 @@ def calibrate_command(
     if hidden:
         console.warn(f"left out {counted(hidden, 'event')} that the broadcast does not show")
     quiet_footage = eventless_footage(footage_files(eventless or ()))
+    stretches = [*verified, *quiet_footage]
     quiet_footage += verified_background(
         labelled, verified, margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
     )
@@ -162,6 +164,8 @@ def calibrate_command(
         options,
         target,
         quiet_footage,
+        # Events outside verified stretches would be lost there, so all clips are stitched then.
+        stretches if verified and all(in_verified(one, verified) for one in examples) else (),
         stitched=on == "events",
         spots=spots,
     )
@@ -223,6 +227,7 @@ def _calibrate(
     options: ClipOptions,
     target: Target,
     eventless: Sequence[Example],
+    verified: Sequence[Example],
     *,
     stitched: bool,
     spots: bool,
@@ -233,6 +238,8 @@ def _calibrate(
         score_in_several_orders,
     )
     from touchline.pipeline.calibration.temperature import fit_model_temperature
+    from touchline.pipeline.calibration.verified import eventless_parts, score_verified
+    from touchline.pipeline.runs.background import BackgroundPlan
     from touchline.pipeline.scoring.score import Scorer
     from touchline.pipeline.scoring.score_clips import load_for, score_loaded
 
@@ -244,14 +251,25 @@ def _calibrate(
     scorer = Scorer(
         replace(trained, temperature=at), device=options.device, precision=options.precision
     )
+    footage: list[StitchedClips] = []
+    if stitched and verified:
+        footage = [score_verified(scorer, examples, verified)]
+        tracks = eventless_parts(
+            footage[0], margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
+        )
+    else:
+        if stitched:
+            footage = score_in_several_orders(scorer, loaded.clips, eventless)
+        tracks = score_eventless(scorer, eventless)
     calibration = calibrate(
         trained,
         scores,
         target=target,
-        stitched=score_in_several_orders(scorer, loaded.clips, eventless) if stitched else (),
-        tracks=score_eventless(scorer, eventless),
+        stitched=footage,
+        tracks=tracks,
         temperature=at,
         events=EventOptions(spots=spots),
+        verified=stitched and bool(verified),
     )
     return scores, calibration
 
@@ -311,7 +329,7 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     console.out.print(
         f"{counted(N, 'clip')} of {counted(groups, 'group')}, {counted(V, 'window')} each; "
         f"thresholds set on {calibration.unit}"
-        f"{_orders(calibration.num_orders)}\n"
+        f"{_where(calibration)}\n"
         f"temperature {calibration.temperature:.3f}: log loss {calibration.nll_before:.3f} -> "
         f"{calibration.nll_after:.3f}, calibration error {before:.3f} -> {after:.3f} ({on})",
         highlight=False,
@@ -325,7 +343,7 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
         counts = [str(choice.positives), f"{choice.threshold:.3f}"]
         table.add_row(console.escape(label), *counts, *figures, _rate(choice))
     console.out.print(table)
-    if calibration.num_orders:
+    if calibration.unit == "events":
         console.out.print(_peaks_table(calibration))
     console.out.print(
         f"Precision, recall and F1 are measured on the {calibration.unit} that chose the "
@@ -334,8 +352,11 @@ def _show(scores: ClipScores, calibration: Calibration) -> None:
     )
 
 
-def _orders(num_orders: int) -> str:
-    return f" of the clips stitched in {num_orders} orders" if num_orders else ""
+def _where(calibration: Calibration) -> str:
+    if calibration.verified:
+        return " in verified footage"
+    orders = calibration.num_orders
+    return f" of the clips stitched in {orders} orders" if orders else ""
 
 
 def _figures(choice: ThresholdChoice) -> tuple[float | None, ...]:

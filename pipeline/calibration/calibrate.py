@@ -84,6 +84,7 @@ class Calibration:
             on the other groups. False: there is only one group, measured at its own temperature.
         curves: The effect of every threshold, by class.
         num_orders: Orders in which the clips were stitched; 0: thresholds were set on windows.
+        verified: Whether thresholds were set on verified footage instead of stitched clips.
     """
 
     temperature: float
@@ -97,11 +98,12 @@ class Calibration:
     held_out: bool
     curves: Mapping[str, ThresholdCurve]
     num_orders: int = 0
+    verified: bool = False
 
     @property
     def unit(self) -> str:
         """What precision and recall count: "events" or "windows"."""
-        return "events" if self.num_orders else "windows"
+        return "events" if self.num_orders or self.verified else "windows"
 
     def apply(self, model: TrainedModel, evidence: CalibrationEvidence) -> TrainedModel:
         """Return the model with these operating points, and with the evidence in its record."""
@@ -224,6 +226,7 @@ def calibrate(
     temperature: float | None = None,
     events: EventOptions | None = None,
     floor: float = LEAST_THRESHOLD,
+    verified: bool = False,
 ) -> Calibration:
     """Fit the temperature and choose the threshold of every class that has evidence.
 
@@ -238,6 +241,8 @@ def calibrate(
             `fit_model_temperature`; None fits it here.
         events: How scores become events; None takes the defaults.
         floor: The lowest threshold allowed, for the target "f1".
+        verified: Whether `stitched` is verified footage (`score_verified`). The time of `tracks` is
+            part of it then, and counts once.
 
     Raises:
         ValueError: There are no clips; some are background, but the model has no background; or
@@ -251,6 +256,7 @@ def calibrate(
     held_out = held_out_probs(model, scores)
     after = probs if held_out is None else held_out
     options, footage = events or EventOptions(), list((tracks or {}).values())
+    beside = [] if verified else footage
     curves: dict[str, ThresholdCurve] = {}
     choices: dict[str, ThresholdChoice] = {}
     widths: dict[str, PeakWidths] = {}
@@ -258,10 +264,10 @@ def calibrate(
         positive = truth == k
         own = options
         if positive.any() and stitched and options.spots:
-            widths[label], curves[label] = choose_widths(stitched, footage, label, options)
+            widths[label], curves[label] = choose_widths(stitched, beside, label, options)
             own = replace(options, widths={label: widths[label]})
         elif positive.any() and stitched:
-            curves[label] = event_curve(stitched, footage, label, options)
+            curves[label] = event_curve(stitched, beside, label, options)
         elif positive.any():
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
         # Stitched clips count each event once an order, windows count it once a window.
@@ -283,7 +289,8 @@ def calibrate(
         nll_after=negative_log_likelihood(model, after, truth),
         held_out=held_out is not None,
         curves=curves,
-        num_orders=len(stitched),
+        num_orders=0 if verified else len(stitched),
+        verified=verified,
     )
 
 

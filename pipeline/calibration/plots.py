@@ -52,7 +52,11 @@ def write_thresholds(calibration: Calibration, path: Path) -> Path:
         right.axvline(choice.threshold, color=color, linestyle=line, alpha=0.5)
         if choice.recall is not None and choice.precision is not None:
             left.plot(choice.recall, choice.precision, marker="o", color=color)
-    on = "events of the stitched clips" if calibration.num_orders else "windows of the clips"
+    on = "windows of the clips"
+    if calibration.unit == "events":
+        on = (
+            "events in verified footage" if calibration.verified else "events of the stitched clips"
+        )
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), title=on)
     if left.lines:
         left.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.02))
