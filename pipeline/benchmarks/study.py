@@ -20,6 +20,7 @@ import numpy as np
 from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import LabelsError
 from touchline.pipeline.clips.options import Augmentation
+from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.training.finetune import fine_tune
@@ -43,10 +44,12 @@ class Study:
         name: Name of the study, from its file.
         arms: The ways of training by name.
         folds: The validation groups of each fold.
-        seeds: Every arm is trained on every fold with each of these seeds.
-        clips_per_class: Also train on only this many clips of each class, for `curve_arms`, with
-            the first seed and as many steps as with all clips.
+        seeds: Every arm is trained on every fold with each of these seeds. None: only on few clips.
+        clips_per_class: Also train on at most this many clips of each class, for `curve_arms`, with
+            as many steps as with all clips.
         curve_arms: The arms that are also trained on few clips.
+        curve_folds: The folds, by index, on which they are.
+        draws: How many times the few clips are drawn. The seeds are 0, 1, 2 and so on.
         without: Classes that one more accuracy leaves out.
     """
 
@@ -56,6 +59,8 @@ class Study:
     seeds: tuple[int, ...]
     clips_per_class: tuple[int, ...] = ()
     curve_arms: tuple[str, ...] = ()
+    curve_folds: tuple[int, ...] = ()
+    draws: int = 1
     without: tuple[str, ...] = ()
 
 
@@ -101,17 +106,23 @@ def read_study(path: Path) -> Study:
             seeds=_list(table, "seeds", int, default=[0]),
             clips_per_class=_list(table, "clips_per_class", int, default=[]),
             curve_arms=_list(table, "curve_arms", str, default=[]),
+            curve_folds=_list(table, "curve_folds", int, default=list(range(len(table["folds"])))),
+            draws=_value(table, "draws", int, default=1),
             without=_list(table, "without", str, default=[]),
         )
-        for name in ("arms", "folds", "seeds"):
+        for name in ("arms", "folds"):
             if not getattr(study, name):
                 raise ValueError(f"{name} is empty; it must have at least one entry")
+        if not (study.seeds or study.clips_per_class):
+            raise ValueError("seeds is empty; it must have an entry, or clips_per_class must")
     except FileNotFoundError:
         raise LabelsError(path, "no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, TypeError, ValueError) as error:
         raise LabelsError(path, f"not a study: {error}") from None
     except KeyError as error:
         raise LabelsError(path, f"not a study: {error} is missing") from None
+    if wrong := [k for k in study.curve_folds if not 0 <= k < len(study.folds)]:
+        raise LabelsError(path, f"curve_folds names fold {wrong[0]}, which does not exist")
     if unknown := sorted(set(study.curve_arms) - set(study.arms)):
         raise LabelsError(path, f"curve_arms names {unknown[0]!r}, which is not one of the arms")
     return study
@@ -169,10 +180,11 @@ def study_cells(study: Study) -> Iterator[Cell]:
         for fold in range(len(study.folds)):
             for arm in study.arms:
                 yield Cell(arm, fold, seed)
-    for per_class in study.clips_per_class:
-        for fold in range(len(study.folds)):
-            for arm in study.curve_arms:
-                yield Cell(arm, fold, study.seeds[0], per_class)
+    for draw in range(study.draws):
+        for per_class in study.clips_per_class:
+            for fold in study.curve_folds:
+                for arm in study.curve_arms:
+                    yield Cell(arm, fold, draw, per_class)
 
 
 def run_cells(
@@ -248,15 +260,28 @@ def run_cell(
                 }
             )
 
-    result = fine_tune(
-        model,
-        train,
-        split.val,
-        job.options,
-        device=device,
-        on_progress=on_progress,
-        on_epoch=on_epoch,
-    )
+    if job.head == "own":
+        result = fine_tune(
+            model,
+            train,
+            split.val,
+            job.options,
+            device=device,
+            on_progress=on_progress,
+            on_epoch=on_epoch,
+        )
+    else:
+        result = fit_head(
+            model,
+            train,
+            split.val,
+            job.options,
+            head=job.head,
+            device=device,
+            on_progress=on_progress,
+        ).result
+        # A fitted head has no epochs: it is done in one.
+        on_epoch({"epoch": 1, "seconds": result.seconds}, result.val_probs)
     return {
         "arm": cell.arm,
         "fold": cell.fold,

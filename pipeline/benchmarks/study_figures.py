@@ -73,10 +73,12 @@ def arm_figures(study: Study, runs: Sequence[Run]) -> list[ArmFigures]:
     for per_class in (None, *study.clips_per_class):
         for arm in study.arms:
             mine = [r for r in runs if r["arm"] == arm and r["per_class"] == per_class]
+            seeds = study.seeds if per_class is None else range(study.draws)
+            num_folds = len(study.folds if per_class is None else study.curve_folds)
             by_seed = {
                 seed: [r for r in mine if r["seed"] == seed]
-                for seed in study.seeds
-                if sum(r["seed"] == seed for r in mine) == len(study.folds)
+                for seed in seeds
+                if sum(r["seed"] == seed for r in mine) == num_folds
             }
             if by_seed:
                 rows.append(_arm(study, arm, per_class, by_seed))
@@ -219,15 +221,17 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
 def _plot_few(
     study: Study, rows: Sequence[ArmFigures], panel: Any, colours: Mapping[str, str]
 ) -> None:
-    """Accuracy over the number of clips per class; the last point is all clips."""
+    """Accuracy over the number of clips per class: the mean of the draws, and their range."""
     for arm in study.curve_arms:
-        own = [row for row in rows if row.arm == arm]
-        points = [r for r in own if r.per_class is not None]
-        points += [r for r in own if r.per_class is None]
-        names = ["all" if r.per_class is None else str(r.per_class) for r in points]
-        means = [r.accuracy.mean for r in points]
-        panel.plot(names, means, marker="o", color=colours[arm], label=arm)
-    panel.set(xlabel="clips per class (same number of steps)")
+        points = [row for row in rows if row.arm == arm and row.per_class is not None]
+        names = [str(row.per_class) for row in points]
+        means = np.array([row.accuracy.mean for row in points])
+        ends = np.array([[row.accuracy.low, row.accuracy.high] for row in points])
+        away = np.abs(ends.reshape(-1, 2) - means[:, None]).T
+        panel.errorbar(
+            names, means, yerr=away, marker="o", capsize=3, color=colours[arm], label=arm
+        )
+    panel.set(xlabel="clips per class at most")
     panel.set(ylabel="accuracy on held-out groups")
-    panel.set(title=f"few clips: seed {study.seeds[0]}; all clips: mean of the seeds", ylim=(0, 1))
+    panel.set(title=f"few clips: mean and range of {study.draws} draws", ylim=(0, 1))
     panel.legend(fontsize="small")

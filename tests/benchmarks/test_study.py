@@ -86,6 +86,18 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
         (0, 1, "scratch", None),
     ]
     assert cells[-1] == (0, 1, "frozen", 1)
+    study_file.write_text(
+        TEXT.replace("[1]", "[1, 2]", 1)
+        .replace("curve_arms", "curve_folds = [1]\ndraws = 2\ncurve_arms")
+        .replace("[0, 1]", "[]")
+    )
+    cells = [(c.seed, c.fold, c.arm, c.per_class) for c in study_cells(read_study(study_file))]
+    assert cells == [
+        (0, 1, "frozen", 1),
+        (0, 1, "frozen", 2),
+        (1, 1, "frozen", 1),
+        (1, 1, "frozen", 2),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +119,7 @@ def test_a_study_file_says_what_is_compared(study_file: Path) -> None:
         ('[["match_0", "match_1"], ["match_2", "match_3"]]', '["match_0"]', "fold is 'match_0'"),
         ('["match_0", "match_1"]', "[0, 1]", "one of a fold is 0; it must be a text"),
         ('[["match_0", "match_1"], ["match_2", "match_3"]]', "[]", "folds is empty"),
-        ("[0, 1]", "[]", "seeds is empty"),
+        ("[0, 1]\nclips_per_class = [1]", "[]", "seeds is empty"),
         ("[0, 1]", '["a"]', "one of seeds is 'a'; it must be a whole number"),
         ('without = ["red"]', 'without = "red"', "without is 'red'; it must be a list"),
     ],
@@ -282,3 +294,18 @@ def test_the_bench_of_kept_views_tells_both_speeds(
     shown = capsys.readouterr().out
     assert "8 clips, tiny; decoding them and computing the features took" in shown
     assert "4 views of each clip kept" in shown
+
+
+def test_a_fitted_head_is_an_arm_of_one_epoch(study_file: Path, tmp_path: Path) -> None:
+    fitted = '[arms.fitted]\nfreeze = "trunk"\nhead = "linear"\n'
+    curve = 'clips_per_class = [2]\ndraws = 2\ncurve_arms = ["fitted"]'
+    text = TEXT.replace('clips_per_class = [1]\ncurve_arms = ["frozen"]', curve)
+    study_file.write_text(text + fitted)
+    run(study_file, "-o", tmp_path / "out", "-q", "--arm", "fitted")
+    figures = json.loads((tmp_path / "out" / "colours.json").read_text())
+    rows = {row["per_class"]: row for row in figures["arms"]}
+    assert rows[None]["epochs"] == 1
+    assert rows[None]["clips"] == rows[2]["clips"] == 8
+    # Each of the two draws of two clips per class is a run of each fold.
+    assert rows[2]["seeds"] == [0, 1]
+    assert 0.5 <= rows[None]["accuracy"]["mean"] <= 1
