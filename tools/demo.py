@@ -24,16 +24,9 @@ def demo_command(
     seed: Annotated[
         int, typer.Option(help="Random seed of the matches and of the training.")
     ] = DEFAULTS.seed,
-    epochs: Annotated[
-        int,
-        typer.Option(
-            help="Passes over the clips with the pretrained network. The network from scratch gets "
-            "the same number of seconds."
-        ),
-    ] = DEFAULTS.epochs,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
-    """Render matches, fine-tune a small pretrained network, detect plays in a new match.
+    """Render matches, train a small pretrained network on them, detect plays in a new match.
 
     The same network is also trained from scratch for the same time, for comparison.
     """
@@ -42,7 +35,7 @@ def demo_command(
     from touchline.pipeline.demonstration.demo import run_demo
 
     started = time.monotonic()
-    options = DemoOptions(seed=seed, epochs=epochs)
+    options = DemoOptions(seed=seed)
     with console.phase_bars(quiet=quiet) as on_progress:
         result = run_demo(out, options, on_progress=on_progress)
     if not quiet:
@@ -53,20 +46,21 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
     from rich.table import Table
 
     from touchline.pipeline.demonstration.court import PLAYS
-    from touchline.pipeline.demonstration.demo import NUM_MATCHES
+    from touchline.pipeline.demonstration.demo import NUM_CALIBRATION, NUM_TRAINING
 
     footage, transfer, scratch = result.footage, result.transfer, result.scratch
     say = console.out.print
     say(
-        f"Rendered {NUM_MATCHES} matches with {footage.num_plays} labelled plays of {len(PLAYS)} "
-        f"classes, and one match of {footage.unseen_s:.0f} s that is not used for training.\n"
+        f"Rendered {NUM_TRAINING} matches to train on, with {footage.num_plays} labelled plays of "
+        f"{len(PLAYS)} classes, {NUM_CALIBRATION} matches to set thresholds on, and one match of "
+        f"{footage.unseen_s:.0f} s to test on.\n"
         f"Trained on the plays and {transfer.num_negatives} background clips.",
         highlight=False,
     )
     say(_stages(transfer))
     table = Table(box=None, title="Results on the unseen match", title_justify="left")
     table.add_column("")
-    for name in ("pretrained, early stages frozen", "from scratch, all trained"):
+    for name in ("pretrained, stages frozen", "from scratch, all trained"):
         table.add_column(name, justify="right")
     for row in _figures(transfer, scratch, len(footage.truth)):
         table.add_row(*row)
@@ -97,7 +91,6 @@ def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str
 
     rows = (
         ("training, seconds", "{0.seconds:.0f}"),
-        ("training, epochs", "{0.epochs}"),
         (f"spotting mAP at {TOLERANCE_S:g} s", "{0.mean_average_precision:.3f}"),
         ("right class, share of plays", "{0.accuracy:.3f}"),
         (f"plays found, of {num_truth}", "{0.found}"),

@@ -1,13 +1,16 @@
 """Run the demonstration: render matches, train a small network twice, detect in a new match.
 
-The same network is trained twice on the same clips for the same wall-clock time: from the weights
-in the package with its first stages frozen, and from scratch. Then both detect plays in a match
-that they were not trained on.
+The same network is trained twice on the same clips for the same wall-clock time: with the weights
+in the package, frozen, under a fitted head; and as a whole from scratch. Thresholds come from
+further matches that neither was trained on. Then both detect plays in a new match.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -16,8 +19,12 @@ import numpy as np
 
 from touchline.models.atomic_files import write_atomic
 from touchline.models.backbone import Backbone
-from touchline.models.checkpoint import load_checkpoint
-from touchline.models.classes import BACKGROUND
+from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
+from touchline.models.classes import BACKGROUND, VERIFIED
+from touchline.pipeline.calibration.calibrate import calibrate, evidence_record
+from touchline.pipeline.calibration.options import Target
+from touchline.pipeline.calibration.temperature import fit_model_temperature
+from touchline.pipeline.calibration.verified import score_verified
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.demonstration.options import DemoOptions
 from touchline.pipeline.demonstration.render_match import render_match
@@ -30,12 +37,16 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
 from touchline.pipeline.runs.run import MODEL_FILE, SNAPSHOT_FILE, run_training
+from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.scoring.score import Scorer
+from touchline.pipeline.scoring.score_clips import score_clips
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.types import Event, Example, ScoreTrack
 
 BACKBONE = "motion_net"
-NUM_MATCHES = 4
+NUM_TRAINING = 16
+NUM_CALIBRATION = 4
 UNSEEN = "unseen"
 TOLERANCE_S = 1.0
 """An event is right if its peak is at most this far from the middle of a true event."""
@@ -46,14 +57,16 @@ class DemoFootage:
     """The rendered footage and its labels.
 
     Attributes:
-        labels: Labels of the training matches, as CSV.
-        unseen: The match that is not used for training.
+        labels: Labels of all matches but the unseen one, as CSV.
+        calibration: The plays of those matches among them that only set thresholds.
+        unseen: The match that is used for nothing but the test.
         truth: The true events of that match.
         unseen_s: Length of that match in seconds.
         num_plays: Number of labelled plays in the training matches.
     """
 
     labels: Path
+    calibration: tuple[Example, ...]
     unseen: Path
     truth: tuple[Event, ...]
     unseen_s: float
@@ -70,7 +83,6 @@ class Arm:
         backbone: The trained network.
         num_negatives: Background clips used for training.
         seconds: Seconds of training.
-        epochs: Epochs of training.
         accuracy: Share of true events whose middle window gets the right class.
         mean_average_precision: Spotting mAP at TOLERANCE_S over all candidates.
         found: Accepted events that match a true event.
@@ -83,7 +95,6 @@ class Arm:
     backbone: Backbone
     num_negatives: int
     seconds: float
-    epochs: int
     accuracy: float
     mean_average_precision: float
     found: int
@@ -118,7 +129,7 @@ def run_demo(
 
     Args:
         out: The folder to write to.
-        options: Seed and length of the training.
+        options: The seed.
         on_progress: Called with the progress of each phase.
     """
     footage = make_footage(out, seed=options.seed, on_progress=on_progress)
@@ -126,24 +137,18 @@ def run_demo(
         labels=footage.labels,
         backbone=BACKBONE,
         weights=str(pretrained_weights()),
-        freeze="block2",
+        freeze="trunk",
+        head="linear",
         val_share=0.0,
-        # The network needs many look-alikes as background to learn the difference.
-        background_ratio=3.0,
+        exclude_groups=tuple(sorted({play.group for play in footage.calibration})),
+        # Many look-alikes as background, close to the plays, teach the difference.
+        background_ratio=6.0,
         background_margin_s=0.25,
-        options=TrainOptions(
-            epochs=options.epochs,
-            batch_size=16,
-            lr=1e-3,
-            trunk_lr_scale=1.0,
-            label_smoothing=0.0,
-            precision="float32",
-            seed=options.seed,
-        ),
+        options=TrainOptions(batch_size=16, precision="float32", seed=options.seed),
     )
     first = run_arm("transfer", transfer, footage, out, on_progress=on_progress)
     same_time = replace(transfer.options, epochs=1000, max_seconds=first.seconds)
-    scratch = replace(transfer, weights=None, freeze="0", options=same_time)
+    scratch = replace(transfer, weights=None, freeze="0", head="own", options=same_time)
     second = run_arm("scratch", scratch, footage, out, on_progress=on_progress)
     return DemoResult(footage, first, second)
 
@@ -160,31 +165,42 @@ def make_footage(
     """
     folder = out / "footage"
     folder.mkdir(parents=True, exist_ok=True)
-    examples: list[Example] = []
-    names = [*(f"match_{k + 1}" for k in range(NUM_MATCHES)), UNSEEN]
-    seeds = np.random.SeedSequence(seed).generate_state(len(names))
-    for k, (name, match_seed) in enumerate(zip(names, seeds, strict=True)):
-        on_progress(Progress("rendering matches", k, len(names), name))
-        path = folder / f"{name}.mp4"
-        last = name == UNSEEN
-        events = render_match(
-            path,
-            plays_each=5 if last else 2,
-            distractors=14 if last else 7,
-            seed=int(match_seed),
-        )
-        labelled = [Example(path, e.label, name, e.start_s, e.end_s) for e in events]
-        if not last:
-            examples += labelled
-    on_progress(Progress("rendering matches", len(names), len(names)))
-    write_atomic(out / "labels.csv", write_csv(examples, LabelTarget(out)))
-    write_atomic(out / "unseen.csv", write_csv(labelled, LabelTarget(out)))
+    names = [*(f"match_{k + 1}" for k in range(NUM_TRAINING + NUM_CALIBRATION)), UNSEEN]
+    paths = [folder / f"{name}.mp4" for name in names]
+    seeds = np.random.SeedSequence(seed).generate_state(len(names)).tolist()
+    spawn = multiprocessing.get_context("spawn")
+    matches: list[list[Event]] = []
+    on_progress(Progress("rendering matches", 0, len(names)))
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+        # The unseen match is the longest: begin with it.
+        pairs = zip(reversed(paths), reversed(seeds), strict=True)
+        jobs = [pool.submit(_render, path, seed) for path, seed in pairs]
+        for done, job in enumerate(jobs, start=1):
+            matches.append(job.result())
+            on_progress(Progress("rendering matches", done, len(names)))
+    matches.reverse()
+    plays = [
+        [Example(path, event.label, name, event.start_s, event.end_s) for event in events]
+        for path, name, events in zip(paths, names, matches, strict=True)
+    ]
+    verified = [Example(path, VERIFIED, name) for path, name in zip(paths, names, strict=True)]
+    labels = [row for k in range(len(names) - 1) for row in (*plays[k], verified[k])]
+    write_atomic(out / "labels.csv", write_csv(labels, LabelTarget(out)))
+    write_atomic(out / "unseen.csv", write_csv(plays[-1], LabelTarget(out)))
     return DemoFootage(
         labels=out / "labels.csv",
-        unseen=path,
-        truth=tuple(example.event() for example in labelled),
-        unseen_s=probe_footage(path).duration_s,
-        num_plays=len(examples),
+        calibration=tuple(play for match in plays[NUM_TRAINING:-1] for play in match),
+        unseen=paths[-1],
+        truth=tuple(example.event() for example in plays[-1]),
+        unseen_s=probe_footage(paths[-1]).duration_s,
+        num_plays=sum(map(len, plays[:NUM_TRAINING])),
+    )
+
+
+def _render(path: Path, seed: int) -> list[Event]:
+    unseen = path.stem == UNSEEN
+    return render_match(
+        path, plays_each=5 if unseen else 2, distractors=14 if unseen else 7, seed=seed
     )
 
 
@@ -211,8 +227,9 @@ def run_arm(
     (folder / SNAPSHOT_FILE).unlink(missing_ok=True)
     trained, _ = run_training(model, split, job, folder, device="cpu", on_progress=on_progress)
     on_progress(Progress(f"detecting ({name})", 0, 1))
-    options = DetectOptions(hop_s=0.25, device="cpu", precision="float32")
-    model = load_checkpoint(folder / MODEL_FILE)
+    options = DetectOptions(device="cpu", precision="float32")
+    model = calibrated(load_checkpoint(folder / MODEL_FILE), footage.calibration)
+    save_checkpoint(folder / MODEL_FILE, model)
     [result] = detect_all([footage.unseen], model, folder, options, report=True)
     if result.error is not None or result.track is None:
         raise RuntimeError(f"{footage.unseen}: {result.error}")
@@ -224,13 +241,38 @@ def run_arm(
         backbone=trained.model.backbone,
         num_negatives=sum(example.label == BACKGROUND for example in split.train),
         seconds=trained.seconds,
-        epochs=len(trained.history),
         accuracy=middle_accuracy(footage.truth, result.track),
         mean_average_precision=mean_average_precision(footage.truth, result),
         found=sum(a is not None and b is not None for a, b in rows),
         false=sum(a is None for a, _ in rows),
         rows=rows,
     )
+
+
+def calibrated(model: TrainedModel, plays: Sequence[Example]) -> TrainedModel:
+    """Return the model with thresholds from matches that it was not trained on.
+
+    Args:
+        model: The trained model.
+        plays: Every play in these matches.
+    """
+    matches = [
+        Example(path, VERIFIED, group)
+        for path, group in dict.fromkeys((play.path, play.group) for play in plays)
+    ]
+    options = ClipOptions(device="cpu", precision="float32")
+    scores = score_clips(model, plays, options)
+    temperature = fit_model_temperature(model, scores)
+    scorer = Scorer(replace(model, temperature=temperature), device="cpu", precision="float32")
+    calibration = calibrate(
+        model,
+        scores,
+        target=Target(),
+        stitched=[score_verified(scorer, plays, matches)],
+        temperature=temperature,
+        verified=True,
+    )
+    return calibration.apply(model, evidence_record(calibration, scores, Target()))
 
 
 def mean_average_precision(truth: tuple[Event, ...], result: MatchResult) -> float:

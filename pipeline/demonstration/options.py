@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What the demonstration renders and for how long it trains.
+    """What the demonstration renders.
 
-    `epochs` is the number of passes over the clips with the pretrained network. The network
-    trained from scratch gets the same number of seconds.
+    Attributes:
+        seed: Decides the matches and the training.
     """
 
     seed: int = 0
-    epochs: int = 45

@@ -352,6 +352,8 @@ def render_match(path: Path, *, plays_each: int, distractors: int, seed: int) ->
     with atomic_path(path) as part, av.open(str(part), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE_HZ)
         stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
+        # A key frame every second, so that each labelled clip is decoded from nearby.
+        stream.gop_size = FRAME_RATE_HZ
         stream.options = {"preset": "ultrafast", "crf": "26", "threads": "1"}
         for image, match in paint_match(script, seed=seed):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
