@@ -66,11 +66,11 @@ def test_the_same_seed_renders_the_same_session_and_another_seed_another():
 
 
 def test_a_mirrored_window_mirrors_the_place_of_the_ball():
-    session = render_session(1, seconds=6.0, rate_hz=8, height_px=64)
+    session = render_session(1, seconds=3.0, rate_hz=8, height_px=64)
     windows = Windows([session], np.random.default_rng(0))
-    batch = windows.draw(64)
-    assert batch.pixels.shape == (64, 3, SMALL.num_frames, 64, 64)
-    found = []
+    batch = windows.draw(8)
+    assert batch.pixels.shape == (8, 3, SMALL.num_frames, 64, 64)
+    found, mirrored = [], 0
     for pixels, place in zip(batch.pixels.numpy(), batch.ball_px, strict=True):
         for start in range(len(session.actions) - SMALL.num_frames + 1):
             for left in range(session.pixels.shape[2] - 63):
@@ -80,7 +80,9 @@ def test_a_mirrored_window_mirrors_the_place_of_the_ball():
                     found.append(np.allclose(place, inside))
                 elif np.array_equal(crop[:, :, ::-1].transpose(3, 0, 1, 2), pixels):
                     found.append(np.allclose(place, [64, 0] + inside * [-1, 1]))
-    assert len(found) == 64
+                    mirrored += 1
+    assert len(found) == 8
+    assert 0 < mirrored < 8
     assert all(found)
 
 

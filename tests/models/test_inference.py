@@ -141,3 +141,12 @@ def test_precision_is_what_was_asked_for_and_else_follows_the_processor(monkeypa
     assert pick_dtype("auto", CPU) is torch.float32
     with pytest.raises(ValueError, match="auto, float32, bf16"):
         pick_dtype("half", CPU)
+
+
+def test_a_framewise_trunk_gives_the_same_features_in_small_passes():
+    torch.manual_seed(0)
+    backbone = build_backbone("cnn_lstm", 2, ClipSpec(3, 2.0, 32)).eval()
+    clips = torch.randn(2, 3, 3, 32, 32)  # six frames: a pass of four and one of two
+    with torch.inference_mode():
+        whole = backbone.leave(backbone.run_stages(backbone.enter(clips)), 2)
+        assert torch.allclose(backbone.features(clips), whole, atol=1e-5)
