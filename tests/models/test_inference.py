@@ -149,4 +149,5 @@ def test_a_framewise_trunk_gives_the_same_features_in_small_passes():
     clips = torch.randn(2, 3, 3, 32, 32)  # six frames: a pass of four and one of two
     with torch.inference_mode():
         whole = backbone.leave(backbone.run_stages(backbone.enter(clips)), 2)
-        assert torch.allclose(backbone.features(clips), whole, atol=1e-5)
+        passes = backbone.features(clips)
+    assert float((passes - whole).abs().max()) < 1e-3 * float(whole.abs().max())
