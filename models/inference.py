@@ -112,7 +112,7 @@ def computes_numbers(backbone: Backbone) -> bool:
     own = next(backbone.parameters())
     training = backbone.training
     clip = _probe_clip(backbone.eval()).to(own.device, own.dtype)
-    logits = backbone.head(_features(backbone, clip))
+    logits = backbone.head(backbone.features(clip))
     backbone.train(training)
     return bool(logits.isfinite().all())
 

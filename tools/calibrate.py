@@ -157,6 +157,8 @@ def calibrate_command(
     quiet_footage += verified_background(
         labelled, verified, margin_s=BackgroundPlan().margin_s, least_s=trained.spec.duration_s
     )
+    # Events outside verified stretches would be lost, and hidden ones would count as false alarms.
+    on_footage = verified and not hidden and all(in_verified(one, verified) for one in examples)
     target.require_footage(given=bool(quiet_footage))
     scores, calibration = _calibrate(
         trained,
@@ -164,8 +166,7 @@ def calibrate_command(
         options,
         target,
         quiet_footage,
-        # Events outside verified stretches would be lost there, so all clips are stitched then.
-        stretches if verified and all(in_verified(one, verified) for one in examples) else (),
+        stretches if on_footage else (),
         stitched=on == "events",
         spots=spots,
     )

@@ -353,7 +353,7 @@ def _clocks(
 
 
 def _declared(path: Path) -> FootageHealth | None:
-    """What the headers of a file declare; None if it cannot be read, which is told later."""
+    """What the headers of a file declare; None if it cannot be read (decoding reports that)."""
     from touchline.models.errors import FootageError
     from touchline.pipeline.decoding.probe import probe_footage
 

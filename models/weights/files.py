@@ -22,7 +22,7 @@ PICKLES = (".pt", ".pth", ".pyth")
 MOVENET = ".bin"
 SUFFIXES = (".safetensors", *PICKLES, MOVENET)
 
-# A ZIP file may unpack to so many times its size, and to a small size in any case.
+# A ZIP file may unpack to at most this many times its size, and to a small size in any case.
 MAX_UNPACKING = 4
 SMALL_BYTES = 16 << 20
 

@@ -223,8 +223,10 @@ def _plot_few(
 ) -> None:
     """Accuracy over the number of clips per class: the mean of the draws, and their range."""
     for arm in study.curve_arms:
-        points = [row for row in rows if row.arm == arm and row.per_class is not None]
-        names = [str(row.per_class) for row in points]
+        own = [row for row in rows if row.arm == arm]
+        points = [row for row in own if row.per_class is not None]
+        points += [row for row in own if row.per_class is None]
+        names = ["all" if row.per_class is None else str(row.per_class) for row in points]
         means = np.array([row.accuracy.mean for row in points])
         ends = np.array([[row.accuracy.low, row.accuracy.high] for row in points])
         away = np.abs(ends.reshape(-1, 2) - means[:, None]).T

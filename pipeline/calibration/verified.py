@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from touchline.models.classes import BACKGROUND
+from touchline.pipeline.calibration.calibrate import refuse_trained
 from touchline.pipeline.calibration.stitched_clips import StitchedClips
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.scoring.score import Scorer
@@ -44,7 +45,9 @@ def score_verified(
 
     Raises:
         FootageError: A file cannot be read.
+        ValueError: The model was trained on one of their matches.
     """
+    refuse_trained(scorer.model, [one.group for one in verified])
     spec = scorer.model.spec
     events = [example for example in examples if example.label != BACKGROUND]
     tracks: list[ScoreTrack] = []

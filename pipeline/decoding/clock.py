@@ -8,7 +8,7 @@ from fractions import Fraction
 from touchline.pipeline.decoding.contract import ShownFrame, StampedFrame
 from touchline.pipeline.footage.log import GAP_S, JUMP_AHEAD_S, STEP_BACK_S, DecodeLog
 
-# So many breaks of the clock are told one by one.
+# The log names at most this many breaks of the clock one by one.
 RESTARTS_TOLD = 5
 
 # After this many frames in a row without a later timestamp, the timestamps are not used.

@@ -57,7 +57,7 @@ UNKNOWN_PACKETS = 500
 # How much earlier a copied cut may begin to find an IDR frame.
 LOOK_BACK_S = 10
 
-# Decoding starts at one of so many key frames before the frame wanted, or at the beginning.
+# Decoding tries this many key frames before the wanted frame, then the beginning of the file.
 TRIED_KEYS = 3
 
 # A frame that a cut would show for less than this part of its time, and this long, is left out.

@@ -224,23 +224,24 @@ def _packets_of_parts(
     video: CodedVideo, track: int
 ) -> Iterator[tuple[Packet[AudioStream], Fraction]]:
     """All packets of a file whose clock restarts: sound moves by as much as the picture."""
-    parts: list[int] = []
-    for wanted in ("times", "packets"):
-        opened = open_sound(video)
-        if opened is None:
-            return
+    stamps: list[int | None] = []
+    time_base = Fraction(1, 48000)
+    for packet in _every_packet(video, track):
+        stamps.append(packet.pts)
+        time_base = packet.time_base or time_base
+    parts = clock_parts(stamps, time_base)
+    for packet, part in zip(_every_packet(video, track), parts, strict=True):
+        shift_s = video.shifts_s[min(part, len(video.shifts_s) - 1)]
+        yield packet, shift_s - video.clock_origin_s
+
+
+def _every_packet(video: CodedVideo, track: int) -> Iterator[Packet[AudioStream]]:
+    """All packets of a track, from the beginning of the file; none if there is no sound."""
+    opened = open_sound(video)
+    if opened is not None:
         container, tracks = opened
         with container:
-            stream = tracks[track]
-            if wanted == "times":
-                packets = packets_past_errors(container, stream, DecodeLog())
-                stamps = [packet.pts for packet in packets]
-                parts = clock_parts(stamps, stream.time_base or Fraction(1, 48000))
-                continue
-            packets = packets_past_errors(container, stream, DecodeLog())
-            for packet, part in zip(packets, parts, strict=True):
-                shift_s = video.shifts_s[min(part, len(video.shifts_s) - 1)]
-                yield packet, shift_s - video.clock_origin_s
+            yield from packets_past_errors(container, tracks[track], DecodeLog())
 
 
 def mix_pieces(

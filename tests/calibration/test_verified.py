@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.checkpoint import load_checkpoint
+from touchline.models.training_record import TrainingRecord
 from touchline.pipeline.calibration.verified import eventless_parts, in_verified, score_verified
 from touchline.pipeline.types import Event, Example, ScoreTrack
 from touchline.tools.calibrate import calibrate_command
@@ -18,7 +19,9 @@ from touchline.tools.calibrate import calibrate_command
 class ShadeScorer:
     """Scores windows of half a second: the probability of a goal is the shade of the picture."""
 
-    model = SimpleNamespace(spec=ClipSpec(4, 8.0, 32), labels=("background", "goal"))
+    model = SimpleNamespace(
+        spec=ClipSpec(4, 8.0, 32), labels=("background", "goal"), record=TrainingRecord()
+    )
 
     def score(self, frames):
         frames = list(frames)
@@ -108,3 +111,18 @@ def test_the_command_takes_fully_labelled_footage_as_it_is(tmp_path, model, spot
     output, evidence = calibrated("mixed.csv")
     assert "stitched in 3 orders" in output
     assert evidence.stitched_orders == 3
+
+
+def test_verified_footage_that_was_trained_on_is_refused(tmp_path, model):
+    season = make_season(tmp_path, model)
+    make_footage(season / "match_B.mp4", shade=60, seconds=20)
+    rows = "video,label,start_s,end_s,group\nmatch_B.mp4,goal,9,11,B\nmatch_B.mp4,verified,,,B\n"
+    (season / "told.csv").write_text(rows)
+    make_footage(season / "A.mp4", shade=10, seconds=4)  # the model was trained on group A
+    app = typer.Typer()
+    app.command()(calibrate_command)
+    arguments = [season / "model.safetensors", season / "told.csv", "--eventless", season / "A.mp4"]
+    before = (season / "model.safetensors").read_bytes()
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert "trained on A" in str(result.exception)
+    assert (season / "model.safetensors").read_bytes() == before

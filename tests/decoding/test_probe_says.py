@@ -100,7 +100,7 @@ def size(W: int, H: int) -> Callable[[Path], Path]:
 
 
 def unreadable(folder: Path) -> Path:
-    """Raw pictures one of which has no header."""
+    """Raw pictures. One of them has no header."""
     path = write_video(folder / "a.y4m", codec="wrapped_avframe")
     return overwrite(path, path.read_bytes().index(b"FRAME", 200_000), b"XXXXX")
 
