@@ -229,7 +229,7 @@ class Paired:
 def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
     """Pair the videos of two sets by path, or else by the longest common end of their paths.
 
-    A name may lack its ending ("match1" is match1.mp4) or begin with "v_", as those of ActivityNet.
+    A name may lack its ending ("match1" is match1.mp4) or begin with ``v_``, as those of ActivityNet.
     Videos without labels keep their names.
 
     Raises:
