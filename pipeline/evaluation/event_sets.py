@@ -14,8 +14,8 @@ from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.json_values import to_json
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_stem
+from touchline.pipeline.labels.datasets.soccernet import RESULTS_FILE
 from touchline.pipeline.labels.read import labelled_videos, read_labels
-from touchline.pipeline.labels.soccernet import RESULTS_FILE
 from touchline.pipeline.labels.source import composed
 from touchline.pipeline.outputs.events_json import EVENTS_FILE, is_events_json, read_events_json
 from touchline.pipeline.outputs.match_result import MatchResult
@@ -229,8 +229,8 @@ class Paired:
 def pair_videos(truth: EventSet, predictions: EventSet) -> Paired:
     """Pair the videos of two sets by path, or else by the longest common end of their paths.
 
-    A name may lack its ending ("match1" is match1.mp4) or begin with ``v_``, as those of ActivityNet.
-    Videos without labels keep their names.
+    A name may lack its ending ("match1" is match1.mp4) or begin with ``v_``, as those of
+    ActivityNet. Videos without labels keep their names.
 
     Raises:
         ValueError: Two videos fit equally well, or the sets have no video in common.

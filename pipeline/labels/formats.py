@@ -9,22 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from touchline.pipeline.labels.activitynet import (
+from touchline.pipeline.labels.class_folders import read_class_folders
+from touchline.pipeline.labels.csv_files import read_csv, write_csv
+from touchline.pipeline.labels.datasets.activitynet import (
     activitynet_videos,
     is_activitynet,
     read_activitynet,
     write_activitynet,
 )
-from touchline.pipeline.labels.class_folders import read_class_folders
-from touchline.pipeline.labels.csv_files import read_csv, write_csv
-from touchline.pipeline.labels.cvat import is_cvat, read_cvat, write_cvat
-from touchline.pipeline.labels.elan import is_elan, read_elan, write_elan
-from touchline.pipeline.labels.label_studio import (
-    is_label_studio,
-    read_label_studio,
-    write_label_studio,
-)
-from touchline.pipeline.labels.soccernet import (
+from touchline.pipeline.labels.datasets.soccernet import (
     is_soccernet,
     is_soccernet_tree,
     read_soccernet,
@@ -32,6 +25,13 @@ from touchline.pipeline.labels.soccernet import (
     soccernet_tree_videos,
     soccernet_videos,
     write_soccernet,
+)
+from touchline.pipeline.labels.programs.cvat import is_cvat, read_cvat, write_cvat
+from touchline.pipeline.labels.programs.elan import is_elan, read_elan, write_elan
+from touchline.pipeline.labels.programs.label_studio import (
+    is_label_studio,
+    read_label_studio,
+    write_label_studio,
 )
 from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
 from touchline.pipeline.types import Example

@@ -6,8 +6,8 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 from touchline.pipeline.labels.csv_files import csv_lines
-from touchline.pipeline.labels.cvat import track_shapes
-from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
+from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
+from touchline.pipeline.labels.programs.cvat import track_shapes
 from touchline.pipeline.labels.source import dump_xml
 from touchline.pipeline.outputs.events_json import event_row
 from touchline.pipeline.outputs.result_view import Sheet, one_line

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from touchline.models.atomic_files import write_atomic
-from touchline.pipeline.labels.soccernet import RESULTS_FILE
+from touchline.pipeline.labels.datasets.soccernet import RESULTS_FILE
 from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.result_view import Sheet

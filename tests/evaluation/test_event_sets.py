@@ -7,7 +7,7 @@ import pytest
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
-from touchline.pipeline.labels.soccernet import results_spotting
+from touchline.pipeline.labels.datasets.soccernet import results_spotting
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.types import Event

@@ -8,7 +8,7 @@ import pytest
 
 from touchline.pipeline.evaluation.event_sets import read_event_set
 from touchline.pipeline.evaluation.spotting import SOCCERNET_WIDTHS_S, soccernet_map
-from touchline.pipeline.labels.soccernet import join_halves, results_spotting, split_halves
+from touchline.pipeline.labels.datasets.soccernet import join_halves, results_spotting, split_halves
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.types import Event

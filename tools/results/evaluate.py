@@ -211,7 +211,7 @@ class _Reading:
 
 
 def _warn_of_ball_actions(labels: Path, metrics: Sequence[str]) -> None:
-    from touchline.pipeline.labels.soccernet import BALL_FILE
+    from touchline.pipeline.labels.datasets.soccernet import BALL_FILE
 
     measured = [name for name in metrics if name.startswith("soccernet")]
     found = labels.name == BALL_FILE or (labels.is_dir() and any(labels.rglob(BALL_FILE)))

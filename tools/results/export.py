@@ -183,7 +183,7 @@ def _write_halves(
     Times count from the kick-off of the half if it is known, otherwise from the start of its file.
     """
     from touchline.models.atomic_files import write_atomic
-    from touchline.pipeline.labels.soccernet import on_half_clock, results_spotting
+    from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
     from touchline.pipeline.outputs.writers import WRITERS
 
     if list(formats) != ["soccernet"] or out is None:

@@ -1,0 +1,1 @@
+"""Label formats of public datasets and their benchmarks, one file each."""

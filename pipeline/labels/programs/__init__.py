@@ -1,0 +1,1 @@
+"""Label formats of annotation and analysis programs, one file each."""
