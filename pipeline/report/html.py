@@ -13,9 +13,14 @@ from importlib.resources import files
 
 import jinja2
 
-# The script of each page is made of these files, in this order.
+# Style and script of each page are made of these files, in this order.
+STYLES = {
+    "report": ("page", "match", "report"),
+    "index": ("page", "index"),
+    "suspects": ("page", "suspects"),
+}
 SCRIPTS = {
-    "report": ("theme", "state", "player", "list", "timeline", "truth", "report"),
+    "report": ("theme", "common", "state", "player", "list", "timeline", "truth", "report"),
     "index": ("theme",),
     "suspects": ("theme",),
 }
@@ -28,7 +33,7 @@ def page_html(name: str, **values: object) -> str:
 
 def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_page_file),
+        loader=jinja2.FunctionLoader(page_file),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -38,21 +43,26 @@ def _template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def _page_file(name: str) -> str:
+def page_file(name: str) -> str:
+    """The text of a file of `page/`."""
     return files("touchline.pipeline.report").joinpath("page", name).read_text(encoding="utf-8")
 
 
 def _assets(name: str) -> dict[str, str]:
     """Style and script of a page, and the policy that allows only these."""
-    css = _page_file("page.css") + _page_file(f"{name}.css")
-    parts = "".join(_page_file(f"{part}.js") for part in SCRIPTS[name])
-    js = f'"use strict";\n(() => {{\n{parts}}})();\n'
+    css = "".join(page_file(f"{part}.css") for part in STYLES[name])
+    js = join_scripts([page_file(f"{part}.js") for part in SCRIPTS[name]])
     policy = (
         "default-src 'none'; img-src data:; media-src 'self' file: blob:; "
         f"style-src '{_digest(css)}'; script-src '{_digest(js)}'; base-uri 'none'; "
         "form-action 'none'"
     )
     return {"css": css, "js": js, "policy": policy, "version": version("touchline")}
+
+
+def join_scripts(parts: list[str]) -> str:
+    """One strict script in which the parts share their names."""
+    return f'"use strict";\n(() => {{\n{"".join(parts)}}})();\n'
 
 
 def _digest(text: str) -> str:

@@ -2,11 +2,8 @@
 const toPlayer = (seconds) => Math.max(0, seconds - data.video.offsetS) + state.playerStartS;
 const toFile = (seconds) => seconds - state.playerStartS + data.video.offsetS;
 
-// The clock of a recording may start late, such as at 3600 s. Some browsers then start there too
-// (Chromium), others at 0. The player is where its clock starts until something seeks.
 function learnPlayerStart() {
-  const startS = data.video.startS;
-  state.playerStartS = video.currentTime > startS / 2 ? startS : 0;
+  state.playerStartS = playerClockStart(video, data.video.startS);
   if (state.time > 0) seek(state.time);
 }
 

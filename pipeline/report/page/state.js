@@ -1,9 +1,6 @@
-// `state` decides what the page shows; call show() after every change. All scripts of the page
-// are joined into one, so they share their names.
+// `state` decides what the page shows; call show() after every change.
 const data = JSON.parse(document.getElementById("match").textContent);
-const $ = (id) => document.getElementById(id);
 const video = $("video");
-const NUM_HUES = 12;
 const ZOOMS = [1, 2, 4, 8, 16, 32, 64];
 
 // The detector's thresholds; `common` is set if all classes have the same.
@@ -23,15 +20,6 @@ const state = {
 };
 const events = data.events.map((event, index) => ({ ...event, index, card: null, mark: null }));
 
-function clockTime(seconds, decimals = 0) {
-  const scale = 10 ** decimals;
-  const whole = Math.floor(Math.max(0, seconds) * scale + 1e-6) / scale;
-  const h = Math.floor(whole / 3600);
-  const m = Math.floor(whole / 60) % 60;
-  const s = (whole % 60).toFixed(decimals).padStart(decimals ? 3 + decimals : 2, "0");
-  return `${h}:${String(m).padStart(2, "0")}:${s}`;
-}
-
 function matchClock(seconds) {
   const period = data.periods.filter((p) => p.kickoff <= seconds + 0.0005).pop();
   if (!period) return "";
@@ -41,15 +29,6 @@ function matchClock(seconds) {
   return over >= 0 && period.length > 0
     ? `${period.name} ${minSec(period.base + period.length)}+${minSec(over)}`
     : `${period.name} ${minSec(period.base + played)}`;
-}
-
-const hue = (label) => `k${label % NUM_HUES}`;
-
-function element(tag, className, text) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
 }
 
 const passes = (event) =>

@@ -9,7 +9,7 @@ function place(made, start, end) {
 }
 
 function curvePath(encoded) {
-  const levels = Uint8Array.from(atob(encoded), (c) => c.charCodeAt(0));
+  const levels = levelsOf(encoded);
   const { stepS } = data.curves;
   const points = Array.from(levels, (level, k) => {
     const x = Math.min(1000, (1000 * (k + 0.5) * stepS) / data.durationS);
@@ -84,8 +84,7 @@ function showMarks() {
 
 function showTicks() {
   const width = $("ticks").clientWidth || 1;
-  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
-  const per = steps.find((s) => (width * s) / data.durationS >= 76) ?? 14400;
+  const per = tickStep(width / data.durationS);
   const ticks = [];
   for (let t = 0; t < data.durationS; t += per) {
     const tick = element("span", "tick", clockTime(t));
