@@ -21,6 +21,12 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 Bool = npt.NDArray[np.bool_]
 
+Attributes = tuple[tuple[str, str], ...]
+"""What else is known of an event: names and values, such as (("team", "home"),)."""
+
+USUAL_ATTRIBUTES = ("team", "player", "jersey", "note")
+"""The attributes that most tools know, in the order in which Touchline shows them."""
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -141,6 +147,7 @@ class Event:
         end_s: End in seconds.
         peak_s: The most certain instant in seconds, between start and end.
         score: How certain the event is, in [0, 1].
+        attributes: What else is known: the team, the player, a note, or any other name and value.
 
     Raises:
         ValueError: If a time is not finite, the peak lies outside the interval, or the score
@@ -157,6 +164,7 @@ class Event:
     end_s: float
     peak_s: float
     score: float = 1.0
+    attributes: Attributes = ()
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.start_s) and math.isfinite(self.end_s)):
@@ -186,6 +194,8 @@ class Example:
         score: 1 for labels. For detections that are read as labels, the detector's score.
         optional: True if nobody labelled this stretch. Training leaves it out if it cannot be
             read.
+        attributes: What else is known: the team, the player, a note, or any other name and value.
+            Training ignores them.
 
     Example:
         >>> from touchline.pipeline import read_labels
@@ -204,6 +214,7 @@ class Example:
     peak_s: float | None = None
     score: float = 1.0
     optional: bool = False
+    attributes: Attributes = ()
 
     def event(self) -> Event:
         """Return the example as an event of the ground truth.
@@ -218,7 +229,7 @@ class Example:
             )
         middle_s = (self.start_s + self.end_s) / 2
         peak_s = middle_s if self.peak_s is None else self.peak_s
-        return Event(self.label, self.start_s, self.end_s, peak_s, self.score)
+        return Event(self.label, self.start_s, self.end_s, peak_s, self.score, self.attributes)
 
 
 @dataclass(frozen=True)

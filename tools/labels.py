@@ -63,7 +63,6 @@ def labels_command(
     """Summarise a label file, list probable mistakes in it, or convert it to another format."""
     from touchline.models.spelling import counted
     from touchline.pipeline.labels.checks import find_problems
-    from touchline.pipeline.labels.csv_files import unknown_columns
     from touchline.pipeline.labels.read import read_labels, split_verified
 
     if (convert is None) != (out is None):
@@ -90,8 +89,6 @@ def labels_command(
     _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
         _convert(every, convert, out, rate_hz=rate_hz, healths=healths)
-        if dropped := unknown_columns(labels):
-            console.warn(f"columns that Touchline ignores are not in {out}: {', '.join(dropped)}")
 
 
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:

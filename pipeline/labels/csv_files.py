@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from touchline.pipeline.labels.source import (
     parse_score,
 )
 from touchline.pipeline.timecode import FrameRate, nearest_standard, parse_time
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import USUAL_ATTRIBUTES, Event, Example
 
 REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
 COLUMNS = (*REQUIRED_COLUMNS, "group")
@@ -57,15 +57,20 @@ OTHER_TEXTS = (
 _FrameClock = tuple[float, float, str | None]
 
 NUMBERS = ("start_s", "end_s", "peak_s", "score")
+OWN_COLUMNS = (*COLUMNS, "visible", "peak_s", "score")
+
+# events.csv repeats the times as people read them.
+SHOWN_TIMES = ("start", "end", "peak", "clock")
 
 
 def read_csv(source: LabelSource) -> list[Example]:
-    """Read one example per row; unknown columns are ignored.
+    """Read one example per row; columns of other names are its attributes.
 
     The first line shows whether cells are separated by commas, semicolons or tabs. With semicolons
     and tabs, numbers may have a decimal comma. If both times are empty, the label is for the whole
-    file. `visible` and `peak_s` are optional columns. `score` is read only together with `peak_s`,
-    as in events.csv; alone it may be the score of the match.
+    file. `visible` and `peak_s` are optional columns. `score` is the score of an event only
+    together with `peak_s`, as in events.csv. Alone it may be the score of the match, so it is an
+    attribute.
 
     Raises:
         LabelsError: A column is missing, or a row cannot be used.
@@ -97,7 +102,7 @@ def read_csv(source: LabelSource) -> list[Example]:
             )
         values = (GUARDED.sub("", cell.strip()) for cell in row)
         cells = dict(zip(header, values, strict=True))
-        for name in NUMBERS:
+        for name in NUMBERS if "peak_s" in cells else NUMBERS[:2]:
             cell = cells.get(name, "")
             if separator != "," or ":" in cell:
                 cells[name] = DECIMAL_COMMA.sub(r"\1.\2", cell)
@@ -105,14 +110,13 @@ def read_csv(source: LabelSource) -> list[Example]:
     return examples
 
 
-def unknown_columns(path: Path) -> list[str]:
-    """List the columns of a CSV file that Touchline ignores; none for a file of another format."""
-    source = LabelSource(path, path.parent)
-    if source.kind != "text":
-        return []
-    _, header = next(_rows(source, _separator(source.text)))
-    known = (*COLUMNS, "visible", "peak_s", "score")
-    return [name.strip() for name in header if name.strip() not in known]
+def _free_columns(header: Iterable[str]) -> list[str]:
+    """The columns that are attributes."""
+    names = list(header)
+    detected = "peak_s" in names
+    own = [name for name in OWN_COLUMNS if detected or name != "score"]
+    shown = SHOWN_TIMES if detected and "peak" in names else ()
+    return [name for name in names if name not in (*own, *shown)]
 
 
 def _separator(text: str) -> str:
@@ -144,8 +148,8 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
             continue
         hint = did_you_mean(name, header) or f"The columns must be {','.join(COLUMNS)}."
         raise LabelsError(path, f"line {line}: no column {name!r}. {hint}")
-    for name in (*COLUMNS, "visible", "peak_s", "score"):
-        if header.count(name) > 1:
+    for name in header:
+        if name and header.count(name) > 1:
             raise LabelsError(
                 path, f"line {line}: {header.count(name)} columns {name!r}. Keep one."
             )
@@ -181,6 +185,7 @@ def _example(
         visible=_visible(path, where, cells.get("visible", "")),
         peak_s=peak_s,
         score=_score(path, where, cells) if "peak_s" in cells else 1.0,
+        attributes=[(name, cells[name]) for name in _free_columns(cells)],
     )
 
 
@@ -255,12 +260,17 @@ def _guarded(cell: str) -> str:
 def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
     """Write CSV; footage is named relative to the folder of the file.
 
-    The columns visible, and peak_s with score, are written only if an example needs them.
+    The columns visible, and peak_s with score, are written only if an example needs them. Each
+    attribute has a column.
+
+    Raises:
+        ValueError: An attribute has the name of another column.
     """
     visible = any(not e.visible for e in examples)
     detected = any(e.peak_s is not None or e.score != 1 for e in examples)
     extra = ("visible",) * visible + ("peak_s", "score") * detected
-    rows: list[Sequence[str]] = [(*COLUMNS, *extra)]
+    free = attribute_columns(examples, taken=(*COLUMNS, *extra))
+    rows: list[Sequence[str]] = [(*COLUMNS, *extra, *free)]
     for e in examples:
         row = [
             footage_reference(e.path, target.folder),
@@ -270,8 +280,28 @@ def write_csv(examples: Sequence[Example], target: LabelTarget) -> str:
             e.group,
         ]
         row += [str(e.visible).lower()] * visible + [_cell(e.peak_s), _cell(e.score)] * detected
-        rows.append(row)
+        values = dict(e.attributes)
+        rows.append(row + [values.get(name, "") for name in free])
     return csv_lines(rows)
+
+
+def attribute_columns(events: Iterable[Example | Event], *, taken: Collection[str]) -> list[str]:
+    """List the names of all attributes, the usual ones first.
+
+    Args:
+        events: The events, or labels.
+        taken: Names of other columns of the same table.
+
+    Raises:
+        ValueError: An attribute has the name of another column.
+    """
+    found = dict.fromkeys(name for event in events for name, _ in event.attributes)
+    if both := [name for name in found if name in taken]:
+        raise ValueError(
+            f"an attribute is called {both[0]!r}, as a column of Touchline is. Rename it."
+        )
+    usual = [name for name in USUAL_ATTRIBUTES if name in found]
+    return usual + [name for name in found if name not in usual]
 
 
 def _cell(value: float | None) -> str:

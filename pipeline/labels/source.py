@@ -12,7 +12,7 @@ import os
 import re
 import unicodedata
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -24,7 +24,7 @@ from xml.parsers import expat
 from touchline.models.errors import FootageError, LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
-from touchline.pipeline.types import Example, FootageHealth
+from touchline.pipeline.types import Event, Example, FootageHealth
 
 HOW_TO_GIVE_A_RATE = (
     "Convert the file once with touchline labels FILE --rate-hz RATE --convert csv -o labels.csv, "
@@ -425,6 +425,7 @@ def make_example(
     visible: bool = True,
     peak_s: float | None = None,
     score: float = 1.0,
+    attributes: Iterable[tuple[str, str]] = (),
 ) -> Example:
     """Make an example, checked by the rules that all label formats share.
 
@@ -440,6 +441,7 @@ def make_example(
         visible: False if the broadcast does not show the event.
         peak_s: The event's moment; None: the middle.
         score: The score of a prediction; 1 for labels.
+        attributes: Names and values of what else is known. Empty values are left out.
 
     Raises:
         LabelsError: A value breaks a rule.
@@ -465,6 +467,7 @@ def make_example(
         visible=visible,
         peak_s=peak_s,
         score=score,
+        attributes=tuple((name, value) for name, value in attributes if name and value),
     )
 
 
@@ -562,6 +565,39 @@ def frame_clock(
             f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
         )
     return health.first_frame_s, float(Fraction(health.frame_rate)), health.start_timecode
+
+
+def read_attributes(row: JsonValue, *, known: Collection[str] = ()) -> list[tuple[str, str]]:
+    """Read the members of an object as attributes; null, lists and objects are left out.
+
+    Args:
+        row: The object.
+        known: Members that the format itself uses.
+    """
+    return [
+        (name, member.value if isinstance(member.value, str) else json.dumps(member.value))
+        for name, member in row.members()
+        if name not in known and isinstance(member.value, str | int | float)
+    ]
+
+
+def free_members(event: Example | Event, *, taken: Collection[str]) -> dict[str, str]:
+    """Return the attributes of an event as members of a JSON object.
+
+    Args:
+        event: The event, or label.
+        taken: The members that the object has already.
+
+    Raises:
+        ValueError: An attribute has the name of one of these.
+    """
+    members = dict(event.attributes)
+    if both := [name for name in members if name in taken]:
+        raise ValueError(
+            f"an attribute is called {both[0]!r}, which means something else in this format. "
+            "Rename it."
+        )
+    return members
 
 
 def read_score(row: JsonValue, key: str) -> float:

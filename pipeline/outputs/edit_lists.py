@@ -125,6 +125,10 @@ def fcpxml_text(sheet: Sheet) -> str:
             format="r1",
             tcFormat="DF" if rate.drop_frame else "NDF",
         )
+        if event.attributes:
+            SubElement(clip, "note").text = one_line(
+                "; ".join(f"{name}: {value}" for name, value in event.attributes)
+            )
         SubElement(
             clip,
             "marker",
@@ -190,7 +194,11 @@ def _timeline(sheet: Sheet) -> schema.Timeline:
         )
         media.name = one_line(sheet.result.path.name)
         clip = schema.Clip(one_line(event.label), media, span(first, after))
-        clip.metadata["touchline"] = {"score": event.score, "peak_s": event.peak_s}
+        clip.metadata["touchline"] = {
+            "score": event.score,
+            "peak_s": event.peak_s,
+            "attributes": dict(event.attributes),
+        }
         peak = first + _peak_offset(sheet, event)
         clip.markers.append(
             schema.Marker(sheet.caption(event), span(peak, peak + 1), schema.MarkerColor.RED)
@@ -211,6 +219,7 @@ def losslesscut_text(sheet: Sheet) -> str:
                 "end": round(event.end_s if event.end_s > event.start_s else event.start_s + 1, 6),
                 "name": sheet.caption(event),
             }
+            | ({"tags": dict(event.attributes)} if event.attributes else {})
             for event in sheet.accepted
         ],
     }

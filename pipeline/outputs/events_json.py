@@ -88,8 +88,11 @@ def _read_event(row: JsonValue) -> tuple[Event, bool]:
     accepted = row["accepted"]
     if not isinstance(accepted.value, bool):
         raise accepted.error(f"{accepted.value!r} instead of true or false")
+    attributes: list[tuple[str, str]] = []
+    if row.has("attributes"):
+        attributes = [(name, value.text()) for name, value in row["attributes"].members()]
     try:
-        return Event(row["label"].text(), **times), accepted.value
+        return Event(row["label"].text(), **times, attributes=tuple(attributes)), accepted.value
     except ValueError as error:
         raise row.error(str(error)) from None
 
@@ -152,7 +155,10 @@ def event_row(sheet: Sheet, event: Event, *, accepted: bool) -> dict[str, Any]:
         accepted: Whether it reaches the threshold of its class.
     """
     times = {name: round(getattr(event, name), 6) for name in ("start_s", "end_s", "peak_s")}
-    row = {"label": event.label, **times, "score": round(event.score, 6), "accepted": accepted}
+    row: dict[str, Any] = {"label": event.label, **times, "score": round(event.score, 6)}
+    row["accepted"] = accepted
     if sheet.clock is not None:
         row["clock"] = sheet.clock.text(event.peak_s)
+    if event.attributes:
+        row["attributes"] = dict(event.attributes)
     return row

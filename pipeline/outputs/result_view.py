@@ -99,11 +99,12 @@ class Sheet:
         return first, max(first + 1, self.clip_rate.frame(event.end_s))
 
     def caption(self, event: Event) -> str:
-        """Return an event in a few words: class, match clock if there is one, score in per cent."""
+        """Return an event in a few words: class, team, player, match clock, score in per cent."""
+        known = dict(event.attributes)
+        player = f"{known.get('jersey', '')} {known.get('player', '')}"
         clock = self.clock.text(event.peak_s) if self.clock else ""
-        return " · ".join(
-            part for part in (one_line(event.label), clock, f"{event.score:.0%}") if part
-        )
+        parts = (event.label, known.get("team", ""), player, clock, f"{event.score:.0%}")
+        return " · ".join(part for part in map(one_line, parts) if part)
 
 
 def in_time_order(events: Iterable[Event]) -> list[Event]:

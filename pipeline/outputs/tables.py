@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 
-from touchline.pipeline.labels.csv_files import csv_lines
+from touchline.pipeline.labels.csv_files import attribute_columns, csv_lines
 from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
-from touchline.pipeline.labels.programs.cvat import track_shapes
+from touchline.pipeline.labels.programs.cvat import add_attributes, declare_label, track_shapes
+from touchline.pipeline.labels.programs.label_studio import note_texts
 from touchline.pipeline.labels.source import dump_xml
 from touchline.pipeline.outputs.events_json import event_row
 from touchline.pipeline.outputs.result_view import Sheet, one_line
@@ -18,8 +19,16 @@ CSV_COLUMNS = ("video", "label", "start_s", "end_s", "peak_s", "score", "start",
 
 
 def csv_text(sheet: Sheet) -> str:
-    """Return the accepted events as CSV, with a column `clock` if there is a match clock."""
-    rows: list[list[str]] = [[*CSV_COLUMNS, *(["clock"] if sheet.clock else [])]]
+    """Return the accepted events as CSV, with a column `clock` if there is a match clock.
+
+    Each attribute has a column.
+
+    Raises:
+        ValueError: An attribute has the name of another column.
+    """
+    columns = [*CSV_COLUMNS, *(["clock"] if sheet.clock else [])]
+    free = attribute_columns(sheet.accepted, taken=columns)
+    rows: list[list[str]] = [[*columns, *free]]
     for event in sheet.accepted:
         times = (event.start_s, event.end_s, event.peak_s)
         rows.append(
@@ -28,6 +37,7 @@ def csv_text(sheet: Sheet) -> str:
             + [f"{event.score:.4f}"]
             + [timecode(t) for t in times]
             + ([sheet.clock.text(event.peak_s)] if sheet.clock else [])
+            + [dict(event.attributes).get(name, "") for name in free]
         )
     return csv_lines(rows)
 
@@ -65,6 +75,7 @@ def activitynet_text(sheet: Sheet) -> str:
             "score": round(event.score, 6),
             "segment": [round(event.start_s, 6), round(event.end_s, 6)],
         }
+        | ({"attributes": dict(event.attributes)} if event.attributes else {})
         for event, _ in sheet.candidates
     ]
     document = {
@@ -96,6 +107,7 @@ def label_studio_text(sheet: Sheet) -> str:
                     "timelinelabels": [event.label],
                 },
             }
+            | ({"meta": {"text": note_texts(event)}} if event.attributes else {})
         )
     task = {
         "data": {"video": sheet.video, "fps": float(sheet.clip_rate.rate)},
@@ -130,15 +142,15 @@ def cvat_text(sheet: Sheet) -> str:
     ElementTree.SubElement(size, "height").text = str(H)
     labels = ElementTree.SubElement(task, "labels")
     for name in sorted({event.label for event in sheet.accepted}):
-        label = ElementTree.SubElement(labels, "label")
-        ElementTree.SubElement(label, "name").text = one_line(name)
+        mine = [event for event in sheet.accepted if event.label == name]
+        declare_label(labels, one_line(name), mine)
     for k, event in enumerate(sheet.accepted):
         track = ElementTree.SubElement(
             root, "track", id=str(k), label=one_line(event.label), source="auto"
         )
         shapes = track_shapes(*sheet.frames(event), health, sheet.clip_rate.frame)
         for frame, outside in shapes:
-            ElementTree.SubElement(
+            box = ElementTree.SubElement(
                 track,
                 "box",
                 frame=str(frame),
@@ -151,4 +163,5 @@ def cvat_text(sheet: Sheet) -> str:
                 ybr=str(H),
                 z_order="0",
             )
+            add_attributes(box, event)
     return dump_xml(root)

@@ -16,9 +16,10 @@ from touchline.pipeline.labels.source import (
     dump_json,
     labelled_video,
     make_example,
+    read_attributes,
     read_score,
 )
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Event, Example
 
 
 def is_activitynet(source: LabelSource) -> bool:
@@ -51,6 +52,7 @@ def read_activitynet(source: LabelSource) -> list[Example]:
                     start_s=start_s,
                     end_s=end_s,
                     score=read_score(row, "score"),
+                    attributes=read_attributes(row["attributes"]) if row.has("attributes") else (),
                 )
             )
     return examples
@@ -119,9 +121,11 @@ def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
         database[key] = {
             "file": name,
             "group": groups[0],
-            "annotations": [
-                {"segment": [event.start_s, event.end_s], "label": event.label}
-                for event in (example.event() for example in mine)
-            ],
+            "annotations": [_annotation(example.event()) for example in mine],
         }
     return dump_json({"version": "1.3", "database": database})
+
+
+def _annotation(event: Event) -> dict[str, object]:
+    row: dict[str, object] = {"segment": [event.start_s, event.end_s], "label": event.label}
+    return row | ({"attributes": dict(event.attributes)} if event.attributes else {})

@@ -21,14 +21,20 @@ from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
     dump_json,
+    free_members,
     labelled_video,
     make_example,
+    read_attributes,
     read_score,
 )
 from touchline.pipeline.types import Event, Example
 
 RESULTS_FILE = "results_spotting.json"
 """The name of a match's file in SoccerNet results."""
+
+# What SoccerNet's rows hold, apart from the team.
+ROW_MEMBERS = ("gameTime", "label", "position", "half", "visibility", "confidence")
+NO_TEAM = "not applicable"
 
 Halves = tuple[Sequence[Event], Sequence[Event]]
 
@@ -110,6 +116,7 @@ def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> st
                     "half": str(half),
                     "confidence": repr(float(event.score)),
                 }
+                | free_members(event, taken=ROW_MEMBERS)
             )
     return json.dumps({"UrlLocal": match, "predictions": rows}, indent=1) + "\n"
 
@@ -168,6 +175,11 @@ def read_soccernet(source: LabelSource) -> list[Example]:
                 end_s=time_s,
                 visible=_visible(row),
                 score=read_score(row, "confidence"),
+                attributes=[
+                    (name, value)
+                    for name, value in read_attributes(row, known=ROW_MEMBERS)
+                    if (name, value) != ("team", NO_TEAM)
+                ],
             )
         )
     return examples
@@ -278,8 +290,9 @@ def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
                 "gameTime": f"{named['half']} - {minutes:02d}:{seconds:02d}",
                 "label": example.label,
                 "position": str(ms),
-                "team": "not applicable",
+                "team": NO_TEAM,
                 "visibility": "visible" if example.visible else "not shown",
             }
+            | free_members(example, taken=ROW_MEMBERS)
         )
     return dump_json({"UrlLocal": f"{groups[0]}/" if groups else "", "annotations": rows})

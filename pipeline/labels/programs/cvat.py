@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from xml.etree import ElementTree as ET
 
+from touchline.pipeline.labels.csv_files import attribute_columns
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
@@ -17,10 +18,13 @@ from touchline.pipeline.labels.source import (
     make_example,
     only_footage,
 )
-from touchline.pipeline.types import Example, FootageHealth
+from touchline.pipeline.types import Event, Example, FootageHealth
 
 # What CVAT calls the images of a video.
 FRAME_NAME = re.compile(r"^frame_(\d+)(\.\w+)?$", re.IGNORECASE | re.ASCII)
+
+# What CVAT writes for an attribute that nobody has set.
+NO_VALUE = "__undefined__"
 
 FRAME_STEP = re.compile(r"\bstep\s*=\s*(\d+)")
 
@@ -66,9 +70,17 @@ def read_cvat(source: LabelSource) -> list[Example]:
             label=element["label"],
             start_s=first_s + first / rate_hz,
             end_s=first_s + end / rate_hz,
+            attributes=_attributes(element),
         )
         for element, first, end in [*spans, *_tagged(root, step=step)]
     ]
+
+
+def _attributes(element: XmlElement) -> list[tuple[str, str]]:
+    """The attributes of a tag, or of the first shape of a track."""
+    holder = element if element.tag == "tag" else element.children[0]
+    found = [(attribute["name"], attribute.text) for attribute in holder.all("attribute")]
+    return [(name, value) for name, value in found if value != NO_VALUE]
 
 
 def _cvat_footage(source: LabelSource) -> str:
@@ -136,7 +148,7 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
     ET.SubElement(task, "mode").text = "interpolation"
     labels = ET.SubElement(task, "labels")
     for label in sorted({example.label for example in examples}):
-        ET.SubElement(ET.SubElement(labels, "label"), "name").text = label
+        declare_label(labels, label, [e for e in examples if e.label == label])
     ET.SubElement(meta, "source").text = only_footage(examples, target.folder)
     for number, example in enumerate(examples):
         event = example.event()
@@ -148,8 +160,33 @@ def write_cvat(examples: Sequence[Example], target: LabelTarget) -> str:
         for frame, outside in track_shapes(first, end, health, to_frame):
             box = {"frame": str(frame), "outside": outside, "occluded": "0", "keyframe": "1"}
             corner = {"xtl": "0", "ytl": "0", "xbr": "16", "ybr": "16", "z_order": "0"}
-            ET.SubElement(track, "box", box | corner)
+            add_attributes(ET.SubElement(track, "box", box | corner), example)
     return dump_xml(root)
+
+
+def declare_label(labels: ET.Element, name: str, events: Sequence[Event | Example]) -> None:
+    """Declare a class of a task, with the attributes that its events have.
+
+    Args:
+        labels: The element to put the declaration in.
+        name: The name of the class.
+        events: The events of the class.
+    """
+    label = ET.SubElement(labels, "label")
+    ET.SubElement(label, "name").text = name
+    names = attribute_columns(events, taken=())
+    declared = ET.SubElement(label, "attributes") if names else label
+    for attribute_name in names:
+        attribute = ET.SubElement(declared, "attribute")
+        ET.SubElement(attribute, "name").text = attribute_name
+        ET.SubElement(attribute, "mutable").text = "False"
+        ET.SubElement(attribute, "input_type").text = "text"
+
+
+def add_attributes(shape: ET.Element, event: Event | Example) -> None:
+    """Put the attributes of an event into a shape of its track."""
+    for name, value in event.attributes:
+        ET.SubElement(shape, "attribute", name=name).text = value
 
 
 def _nearest_frame(rate_hz: float, time_s: float) -> int:

@@ -8,6 +8,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
+from touchline.pipeline.labels.csv_files import attribute_columns
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
@@ -17,7 +18,7 @@ from touchline.pipeline.labels.source import (
     make_example,
     only_footage,
 )
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Event, Example
 
 
 def is_elan(source: LabelSource) -> bool:
@@ -29,8 +30,8 @@ def read_elan(source: LabelSource) -> list[Example]:
     """Read the time-aligned annotations of every tier; times are in milliseconds.
 
     Slots without a time are spread evenly between their neighbours, as ELAN shows them. The label
-    is the annotation's text, or the name of its tier if there is no text. Annotations
-    that refer to others are notes and are skipped.
+    is the annotation's text, or the name of its tier if there is no text. Annotations that refer to
+    another one are its attributes, each named by its tier up to an "@".
 
     Raises:
         LabelsError: Times are not in milliseconds or missing, or no footage is named.
@@ -42,6 +43,7 @@ def read_elan(source: LabelSource) -> list[Example]:
     slots = {slot["TIME_SLOT_ID"]: slot for slot in root.all("TIME_ORDER", "TIME_SLOT")}
     order = {name: k for k, name in enumerate(slots)}
     video, origin_ms = _elan_footage(source)
+    notes = _notes(root)
     return [
         make_example(
             source,
@@ -50,12 +52,25 @@ def read_elan(source: LabelSource) -> list[Example]:
             label="".join(v.text for v in annotation.all("ANNOTATION_VALUE")) or tier["TIER_ID"],
             start_s=(times[annotation["TIME_SLOT_REF1"]] + origin_ms) / 1000,
             end_s=(times[annotation["TIME_SLOT_REF2"]] + origin_ms) / 1000,
+            attributes=notes.get(annotation.attributes.get("ANNOTATION_ID", ""), {}).items(),
         )
         for tier in root.all("TIER")
         if (annotations := tier.all("ANNOTATION", "ALIGNABLE_ANNOTATION"))
         for times in [_tier_times(annotations, slots, order)]
         for annotation in annotations
     ]
+
+
+def _notes(root: XmlElement) -> dict[str, dict[str, str]]:
+    """The texts of the annotations that refer to another one, by its ID and by their tier."""
+    notes: dict[str, dict[str, str]] = {}
+    for tier in root.all("TIER"):
+        name = tier.attributes.get("TIER_ID", "").split("@")[0]
+        for note in tier.all("ANNOTATION", "REF_ANNOTATION"):
+            text = "".join(value.text for value in note.all("ANNOTATION_VALUE"))
+            mine = notes.setdefault(note["ANNOTATION_REF"], {})
+            mine[name] = f"{mine[name]} {text}" if name in mine else text
+    return notes
 
 
 def _elan_footage(source: LabelSource) -> tuple[str, float]:
@@ -100,7 +115,10 @@ def _tier_times(
 
 
 def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
-    """Write one video with one tier per class. Times are whole milliseconds, points last 1 ms."""
+    """Write one video with one tier per class, and a tier below it per attribute.
+
+    Times are whole milliseconds, points last 1 ms.
+    """
     root = ET.Element(
         "ANNOTATION_DOCUMENT", AUTHOR="", DATE="1970-01-01T00:00:00+00:00", FORMAT="3.0"
     )
@@ -112,7 +130,8 @@ def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
     order = ET.SubElement(root, "TIME_ORDER")
     for number, (tier_name, events) in enumerate(_tiers(examples)):
         tier = ET.SubElement(root, "TIER", LINGUISTIC_TYPE_REF="event", TIER_ID=tier_name)
-        for k, (start_ms, end_ms, label) in enumerate(events):
+        _add_notes(root, tier_name, number, [event for _, _, event in events])
+        for k, (start_ms, end_ms, event) in enumerate(events):
             annotation = ET.SubElement(
                 ET.SubElement(tier, "ANNOTATION"),
                 "ALIGNABLE_ANNOTATION",
@@ -122,7 +141,7 @@ def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
                 slot = f"ts{number}_{k}_{i}"
                 ET.SubElement(order, "TIME_SLOT", TIME_SLOT_ID=slot, TIME_VALUE=str(ms))
                 annotation.set(f"TIME_SLOT_REF{i}", slot)
-            ET.SubElement(annotation, "ANNOTATION_VALUE").text = label
+            ET.SubElement(annotation, "ANNOTATION_VALUE").text = event.label
     ET.SubElement(
         root,
         "LINGUISTIC_TYPE",
@@ -130,12 +149,47 @@ def write_elan(examples: Sequence[Example], target: LabelTarget) -> str:
         LINGUISTIC_TYPE_ID="event",
         TIME_ALIGNABLE="true",
     )
+    ET.SubElement(
+        root,
+        "LINGUISTIC_TYPE",
+        CONSTRAINTS="Symbolic_Association",
+        GRAPHIC_REFERENCES="false",
+        LINGUISTIC_TYPE_ID="attribute",
+        TIME_ALIGNABLE="false",
+    )
+    ET.SubElement(
+        root,
+        "CONSTRAINT",
+        DESCRIPTION="1-1 association with a parent annotation",
+        STEREOTYPE="Symbolic_Association",
+    )
     return dump_xml(root)
 
 
-def _tiers(examples: Sequence[Example]) -> list[tuple[str, list[tuple[int, int, str]]]]:
-    """Tier names with (start ms, end ms, label); a tier of ELAN cannot hold overlaps."""
-    tiers: dict[str, list[tuple[int, int, str]]] = {}
+def _add_notes(root: ET.Element, tier_name: str, number: int, events: Sequence[Event]) -> None:
+    """Add a tier for each attribute of the events of a tier; `number` is that of the tier."""
+    for i, name in enumerate(attribute_columns(events, taken=())):
+        tier = ET.SubElement(
+            root,
+            "TIER",
+            LINGUISTIC_TYPE_REF="attribute",
+            PARENT_REF=tier_name,
+            TIER_ID=f"{name}@{tier_name}",
+        )
+        for k, event in enumerate(events):
+            if value := dict(event.attributes).get(name):
+                note = ET.SubElement(
+                    ET.SubElement(tier, "ANNOTATION"),
+                    "REF_ANNOTATION",
+                    ANNOTATION_ID=f"n{number}_{k}_{i}",
+                    ANNOTATION_REF=f"a{number}_{k}",
+                )
+                ET.SubElement(note, "ANNOTATION_VALUE").text = value
+
+
+def _tiers(examples: Sequence[Example]) -> list[tuple[str, list[tuple[int, int, Event]]]]:
+    """Tier names with (start ms, end ms, event); a tier of ELAN cannot hold overlaps."""
+    tiers: dict[str, list[tuple[int, int, Event]]] = {}
     for event in sorted((e.event() for e in examples), key=lambda e: (e.label, e.start_s, e.end_s)):
         start_ms = round(event.start_s * 1000)
         end_ms = max(start_ms + 1, round(event.end_s * 1000))
@@ -143,5 +197,5 @@ def _tiers(examples: Sequence[Example]) -> list[tuple[str, list[tuple[int, int, 
         while name in tiers and tiers[name][-1][1] > start_ms:
             number += 1
             name = f"{event.label} {number}"
-        tiers.setdefault(name, []).append((start_ms, end_ms, event.label))
+        tiers.setdefault(name, []).append((start_ms, end_ms, event))
     return list(tiers.items())

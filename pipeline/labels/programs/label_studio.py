@@ -18,7 +18,9 @@ from touchline.pipeline.labels.source import (
     footage_in,
     make_example,
 )
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Event, Example
+
+NAMED_NOTE = re.compile(r"([^:\n]+): (.*)", re.DOTALL)
 
 
 def is_label_studio(source: LabelSource) -> bool:
@@ -70,7 +72,27 @@ def _task(source: LabelSource, task: JsonValue) -> Iterator[Example]:
                     group=group,
                     start_s=start_s,
                     end_s=end_s,
+                    attributes=_notes(region),
                 )
+
+
+def _notes(region: JsonValue) -> list[tuple[str, str]]:
+    """The notes of a region: "team: home" is the attribute team, any other text is a note."""
+    if not (region.has("meta") and region["meta"].has("text")):
+        return []
+    given = region["meta"]["text"]
+    texts = [given.text()] if isinstance(given.value, str) else [t.text() for t in given.elements()]
+    found: dict[str, str] = {}
+    for text in texts:
+        named = NAMED_NOTE.fullmatch(text)
+        name, value = named.groups() if named else ("note", text)
+        found[name] = f"{found[name]} {value}" if name in found else value
+    return list(found.items())
+
+
+def note_texts(event: Event) -> list[str]:
+    """Return the attributes of an event as Label Studio's notes of a region."""
+    return [f"{name}: {value}" for name, value in event.attributes]
 
 
 def _range_s(span: JsonValue, rate_hz: float) -> tuple[float, float]:
@@ -172,9 +194,10 @@ def _region(example: Example, rate_hz: float) -> dict[str, object]:
     event = example.event()
     first = round(event.start_s * rate_hz) + 1
     last = max(first, round(event.end_s * rate_hz))
-    return {
+    region: dict[str, object] = {
         "type": "timelinelabels",
         "from_name": "timeline",
         "to_name": "video",
         "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [event.label]},
     }
+    return region | ({"meta": {"text": note_texts(event)}} if event.attributes else {})
