@@ -31,7 +31,8 @@ def labels_command(
     convert: Annotated[
         str | None,
         typer.Option(
-            help="Write as csv, soccernet, activitynet, cvat, label-studio or elan. Needs --out.",
+            help="Write as csv, soccernet, activitynet, cvat, label-studio, elan or sportscode. "
+            "Needs --out.",
             show_default=False,
         ),
     ] = None,
@@ -46,7 +47,10 @@ def labels_command(
     ] = None,
     footage: Annotated[
         Path | None,
-        typer.Option(help="Folder that footage names are relative to. By default that of LABELS."),
+        typer.Option(
+            help="Folder that footage names are relative to (default: that of LABELS). If LABELS "
+            "names no video (Sportscode), the video."
+        ),
     ] = None,
     rate_hz: Annotated[
         float | None,

@@ -33,6 +33,11 @@ from touchline.pipeline.labels.programs.label_studio import (
     read_label_studio,
     write_label_studio,
 )
+from touchline.pipeline.labels.programs.sportscode import (
+    is_sportscode,
+    read_sportscode,
+    write_sportscode,
+)
 from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
 from touchline.pipeline.types import Example
 
@@ -147,6 +152,16 @@ FORMATS: tuple[LabelFormat, ...] = (
         one_video=True,
         loses="groups, visibility, peaks and scores; times are rounded to 1 ms, points last 1 ms",
     ),
+    LabelFormat(
+        name="sportscode",
+        what="Hudl Sportscode XML: instances with codes and labels, of one video",
+        suffix=".xml",
+        recognises=is_sportscode,
+        read=read_sportscode,
+        write=write_sportscode,
+        one_video=True,
+        loses="the name of the video, groups, visibility, and the characters & < > in names",
+    ),
 )
 
 MAKE_CSV = (
@@ -180,7 +195,7 @@ def recognise(source: LabelSource) -> LabelFormat:
             raise source.xml.error(f"{OTHER_XML[source.xml.tag]}. {MAKE_CSV}")
         raise source.xml.error(
             f"no known label format begins with <{source.xml.tag}>. CVAT begins with "
-            "<annotations>, ELAN with <ANNOTATION_DOCUMENT>."
+            "<annotations>, ELAN with <ANNOTATION_DOCUMENT>, Sportscode with <file>."
         )
     top = source.json.value
     if isinstance(top, dict) and any(key.startswith("_via_") for key in top):

@@ -28,7 +28,7 @@ def read_labels(
     Args:
         path: The file or folder. Its content decides the format.
         footage_folder: Footage is named relative to it; None: the folder of the labels. The
-            footage need not exist.
+            footage need not exist. For formats that name no footage it may be the one video.
         rate_hz: Frames per second, for formats that count frames without naming a rate.
         allow_empty: Accept a file without labels.
         verified: Also return the stretches labelled `verified`, in which every event is labelled.
@@ -63,7 +63,10 @@ def _source(
     path: Path, footage_folder: str | os.PathLike[str] | None, rate_hz: float | None
 ) -> LabelSource:
     beside = path if path.is_dir() else path.parent
-    return LabelSource(path, beside if footage_folder is None else Path(footage_folder), rate_hz)
+    given = beside if footage_folder is None else Path(footage_folder)
+    if given.is_file():
+        return LabelSource(path, given.parent, rate_hz, given.name)
+    return LabelSource(path, given, rate_hz)
 
 
 def labelled_videos(path: str | os.PathLike[str]) -> list[LabelledVideo]:

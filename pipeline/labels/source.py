@@ -6,6 +6,7 @@ Errors are LabelsError. They name the line of text or XML, or the path inside JS
 from __future__ import annotations
 
 import codecs
+import glob
 import json
 import math
 import os
@@ -65,11 +66,13 @@ class LabelSource:
         path: The file or folder.
         footage_folder: Footage is named relative to it.
         rate_hz: Frames per second, for formats that count frames; None: not given.
+        footage: The name of the one video, for formats that name none; empty: not given.
     """
 
     path: Path
     footage_folder: Path
     rate_hz: float | None = None
+    footage: str = ""
 
     @cached_property
     def raw(self) -> bytes:
@@ -527,6 +530,29 @@ def footage_in(source: LabelSource, name: str) -> str:
         return name
     last = PureWindowsPath(name).name  # splits at both kinds of slash
     return last if (source.footage_folder / last).exists() else name
+
+
+def footage_beside(source: LabelSource) -> str:
+    """Find the footage of a format that names none: a video with the name of the label file.
+
+    Raises:
+        LabelsError: There are several such videos.
+    """
+    if source.footage:
+        return source.footage
+    stem = source.path.stem
+    found = sorted(
+        path.name
+        for path in source.footage_folder.glob(f"{glob.escape(stem)}.*")
+        if path.suffix.lower() in FOOTAGE_SUFFIXES
+    )
+    if len(found) > 1:
+        raise LabelsError(
+            source.path,
+            f"this format names no footage, and {' and '.join(found)} could both be its video. "
+            "Name one with --footage of touchline labels.",
+        )
+    return found[0] if found else stem
 
 
 def frame_clock(

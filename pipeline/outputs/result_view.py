@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
 from touchline.pipeline.footage.address import Address, footage_reference
 from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.outputs.options import WriteOptions
 from touchline.pipeline.timecode import FrameRate, MatchClock
 from touchline.pipeline.types import Event
 
@@ -28,12 +29,14 @@ class Sheet:
         rate: The frame rate. None if neither the footage nor the caller gives one; most formats
             do not need it.
         clock: The match clock. None if no kick-off is known.
+        options: How some formats write events.
     """
 
     result: MatchResult
     folder: Path
     rate: FrameRate | None = None
     clock: MatchClock | None = None
+    options: WriteOptions = field(default_factory=WriteOptions)
 
     @cached_property
     def accepted(self) -> list[Event]:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from touchline.models.atomic_files import write_atomic
 from touchline.pipeline.labels.datasets.soccernet import RESULTS_FILE
-from touchline.pipeline.outputs import chapters, edit_lists, events_json, tables
+from touchline.pipeline.outputs import analysis, chapters, edit_lists, events_json, tables
 from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.outputs.options import WriteOptions
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.timecode import FrameRate, MatchClock, rate_of_footage
 
@@ -82,6 +83,9 @@ WRITERS = {
         counts=True,
         extra="edit",
     ),
+    "sportscode": Writer(
+        "sportscode.xml", analysis.sportscode_text, "Hudl Sportscode, Nacsport, Metrica, Angles"
+    ),
     "losslesscut": Writer("events.llc", edit_lists.losslesscut_text, "LosslessCut project"),
     "xspf": Writer("events.xspf", edit_lists.xspf_text, "VLC playlist"),
     "m3u": Writer("events.m3u8", edit_lists.m3u_text, "VLC playlist, the older format"),
@@ -95,6 +99,7 @@ def write_result(
     formats: Iterable[str] = ("csv", "json"),
     rate: FrameRate | None = None,
     clock: MatchClock | None = None,
+    options: WriteOptions | None = None,
 ) -> list[Path]:
     """Write a result in one or more formats. Return the paths, in the order of the formats.
 
@@ -104,6 +109,7 @@ def write_result(
         formats: Names in WRITERS.
         rate: Frame rate for formats that count frames. None: the rate of the footage.
         clock: The match clock. None: the one of the result.
+        options: How some formats write events. None: the defaults.
 
     Raises:
         ValueError: A format is unknown, its library is missing, or it cannot hold this result.
@@ -118,7 +124,7 @@ def write_result(
     """
     names = list(formats)
     check_formats(names)
-    sheet = result_sheet(result, folder, rate=rate, clock=clock)
+    sheet = result_sheet(result, folder, rate=rate, clock=clock, options=options)
     texts = [(WRITERS[name].file_name, WRITERS[name].text(sheet)) for name in names]
     return [write_atomic(sheet.folder / file_name, text) for file_name, text in texts]
 
@@ -129,6 +135,7 @@ def unwritable(
     *,
     rate: FrameRate | None = None,
     clock: MatchClock | None = None,
+    options: WriteOptions | None = None,
 ) -> dict[str, str]:
     """Return the formats that cannot hold a result, each with the reason.
 
@@ -137,8 +144,9 @@ def unwritable(
         formats: Names in WRITERS.
         rate: Frame rate. None: the rate of the footage.
         clock: The match clock. None: the one of the result.
+        options: How some formats write events. None: the defaults.
     """
-    sheet = result_sheet(result, Path(), rate=rate, clock=clock)
+    sheet = result_sheet(result, Path(), rate=rate, clock=clock, options=options)
     problems = {}
     for name in formats:
         try:
@@ -177,6 +185,7 @@ def result_sheet(
     *,
     rate: FrameRate | None = None,
     clock: MatchClock | None = None,
+    options: WriteOptions | None = None,
 ) -> Sheet:
     """Return a result as the writers and the report get it.
 
@@ -185,9 +194,10 @@ def result_sheet(
         folder: The folder that the written file will be in.
         rate: Frame rate. None: the rate of the footage.
         clock: The match clock. None: the one of the result.
+        options: How some formats write events. None: the defaults.
     """
     if rate is None and result.health is not None:
         rate = rate_of_footage(result.health)
     if clock is None:
         clock = result.clock
-    return Sheet(result, Path(folder), rate, clock)
+    return Sheet(result, Path(folder), rate, clock, options or WriteOptions())

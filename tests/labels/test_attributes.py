@@ -38,6 +38,9 @@ def events() -> tuple[Event, ...]:
 @pytest.mark.parametrize("name", [n for n in WRITABLE if "attributes" not in BY_NAME[n].loses])
 def test_attributes_are_read_back_from_every_label_format(tmp_path: Path, name: str) -> None:
     video = tmp_path / ("1_224p.mkv" if name == "soccernet" else "match.mp4")
+    known = dict(KANE)
+    if "the characters & < >" in BY_NAME[name].loses:
+        known["player"] = "Kane and Søn"
     examples = [
         Example(video, e.label, "match", e.start_s, e.end_s, attributes=e.attributes)
         for e in events()
@@ -45,8 +48,8 @@ def test_attributes_are_read_back_from_every_label_format(tmp_path: Path, name: 
     out = tmp_path / f"out{BY_NAME[name].suffix}"
     text = label_texts(examples, out, format_name=name, rate_hz=25)[out]
     read = sorted(read_labels(save(tmp_path, text, out.name), rate_hz=25), key=by_time)
-    assert [dict(e.attributes) for e in read] == [dict(KANE), dict(AWAY), {}]
-    assert [dict(e.event().attributes) for e in read] == [dict(KANE), dict(AWAY), {}]
+    assert [dict(e.attributes) for e in read] == [known, dict(AWAY), {}]
+    assert [dict(e.event().attributes) for e in read] == [known, dict(AWAY), {}]
 
 
 def by_time(example: Example) -> float:

@@ -134,6 +134,15 @@ def read_losslesscut(path: Path, rate: FrameRate, start_frame: int) -> list[Span
     return [(s["name"], s["start"], s["end"]) for s in document["cutSegments"]]
 
 
+def read_sportscode(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    sportscode = pytest.importorskip("kloppy.sportscode")
+    with path.open("rb") as file:
+        codes = sportscode.load(file).codes
+    return [
+        (c.code, c.start_timestamp.total_seconds(), c.end_timestamp.total_seconds()) for c in codes
+    ]
+
+
 def read_xspf(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     names = {"x": "http://xspf.org/ns/0/", "v": "http://www.videolan.org/vlc/playlist/ns/0/"}
     spans = []
@@ -186,6 +195,7 @@ READERS: dict[str, Callable[[Path, FrameRate, int], list[Span]]] = {
     "fcpxml": read_fcpxml,
     "otio": read_otio,
     "premiere": read_premiere,
+    "sportscode": read_sportscode,
     "losslesscut": read_losslesscut,
     "xspf": read_xspf,
     "m3u": read_m3u,

@@ -75,6 +75,19 @@ ELAN = """<?xml version="1.0" encoding="UTF-8"?>
 </ANNOTATION_DOCUMENT>
 """
 
+SPORTSCODE = """<?xml version="1.0" encoding="UTF-8"?>
+<file>
+  <SORT_INFO><sort_type>sort order</sort_type></SORT_INFO>
+  <ALL_INSTANCES>
+    <instance><ID>1</ID><start>2.0000000</start><end>6.0000000</end><code>goal</code>
+      <label><group>Team</group><text>home</text></label>
+      <label><text>header</text></label></instance>
+    <instance><ID>2</ID><start>10.0000000</start><end>10.4000000</end><code>card</code></instance>
+  </ALL_INSTANCES>
+  <ROWS><row><sort_order>1</sort_order><code>goal</code><R>65535</R><G>0</G><B>0</B></row></ROWS>
+</file>
+"""
+
 SAMPLES = {
     "csv": CSV,
     "soccernet": SOCCERNET,
@@ -82,6 +95,7 @@ SAMPLES = {
     "label-studio": LABEL_STUDIO,
     "cvat": CVAT,
     "elan": ELAN,
+    "sportscode": SPORTSCODE,
 }
 
 

@@ -60,6 +60,20 @@ def export_command(
             "order.",
         ),
     ] = False,
+    roll: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[CLASS=]BEFORE,AFTER",
+            help="Seconds that an event without length gets before and after its moment, with "
+            "--to sportscode (default: 5,5). With CLASS=, for one class. May be given several "
+            "times.",
+            show_default=False,
+        ),
+    ] = None,
+    ascii_: Annotated[
+        bool,
+        typer.Option("--ascii", help="With --to sportscode: write ? for characters outside ASCII."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the paths of the files written, as JSON.")
@@ -67,6 +81,7 @@ def export_command(
 ) -> None:
     """Write events as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
     from touchline.pipeline.detection.folders import output_folders
+    from touchline.pipeline.outputs.options import parse_rolls
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.writers import WRITERS, unwritable, write_result
     from touchline.pipeline.timecode import parse_rate
@@ -79,6 +94,7 @@ def export_command(
         raise ValueError("no events are given. Name one or more events.json files.")
     formats = _named(to)
     left_out = 0
+    options = parse_rolls(roll or [], ascii_only=ascii_)
     given = None if rate is None else parse_rate(rate)
     rate_hz = None if given is None else float(given.rate)
     found = [
@@ -101,14 +117,16 @@ def export_command(
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = []
         for result, folder, clock in zip(results, folders, clocks, strict=True):
-            problems = unwritable(result, formats, rate=given, clock=clock)
+            problems = unwritable(result, formats, rate=given, clock=clock, options=options)
             if len(problems) == len(formats) and len(results) == 1:
                 raise ValueError(" ".join(problems.values()))
             for name, reason in problems.items():
                 console.warn(f"no {WRITERS[name].file_name}. {reason}")
             left_out += len(problems)
             possible = [name for name in formats if name not in problems]
-            written += write_result(result, folder, formats=possible, rate=given, clock=clock)
+            written += write_result(
+                result, folder, formats=possible, rate=given, clock=clock, options=options
+            )
     console.show_written(written, quiet=quiet, as_json=json_)
     if left_out and to != "all":
         raise typer.Exit(1)
