@@ -31,8 +31,8 @@ def labels_command(
     convert: Annotated[
         str | None,
         typer.Option(
-            help="Write as csv, soccernet, activitynet, cvat, label-studio, elan or sportscode. "
-            "Needs --out.",
+            help="Write as csv, soccernet, activitynet, cvat, label-studio, elan, sportscode or "
+            "osl. Needs --out.",
             show_default=False,
         ),
     ] = None,
@@ -59,6 +59,10 @@ def labels_command(
             "footage's own rate if that is known."
         ),
     ] = None,
+    head: Annotated[
+        str,
+        typer.Option(help="Head to read, if LABELS has several (OSL JSON).", show_default=False),
+    ] = "",
     look_alikes: Annotated[
         bool, typer.Option("--look-alikes", help="Search for nearly identical clips in two groups.")
     ] = False,
@@ -72,7 +76,7 @@ def labels_command(
     if (convert is None) != (out is None):
         raise ValueError("--convert FORMAT and --out FILE belong together. Give both or neither.")
     console.keep_inputs(out, labels)
-    every = read_labels(labels, footage_folder=footage, rate_hz=rate_hz, verified=True)
+    every = read_labels(labels, footage_folder=footage, rate_hz=rate_hz, verified=True, head=head)
     examples, verified = split_verified(every)
     healths, problems = _probe(every)
     durations = {path: health.duration_s for path, health in healths.items()}
@@ -82,7 +86,8 @@ def labels_command(
     rows = None if show_all else SHOWN
     console.out.print(console.escape(str(labels)), soft_wrap=True, highlight=False)
     _show_summary(examples, durations)
-    if verified:
+    # A stretch without length says that nothing is verified.
+    if verified := [one for one in verified if one.start_s is None or one.start_s != one.end_s]:
         count = len({one.path for one in verified})
         stretches = f"{counted(len(verified), 'verified stretch')} in {counted(count, 'file')}"
         console.out.print(f"{stretches}: every event in them is labelled", highlight=False)

@@ -17,6 +17,7 @@ from touchline.pipeline.labels.datasets.activitynet import (
     read_activitynet,
     write_activitynet,
 )
+from touchline.pipeline.labels.datasets.osl import is_osl, osl_videos, read_osl, write_osl
 from touchline.pipeline.labels.datasets.soccernet import (
     is_soccernet,
     is_soccernet_tree,
@@ -122,6 +123,18 @@ FORMATS: tuple[LabelFormat, ...] = (
         loses="whether an event is visible, peaks and scores",
     ),
     LabelFormat(
+        name="osl",
+        what="OSL JSON 2.0 of OpenSportsLab: moments in milliseconds, or classes of clips",
+        suffix=".json",
+        recognises=is_osl,
+        read=read_osl,
+        write=write_osl,
+        needs_times=False,
+        videos=osl_videos,
+        loses="visibility and the length of events: each becomes the moment of its peak, rounded "
+        "to 1 ms",
+    ),
+    LabelFormat(
         name="cvat",
         what="CVAT for video 1.1 (a track is an interval), and tags of CVAT for images 1.1",
         suffix=".xml",
@@ -203,5 +216,5 @@ def recognise(source: LabelSource) -> LabelFormat:
     found = f"the keys {', '.join(list(top)[:6])}" if isinstance(top, dict) else "a list"
     raise source.json.error(
         f"{found}: no known label format. SoccerNet has 'annotations', ActivityNet has 'database', "
-        "Label Studio has a list of tasks with 'annotations'."
+        "OSL has 'data', Label Studio has a list of tasks with 'annotations'."
     )

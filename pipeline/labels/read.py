@@ -22,6 +22,7 @@ def read_labels(
     rate_hz: float | None = None,
     allow_empty: bool = False,
     verified: bool = False,
+    head: str = "",
 ) -> list[Example]:
     """Read a label file or folder of any known format; the examples keep its order.
 
@@ -32,6 +33,7 @@ def read_labels(
         rate_hz: Frames per second, for formats that count frames without naming a rate.
         allow_empty: Accept a file without labels.
         verified: Also return the stretches labelled `verified`, in which every event is labelled.
+        head: The head to read, if the format has several (OSL). Empty: the only one.
 
     Raises:
         LabelsError: The labels cannot be used. The message names the line or the JSON path.
@@ -49,7 +51,7 @@ def read_labels(
     if rate_hz is not None and not 0 < rate_hz <= 1000:
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
     path = Path(path)
-    source = _source(path, footage_folder, rate_hz)
+    source = replace(_source(path, footage_folder, rate_hz), head=head)
     form = recognise(source)
     examples = form.read(source)
     if not verified:

@@ -67,12 +67,14 @@ class LabelSource:
         footage_folder: Footage is named relative to it.
         rate_hz: Frames per second, for formats that count frames; None: not given.
         footage: The name of the one video, for formats that name none; empty: not given.
+        head: The head to read, for formats with several; empty: not given.
     """
 
     path: Path
     footage_folder: Path
     rate_hz: float | None = None
     footage: str = ""
+    head: str = ""
 
     @cached_property
     def raw(self) -> bytes:

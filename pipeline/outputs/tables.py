@@ -6,6 +6,7 @@ import json
 import xml.etree.ElementTree as ElementTree
 
 from touchline.pipeline.labels.csv_files import attribute_columns, csv_lines
+from touchline.pipeline.labels.datasets.osl import osl_json, osl_sample
 from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.labels.programs.cvat import add_attributes, declare_label, track_shapes
 from touchline.pipeline.labels.programs.label_studio import note_texts
@@ -59,12 +60,37 @@ def soccernet_text(sheet: Sheet) -> str:
     """
     halves: dict[int, list[Event]] = {}
     for event, _ in sheet.candidates:
-        half, kickoff_s = 1, 0.0
-        if sheet.clock is not None:
-            half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)
-            kickoff_s = sheet.clock.kickoff_s[half]
+        half, kickoff_s = _half(sheet, event)
         halves.setdefault(half, []).append(on_half_clock(event, kickoff_s))
     return results_spotting(halves, match=one_line(sheet.result.path.parent.name))
+
+
+def osl_text(sheet: Sheet) -> str:
+    """Return all candidates as predictions in OSL JSON, each as the moment of its peak.
+
+    Raises:
+        ValueError: An attribute has the name of a member of OSL.
+    """
+    events = [event for event, _ in sheet.candidates]
+    game_times: dict[Event, str] = {}
+    for event in events if sheet.clock is not None else ():
+        half, kickoff_s = _half(sheet, event)
+        seconds = int(max(0.0, event.peak_s - kickoff_s))
+        game_times[event] = f"{half} - {seconds // 60:02d}:{seconds % 60:02d}"
+    model = sheet.result.model
+    classes = sorted({event.label for event in events})
+    if model is not None and model.labels is not None:
+        classes = [*model.labels[1:], *(name for name in classes if name not in model.labels)]
+    sample = osl_sample(sheet.video, events, health=sheet.result.health, game_times=game_times)
+    return osl_json([sample], classes=classes, predicted=True)
+
+
+def _half(sheet: Sheet, event: Event) -> tuple[int, float]:
+    """The half of an event, and its kick-off; without a match clock half 1 from the file's start."""
+    if sheet.clock is None:
+        return 1, 0.0
+    half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)
+    return half, sheet.clock.kickoff_s[half]
 
 
 def activitynet_text(sheet: Sheet) -> str:

@@ -50,6 +50,7 @@ WRITERS = {
     ),
     "jsonl": Writer("events.jsonl", tables.jsonl_text, "all candidates, one object per line"),
     "soccernet": Writer(RESULTS_FILE, tables.soccernet_text, "SoccerNet action spotting results"),
+    "osl": Writer("osl.json", tables.osl_text, "OSL JSON 2.0 of OpenSportsLab: predictions"),
     "activitynet": Writer(
         "activitynet.json", tables.activitynet_text, "ActivityNet 1.3 detections"
     ),

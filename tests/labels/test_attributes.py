@@ -56,7 +56,9 @@ def by_time(example: Example) -> float:
     return example.event().peak_s
 
 
-@pytest.mark.parametrize("name", ["csv", "json", "soccernet", "activitynet", "labelstudio", "cvat"])
+@pytest.mark.parametrize(
+    "name", ["csv", "json", "soccernet", "osl", "activitynet", "labelstudio", "cvat"]
+)
 def test_attributes_of_results_are_read_back(tmp_path: Path, name: str) -> None:
     result = MatchResult(
         tmp_path / "match.mp4", events(), events(), HEALTH, clock=MatchClock({1: 0.0})

@@ -102,6 +102,14 @@ def read_soccernet(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     return [(label, time_s, time_s) for label, time_s in times]
 
 
+def read_osl(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    document = json.loads(path.read_text())
+    (sample,) = document["data"]
+    assert {row["label"] for row in sample["events"]} <= set(document["labels"]["action"]["labels"])
+    times = [(row["label"], row["position_ms"] / 1000) for row in sample["events"]]
+    return [(label, time_s, time_s) for label, time_s in times]
+
+
 def read_activitynet(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     rows = json.loads(path.read_text())["results"]["final"]
     return [(r["label"], *r["segment"]) for r in rows]
@@ -183,6 +191,7 @@ READERS: dict[str, Callable[[Path, FrameRate, int], list[Span]]] = {
     "json": read_json,
     "jsonl": read_jsonl,
     "soccernet": read_soccernet,
+    "osl": read_osl,
     "activitynet": read_activitynet,
     "labelstudio": read_label_studio,
     "cvat": read_cvat,

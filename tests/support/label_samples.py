@@ -88,11 +88,20 @@ SPORTSCODE = """<?xml version="1.0" encoding="UTF-8"?>
 </file>
 """
 
+OSL = """{"version": "2.0", "labels": {"action": {"type": "single_label",
+    "labels": ["goal", "card"]}}, "data": [
+  {"id": "match", "inputs": [{"type": "video", "path": "match.mp4", "fps": 25.0}],
+   "metadata": {"match_id": "m"}, "events": [
+     {"head": "action", "label": "goal", "position_ms": 2000, "gameTime": "1 - 00:02"},
+     {"head": "action", "label": "card", "position_ms": "10400", "confidence_score": 0.5}]}]}
+"""
+
 SAMPLES = {
     "csv": CSV,
     "soccernet": SOCCERNET,
     "activitynet": ACTIVITYNET,
     "label-studio": LABEL_STUDIO,
+    "osl": OSL,
     "cvat": CVAT,
     "elan": ELAN,
     "sportscode": SPORTSCODE,

@@ -1,0 +1,382 @@
+"""Read and write OSL JSON, version 2, the format of OpenSportsLab and of SoccerNet's newer tasks.
+
+A file has samples. A sample has inputs (its footage), and for each head either moments (`events`)
+or a class of the whole clip (`labels`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from touchline.models.classes import VERIFIED
+from touchline.models.errors import FootageError, LabelsError
+from touchline.models.spelling import did_you_mean
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
+from touchline.pipeline.labels.source import (
+    JsonValue,
+    LabelledVideo,
+    LabelSource,
+    LabelTarget,
+    by_footage,
+    dump_json,
+    footage_in,
+    free_members,
+    labelled_video,
+    make_example,
+    read_attributes,
+    read_score,
+)
+from touchline.pipeline.types import Event, Example, FootageHealth
+
+OSL_VERSION = "2.0"
+OWN_HEAD = "action"
+"""The head that Touchline writes, and that OpenSportsLab trains by default."""
+
+EVENT_MEMBERS = (
+    "head", "label", "position_ms", "gameTime", "confidence", "confidence_score", "frame",
+)  # fmt: skip
+CONFIDENCES = ("confidence", "confidence_score")
+GROUPS = ("match_id", "game_id", "group")
+STATUSES = ("verified", "unlabeled", "excluded")
+
+_Span = tuple[float, float]
+
+
+def is_osl(source: LabelSource) -> bool:
+    """Recognise OSL by its list of samples with inputs."""
+    if source.kind != "json" or not source.json.has("data"):
+        return False
+    rows = source.json["data"].value
+    known = any(isinstance(row, dict) and "inputs" in row for row in rows or ())
+    return isinstance(rows, list) and (known or source.json.has("labels"))
+
+
+def read_osl(source: LabelSource) -> list[Example]:
+    """Read the moments of one head, or else the classes of whole clips.
+
+    A stretch with the status "verified" becomes a label `verified`. Moments in "excluded" time are
+    left out. If the file has any status and nothing is verified, a video gets a `verified` stretch
+    without length: so no time of it counts as background.
+
+    Raises:
+        LabelsError: A sample cannot be used, or several heads could be meant.
+    """
+    _check_version(source.json)
+    samples = source.json["data"].elements()
+    head = _chosen_head(source, samples)
+    classes = _classes_of(source.json, head)
+    has_status = any(_statuses(sample) for sample in samples)
+    timed = [
+        example
+        for sample in samples
+        for example in _sample_events(source, sample, head, classes, has_status=has_status)
+    ]
+    if any(example.label != VERIFIED for example in timed):
+        return timed
+    whole = [e for sample in samples for e in _clip_labels(source, sample, head, classes)]
+    return [*whole, *timed]
+
+
+def osl_videos(source: LabelSource) -> list[LabelledVideo]:
+    """List the videos whose moments are labelled, also those without any."""
+    return [
+        labelled_video(source, _videos(source, sample)[0], group=_group(source, sample))
+        for sample in source.json["data"].elements()
+        if sample.has("events") and ("unlabeled", None) not in _statuses(sample)
+    ]
+
+
+def _check_version(root: JsonValue) -> None:
+    if root.has("version") and not str(root["version"].value).startswith("2"):
+        raise root["version"].error(f"{root['version'].value!r}; Touchline reads version 2")
+
+
+def _chosen_head(source: LabelSource, samples: Sequence[JsonValue]) -> str:
+    """The head to read: the one asked for, or the only one that the samples use."""
+    heads: dict[str, None] = {}
+    for row in (row for s in samples if s.has("events") for row in s["events"].elements()):
+        heads.setdefault(row["head"].text() if row.has("head") else "")
+    if not heads:
+        heads = {
+            name: None for s in samples if s.has("labels") for name, _ in s["labels"].members()
+        }
+    if source.head:
+        if heads and source.head not in heads:
+            hint = did_you_mean(source.head, list(heads)) or f"The heads are {', '.join(heads)}."
+            raise LabelsError(source.path, f"no head {source.head!r} is labelled. {hint}")
+        return source.head
+    if len(heads) > 1:
+        raise LabelsError(
+            source.path,
+            f"{len(heads)} heads are labelled: {', '.join(heads)}. Convert the labels of one with "
+            "touchline labels FILE --head HEAD --convert csv -o labels.csv.",
+        )
+    return next(iter(heads), "")
+
+
+def _classes_of(root: JsonValue, head: str) -> list[str]:
+    """The classes that the file declares for a head; empty if it declares none."""
+    if not (root.has("labels") and root["labels"].has(head) and root["labels"][head].has("labels")):
+        return []
+    return [name.text() for name in root["labels"][head]["labels"].elements()]
+
+
+def _class(label: JsonValue, classes: Sequence[str]) -> str:
+    name = label.text()
+    if classes and name not in classes:
+        hint = did_you_mean(name, classes) or f"The classes are {', '.join(classes)}."
+        raise label.error(f"{name!r} is no class of this head. {hint}")
+    return name
+
+
+def _videos(source: LabelSource, sample: JsonValue) -> list[str]:
+    """The videos of a sample: several if it has several views."""
+    found = []
+    for given in sample["inputs"].elements():
+        kind = given["type"].text() if given.has("type") else ""
+        name = given["path"].text()
+        if kind == "video" or (not kind and Path(name).suffix.lower() in FOOTAGE_SUFFIXES):
+            found.append(footage_in(source, name))
+    if not found:
+        raise sample["inputs"].error("no input is a video. Touchline reads labels of videos.")
+    return found
+
+
+def _group(source: LabelSource, sample: JsonValue) -> str:
+    if sample.has("metadata"):
+        for name in GROUPS:
+            if sample["metadata"].has(name):
+                return str(sample["metadata"][name].value)
+    return _videos(source, sample)[0]
+
+
+def _sample_events(
+    source: LabelSource,
+    sample: JsonValue,
+    head: str,
+    classes: Sequence[str],
+    *,
+    has_status: bool,
+) -> Iterator[Example]:
+    """The moments of a sample, and the stretches of it that are verified."""
+    statuses = _statuses(sample)
+    excluded = [span or (0.0, math.inf) for status, span in statuses if status == "excluded"]
+    if sample.has("events") or statuses:
+        video, group = _videos(source, sample)[0], _group(source, sample)
+    for row in sample["events"].elements() if sample.has("events") else ():
+        if (row["head"].text() if row.has("head") else "") != head:
+            continue
+        time_s = row["position_ms"].number() / 1000
+        label = _class(row["label"], classes)
+        if any(start_s <= time_s < end_s for start_s, end_s in excluded):
+            continue
+        yield make_example(
+            source,
+            row.where,
+            video=video,
+            label=label,
+            group=group,
+            start_s=time_s,
+            end_s=time_s,
+            score=_confidence(row),
+            attributes=read_attributes(row, known=EVENT_MEMBERS),
+        )
+    if not (has_status and (sample.has("events") or statuses)):
+        return
+    where = f"{sample.where}.metadata"
+    for span in _verified_spans(source, sample, video, excluded) or [(0.0, 0.0)]:
+        yield make_example(
+            source,
+            where,
+            video=video,
+            label=VERIFIED,
+            group=group,
+            start_s=None if span is None else span[0],
+            end_s=None if span is None else span[1],
+        )
+
+
+def _confidence(row: JsonValue) -> float:
+    return next((read_score(row, name) for name in CONFIDENCES if row.has(name)), 1.0)
+
+
+def _statuses(sample: JsonValue) -> list[tuple[str, _Span | None]]:
+    """What is said of the sample's time: statuses with [start, end) in seconds; None: all of it."""
+    if not sample.has("metadata"):
+        return []
+    metadata = sample["metadata"]
+    found: list[tuple[str, _Span | None]] = []
+    if metadata.has("annotation_status"):
+        found.append((_status(metadata["annotation_status"]), None))
+    for interval in metadata["intervals"].elements() if metadata.has("intervals") else ():
+        if not interval.has("annotation_status"):
+            continue
+        start_s, end_s = (interval[name].number() / 1000 for name in ("start_ms", "end_ms"))
+        if end_s <= start_s:
+            raise interval.error(f"the interval [{start_s:g} s, {end_s:g} s) is empty")
+        found.append((_status(interval["annotation_status"]), (start_s, end_s)))
+    return found
+
+
+def _status(value: JsonValue) -> str:
+    if value.text() not in STATUSES:
+        raise value.error(f"{value.value!r}; it must be {', '.join(STATUSES[:-1])} or excluded")
+    return value.text()
+
+
+def _verified_spans(
+    source: LabelSource, sample: JsonValue, video: str, excluded: Sequence[_Span]
+) -> list[_Span | None]:
+    """The verified time of a sample, without what is excluded or unlabelled; None: all of it."""
+    statuses = _statuses(sample)
+    out = [*excluded, *(span for status, span in statuses if status == "unlabeled" and span)]
+    kept = [span for status, span in statuses if status == "verified" and span]
+    if ("verified", None) in statuses:
+        if not out:
+            return [None]
+        kept = [(0.0, _duration_s(source, sample, video))]
+    for gone_s, back_s in out:
+        pieces = [p for s, e in kept for p in ((s, min(e, gone_s)), (max(s, back_s), e))]
+        kept = [(start_s, end_s) for start_s, end_s in pieces if start_s < end_s]
+    return list(dict.fromkeys(kept))
+
+
+def _duration_s(source: LabelSource, sample: JsonValue, video: str) -> float:
+    from touchline.pipeline.decoding.probe import probe_footage
+
+    try:
+        return probe_footage(source.footage_folder / video).duration_s
+    except FootageError as error:
+        raise sample["metadata"].error(
+            f"some time is not verified, and the length of the footage is unknown ({error})"
+        ) from None
+
+
+def _clip_labels(
+    source: LabelSource, sample: JsonValue, head: str, classes: Sequence[str]
+) -> Iterator[Example]:
+    """The classes of a sample, each as the label of every view of it."""
+    if not (sample.has("labels") and sample["labels"].has(head)):
+        return
+    given = sample["labels"][head]
+    labels = given["labels"].elements() if given.has("labels") else [given["label"]]
+    for label in labels:
+        for video in _videos(source, sample):
+            yield make_example(
+                source,
+                label.where,
+                video=video,
+                label=_class(label, classes),
+                group=_group(source, sample),
+                score=_confidence(given),
+            )
+
+
+def write_osl(examples: Sequence[Example], target: LabelTarget) -> str:
+    """Write each video as a sample; an event is written as the moment of its peak.
+
+    Raises:
+        ValueError: A video has several groups, or an attribute the name of a member of OSL.
+    """
+    samples = []
+    for path, mine in by_footage(examples):
+        labels = [example for example in mine if example.label != VERIFIED]
+        moments = [example.event() for example in labels if example.start_s is not None]
+        whole = [example for example in labels if example.start_s is None]
+        sample = osl_sample(
+            footage_reference(path, target.folder), moments, health=target.healths.get(path)
+        )
+        if not moments and whole:
+            del sample["events"]
+            names = list(dict.fromkeys(example.label for example in whole))
+            sample["labels"] = {
+                OWN_HEAD: {"label": names[0]} if len(names) == 1 else {"labels": names}
+            }
+        sample["metadata"] = {"match_id": mine[0].group} | _written_status(mine)
+        samples.append(sample)
+    return osl_json(samples, classes=sorted({e.label for e in examples} - {VERIFIED}))
+
+
+def _written_status(examples: Sequence[Example]) -> dict[str, object]:
+    verified = [example for example in examples if example.label == VERIFIED]
+    if any(example.start_s is None for example in verified):
+        return {"annotation_status": "verified"}
+    intervals = [
+        {
+            "start_ms": _ms(example.start_s or 0.0),
+            "end_ms": _ms(example.end_s or 0.0),
+            "annotation_status": "verified",
+        }
+        for example in verified
+        if example.start_s != example.end_s
+    ]
+    if verified and not intervals:
+        return {"annotation_status": "unlabeled"}
+    return {"intervals": intervals} if intervals else {}
+
+
+def osl_sample(
+    video: str,
+    moments: Sequence[Event],
+    *,
+    health: FootageHealth | None,
+    game_times: Mapping[Event, str] | None = None,
+) -> dict[str, object]:
+    """Return a sample of one video.
+
+    Args:
+        video: The path of the video relative to the file.
+        moments: The events, each written as the moment of its peak.
+        health: What is known of the footage, for its rate.
+        game_times: The match clock of each event, as SoccerNet writes it.
+
+    Raises:
+        ValueError: An attribute has the name of a member of OSL.
+    """
+    given: dict[str, object] = {"type": "video", "path": video}
+    if health is not None and health.frame_rate is not None and not health.variable_rate:
+        given["fps"] = float(Fraction(health.frame_rate))
+    rows = []
+    for event in sorted(moments, key=lambda event: event.peak_s):
+        row: dict[str, object] = {
+            "head": OWN_HEAD,
+            "label": event.label,
+            "position_ms": _ms(event.peak_s),
+        }
+        if game_times is not None and event in game_times:
+            row["gameTime"] = game_times[event]
+        if event.score != 1:
+            row["confidence"] = float(event.score)
+        rows.append(row | free_members(event, taken=EVENT_MEMBERS))
+    stem = Path(video).with_suffix("").as_posix()
+    return {"id": stem, "inputs": [given], "events": rows}
+
+
+def _ms(time_s: float) -> int:
+    return math.floor(time_s * 1000 + 0.5)
+
+
+def osl_json(
+    samples: Sequence[Mapping[str, object]], *, classes: Sequence[str], predicted: bool = False
+) -> str:
+    """Return the text of a file.
+
+    Args:
+        samples: The samples.
+        classes: The classes of the head.
+        predicted: A model has found the events.
+    """
+    document = {
+        "version": OSL_VERSION,
+        "task": "action_spotting"
+        if any("events" in s for s in samples)
+        else "action_classification",
+        "modalities": ["video"],
+        "metadata": {"type": "predictions"} if predicted else {},
+        "labels": {OWN_HEAD: {"type": "single_label", "labels": list(classes)}},
+        "data": list(samples),
+    }
+    return dump_json(document)

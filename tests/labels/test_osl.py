@@ -1,0 +1,171 @@
+"""OSL JSON: heads, what is labelled, clips, and what is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from footage_made import write_video
+from label_samples import OSL, save
+
+from touchline.models.errors import LabelsError
+from touchline.pipeline.labels.read import label_texts, labelled_videos, read_labels
+from touchline.pipeline.runs.background import verified_background
+from touchline.pipeline.types import Example
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(OSL)
+    loaded["data"][0] |= changes
+    return loaded
+
+
+def saved(folder: Path, content: dict[str, Any]) -> Path:
+    return save(folder, json.dumps(content), "labels.json")
+
+
+def interval(start_ms: int, end_ms: int, status: str) -> dict[str, Any]:
+    return {"start_ms": start_ms, "end_ms": end_ms, "annotation_status": status}
+
+
+def verified_spans(path: Path) -> list[tuple[float | None, float | None]]:
+    read = read_labels(path, verified=True)
+    return [(e.start_s, e.end_s) for e in read if e.label == "verified"]
+
+
+def test_moments_groups_and_scores_are_read(tmp_path: Path) -> None:
+    goal, card = read_labels(saved(tmp_path, document()))
+    assert (goal.label, goal.start_s, goal.end_s, goal.score) == ("goal", 2.0, 2.0, 1.0)
+    assert (card.label, card.start_s, card.score, card.group) == ("card", 10.4, 0.5, "m")
+    assert goal.path == tmp_path / "match.mp4"
+
+
+def test_one_head_of_several_is_asked_for(tmp_path: Path) -> None:
+    content = document()
+    content["labels"]["camera"] = {"type": "single_label", "labels": ["main"]}
+    camera = {"head": "camera", "label": "main", "position_ms": 100}
+    content["data"][0]["events"].append(camera)
+    path = saved(tmp_path, content)
+    with pytest.raises(LabelsError, match=r"2 heads are labelled: action, camera\. Convert"):
+        read_labels(path)
+    assert [e.label for e in read_labels(path, head="camera")] == ["main"]
+    assert [e.label for e in read_labels(path, head="action")] == ["goal", "card"]
+    with pytest.raises(LabelsError, match=r"no head 'cameras' is labelled\. Did you mean 'camera'"):
+        read_labels(path, head="cameras")
+
+
+def test_unlabelled_time_is_no_background_and_excluded_time_neither(tmp_path: Path) -> None:
+    write_video(tmp_path / "match.mp4", indices=range(25 * 14), stamps=None)
+    spans = [interval(1000, 9000, "verified"), interval(4000, 6000, "excluded")]
+    path = saved(tmp_path, document(metadata={"intervals": spans}))
+    assert verified_spans(path) == [(1.0, 4.0), (6.0, 9.0)]
+    every = read_labels(path, verified=True)
+    labels = [e for e in every if e.label != "verified"]
+    verified = [e for e in every if e.label == "verified"]
+    found = verified_background(labels, verified, margin_s=0.5, least_s=0.1)
+    # The goal at 2 s keeps half a second on each side.
+    assert [(e.start_s, e.end_s) for e in found] == [(1.0, 1.5), (2.5, 4.0), (6.0, 9.0)]
+
+
+def test_events_in_excluded_time_are_no_labels(tmp_path: Path) -> None:
+    # Half-open: the goal at 2 s is in [2 s, 3 s), the card at 10.4 s is not in [9 s, 10.4 s).
+    spans = [interval(2000, 3000, "excluded"), interval(9000, 10400, "excluded")]
+    path = saved(tmp_path, document(metadata={"intervals": spans}))
+    assert [e.label for e in read_labels(path)] == ["card"]
+    # Nothing is verified, so no time counts as background.
+    assert verified_spans(path) == [(0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "spans"),
+    [
+        ({}, []),
+        ({"annotation_status": "verified"}, [(None, None)]),
+        ({"annotation_status": "unlabeled"}, [(0.0, 0.0)]),
+        ({"annotation_status": "verified", "intervals": [interval(0, 1000, "excluded")]}, [(1, 8)]),
+        ({"annotation_status": "verified", "intervals": [interval(5, 9000, "unlabeled")]},
+         [(0, 0.005)]),
+    ],
+)  # fmt: skip
+def test_a_status_is_for_the_sample_or_for_an_interval(
+    tmp_path: Path, metadata: dict[str, Any], spans: list[tuple[float | None, float | None]]
+) -> None:
+    write_video(tmp_path / "match.mp4", indices=range(200), stamps=None)
+    assert verified_spans(saved(tmp_path, document(metadata=metadata))) == spans
+
+
+def test_without_footage_the_end_of_the_verified_time_is_unknown(tmp_path: Path) -> None:
+    metadata = {"annotation_status": "verified", "intervals": [interval(0, 1000, "excluded")]}
+    with pytest.raises(LabelsError, match=r"metadata: .*the length of the footage is unknown"):
+        read_labels(saved(tmp_path, document(metadata=metadata)))
+
+
+def test_samples_without_events_are_labelled_videos_unless_unlabelled(tmp_path: Path) -> None:
+    content = document(events=[])
+    path = saved(tmp_path, content)
+    assert [video.path.name for video in labelled_videos(path)] == ["match.mp4"]
+    content["data"][0]["metadata"] = {"annotation_status": "unlabeled"}
+    assert labelled_videos(saved(tmp_path, content)) == []
+
+
+def test_clips_have_classes_and_every_view_gets_them(tmp_path: Path) -> None:
+    views = [{"type": "video", "path": f"{name}/a.mp4"} for name in ("wide", "close")]
+    views.append({"type": "tracking_parquet", "path": "a.parquet"})
+    content = document(inputs=views, labels={"action": {"label": "card", "confidence": 0.25}})
+    del content["data"][0]["events"]
+    read = read_labels(saved(tmp_path, content))
+    assert [(e.path.parent.name, e.label, e.start_s, e.score, e.group) for e in read] == [
+        ("wide", "card", None, 0.25, "m"),
+        ("close", "card", None, 0.25, "m"),
+    ]
+
+
+def test_several_classes_of_a_clip_are_several_labels(tmp_path: Path) -> None:
+    content = document(labels={"action": {"labels": ["card", "goal"]}})
+    del content["data"][0]["events"]
+    assert [e.label for e in read_labels(saved(tmp_path, content))] == ["card", "goal"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"label": "goal"', '"label": "gaol"', r"events\[0\]\.label: 'gaol' is no class.*'goal'"),
+        ('"label": "goal"', '"label": null', r"events\[0\]\.label: null instead of a text"),
+        ('"position_ms": 2000', '"position_ms": -1', r"events\[0\]\.position_ms is -1"),
+        ('"position_ms": 2000', '"position": 1', r"no 'position_ms' here\. Did you mean 'position'"),
+        ('"type": "video"', '"type": "frames_npy"', r"inputs: no input is a video"),
+        ('"version": "2.0"', '"version": "1.0"', r"\$\.version: '1.0'; Touchline reads version 2"),
+        ('"match_id": "m"', '"annotation_status": "done"', r"'done'; it must be verified, unlab"),
+        ('"confidence_score": 0.5', '"confidence": 3', r"confidence is 3; it must be in \[0, 1\]"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named_by_its_path(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in OSL
+    with pytest.raises(LabelsError, match=message):
+        read_labels(save(tmp_path, OSL.replace(old, new), "labels.json"))
+
+
+def test_an_interval_is_written_as_its_peak_with_what_is_verified(tmp_path: Path) -> None:
+    video = tmp_path / "clips/a.mp4"
+    examples = [
+        Example(video, "goal", "m", 2.0, 6.0, peak_s=5.0, score=0.5),
+        Example(video, "verified", "m", 0.0, 8.0),
+        Example(tmp_path / "b.mp4", "card", "n"),
+        Example(tmp_path / "c.mp4", "verified", "n"),
+    ]
+    out = tmp_path / "out.json"
+    save(tmp_path, label_texts(examples, out, format_name="osl")[out], "out.json")
+    samples = {s["id"]: s for s in json.loads(out.read_text())["data"]}
+    (event,) = samples["clips/a"]["events"]
+    assert event == {"head": "action", "label": "goal", "position_ms": 5000, "confidence": 0.5}
+    assert samples["clips/a"]["metadata"]["intervals"] == [interval(0, 8000, "verified")]
+    assert samples["b"]["labels"] == {"action": {"label": "card"}}
+    read = read_labels(out, verified=True)
+    assert {(e.path.name, e.label, e.start_s, e.end_s, e.group) for e in read} == {
+        ("a.mp4", "goal", 5.0, 5.0, "m"), ("a.mp4", "verified", 0.0, 8.0, "m"),
+        ("c.mp4", "verified", None, None, "n"),
+    }  # fmt: skip
