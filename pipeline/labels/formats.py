@@ -60,6 +60,7 @@ class LabelFormat:
         videos: Lists the videos that the file labels, also those without events. None: those of
             the examples.
         if_empty: What to do about a file without labels; empty if there is no advice.
+        heads: A file may label several things (heads), of which one is read.
     """
 
     name: str
@@ -73,6 +74,7 @@ class LabelFormat:
     loses: str = ""
     videos: Callable[[LabelSource], list[LabelledVideo]] | None = None
     if_empty: str = ""
+    heads: bool = False
 
 
 FORMATS: tuple[LabelFormat, ...] = (
@@ -131,6 +133,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         write=write_osl,
         needs_times=False,
         videos=osl_videos,
+        heads=True,
         loses="visibility and the length of events: each becomes the moment of its peak, rounded "
         "to 1 ms",
     ),

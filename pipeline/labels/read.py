@@ -53,6 +53,8 @@ def read_labels(
     path = Path(path)
     source = replace(_source(path, footage_folder, rate_hz), head=head)
     form = recognise(source)
+    if head and not form.heads:
+        raise LabelsError(path, f"{form.name} has no heads. Leave out --head.")
     examples = form.read(source)
     if not verified:
         examples = split_verified(examples)[0]

@@ -86,7 +86,7 @@ def osl_text(sheet: Sheet) -> str:
 
 
 def _half(sheet: Sheet, event: Event) -> tuple[int, float]:
-    """The half of an event, and its kick-off; without a match clock half 1 from the file's start."""
+    """The half of an event and its kick-off; without a match clock half 1 from 0 s."""
     if sheet.clock is None:
         return 1, 0.0
     half = sheet.clock.period(event.peak_s) or min(sheet.clock.kickoff_s)

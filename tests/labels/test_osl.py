@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from footage_made import write_video
-from label_samples import OSL, save
+from label_samples import CSV, OSL, save
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.read import label_texts, labelled_videos, read_labels
@@ -54,6 +54,8 @@ def test_one_head_of_several_is_asked_for(tmp_path: Path) -> None:
     assert [e.label for e in read_labels(path, head="action")] == ["goal", "card"]
     with pytest.raises(LabelsError, match=r"no head 'cameras' is labelled\. Did you mean 'camera'"):
         read_labels(path, head="cameras")
+    with pytest.raises(LabelsError, match="csv has no heads"):
+        read_labels(save(tmp_path, CSV), head="action")
 
 
 def test_unlabelled_time_is_no_background_and_excluded_time_neither(tmp_path: Path) -> None:
@@ -134,7 +136,7 @@ def test_several_classes_of_a_clip_are_several_labels(tmp_path: Path) -> None:
         ('"label": "goal"', '"label": "gaol"', r"events\[0\]\.label: 'gaol' is no class.*'goal'"),
         ('"label": "goal"', '"label": null', r"events\[0\]\.label: null instead of a text"),
         ('"position_ms": 2000', '"position_ms": -1', r"events\[0\]\.position_ms is -1"),
-        ('"position_ms": 2000', '"position": 1', r"no 'position_ms' here\. Did you mean 'position'"),
+        ('"position_ms": 2000', '"position": 1', r"no 'position_ms' here\. Did you mean 'posit"),
         ('"type": "video"', '"type": "frames_npy"', r"inputs: no input is a video"),
         ('"version": "2.0"', '"version": "1.0"', r"\$\.version: '1.0'; Touchline reads version 2"),
         ('"match_id": "m"', '"annotation_status": "done"', r"'done'; it must be verified, unlab"),
@@ -154,7 +156,6 @@ def test_an_interval_is_written_as_its_peak_with_what_is_verified(tmp_path: Path
     examples = [
         Example(video, "goal", "m", 2.0, 6.0, peak_s=5.0, score=0.5),
         Example(video, "verified", "m", 0.0, 8.0),
-        Example(tmp_path / "b.mp4", "card", "n"),
         Example(tmp_path / "c.mp4", "verified", "n"),
     ]
     out = tmp_path / "out.json"
@@ -163,9 +164,23 @@ def test_an_interval_is_written_as_its_peak_with_what_is_verified(tmp_path: Path
     (event,) = samples["clips/a"]["events"]
     assert event == {"head": "action", "label": "goal", "position_ms": 5000, "confidence": 0.5}
     assert samples["clips/a"]["metadata"]["intervals"] == [interval(0, 8000, "verified")]
-    assert samples["b"]["labels"] == {"action": {"label": "card"}}
     read = read_labels(out, verified=True)
     assert {(e.path.name, e.label, e.start_s, e.end_s, e.group) for e in read} == {
         ("a.mp4", "goal", 5.0, 5.0, "m"), ("a.mp4", "verified", 0.0, 8.0, "m"),
         ("c.mp4", "verified", None, None, "n"),
     }  # fmt: skip
+
+
+def test_classes_of_clips_are_written_and_read_back(tmp_path: Path) -> None:
+    clips = [
+        Example(tmp_path / "a.mp4", "goal", "m"),
+        Example(tmp_path / "a.mp4", "card", "m"),
+        Example(tmp_path / "b.mp4", "card", "n"),
+    ]
+    out = tmp_path / "out.json"
+    save(tmp_path, label_texts(clips, out, format_name="osl")[out], "out.json")
+    read = read_labels(out)
+    assert [(e.path, e.label, e.group) for e in read] == [(e.path, e.label, e.group) for e in clips]
+    timed = Example(tmp_path / "a.mp4", "goal", "m", 1.0, 1.0)
+    with pytest.raises(ValueError, match="these labels are both"):
+        label_texts([*clips, timed], out, format_name="osl")

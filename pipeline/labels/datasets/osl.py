@@ -50,8 +50,9 @@ def is_osl(source: LabelSource) -> bool:
     if source.kind != "json" or not source.json.has("data"):
         return False
     rows = source.json["data"].value
-    known = any(isinstance(row, dict) and "inputs" in row for row in rows or ())
-    return isinstance(rows, list) and (known or source.json.has("labels"))
+    if not isinstance(rows, list):
+        return False
+    return source.json.has("labels") or any(isinstance(r, dict) and "inputs" in r for r in rows)
 
 
 def read_osl(source: LabelSource) -> list[Example]:
@@ -100,9 +101,8 @@ def _chosen_head(source: LabelSource, samples: Sequence[JsonValue]) -> str:
     for row in (row for s in samples if s.has("events") for row in s["events"].elements()):
         heads.setdefault(row["head"].text() if row.has("head") else "")
     if not heads:
-        heads = {
-            name: None for s in samples if s.has("labels") for name, _ in s["labels"].members()
-        }
+        labelled = [sample["labels"] for sample in samples if sample.has("labels")]
+        heads = {name: None for labels in labelled for name, _ in labels.members()}
     if source.head:
         if heads and source.head not in heads:
             hint = did_you_mean(source.head, list(heads)) or f"The heads are {', '.join(heads)}."
@@ -279,8 +279,15 @@ def write_osl(examples: Sequence[Example], target: LabelTarget) -> str:
     """Write each video as a sample; an event is written as the moment of its peak.
 
     Raises:
-        ValueError: A video has several groups, or an attribute the name of a member of OSL.
+        ValueError: A video has several groups, an attribute has the name of a member of OSL, or
+            some labels have times and some are of whole files.
     """
+    labels = [example for example in examples if example.label != VERIFIED]
+    if len({example.start_s is None for example in labels}) > 1:
+        raise ValueError(
+            "OSL holds moments or classes of whole clips, but these labels are both. Convert them "
+            "separately."
+        )
     samples = []
     for path, mine in by_footage(examples):
         labels = [example for example in mine if example.label != VERIFIED]
@@ -369,11 +376,10 @@ def osl_json(
         classes: The classes of the head.
         predicted: A model has found the events.
     """
+    spotting = any("events" in sample for sample in samples)
     document = {
         "version": OSL_VERSION,
-        "task": "action_spotting"
-        if any("events" in s for s in samples)
-        else "action_classification",
+        "task": "action_spotting" if spotting else "action_classification",
         "modalities": ["video"],
         "metadata": {"type": "predictions"} if predicted else {},
         "labels": {OWN_HEAD: {"type": "single_label", "labels": list(classes)}},
