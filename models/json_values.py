@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -10,21 +11,54 @@ import msgspec
 T = TypeVar("T")
 
 
-def from_json(value: object, kind: type[T]) -> T:
+# What msgspec calls the types of JSON, in plain words.
+WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a text",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "an object",
+}
+PLACED = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
+OTHER_TYPE = re.compile(r"Expected `(.*)`, got `(.*)`")
+MISSING = re.compile(r"Object missing required field `(.*)`")
+
+
+def from_json(value: object, kind: type[T], *, place: str = "$") -> T:
     """Build a `kind` (a dataclass, a tuple, ...) from parsed JSON, checking every type.
+
+    Args:
+        value: The parsed JSON.
+        kind: The type to build.
+        place: The path to the value in its file, for messages.
 
     Raises:
         ValueError: A field is missing, unknown or of another type, or the dataclass refuses it.
-            The message names the place, as in "Expected `int`, got `str` - at `$.width`".
+            The message names the path, as in "$.width: a text instead of a whole number".
     """
     try:
         built = msgspec.convert(value, kind, str_keys=True)
     except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
+        raise ValueError(_plain(str(error), place)) from None
     # msgspec drops fields that a dataclass does not have; they must not get lost silently.
-    if unknown := next(_unknown(value, to_json(built), "$"), None):
+    if unknown := next(_unknown(value, to_json(built), place), None):
         raise ValueError(f"unknown field `{unknown}`. A newer Touchline may have written it")
     return built
+
+
+def _plain(message: str, place: str) -> str:
+    """A message of msgspec in plain words, with the path first."""
+    placed = PLACED.fullmatch(message)
+    text, path = placed.groups() if placed else (message, None)
+    if other := OTHER_TYPE.fullmatch(text):
+        wanted, given = (
+            " or ".join(WORDS.get(t, t) for t in g.split(" | ")) for g in other.groups()
+        )
+        text = f"{given} instead of {wanted}"
+    elif missing := MISSING.fullmatch(text):
+        text = f"no {missing[1]!r} here"
+    return f"{place}{path or ''}: {text}"
 
 
 def to_json(value: object) -> Any:

@@ -14,6 +14,7 @@ from filelock import FileLock
 from touchline.models.atomic_files import write_atomic
 from touchline.models.checkpoint import file_digest
 from touchline.models.errors import WeightsError
+from touchline.models.json_values import from_json
 from touchline.models.weights.archives import keep_member
 from touchline.models.weights.download import OnProgress, Patience, fetch
 from touchline.models.weights.files import read_weights_file
@@ -178,9 +179,8 @@ def _read_lock(folder: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text())
-        return {str(name): str(digest) for name, digest in content.items()}
-    except (ValueError, AttributeError) as error:
+        return from_json(json.loads(path.read_text()), dict[str, str])
+    except ValueError as error:
         raise WeightsError(
             path,
             f"not a list of digests ({error}). Delete it if you trust the files of the cache.",

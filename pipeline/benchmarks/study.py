@@ -19,6 +19,7 @@ import numpy as np
 
 from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import LabelsError
+from touchline.models.json_values import from_json
 from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.heads.fit import fit_head
 from touchline.pipeline.runs.options import TrainJob
@@ -360,8 +361,8 @@ def _read_cell(path: Path, study: Study, cell: Cell) -> dict[str, Any]:
     """The result of a cell. ValueError if it was trained with other options than now."""
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        theirs = result["trained"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        theirs = from_json(result["trained"], dict[str, Any], place="$.trained")
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a result of a study ({error}). Delete it.") from None
     ours = how_trained(study, cell)
     for key in {**theirs, **ours}:

@@ -19,13 +19,17 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path, PureWindowsPath
+from typing import TypeVar
 from xml.etree import ElementTree as ET
 from xml.parsers import expat
 
 from touchline.models.errors import FootageError, LabelsError
+from touchline.models.json_values import from_json
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.types import Event, Example, FootageHealth
+
+T = TypeVar("T")
 
 HOW_TO_GIVE_A_RATE = (
     "Convert the file once with touchline labels FILE --rate-hz RATE --convert csv -o labels.csv, "
@@ -607,6 +611,33 @@ def read_attributes(row: JsonValue, *, known: Collection[str] = ()) -> list[tupl
         for name, member in row.members()
         if name not in known and isinstance(member.value, str | int | float)
     ]
+
+
+def typed(value: JsonValue, kind: type[T]) -> T:
+    """Build a `kind` (a dataclass, ...) from a JSON value that Touchline itself has written.
+
+    Args:
+        value: The value.
+        kind: The type to build.
+
+    Raises:
+        LabelsError: A member is missing, unknown, there twice or of another type.
+    """
+    _refuse_twins(value)
+    try:
+        return from_json(value.value, kind, place=value.where)
+    except ValueError as error:
+        raise LabelsError(value.file, str(error)) from None
+
+
+def _refuse_twins(value: JsonValue) -> None:
+    """LabelsError if some object has a key twice."""
+    if isinstance(value.value, dict):
+        for _, member in value.members():
+            _refuse_twins(member)
+    elif isinstance(value.value, list):
+        for element in value.elements():
+            _refuse_twins(element)
 
 
 def free_members(event: Example | Event, *, taken: Collection[str]) -> dict[str, str]:

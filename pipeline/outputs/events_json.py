@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from touchline.models.errors import LabelsError
-from touchline.models.json_values import from_json, to_json
-from touchline.pipeline.labels.source import JsonValue, LabelSource
+from touchline.models.json_values import to_json
+from touchline.pipeline.labels.source import JsonValue, LabelSource, typed
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, FootageHealth
-
-T = TypeVar("T")
 
 EVENTS_FILE = "events.json"
 """The name of the full result in a result folder."""
@@ -66,55 +65,70 @@ def read_events_json(path: str | os.PathLike[str]) -> MatchResult:
             f"is version {document.get('version')!r}. This Touchline reads version "
             f"{EVENTS_JSON_VERSION}.",
         )
-    rows = [_read_event(row) for row in root["events"].elements()]
-    options, clock = _read_options(source, document.get("options") or None)
-    video = root["video"].text() if root.has("video") else ""
-    if "\0" in video:
-        raise root["video"].error(f"{video!r} is not a file name")
+    read = typed(root, _Document)
+    events = [_event(root["events"].elements()[k], row) for k, row in enumerate(read.events)]
+    if "\0" in read.video:
+        raise root["video"].error(f"{read.video!r} is not a file name")
+    clock = None if read.options is None else read.options.match_clock
+    said = document.get("options") or {}
     return MatchResult(
-        path=Path(os.path.normpath(source.parent / video)),
-        candidates=tuple(event for event, _ in rows),
-        accepted=tuple(event for event, accepted in rows if accepted),
-        health=_read_part(source, "footage", document.get("footage"), FootageHealth),
-        options=options,
-        model=_read_part(source, "model", document.get("model") or None, ModelSummary),
+        path=Path(os.path.normpath(source.parent / read.video)),
+        candidates=tuple(events),
+        accepted=tuple(e for e, row in zip(events, read.events, strict=True) if row.accepted),
+        health=read.footage,
+        options=read.options.applied() if read.options and said.keys() - {"match_clock"} else None,
+        model=read.model if document.get("model") else None,
         clock=clock,
-        error=root["error"].text() if root.has("error") else None,
+        error=read.error,
     )
 
 
-def _read_event(row: JsonValue) -> tuple[Event, bool]:
-    times = {name: row[name].number() for name in ("start_s", "end_s", "peak_s", "score")}
-    accepted = row["accepted"]
-    if not isinstance(accepted.value, bool):
-        raise accepted.error(f"{accepted.value!r} instead of true or false")
-    attributes: list[tuple[str, str]] = []
-    if row.has("attributes"):
-        attributes = [(name, value.text()) for name, value in row["attributes"].members()]
+@dataclass(frozen=True)
+class _Row:
+    """One event of the file."""
+
+    label: str
+    start_s: float
+    end_s: float
+    peak_s: float
+    score: float
+    accepted: bool
+    clock: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Options(AppliedOptions):
+    """The options, with the match clock among them."""
+
+    match_clock: MatchClock | None = None
+
+    def applied(self) -> AppliedOptions:
+        """The options alone."""
+        return AppliedOptions(**{f.name: getattr(self, f.name) for f in fields(AppliedOptions)})
+
+
+@dataclass(frozen=True)
+class _Document:
+    """The file as `json_text` writes it."""
+
+    version: int
+    video: str
+    events: tuple[_Row, ...]
+    footage: FootageHealth | None = None
+    model: ModelSummary | None = None
+    options: _Options | None = None
+    error: str | None = None
+
+
+def _event(place: JsonValue, row: _Row) -> Event:
+    if row.start_s < 0:
+        raise place.error(f"start_s is {row.start_s:g}; it must be 0 or more")
+    times = (row.start_s, row.end_s, row.peak_s)
     try:
-        return Event(row["label"].text(), **times, attributes=tuple(attributes)), accepted.value
+        return Event(row.label, *times, row.score, tuple(row.attributes.items()))
     except ValueError as error:
-        raise row.error(str(error)) from None
-
-
-def _read_options(
-    source: Path, document: object
-) -> tuple[AppliedOptions | None, MatchClock | None]:
-    """The options, and the match clock that stands among them."""
-    clock = None
-    if isinstance(document, Mapping):
-        clock = _read_part(source, "match_clock", document.get("match_clock"), MatchClock)
-        document = {k: v for k, v in document.items() if k != "match_clock"} or None
-    return _read_part(source, "options", document, AppliedOptions), clock
-
-
-def _read_part(source: Path, name: str, value: object, kind: type[T]) -> T | None:
-    if value is None:
-        return None
-    try:
-        return from_json(value, kind)
-    except ValueError as error:
-        raise LabelsError(source, f'"{name}" is damaged: {error}') from None
+        raise place.error(str(error)) from None
 
 
 def json_text(sheet: Sheet) -> str:

@@ -17,6 +17,7 @@ from touchline.models.atomic_files import atomic_path
 from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import TrainedModel, write_tensors
 from touchline.models.errors import CheckpointError
+from touchline.models.json_values import from_json
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.training.optimize import Average, Best, Guard
 from touchline.pipeline.training.options import TrainOptions
@@ -223,7 +224,11 @@ def read_snapshot(path: Path, *, run: Mapping[str, Any]) -> Snapshot:
             f"this run was started with {key} = {theirs.get(key)!r}, now it is {ours.get(key)!r}. "
             "Use the old value to resume, or choose another output folder",
         )
-    return Snapshot(tensors, SavedNumbers(**json.loads(metadata["numbers"])))
+    try:
+        numbers = from_json(json.loads(metadata["numbers"]), SavedNumbers)
+    except ValueError as error:
+        raise CheckpointError(path, f"a damaged snapshot ({error}). Delete it") from None
+    return Snapshot(tensors, numbers)
 
 
 def describe_run(

@@ -258,9 +258,10 @@ def test_without_network_the_error_gives_address_digest_and_path() -> None:
     assert "put it at this path" in message
 
 
-def test_a_broken_list_of_digests_is_named(cache: Path) -> None:
+@pytest.mark.parametrize("content", ["[1", "[]", '{"a.pt": 3}'])
+def test_a_broken_list_of_digests_is_named(cache: Path, content: str) -> None:
     (cache / "weights").mkdir()
-    (cache / "weights" / "digests.json").write_text("[1")
+    (cache / "weights" / "digests.json").write_text(content)
     with serving() as server, pytest.raises(WeightsError, match=r"digests\.json: not a list"):
         obtain(entry_at(server, digest=None))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from train_material import made_examples, tiny_model
 
 from touchline.models.catalog import build_backbone
@@ -20,7 +22,7 @@ from touchline.pipeline.training import finetune, snapshot
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import FineTuneResult
-from touchline.pipeline.training.snapshot import KeepState, save_snapshot
+from touchline.pipeline.training.snapshot import FORMAT, KeepState, read_snapshot, save_snapshot
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,6 +175,19 @@ def test_a_damaged_snapshot_is_refused(
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=message):
         train(KeepState(path, resume=True))
+
+
+def test_a_number_of_another_type_in_a_snapshot_is_named(tmp_path: Path) -> None:
+    numbers = {
+        "epoch": "3", "step": 1, "losses": [], "history": [], "precision": "float32",
+        "elapsed_s": 1.0, "average_steps": 1, "best_loss": None, "best_epoch": 0, "skipped": 0,
+        "skipped_in_a_row": 0, "freed": {},
+    }  # fmt: skip
+    path = tmp_path / "snapshot.safetensors"
+    metadata = {"format": FORMAT, "run": "{}", "numbers": json.dumps(numbers)}
+    save_file({"a": torch.zeros(1)}, path, metadata)
+    with pytest.raises(CheckpointError, match=r"\$\.epoch: a text instead of a whole number"):
+        read_snapshot(path, run={})
 
 
 def test_a_snapshot_that_cannot_be_written_is_one_error_that_names_it(
