@@ -185,7 +185,7 @@ function reject() {
   answer(item, body, `rejecting ${describe(item)}`);
 }
 
-// The next one is selected at once. If the answer could not be saved, the proposal comes back.
+// The next one is selected at once. If the server refuses the answer, the proposal comes back.
 function answer(item, body, text) {
   const next = nextAfter(item);
   state.draft = null;
@@ -193,7 +193,7 @@ function answer(item, body, text) {
   showList();
   select(next);
   act(body, text).then((saved) => {
-    if (saved) return;
+    if (saved || waiting.some((one) => one.body === body)) return;
     state.answered.delete(proposalKey(item));
     showList();
   });

@@ -140,11 +140,20 @@ function loadFootage() {
   showStill();
 }
 
+// Without a server nothing plays; that says nothing about the footage.
 function cannotPlay() {
-  if (!video.getAttribute("src") || !connected) return;
-  state.playable = false;
-  showUnplayable();
-  showStill();
+  setTimeout(() => {
+    if (!connected || !video.getAttribute("src") || (video.videoWidth && !video.error)) return;
+    state.playable = false;
+    showUnplayable();
+    showStill();
+  }, 500);
+}
+
+function reloadFootage() {
+  if (!video.error) return;
+  loaded = "";
+  loadFootage();
 }
 
 function showUnplayable() {

@@ -1,5 +1,5 @@
 // The list at the side: proposals to answer, marks, and what was rejected.
-const AT_ONCE = 60; // cards made at a time; more come as the list is scrolled
+const AT_ONCE = 40; // cards made at a time; more come as the list is scrolled
 let numCards = AT_ONCE;
 
 function listed() {

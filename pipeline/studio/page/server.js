@@ -42,13 +42,13 @@ async function send(body, text) {
   } catch (error) {
     if (error.status && error.status !== 403) {
       notice(`Not saved: ${text}. ${error.message}`);
-      await refresh().catch(lose);
+      await refresh().catch(fail);
       return null;
     }
     lose(error);
     return wait(body, text);
   }
-  await refresh().catch(lose);
+  await refresh().catch(fail);
   return answer;
 }
 
@@ -78,7 +78,8 @@ async function sendWaiting() {
   showLost();
 }
 
-// What has changed is fetched; calls while a fetch runs lead to one more fetch after it.
+// What has changed is fetched; calls while a fetch runs lead to one more fetch after it. The
+// proposals come after the project, so they are never older than it.
 let refreshing = null;
 let again = false;
 function refresh() {
@@ -87,8 +88,9 @@ function refresh() {
     do {
       again = false;
       project = await request("/api/project");
-      showProject();
+      if (!match()) showMatch(project.matches[0].id);
       await loadAnswers();
+      showProject();
     } while (again);
   })().finally(() => (refreshing = null));
   return refreshing;
@@ -96,17 +98,21 @@ function refresh() {
 
 async function loadAnswers() {
   const { id } = match();
+  const known = curves.match === id && curves.version === project.learning.version;
   const [proposals, newCurves] = await Promise.all([
     request(`/api/matches/${id}/proposals`),
-    curves.match === id && curves.version === project.learning.version
-      ? curves
-      : request(`/api/matches/${id}/curves`),
+    known ? curves : request(`/api/matches/${id}/curves`),
   ]);
   if (state.match !== id) return;
   answers = proposals;
-  state.answered.clear();
   curves = decodeCurves(newCurves, id);
-  showAnswers();
+  state.answered.clear();
+}
+
+// The server refuses something, or there is none.
+function fail(error) {
+  if (error.status && error.status !== 403) notice(error.message);
+  else lose(error);
 }
 
 function decodeCurves(answer, id) {
@@ -143,6 +149,7 @@ async function connect() {
   updates.onmessage = (message) => update(JSON.parse(message.data));
   updates.onerror = () => lose(new Error("The server does not answer."));
   showLost();
+  reloadFootage();
   sendWaiting();
 }
 
@@ -176,7 +183,7 @@ function update(news) {
   showUnplayable();
   drawSoon();
   if (news.revision !== project.revision || before !== news.learning.version || played) {
-    refresh().catch(lose);
+    refresh().catch(fail);
   }
 }
 

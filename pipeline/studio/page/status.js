@@ -8,7 +8,7 @@ function showStatus() {
   $("features-bar").value = Math.min(1, share);
   const left = features.etaS ? `, ${duration(features.etaS)} left` : "";
   $("features-text").textContent = {
-    waiting: "features wait for another match",
+    waiting: "features wait",
     running: `features ${Math.floor(100 * share)} %${left}`,
     done: "features done",
     failed: `Features failed. ${features.problem ?? ""}`,
@@ -50,7 +50,7 @@ function hintParts() {
   const numAnswers = project.matches.reduce(
     (sum, m) => sum + m.rejected.length + m.marks.filter((k) => k.source === "proposal").length, 0);
   if (likely && numAnswers < 3) {
-    return [`Touchline found ${likely} more. Press `, { key: "j" }, " to see one, ", { key: "y" }, " if it is right, ", { key: "x" }, " if it is wrong. Each answer teaches."];
+    return [`${likely} found. `, { key: "j" }, " shows the next, ", { key: "y" }, " accepts it, ", { key: "x" }, " rejects it. Each answer teaches."];
   }
   return [];
 }
@@ -82,12 +82,12 @@ function showLost(error) {
 
 // Everything that follows from the project.
 function showProject() {
-  if (!project.matches.some((m) => m.id === state.match)) showMatch(project.matches[0].id);
   const single = project.matches.length === 1;
   $("name").textContent = single ? match().name : project.name;
   $("matches").hidden = single;
   const options = project.matches.map((m) => {
-    const what = m.problem ? "problem" : `${m.marks.length} marks`;
+    const num = m.marks.length;
+    const what = m.problem ? "problem" : `${num} ${num === 1 ? "mark" : "marks"}`;
     return new Option(`${m.name} (${what})`, m.id, false, m.id === state.match);
   });
   const stamp = options.map((o) => o.text).join("\n");
@@ -106,30 +106,23 @@ function showProject() {
   showTime();
 }
 
-// The selected one may have changed in another window, or be gone.
+// The selected one may have changed in another window, or be gone. A proposal that was learnt anew
+// may have moved a little; one that is no longer proposed stays until it is answered.
 function keepSelected() {
   const { selected } = state;
-  if (!selected || selected.kind === "proposal") return;
+  if (!selected) return;
+  if (selected.kind === "proposal") {
+    const overlaps = (p) => p.class === selected.class && p.start < selected.end && selected.start < p.end;
+    const all = open();
+    state.selected = all.find((p) => isSame(p, selected)) ?? all.find(overlaps) ?? selected;
+    return;
+  }
   const all = selected.kind === "mark" ? marks() : rejected();
   const same = all.find((item) => item.id === selected.id);
   if (!same) {
     state.selected = null;
     state.draft = null;
   } else if (!state.draft) state.selected = same;
-}
-
-function showAnswers() {
-  // After learning the same proposal may have moved a little.
-  const { selected } = state;
-  if (selected?.kind === "proposal" && !open().some((p) => isSame(p, selected))) {
-    const moved = open().find((p) => p.class === selected.class && p.start < selected.end && selected.start < p.end);
-    if (moved) state.selected = moved;
-  }
-  showStatus();
-  showItem();
-  showLanes();
-  showList();
-  showCounts();
 }
 
 function showMatch(id) {
@@ -151,7 +144,7 @@ async function switchMatch(id) {
   showMatch(id);
   showProject();
   say(`match ${match().name}`);
-  await refresh().catch(lose);
+  await refresh().catch(fail);
 }
 
 async function openExport() {
