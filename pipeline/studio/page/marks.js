@@ -190,8 +190,8 @@ function answer(item, body, text) {
   const next = nextAfter(item);
   state.draft = null;
   if (item.kind === "proposal") state.answered.add(proposalKey(item));
-  showList();
   select(next);
+  showList();
   act(body, text).then((saved) => {
     if (saved || waiting.some((one) => one.body === body)) return;
     state.answered.delete(proposalKey(item));

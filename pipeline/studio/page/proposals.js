@@ -103,6 +103,7 @@ function showList() {
   kept.forEach((row, stamp) => cards.set(stamp, row));
   const list = $("list");
   const { scrollTop } = list;
+  const focused = list.contains(document.activeElement);
   if (rows.length !== list.children.length || rows.some((row, k) => row !== list.children[k])) {
     list.replaceChildren(...rows);
     list.scrollTop = scrollTop;
@@ -110,6 +111,8 @@ function showList() {
   $("empty").hidden = items.length > 0;
   $("empty").textContent = emptyText();
   showCurrent();
+  // The card that had the focus is answered: the next one has it.
+  if (focused && !list.contains(document.activeElement)) list.querySelector("[aria-current]")?.focus();
 }
 
 function emptyText() {

@@ -88,6 +88,7 @@ function refresh() {
     do {
       again = false;
       project = await request("/api/project");
+      if (!state.match) findPlace();
       if (!match()) showMatch(project.matches[0].id);
       await loadAnswers();
       showProject();
@@ -182,6 +183,7 @@ function update(news) {
   showStatus();
   showUnplayable();
   drawSoon();
+  if (played) loaded = "";
   if (news.revision !== project.revision || before !== news.learning.version || played) {
     refresh().catch(fail);
   }

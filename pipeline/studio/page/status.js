@@ -19,6 +19,8 @@ function showStatus() {
     running: "learning …",
     failed: `Learning failed. ${learning.problem ?? ""}`,
   }[learning.state];
+  $("features-text").classList.toggle("bad", features.state === "failed");
+  $("learning-text").classList.toggle("bad", learning.state === "failed");
   showHint();
 }
 

@@ -1,6 +1,13 @@
 // Keys and buttons, and the start.
-const undo = () => act({ do: "undo" }, "undo").then((done) => done && say("undone"));
-const redo = () => act({ do: "redo" }, "redo").then((done) => done && say("redone"));
+function undo() {
+  saveDraft();
+  act({ do: "undo" }, "undo").then((done) => done && say("undone"));
+}
+
+function redo() {
+  saveDraft();
+  act({ do: "redo" }, "redo").then((done) => done && say("redone"));
+}
 
 const keys = {
   " ": togglePlay,
@@ -37,6 +44,9 @@ const keys = {
   "?": () => $("help").showModal(),
 };
 
+const REPEATED = /^(Arrow|[,.<>{}+-]|\[|\])/; // keys that go on while they are held
+const keysDown = new Map(); // place on the keyboard -> class
+
 function keyPressed(press) {
   if (!project || document.querySelector("dialog[open]")) return;
   const on = press.target;
@@ -56,14 +66,28 @@ function keyPressed(press) {
   const action = one ? () => pressClass(one.id) : keys[ctrl + shift + press.key];
   if (!action) return;
   press.preventDefault();
-  if (press.repeat && (one || !["Arrow", ",", ".", "<", ">", "[", "]", "{", "}", "+", "-"].some((k) => press.key.startsWith(k)))) return;
+  if (press.repeat && !REPEATED.test(press.key)) return;
+  if (one) keysDown.set(press.code, one.id);
   action();
   showHint();
 }
 
+// With Shift the same key may have another name when it comes up, so that its place counts.
 function keyReleased(release) {
-  const one = project?.classes[KEYS.indexOf(release.key.toLowerCase())];
-  if (one) releaseClass(one.id);
+  releaseClass(keysDown.get(release.code));
+  keysDown.delete(release.code);
+}
+
+// A page that is loaded again goes on at the same place.
+function keepPlace() {
+  sessionStorage.setItem("touchline-place", JSON.stringify([state.match, state.time]));
+}
+
+function findPlace() {
+  const [id, time] = JSON.parse(sessionStorage.getItem("touchline-place") ?? "[]");
+  if (!project.matches.some((m) => m.id === id)) return;
+  showMatch(id);
+  state.time = inside(time);
 }
 
 function watchButtons() {
@@ -106,6 +130,7 @@ function start() {
   watchList();
   document.addEventListener("keydown", keyPressed);
   document.addEventListener("keyup", keyReleased);
+  window.addEventListener("pagehide", () => project && keepPlace());
   window.addEventListener("blur", () => [...holds.keys()].forEach(releaseClass));
   $("theme").addEventListener("click", drawSoon);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
