@@ -31,8 +31,8 @@ def labels_command(
     convert: Annotated[
         str | None,
         typer.Option(
-            help="Write as csv, soccernet, activitynet, cvat, label-studio, elan, sportscode or "
-            "osl. Needs --out.",
+            help="Write as csv, soccernet, activitynet, cvat, label-studio, elan, sportscode, osl "
+            "or player-spotting. Needs --out.",
             show_default=False,
         ),
     ] = None,

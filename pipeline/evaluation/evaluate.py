@@ -27,6 +27,7 @@ from touchline.pipeline.evaluation.intervals import (
     thumos_map,
 )
 from touchline.pipeline.evaluation.options import EvaluateOptions
+from touchline.pipeline.evaluation.players import PLAYER_TOLERANCE_S, player_f1
 from touchline.pipeline.evaluation.ranking import (
     EventsByVideo,
     MeanAP,
@@ -132,6 +133,13 @@ METRICS: Mapping[str, Metric] = {
     ),
     "soccernet-unshown": Metric(
         "SoccerNet tight, only unshown actions", "s", _TIGHT, _soccernet("unshown")
+    ),
+    "player-f1": Metric(
+        "SoccerNet player-centric: macro-F1 of who, what and when, within 12 frames at 25 per "
+        "second, scores from 0.15",
+        "s",
+        (PLAYER_TOLERANCE_S,),
+        _of_events(player_f1),
     ),
     "activitynet": Metric(
         "ActivityNet: mAP at tIoU .5 to .95", "tIoU", ACTIVITYNET_TIOUS, _of_events(activitynet_map)

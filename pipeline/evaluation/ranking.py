@@ -288,7 +288,8 @@ class Rule:
         area: How average precision is computed. "plain": the sum of the precision at each hit,
             divided by the number of labelled events. "interpolated": likewise with the best
             precision at this or a later hit. "eleven_point": the mean of the best precision at
-            recalls 0, 0.1, ..., 1 over 200 thresholds of the score.
+            recalls 0, 0.1, ..., 1 over 200 thresholds of the score. "f1": no area, but F1 over all
+            ranked predictions.
         absent: A class without labelled events is left out of the mean ("skip") or counts 0
             ("zero").
         average: Average over the thresholds: plain ("mean") or by the trapezoidal rule
@@ -296,7 +297,7 @@ class Rule:
         scale: Factor of the average over more than one threshold.
     """
 
-    area: Literal["interpolated", "plain", "eleven_point"]
+    area: Literal["interpolated", "plain", "eleven_point", "f1"]
     absent: Literal["skip", "zero"] = "skip"
     average: Literal["mean", "trapezoid"] = "mean"
     scale: float = 1.0
@@ -444,10 +445,23 @@ def _eleven_points(ranking: Ranking, counts: Float64) -> Float64:
     return np.where(truths > 0, np.mean(best, axis=0), np.nan)
 
 
+def _f1(row: Sequence[Ranking], counts: Float64) -> Float64:
+    """(R, T) F1 of all predictions; NaN without labelled events."""
+    columns = []
+    for ranking in row:
+        U = len(ranking.num_truth)
+        shown = counts @ np.bincount(ranking.unit, minlength=U).astype(np.float64)
+        hits = counts @ np.bincount(ranking.unit, ranking.hit, minlength=U)
+        truths = counts @ ranking.num_truth
+        columns.append(np.where(truths > 0, 2 * hits / np.maximum(shown + truths, 1.0), np.nan))
+    return np.stack(columns, axis=1)
+
+
 _AREAS = {
     "interpolated": _interpolated_area,
     "plain": _plain_area,
     "eleven_point": _eleven_point_area,
+    "f1": _f1,
 }
 
 

@@ -18,6 +18,12 @@ from touchline.pipeline.labels.datasets.activitynet import (
     write_activitynet,
 )
 from touchline.pipeline.labels.datasets.osl import is_osl, osl_videos, read_osl, write_osl
+from touchline.pipeline.labels.datasets.player_spotting import (
+    is_player_spotting,
+    player_spotting_videos,
+    read_player_spotting,
+    write_player_spotting,
+)
 from touchline.pipeline.labels.datasets.soccernet import (
     is_soccernet,
     is_soccernet_tree,
@@ -136,6 +142,17 @@ FORMATS: tuple[LabelFormat, ...] = (
         heads=True,
         loses="visibility and the length of events: each becomes the moment of its peak, rounded "
         "to 1 ms",
+    ),
+    LabelFormat(
+        name="player-spotting",
+        what="SoccerNet's player-centric spotting: [frame, team, jersey, class, confidence]",
+        suffix=".json",
+        recognises=is_player_spotting,
+        read=read_player_spotting,
+        write=write_player_spotting,
+        videos=player_spotting_videos,
+        loses="groups, visibility, attributes other than team and jersey, and the length of "
+        "events: each becomes the moment of its peak, on a frame at 25 per second",
     ),
     LabelFormat(
         name="cvat",

@@ -13,6 +13,7 @@ import os
 import re
 import unicodedata
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -559,6 +560,38 @@ def footage_beside(source: LabelSource) -> str:
             "Name one with --footage of touchline labels.",
         )
     return found[0] if found else stem
+
+
+def footage_called(
+    source: LabelSource, name: str, entry: JsonValue, listed: dict[Path, dict[str, list[str]]]
+) -> str:
+    """Find the footage of a video by its name without ending; the name itself if there is none.
+
+    Args:
+        source: The label file.
+        name: The name of the video.
+        entry: The value that names it, for messages.
+        listed: Keeps the footage of each folder, by its name without ending, for the next call.
+
+    Raises:
+        LabelsError: Several files have the name.
+    """
+    wanted = source.footage_folder / name
+    if "\0" in name or not wanted.parent.is_dir() or wanted.is_file():
+        return name
+    if wanted.parent not in listed:
+        by_stem = listed[wanted.parent] = defaultdict(list)
+        for path in wanted.parent.iterdir():
+            if path.suffix.lower() in FOOTAGE_SUFFIXES:
+                by_stem[path.stem].append(path.name)
+    # ActivityNet's own files are named v_<name>.
+    here = listed[wanted.parent]
+    found = sorted(here.get(wanted.name, []) + here.get(f"v_{wanted.name}", []))
+    if len(found) > 1:
+        raise entry.error(
+            f"{' and '.join(found)} could both be this video. Keep only one of them in the folder."
+        )
+    return (Path(name).parent / found[0]).as_posix() if found else name
 
 
 def frame_clock(

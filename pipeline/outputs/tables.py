@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 from touchline.pipeline.labels.csv_files import attribute_columns, csv_lines
 from touchline.pipeline.labels.datasets.osl import osl_json, osl_sample
+from touchline.pipeline.labels.datasets.player_spotting import player_spotting_text
 from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.labels.programs.cvat import add_attributes, declare_label, track_shapes
 from touchline.pipeline.labels.programs.label_studio import note_texts
@@ -83,6 +84,15 @@ def osl_text(sheet: Sheet) -> str:
         classes = [*model.labels[1:], *(name for name in classes if name not in model.labels)]
     sample = osl_sample(sheet.video, events, health=sheet.result.health, game_times=game_times)
     return osl_json([sample], classes=classes, predicted=True)
+
+
+def player_spotting_text_of(sheet: Sheet) -> str:
+    """Return all candidates as predictions of player-centric spotting, under the footage's stem.
+
+    Raises:
+        ValueError: A team is neither left nor right, or a jersey is no number.
+    """
+    return player_spotting_text({sheet.title: [event for event, _ in sheet.candidates]})
 
 
 def _half(sheet: Sheet, event: Event) -> tuple[int, float]:

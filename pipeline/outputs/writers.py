@@ -51,6 +51,11 @@ WRITERS = {
     "jsonl": Writer("events.jsonl", tables.jsonl_text, "all candidates, one object per line"),
     "soccernet": Writer(RESULTS_FILE, tables.soccernet_text, "SoccerNet action spotting results"),
     "osl": Writer("osl.json", tables.osl_text, "OSL JSON 2.0 of OpenSportsLab: predictions"),
+    "player-spotting": Writer(
+        "player_spotting.json",
+        tables.player_spotting_text_of,
+        "SoccerNet player-centric spotting predictions",
+    ),
     "activitynet": Writer(
         "activitynet.json", tables.activitynet_text, "ActivityNet 1.3 detections"
     ),

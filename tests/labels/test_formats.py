@@ -26,7 +26,7 @@ from touchline.pipeline.types import Example
 # A file names no video: its own name does.
 NAME_NO_VIDEO = {form.name for form in FORMATS if "name of the video" in form.loses}
 # An event is a moment.
-MOMENTS = {"soccernet": 784.08, "osl": 754.2}
+MOMENTS = {"soccernet": 784.08, "osl": 754.2, "player-spotting": 754.2}
 FOLDER_FORMATS = {"folders", "soccernet-folder"}
 
 

@@ -110,6 +110,13 @@ def read_osl(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     return [(label, time_s, time_s) for label, time_s in times]
 
 
+def read_player_spotting(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    document = json.loads(path.read_text())
+    assert document["keys"] == list(document["events"])
+    (rows,) = document["events"].values()
+    return [(str(row[3]), row[0] / 25, row[0] / 25) for row in rows]
+
+
 def read_activitynet(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     rows = json.loads(path.read_text())["results"]["final"]
     return [(r["label"], *r["segment"]) for r in rows]
@@ -192,6 +199,7 @@ READERS: dict[str, Callable[[Path, FrameRate, int], list[Span]]] = {
     "jsonl": read_jsonl,
     "soccernet": read_soccernet,
     "osl": read_osl,
+    "player-spotting": read_player_spotting,
     "activitynet": read_activitynet,
     "labelstudio": read_label_studio,
     "cvat": read_cvat,

@@ -96,12 +96,18 @@ OSL = """{"version": "2.0", "labels": {"action": {"type": "single_label",
      {"head": "action", "label": "card", "position_ms": "10400", "confidence_score": 0.5}]}]}
 """
 
+PLAYER_SPOTTING = """{"keys": ["game_1_H1", "game_1_H2"], "events": {
+  "game_1_H1": [[50, 0, 81, 2, 1, 0], [75, 1, -1, 8, 0, 1]],
+  "game_1_H2": []}}
+"""
+
 SAMPLES = {
     "csv": CSV,
     "soccernet": SOCCERNET,
     "activitynet": ACTIVITYNET,
     "label-studio": LABEL_STUDIO,
     "osl": OSL,
+    "player-spotting": PLAYER_SPOTTING,
     "cvat": CVAT,
     "elan": ELAN,
     "sportscode": SPORTSCODE,

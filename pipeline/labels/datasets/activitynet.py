@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
+from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.labels.source import (
     JsonValue,
     LabelledVideo,
@@ -14,6 +13,7 @@ from touchline.pipeline.labels.source import (
     LabelTarget,
     by_footage,
     dump_json,
+    footage_called,
     labelled_video,
     make_example,
     read_attributes,
@@ -38,7 +38,7 @@ def read_activitynet(source: LabelSource) -> list[Example]:
     listed: dict[Path, dict[str, list[str]]] = {}
     for name, entry in source.json["database" if ground_truth else "results"].members():
         rows = entry["annotations"] if ground_truth else entry
-        video = _named_footage(source, name, entry, listed)
+        video = _video(source, name, entry, listed)
         group = entry["group"].text() if entry.has("group") else name
         for row in rows.elements():
             start_s, end_s = _segment(row["segment"])
@@ -64,7 +64,7 @@ def activitynet_videos(source: LabelSource) -> list[LabelledVideo]:
     listed: dict[Path, dict[str, list[str]]] = {}
     videos = []
     for name, entry in source.json["database" if ground_truth else "results"].members():
-        video = _named_footage(source, name, entry, listed)
+        video = _video(source, name, entry, listed)
         group = entry["group"].text() if entry.has("group") else name
         subset = entry["subset"].text() if entry.has("subset") else ""
         videos.append(labelled_video(source, video, group=group, subset=subset))
@@ -78,31 +78,12 @@ def _segment(segment: JsonValue) -> tuple[float, float]:
     return times[0], times[1]
 
 
-def _named_footage(
+def _video(
     source: LabelSource, name: str, entry: JsonValue, listed: dict[Path, dict[str, list[str]]]
 ) -> str:
-    """The footage file of a named video; the name itself if there is no such file.
-
-    `listed` caches the footage in each folder, by its name without the ending.
-    """
     if entry.has("file"):
         return entry["file"].text()
-    wanted = source.footage_folder / name
-    if "\0" in name or not wanted.parent.is_dir() or wanted.is_file():
-        return name
-    if wanted.parent not in listed:
-        by_stem = listed[wanted.parent] = defaultdict(list)
-        for path in wanted.parent.iterdir():
-            if path.suffix.lower() in FOOTAGE_SUFFIXES:
-                by_stem[path.stem].append(path.name)
-    # ActivityNet's own files are named v_<name>.
-    here = listed[wanted.parent]
-    found = sorted(here.get(wanted.name, []) + here.get(f"v_{wanted.name}", []))
-    if len(found) > 1:
-        raise entry.error(
-            f"{' and '.join(found)} could both be this video. Keep only one of them in the folder."
-        )
-    return (Path(name).parent / found[0]).as_posix() if found else name
+    return footage_called(source, name, entry, listed)
 
 
 def write_activitynet(examples: Sequence[Example], target: LabelTarget) -> str:
