@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.tools import console
+from touchline.tools.results.clock import Kickoff
 
 if TYPE_CHECKING:
+    from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import Example, FootageHealth
 
 SHOWN = 20
@@ -59,6 +61,22 @@ def labels_command(
             "footage's own rate if that is known."
         ),
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            help="LABELS is event data of statsbomb, opta or wyscout. Give the footage with "
+            "--footage, and --kickoff for each period of it.",
+            show_default=False,
+        ),
+    ] = None,
+    lineups: Annotated[
+        Path | None,
+        typer.Option(
+            help="Second file of --provider: the line-ups of statsbomb, the F7 file of opta.",
+            show_default=False,
+        ),
+    ] = None,
+    kickoff: Kickoff = None,
     head: Annotated[
         str,
         typer.Option(help="Head to read, if LABELS has several (OSL JSON).", show_default=False),
@@ -71,12 +89,21 @@ def labels_command(
     """Summarise a label file, list probable mistakes in it, or convert it to another format."""
     from touchline.models.spelling import counted
     from touchline.pipeline.labels.checks import find_problems
+    from touchline.pipeline.labels.datasets.event_data import read_event_data
     from touchline.pipeline.labels.read import read_labels, split_verified
 
     if (convert is None) != (out is None):
         raise ValueError("--convert FORMAT and --out FILE belong together. Give both or neither.")
     console.keep_inputs(out, labels)
-    every = read_labels(labels, footage_folder=footage, rate_hz=rate_hz, verified=True, head=head)
+    if provider is None:
+        if lineups is not None or kickoff:
+            raise ValueError("--lineups and --kickoff are for event data. Give --provider too.")
+        every = read_labels(
+            labels, footage_folder=footage, rate_hz=rate_hz, verified=True, head=head
+        )
+    else:
+        files = [labels] if lineups is None else [labels, lineups]
+        every = read_event_data(provider, files, clocks=_clocks(footage, kickoff or []))
     examples, verified = split_verified(every)
     healths, problems = _probe(every)
     durations = {path: health.duration_s for path, health in healths.items()}
@@ -98,6 +125,25 @@ def labels_command(
     _show_problems([source.sub(r"\1", problem) for problem in problems], rows)
     if convert is not None and out is not None:
         _convert(every, convert, out, rate_hz=rate_hz, healths=healths)
+
+
+def _clocks(footage: Path | None, kickoffs: list[str]) -> dict[Path, MatchClock]:
+    """The match clock of each video that --footage or a kick-off names."""
+    from touchline.pipeline.timecode import parse_kickoffs
+
+    named = [text.partition("=")[2].rpartition("@")[0] for text in kickoffs]
+    if not kickoffs or footage is None or (all(named) != any(named)):
+        raise ValueError(
+            "--provider needs --footage MATCH.mp4 and --kickoff for each period, such as "
+            "--kickoff 1=0:02:10. For halves in two files, --footage is their folder and each "
+            "kick-off names its file, such as --kickoff 2=second.mp4@0:00:05."
+        )
+    videos = [footage / name for name in dict.fromkeys(named)] if all(named) else [footage]
+    clocks = {}
+    for video in videos:
+        if clock := parse_kickoffs(kickoffs, file_name=video.name):
+            clocks[video] = clock
+    return clocks
 
 
 def _probe(examples: Sequence[Example]) -> tuple[dict[Path, FootageHealth], list[str]]:

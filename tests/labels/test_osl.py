@@ -182,5 +182,5 @@ def test_classes_of_clips_are_written_and_read_back(tmp_path: Path) -> None:
     read = read_labels(out)
     assert [(e.path, e.label, e.group) for e in read] == [(e.path, e.label, e.group) for e in clips]
     timed = Example(tmp_path / "a.mp4", "goal", "m", 1.0, 1.0)
-    with pytest.raises(ValueError, match="these labels are both"):
+    with pytest.raises(ValueError, match="the label has no times, but others have"):
         label_texts([*clips, timed], out, format_name="osl")

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from label_samples import SOCCERNET, save
 
 from touchline.pipeline.evaluation.event_sets import read_event_set
 from touchline.pipeline.evaluation.spotting import SOCCERNET_WIDTHS_S, soccernet_map
 from touchline.pipeline.labels.datasets.soccernet import join_halves, results_spotting, split_halves
+from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.types import Event
@@ -216,3 +218,34 @@ def test_one_file_with_two_kick_offs_and_two_files_give_the_same_results(tmp_pat
     read = read_event_set(tmp_path / "one").events
     assert [Path(video).name for video in read] == ["1_224p.mkv", "2_224p.mkv"]
     assert list(read.values()) == [[spot(60.0, 0.9)], [spot(90.5, 0.8)]]
+
+
+CAMERAS = """{"UrlLocal": "league/2015/A/", "annotations": [
+  {"change_type": "abrupt", "gameTime": "1 - 00:10", "label": "Main camera center",
+   "position": "10120", "replay": "real-time"},
+  {"change_type": "logo", "gameTime": "2 - 00:05", "label": "Close-up", "position": "5000",
+   "replay": "replay", "link": {"label": "Goal", "team": "home", "time": "1 - 05:12"}}]}
+"""
+
+
+def test_camera_shots_are_moments_with_what_they_replay(tmp_path: Path) -> None:
+    wide, close = read_labels(save(tmp_path, CAMERAS, "Labels-cameras.json"))
+    assert (wide.label, wide.start_s, wide.path.name) == ("Main camera center", 10.12, "1_224p.mkv")
+    assert wide.attributes == (("change_type", "abrupt"), ("replay", "real-time"))
+    assert (close.start_s, close.path.name) == (5.0, "2_224p.mkv")
+    assert dict(close.attributes)["replay_of"] == "1 - 05:12"
+
+
+def test_a_folder_gives_its_camera_shots_only_without_actions(tmp_path: Path) -> None:
+    save(tmp_path, CAMERAS, "league/A/Labels-cameras.json")
+    assert [e.label for e in read_labels(tmp_path)] == ["Main camera center", "Close-up"]
+    save(tmp_path, SOCCERNET, "league/A/Labels-v2.json")
+    assert [e.label for e in read_labels(tmp_path)] == ["Goal", "Foul"]
+
+
+def test_ball_actions_keep_their_team(tmp_path: Path) -> None:
+    row = {"gameTime": "1 - 00:00", "label": "PASS", "position": "840", "team": "left"}
+    text = json.dumps({"UrlLocal": "", "annotations": [row | {"visibility": "visible"}]})
+    (action,) = read_labels(save(tmp_path, text, "Labels-ball.json"))
+    assert (action.path.name, action.start_s) == ("224p.mp4", 0.84)
+    assert action.attributes == (("team", "left"),)

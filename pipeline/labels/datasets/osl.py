@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -280,14 +281,11 @@ def write_osl(examples: Sequence[Example], target: LabelTarget) -> str:
 
     Raises:
         ValueError: A video has several groups, an attribute has the name of a member of OSL, or
-            some labels have times and some are of whole files.
+            some labels have times and some are of whole files whose length is not known.
     """
     labels = [example for example in examples if example.label != VERIFIED]
     if len({example.start_s is None for example in labels}) > 1:
-        raise ValueError(
-            "OSL holds moments or classes of whole clips, but these labels are both. Convert them "
-            "separately."
-        )
+        examples = [_timed(example, target) for example in examples]
     samples = []
     for path, mine in by_footage(examples):
         labels = [example for example in mine if example.label != VERIFIED]
@@ -305,6 +303,18 @@ def write_osl(examples: Sequence[Example], target: LabelTarget) -> str:
         sample["metadata"] = {"match_id": mine[0].group} | _written_status(mine)
         samples.append(sample)
     return osl_json(samples, classes=sorted({e.label for e in examples} - {VERIFIED}))
+
+
+def _timed(example: Example, target: LabelTarget) -> Example:
+    """The example with times, for files in which others have times; ValueError if not known."""
+    if example.start_s is not None or example.label == VERIFIED:
+        return example
+    if example.path not in target.healths:
+        raise ValueError(
+            f"{example.source or example.path}: the label has no times, but others have. OSL holds "
+            "moments or classes of whole clips. Convert them separately."
+        )
+    return replace(example, start_s=0.0, end_s=target.healths[example.path].duration_s)
 
 
 def _written_status(examples: Sequence[Example]) -> dict[str, object]:

@@ -123,7 +123,8 @@ def results_spotting(halves: Mapping[int, Sequence[Event]], *, match: str) -> st
 
 SOCCERNET_FILE = "Labels-v2.json"
 BALL_FILE = "Labels-ball.json"
-SOCCERNET_FILES = (SOCCERNET_FILE, BALL_FILE)
+CAMERA_FILE = "Labels-cameras.json"
+SOCCERNET_FILES = (SOCCERNET_FILE, BALL_FILE, CAMERA_FILE)
 HALF_FILE = re.compile(r"^(?P<half>\d+)(_\w+)?\.(mkv|mp4)$")
 # 224p first: networks need no more, and it decodes faster.
 HALF_SUFFIXES = tuple(
@@ -146,6 +147,8 @@ def is_soccernet(source: LabelSource) -> bool:
 
 def read_soccernet(source: LabelSource) -> list[Example]:
     """Read a match of SoccerNet-v2 (Deliege et al. 2021): moments in one file per half.
+
+    In Labels-cameras.json these are the ends of shots, each with its camera as the class.
 
     `position` is in milliseconds from the start of the half's file. The group is the match, from
     `UrlLocal`. Predictions in the same form keep their confidence.
@@ -175,14 +178,18 @@ def read_soccernet(source: LabelSource) -> list[Example]:
                 end_s=time_s,
                 visible=_visible(row),
                 score=read_score(row, "confidence"),
-                attributes=[
-                    (name, value)
-                    for name, value in read_attributes(row, known=ROW_MEMBERS)
-                    if (name, value) != ("team", NO_TEAM)
-                ],
+                attributes=_attributes(row),
             )
         )
     return examples
+
+
+def _attributes(row: JsonValue) -> list[tuple[str, str]]:
+    """The team and all else; of a replay's shot also which moment it shows again."""
+    found = [a for a in read_attributes(row, known=ROW_MEMBERS) if a != ("team", NO_TEAM)]
+    if row.has("link") and row["link"].has("time"):
+        found.append(("replay_of", row["link"]["time"].text()))
+    return found
 
 
 def read_soccernet_tree(source: LabelSource) -> list[Example]:
@@ -205,6 +212,9 @@ def is_soccernet_tree(source: LabelSource) -> bool:
 def _matches(source: LabelSource) -> list[LabelSource]:
     """The label file of each match in a SoccerNet folder."""
     paths = sorted(f for f in files_below(source.path) if f.name in SOCCERNET_FILES)
+    # Camera shots lie beside the actions of the same match.
+    if others := [path for path in paths if path.name != CAMERA_FILE]:
+        paths = others
     if len({path.name for path in paths}) > 1:
         raise LabelsError(
             source.path,
