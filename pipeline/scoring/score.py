@@ -137,7 +137,7 @@ class Scorer:
                 f"it is {hop / spec.rate_hz:g} s. Change the hop or use mode 'windows'."
             )
         windows = slide(
-            self._feature_track(track), length=spec.num_frames // stride, hop=hop // stride
+            self.feature_track(track), length=spec.num_frames // stride, hop=hop // stride
         )
         for batch in batched(windows, 4 * self.batch_size):
             features = torch.stack(
@@ -145,8 +145,12 @@ class Scorer:
             )  # (B, D, T')
             yield _times(batch), self._head(features)
 
-    def _feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
-        """One item per feature, from its first frame to its last."""
+    def feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
+        """Yield one item (D,) per feature of the trunk, from its first frame to its last.
+
+        Args:
+            track: The frames of one file, from `frames_of`.
+        """
         # Pieces are long because their margins are computed twice.
         length = _round_up(8 * self.batch_size, self.stride)
         for piece, first, last in overlapping_pieces(track, length=length, margin=self.margin):

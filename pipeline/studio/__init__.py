@@ -1,0 +1,1 @@
+"""The local server and page on which a person teaches a project."""

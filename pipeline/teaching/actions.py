@@ -1,0 +1,318 @@
+"""What a project knows, and the actions that change it: pure functions of state and action.
+
+The journal holds the actions. The state follows from them, so it is the same after every restart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from touchline.models.classes import BACKGROUND
+
+NUM_COLOURS = 12
+MAX_CLASSES = 60
+MAX_NAME = 200
+MAX_NOTE = 2000
+
+Action = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """A class of events, with its place among the twelve colours of the page."""
+
+    id: str
+    name: str
+    colour: int
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A confirmed event.
+
+    Attributes:
+        id: Its name in the project.
+        match: The match it lies in.
+        label: The id of its class.
+        start_s: Start in seconds.
+        end_s: End in seconds; equal to the start for a spot.
+        note: What the person wrote.
+        source: hand, proposal or labels.
+        score: The score of the proposal when it was accepted; None for other sources.
+    """
+
+    id: str
+    match: str
+    label: str
+    start_s: float
+    end_s: float
+    note: str = ""
+    source: str = "hand"
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A proposal that the person said no to; the fields are those of `Mark`."""
+
+    id: str
+    match: str
+    label: str
+    start_s: float
+    end_s: float
+    score: float | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that the person has said so far."""
+
+    classes: tuple[LabelClass, ...] = ()
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    rejected: Mapping[str, Rejection] = field(default_factory=dict)
+
+
+class ActionError(ValueError):
+    """An action that cannot be done; the message says why."""
+
+
+class History:
+    """The state after a sequence of actions, with undo and redo without end."""
+
+    def __init__(self, actions: Iterable[Action] = ()) -> None:
+        self._states: list[State] = [State()]
+        self._at = 0
+        self.revision = 0
+        for action in actions:
+            self.do(action)
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        return self._states[self._at]
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether there is something to undo."""
+        return self._at > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether something was undone and nothing was done since."""
+        return self._at + 1 < len(self._states)
+
+    def after(self, action: Action, *, matches: Iterable[str] = ()) -> tuple[State, str]:
+        """Return the state that an action leads to, and the id of what it makes; change nothing.
+
+        Args:
+            action: What the person did.
+            matches: The matches of the project; empty: any.
+
+        Raises:
+            ActionError: It cannot be done.
+        """
+        kind = action.get("do")
+        if kind in ("undo", "redo"):
+            if not (self.can_undo if kind == "undo" else self.can_redo):
+                raise ActionError(f"there is nothing to {kind}")
+            return self._states[self._at + (1 if kind == "redo" else -1)], ""
+        change = CHANGES.get(kind) if isinstance(kind, str) else None
+        if change is None:
+            raise ActionError(f"{kind!r} is not an action; use one of {', '.join(CHANGES)}")
+        known = set(matches)
+        if known and "match" in action and action["match"] not in known:
+            raise ActionError(f"there is no match {action['match']!r} in this project")
+        made = f"{str(kind)[0]}{self.revision + 1}"
+        return change(self.state, action, made), made
+
+    def do(self, action: Action) -> str:
+        """Take an action into the history. Return the id of what it made.
+
+        Raises:
+            ActionError: It cannot be done; nothing has changed.
+        """
+        state, made = self.after(action)
+        if action["do"] in ("undo", "redo"):
+            self._at += 1 if action["do"] == "redo" else -1
+        else:
+            self._states[self._at + 1 :] = [state]
+            self._at += 1
+        self.revision += 1
+        return made
+
+
+def _add_class(state: State, action: Action, made: str) -> State:
+    name = _class_name(state, action)
+    if len(state.classes) >= MAX_CLASSES:
+        raise ActionError(f"a project has at most {MAX_CLASSES} classes")
+    colour = _colour(action, default=len(state.classes) % NUM_COLOURS)
+    return replace(state, classes=(*state.classes, LabelClass(made, name, colour)))
+
+
+def _edit_class(state: State, action: Action, made: str) -> State:
+    old = _class(state, action, "class")
+    name = _class_name(state, action, old) if "name" in action else old.name
+    new = replace(old, name=name, colour=_colour(action, default=old.colour))
+    return replace(state, classes=tuple(new if c is old else c for c in state.classes))
+
+
+def _merge_classes(state: State, action: Action, made: str) -> State:
+    old, into = _class(state, action, "class"), _class(state, action, "into")
+    if old is into:
+        raise ActionError("a class cannot be merged into itself")
+    return replace(
+        state,
+        classes=tuple(c for c in state.classes if c is not old),
+        marks={k: _moved(m, old, into) for k, m in state.marks.items()},
+        rejected={k: _moved(r, old, into) for k, r in state.rejected.items()},
+    )
+
+
+def _moved(one: Any, old: LabelClass, into: LabelClass) -> Any:
+    return replace(one, label=into.id) if one.label == old.id else one
+
+
+def _remove_class(state: State, action: Action, made: str) -> State:
+    old = _class(state, action, "class")
+    return replace(
+        state,
+        classes=tuple(c for c in state.classes if c is not old),
+        marks={k: m for k, m in state.marks.items() if m.label != old.id},
+        rejected={k: r for k, r in state.rejected.items() if r.label != old.id},
+    )
+
+
+def _mark(state: State, action: Action, made: str) -> State:
+    label = _class(state, action, "class").id
+    start_s, end_s = _times(action)
+    source = action.get("source", "hand")
+    if source not in ("hand", "labels"):
+        raise ActionError(f"a mark's source is hand or labels, not {source!r}")
+    mark = Mark(made, _match(action), label, start_s, end_s, _note(action), source)
+    return replace(state, marks={**state.marks, made: mark})
+
+
+def _edit_mark(state: State, action: Action, made: str) -> State:
+    old = _known_mark(state, action)
+    label = _class(state, action, "class").id if "class" in action else old.label
+    start_s, end_s = _times({"start": old.start_s, "end": old.end_s} | dict(action))
+    note = _note(action) if "note" in action else old.note
+    new = replace(old, label=label, start_s=start_s, end_s=end_s, note=note)
+    return replace(state, marks={**state.marks, old.id: new})
+
+
+def _remove_mark(state: State, action: Action, made: str) -> State:
+    old = _known_mark(state, action)
+    return replace(state, marks={k: m for k, m in state.marks.items() if k != old.id})
+
+
+def _accept(state: State, action: Action, made: str) -> State:
+    label = _class(state, action, "class").id
+    start_s, end_s = _times(action)
+    match, score = _match(action), _score(action)
+    mark = Mark(made, match, label, start_s, end_s, _note(action), "proposal", score)
+    return replace(state, marks={**state.marks, made: mark})
+
+
+def _reject(state: State, action: Action, made: str) -> State:
+    label = _class(state, action, "class").id
+    start_s, end_s = _times(action)
+    no = Rejection(made, _match(action), label, start_s, end_s, _score(action))
+    return replace(state, rejected={**state.rejected, made: no})
+
+
+def _keep_after_all(state: State, action: Action, made: str) -> State:
+    if action.get("rejection") not in state.rejected:
+        raise ActionError("this rejection does not exist any more")
+    left = {k: r for k, r in state.rejected.items() if k != action["rejection"]}
+    return replace(state, rejected=left)
+
+
+CHANGES: Mapping[str, Callable[[State, Action, str], State]] = {
+    "add_class": _add_class,
+    "edit_class": _edit_class,
+    "merge_classes": _merge_classes,
+    "remove_class": _remove_class,
+    "mark": _mark,
+    "edit_mark": _edit_mark,
+    "remove_mark": _remove_mark,
+    "accept": _accept,
+    "reject": _reject,
+    "remove_rejection": _keep_after_all,
+}
+"""Every action but undo and redo: (state, action, id of what it makes) -> state."""
+
+
+def _class(state: State, action: Action, key: str) -> LabelClass:
+    for one in state.classes:
+        if one.id == action.get(key):
+            return one
+    raise ActionError("this class does not exist any more")
+
+
+def _class_name(state: State, action: Action, own: LabelClass | None = None) -> str:
+    name = action.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise ActionError("a class needs a name")
+    name = " ".join(name.split())
+    if len(name) > MAX_NAME:
+        raise ActionError(f"a class name has at most {MAX_NAME} characters")
+    if name == BACKGROUND:
+        raise ActionError(f"{BACKGROUND!r} is what is no event. Take another name")
+    if any(c.name == name and c is not own for c in state.classes):
+        raise ActionError(f"there is a class {name!r} already")
+    return name
+
+
+def _colour(action: Action, *, default: int) -> int:
+    colour = action.get("colour", default)
+    if not isinstance(colour, int) or isinstance(colour, bool) or not 0 <= colour < NUM_COLOURS:
+        raise ActionError(f"a colour is a whole number from 0 to {NUM_COLOURS - 1}")
+    return colour
+
+
+def _known_mark(state: State, action: Action) -> Mark:
+    mark = state.marks.get(action.get("mark", ""))
+    if mark is None:
+        raise ActionError("this mark does not exist any more")
+    return mark
+
+
+def _match(action: Action) -> str:
+    match = action.get("match")
+    if not isinstance(match, str):
+        raise ActionError("a mark needs its match")
+    return match
+
+
+def _times(action: Action) -> tuple[float, float]:
+    start_s, end_s = _number(action, "start"), _number(action, "end")
+    if not 0 <= start_s <= end_s:
+        raise ActionError(f"a mark goes from 0 s or later to its end; this is {start_s}-{end_s} s")
+    return start_s, end_s
+
+
+def _score(action: Action) -> float | None:
+    if action.get("score") is None:
+        return None
+    score = _number(action, "score")
+    if not 0 <= score <= 1:
+        raise ActionError(f"a score is from 0 to 1; this is {score}")
+    return score
+
+
+def _number(action: Action, key: str) -> float:
+    value = action.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ActionError(f"{key} must be a number")
+    return float(value)
+
+
+def _note(action: Action) -> str:
+    note = action.get("note", "")
+    if not isinstance(note, str) or len(note) > MAX_NOTE:
+        raise ActionError(f"a note is a text of at most {MAX_NOTE} characters")
+    return note

@@ -1,0 +1,216 @@
+"""The features of a whole match on disk: written as the frozen trunk computes them, read as learnt.
+
+A track is a folder with three files that grow together, one row per sampled frame:
+
+    features.f16    (N, D) float16
+    times.f64       (N, 2) float64: the start and the end of the frame in seconds
+    damaged.u8      (N,) 1 where the frame is damaged
+
+and `track.json`, which says what they were made from and whether they are complete. A kill may cut
+the files at different places; what all of them have is kept, and the rest is computed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from touchline.models.atomic_files import write_atomic
+from touchline.models.errors import TouchlineError
+from touchline.pipeline.clips.windows import Sampled, frames_of
+from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.scoring.score import Scorer
+from touchline.pipeline.types import Bool, Float64, Frames
+
+FORMAT = "touchline-features-1"
+
+FLUSH_ROWS = 32
+"""After so many rows they are given to the system, for those who read the track meanwhile."""
+
+
+@dataclass(frozen=True)
+class TrackRows:
+    """The rows of a track that are on disk.
+
+    Attributes:
+        features: (N, D) float16, mapped from the file and not in memory.
+        start_s: (N,) float64. Start of each frame in seconds.
+        end_s: (N,) float64. One sampling period later.
+        damaged: (N,) bool.
+    """
+
+    features: npt.NDArray[np.float16]
+    start_s: Float64
+    end_s: Float64
+    damaged: Bool
+
+    def __len__(self) -> int:
+        return len(self.start_s)
+
+
+class FeatureTrack:
+    """The features of one file under one trunk and sampling, in a folder."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        """Open a track, or begin one.
+
+        Args:
+            folder: The folder of all tracks; the track gets a folder in it.
+            key: What the features were made from; see `track_key`.
+        """
+        self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
+        self._key = key
+        self._known: dict[str, Any] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the features reach the end of the footage."""
+        return bool(self._facts().get("complete"))
+
+    @property
+    def width(self) -> int:
+        """D, or 0 before the first row."""
+        return int(self._facts().get("width") or 0)
+
+    def rows(self) -> TrackRows:
+        """Return what is on disk now."""
+        D = self.width
+        paths = self._paths()
+        if D == 0:
+            empty = np.zeros(0)
+            return TrackRows(np.zeros((0, 0), np.float16), empty, empty, empty.astype(bool))
+        N = self._num_rows()
+        if N == 0:
+            features = np.zeros((0, D), np.float16)
+        else:
+            features = np.memmap(paths[0], np.float16, mode="r", shape=(N, D))
+        times = np.fromfile(paths[1], np.float64, count=2 * N).reshape(N, 2)
+        damaged = np.fromfile(paths[2], np.uint8, count=N).astype(bool)
+        return TrackRows(features, times[:, 0].copy(), times[:, 1].copy(), damaged)
+
+    def compute(
+        self,
+        footage: Path,
+        scorer: Scorer,
+        *,
+        stream: int | None = None,
+        on_frames: Callable[[Frames], None] = lambda _: None,
+        on_row: Callable[[float], None] = lambda _: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Compute the rows that are missing. Memory does not grow with the footage.
+
+        Args:
+            footage: The file.
+            scorer: The network; its trunk must see single frames.
+            stream: Index of the video stream; None takes the default one.
+            on_frames: Called with each chunk of decoded frames.
+            on_row: Called with the end in seconds of the last row that readers can see.
+            stop: Asked after each row; true ends the work early.
+
+        Returns:
+            Whether the track is complete.
+
+        Raises:
+            FootageError: The footage cannot be read.
+            TouchlineError: The track cannot be written.
+        """
+        if self.complete:
+            return True
+        spec = scorer.model.spec
+        done = self._keep_whole_rows()
+        start_s = float(done.end_s[-1]) - 0.5 / spec.rate_hz if len(done) else 0.0
+        frames = decode(
+            footage, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, stream=stream
+        )
+        try:
+            with ExitStack() as stack:
+                stack.enter_context(frames)
+                files = [stack.enter_context(path.open("ab")) for path in self._paths()]
+                seen = _watched(frames, on_frames)
+                for n, row in enumerate(scorer.feature_track(frames_of(seen, spec)), start=1):
+                    self._write_row(files, row)
+                    if n % FLUSH_ROWS == 0:
+                        _flush(files)
+                        on_row(row.end_s)
+                    if stop():
+                        return False
+                _flush(files)
+            self._save_facts(width=self.width, complete=True)
+        except OSError as error:
+            raise TouchlineError(self.folder, f"cannot be written: {error.strerror}") from None
+        return True
+
+    def _write_row(self, files: Sequence[BinaryIO], row: Sampled[Tensor]) -> None:
+        values = row.item.float().cpu().numpy().astype(np.float16)
+        if self._facts().get("width") is None:
+            self._save_facts(width=len(values), complete=False)
+        files[0].write(values.tobytes())
+        files[1].write(np.array([row.start_s, row.end_s]).tobytes())
+        files[2].write(bytes([row.damaged]))
+
+    def _keep_whole_rows(self) -> TrackRows:
+        """Cut what a kill left behind the last whole row; return the rows."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        D, N = self.width, self._num_rows()
+        for path, row_bytes in zip(self._paths(), (2 * D, 16, 1), strict=True):
+            path.touch()
+            os.truncate(path, N * row_bytes)
+        return self.rows()
+
+    def _num_rows(self) -> int:
+        if self.width == 0:
+            return 0
+        sizes = [path.stat().st_size if path.exists() else 0 for path in self._paths()]
+        return min(size // n for size, n in zip(sizes, (2 * self.width, 16, 1), strict=True))
+
+    def _paths(self) -> list[Path]:
+        return [self.folder / name for name in ("features.f16", "times.f64", "damaged.u8")]
+
+    def _facts(self) -> dict[str, Any]:
+        if self._known is not None:
+            return self._known
+        try:
+            facts = json.loads((self.folder / "track.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        if not isinstance(facts, dict) or facts.get("key") != self._key:
+            return {}
+        self._known = facts
+        return facts
+
+    def _save_facts(self, *, width: int, complete: bool) -> None:
+        facts = {"format": FORMAT, "key": self._key, "width": width, "complete": complete}
+        write_atomic(self.folder / "track.json", json.dumps(facts, indent=1))
+        self._known = facts
+
+
+def track_key(content: str, trunk: str) -> str:
+    """Name what the features of a track depend on.
+
+    Args:
+        content: SHA-256 of the footage.
+        trunk: From `trunk_digest`; it covers weights, sampling and number format.
+    """
+    return f"{FORMAT} {content} {trunk}"
+
+
+def _flush(files: Sequence[BinaryIO]) -> None:
+    for file in files:
+        file.flush()
+
+
+def _watched(frames: Iterator[Frames], on_frames: Callable[[Frames], None]) -> Iterator[Frames]:
+    for chunk in frames:
+        on_frames(chunk)
+        yield chunk
