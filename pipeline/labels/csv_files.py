@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
@@ -15,12 +14,10 @@ from touchline.pipeline.footage.address import footage_reference
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
-    frame_clock,
     make_example,
-    parse_number,
     parse_score,
 )
-from touchline.pipeline.timecode import FrameRate, nearest_standard, parse_time
+from touchline.pipeline.labels.times import TimeReader
 from touchline.pipeline.types import USUAL_ATTRIBUTES, Event, Example
 
 REQUIRED_COLUMNS = ("video", "label", "start_s", "end_s")
@@ -39,7 +36,6 @@ CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 # may say so.
 SEPARATOR_LINE = re.compile(r"^sep=([,;\t])$")
 DECIMAL_COMMA = re.compile(r"^([\d:]+),(\d+)$")
-TIMECODE = re.compile(r"\d\d:\d\d:\d\d[:;]\d\d\d?", re.ASCII)
 # How text files of other programs begin.
 OTHER_TEXTS = (
     ("WebVTT subtitles", re.compile(r"WEBVTT\b")),
@@ -50,11 +46,7 @@ OTHER_TEXTS = (
         "annotations of VIA",
         re.compile(r"# ?(SHARED_ID|EXPORTER|CSV_HEADER)|filename,file_size,file_attributes,"),
     ),
-    ("markers of Premiere Pro", re.compile(r"Marker Name[\t,]")),
 )
-
-# The time of frame 0 in seconds, the frames per second, and the timecode of frame 0.
-_FrameClock = tuple[float, float, str | None]
 
 NUMBERS = ("start_s", "end_s", "peak_s", "score")
 OWN_COLUMNS = (*COLUMNS, "visible", "peak_s", "score")
@@ -91,7 +83,7 @@ def read_csv(source: LabelSource) -> list[Example]:
         )
     header = [name.strip() for name in first[1]]
     _check_header(source.path, first[0], header)
-    clocks: dict[str, _FrameClock] = {}
+    times = TimeReader(source)
     examples = []
     for line, row in rows:
         where = f"line {line}"
@@ -106,8 +98,42 @@ def read_csv(source: LabelSource) -> list[Example]:
             cell = cells.get(name, "")
             if separator != "," or ":" in cell:
                 cells[name] = DECIMAL_COMMA.sub(r"\1.\2", cell)
-        examples.append(_example(source, where, cells, clocks))
+        examples.append(_example(source, where, cells, times))
     return examples
+
+
+def read_table(source: LabelSource, *, marks: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
+    """Read the rows of another program's table by the names of its columns.
+
+    Lines before the header, and empty rows, are left out.
+
+    Args:
+        source: The file.
+        marks: Columns by which the header is known.
+
+    Raises:
+        LabelsError: There is no such header, or a row has more cells than it.
+    """
+    lines = source.text.splitlines()
+    header_line = next((line for line in lines if all(mark in line for mark in marks)), "")
+    rows = _rows(source, _separator(header_line))
+    header: list[str] = []
+    found = []
+    for line, row in rows:
+        cells = [GUARDED.sub("", cell.strip()) for cell in row]
+        if not header:
+            header = cells if set(marks) <= set(cells) else []
+            continue
+        if len(cells) > len(header):
+            raise LabelsError(
+                source.path,
+                f"line {line}: {len(cells)} cells, but the header names {len(header)} columns",
+            )
+        padded = cells + [""] * (len(header) - len(cells))
+        found.append((f"line {line}", dict(zip(header, padded, strict=True))))
+    if not header:
+        raise LabelsError(source.path, f"no line with the columns {', '.join(marks)}")
+    return found
 
 
 def _free_columns(header: Iterable[str]) -> list[str]:
@@ -155,9 +181,7 @@ def _check_header(path: Path, line: int, header: Sequence[str]) -> None:
             )
 
 
-def _example(
-    source: LabelSource, where: str, cells: dict[str, str], clocks: dict[str, _FrameClock]
-) -> Example:
+def _example(source: LabelSource, where: str, cells: dict[str, str], times: TimeReader) -> Example:
     path, video = source.path, cells["video"]
     if not video:
         raise LabelsError(path, f"{where}: video is empty. Name the footage file.")
@@ -167,7 +191,7 @@ def _example(
             path, f"{where}: {given} without {missing}. Give both, or neither for the whole clip."
         )
     start_s, end_s, peak_s = (
-        _seconds(source, f"{where}: {name}", cells.get(name, ""), video, clocks)
+        times.seconds(f"{where}: {name}", cells[name], video) if cells.get(name) else None
         for name in ("start_s", "end_s", "peak_s")
     )
     if peak_s is not None and not (
@@ -187,44 +211,6 @@ def _example(
         score=_score(path, where, cells) if "peak_s" in cells else 1.0,
         attributes=[(name, cells[name]) for name in _free_columns(cells)],
     )
-
-
-def _seconds(
-    source: LabelSource, where: str, cell: str, video: str, clocks: dict[str, _FrameClock]
-) -> float | None:
-    """The time in a cell as people write it; None for an empty cell."""
-    if not cell:
-        return None
-    if ":" not in cell:
-        return parse_number(source.path, where, cell)
-    try:
-        if not TIMECODE.fullmatch(cell):
-            return parse_time(cell)
-        if video not in clocks:
-            clocks[video] = frame_clock(
-                source, video, error=lambda message: LabelsError(source.path, f"{where}: {message}")
-            )
-        return _timecode_s(cell, clocks[video])
-    except ValueError as error:
-        raise LabelsError(source.path, f"{where}: {error}") from None
-
-
-def _timecode_s(cell: str, clock: _FrameClock) -> float:
-    """The seconds in the footage that a timecode names; it counts from that of the first frame."""
-    first_s, rate_hz, start = clock
-    if int(cell[9:]) >= rate_hz:
-        raise ValueError(
-            f"{cell} counts more frames than the {rate_hz:g} per second of the footage. Give the "
-            "rate that it was counted at with --rate-hz."
-        )
-    rate = FrameRate(nearest_standard(Fraction(rate_hz)), drop_frame=";" in (start or cell))
-    frame = rate.frame_number(cell) - (0 if start is None else rate.frame_number(start))
-    if frame < 0:
-        raise ValueError(
-            f"{cell} is before {start}, the timecode of the first frame. Write the time from the "
-            "start of the file, such as 0:00:12.5."
-        )
-    return first_s + float(rate.seconds(frame))
 
 
 def _visible(path: Path, where: str, cell: str) -> bool:

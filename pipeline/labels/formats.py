@@ -33,6 +33,12 @@ from touchline.pipeline.labels.datasets.soccernet import (
     soccernet_videos,
     write_soccernet,
 )
+from touchline.pipeline.labels.programs.boris import (
+    is_boris,
+    is_boris_table,
+    read_boris,
+    read_boris_table,
+)
 from touchline.pipeline.labels.programs.cvat import is_cvat, read_cvat, write_cvat
 from touchline.pipeline.labels.programs.elan import is_elan, read_elan, write_elan
 from touchline.pipeline.labels.programs.label_studio import (
@@ -40,12 +46,20 @@ from touchline.pipeline.labels.programs.label_studio import (
     read_label_studio,
     write_label_studio,
 )
+from touchline.pipeline.labels.programs.markers import (
+    is_premiere_markers,
+    is_resolve_markers,
+    read_premiere_markers,
+    read_resolve_markers,
+)
 from touchline.pipeline.labels.programs.sportscode import (
     is_sportscode,
     read_sportscode,
     write_sportscode,
 )
+from touchline.pipeline.labels.programs.via import is_via, read_via
 from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
+from touchline.pipeline.labels.time_list import is_time_list, read_time_list
 from touchline.pipeline.types import Example
 
 
@@ -84,6 +98,38 @@ class LabelFormat:
 
 
 FORMATS: tuple[LabelFormat, ...] = (
+    LabelFormat(
+        name="resolve-markers",
+        what="timeline markers of DaVinci Resolve, as EDL",
+        suffix=".edl",
+        recognises=is_resolve_markers,
+        read=read_resolve_markers,
+        write=None,
+    ),
+    LabelFormat(
+        name="premiere-markers",
+        what="markers of Premiere Pro, as CSV",
+        suffix=".csv",
+        recognises=is_premiere_markers,
+        read=read_premiere_markers,
+        write=None,
+    ),
+    LabelFormat(
+        name="boris-table",
+        what="events of BORIS, as CSV or TSV: aggregated or tabular",
+        suffix=".csv",
+        recognises=is_boris_table,
+        read=read_boris_table,
+        write=None,
+    ),
+    LabelFormat(
+        name="time-list",
+        what="lines that begin with a time: 12:34 goal",
+        suffix=".txt",
+        recognises=is_time_list,
+        read=read_time_list,
+        write=None,
+    ),
     LabelFormat(
         name="csv",
         what="Touchline's CSV: video,label,start_s,end_s,group",
@@ -184,6 +230,22 @@ FORMATS: tuple[LabelFormat, ...] = (
         write=write_elan,
         one_video=True,
         loses="groups, visibility, peaks and scores; times are rounded to 1 ms, points last 1 ms",
+    ),
+    LabelFormat(
+        name="boris",
+        what="a project of BORIS: the coded events of its observations",
+        suffix=".boris",
+        recognises=is_boris,
+        read=read_boris,
+        write=None,
+    ),
+    LabelFormat(
+        name="via",
+        what="a project of VIA 3: temporal segments",
+        suffix=".json",
+        recognises=is_via,
+        read=read_via,
+        write=None,
     ),
     LabelFormat(
         name="sportscode",

@@ -39,6 +39,9 @@ HOW_TO_GIVE_A_RATE = (
 
 UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
+# A list of times may begin with [0:12] instead of a list of JSON.
+TIME_IN_BRACKETS = re.compile(rb"\[\d+:")
+
 # A text in UTF-16 holds NUL bytes too. XML without a byte order mark starts with "<".
 UTF16_STARTS = (*UTF16_BOMS, b"<")
 
@@ -116,8 +119,10 @@ class LabelSource:
         """The kind of content, regardless of the name: "folder", "json", "xml" or "text"."""
         if self.path.is_dir():
             return "folder"
-        start = self.raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
-        return {b"{": "json", b"[": "json", b"<": "xml"}.get(start, "text")
+        start = self.raw[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+        if TIME_IN_BRACKETS.match(start):
+            return "text"
+        return {b"{": "json", b"[": "json", b"<": "xml"}.get(start[:1], "text")
 
     @cached_property
     def text(self) -> str:

@@ -142,7 +142,6 @@ def test_an_archive_is_named_for_what_it_is(
         ("WEBVTT\n\n00:01.000 --> 00:02.000\ngoal\n", "WebVTT subtitles"),
         ("1\n00:00:01,000 --> 00:00:02,000\ngoal\n", "SubRip subtitles"),
         ("TITLE: match\nFCM: NON-DROP FRAME\n", "a CMX 3600 edit list"),
-        ("Marker Name\tDescription\tIn\tOut\n", "markers of Premiere Pro"),
         ('# CSV_HEADER = metadata_id,file_list\n"1",2\n', "annotations of VIA"),
         ('{"_via_settings": {}, "_via_img_metadata": {}}', "a project of VIA"),
         ("<xmeml version='4'><sequence/></xmeml>", "a sequence of Premiere Pro"),

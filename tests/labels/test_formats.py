@@ -53,7 +53,7 @@ def what_and_when(example: Example) -> tuple[str, str, float, float]:
 
 def test_the_samples_here_cover_the_table() -> None:
     assert set(SAMPLES) | FOLDER_FORMATS == set(BY_NAME)
-    assert set(WRITABLE) == set(SAMPLES)
+    assert set(WRITABLE) <= set(SAMPLES)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -62,7 +62,7 @@ def test_a_format_is_recognised_by_content_whatever_the_ending(tmp_path: Path, n
     assert recognise(LabelSource(path, tmp_path)).name == name
 
 
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_the_example_in_the_documentation_is_read(tmp_path: Path, name: str) -> None:
     page = (Path(__file__).parents[2] / "docs/formats.md").read_text()
     section = page.split(f"\n### {name}\n")[1].split("\n### ")[0]

@@ -101,6 +101,57 @@ PLAYER_SPOTTING = """{"keys": ["game_1_H1", "game_1_H2"], "events": {
   "game_1_H2": []}}
 """
 
+RESOLVE_MARKERS = """TITLE: match
+FCM: NON-DROP FRAME
+
+001  001      V     C        01:00:02:00 01:00:02:01 01:00:02:00 01:00:02:01
+left foot |C:ResolveColorBlue |M:goal |D:100
+
+002  001      V     C        01:00:10:00 01:00:10:01 01:00:10:00 01:00:10:01
+ |C:ResolveColorRed |M:card |D:10
+
+"""
+
+PREMIERE_MARKERS = """Marker Name\tDescription\tIn\tOut\tDuration\tMarker Type
+goal\tleft foot\t00:00:02:00\t00:00:06:00\t00:00:04:00\tComment
+\tcard\t00:00:10:00\t00:00:10:10\t00:00:00:10\tComment
+"""
+
+BORIS_TABLE = (
+    "Observation id,Observation date,Description,Media file,Total length,FPS,Subject,Behavior,"
+    "Behavioral category,Modifiers,Behavior type,Start (s),Stop (s),Duration (s),Comment start,"
+    "Comment stop\n"
+    "final,2024-01-01 10:00:00,,C:/games/match.mp4,60.000,25.00,home,goal,shots,header,STATE,"
+    "2.000,6.000,4.000,left foot,\n"
+    "final,2024-01-01 10:00:00,,C:/games/match.mp4,60.000,25.00,No focal subject,card,,,STATE,"
+    "10.000,10.400,0.400,,\n"
+)
+
+BORIS = """{"project_name": "cup", "project_format_version": "7.0", "observations": {
+  "final": {"file": {"1": ["C:/games/match.mp4"]}, "type": "MEDIA", "time offset": 0.0,
+    "events": [[2.0, "home", "goal", "header", "left foot", 50], [6.0, "home", "goal", "", "", 150],
+               [10.0, "", "card", "", "", 250], [10.4, "", "card", "", "", 260]],
+    "media_info": {"length": {"C:/games/match.mp4": 60.0}, "fps": {"C:/games/match.mp4": 25.0}}}},
+ "behaviors_conf": {"0": {"type": "State event", "key": "g", "code": "goal"},
+                    "1": {"type": "State event", "key": "c", "code": "card"}}}
+"""
+
+VIA = """{"project": {"pid": "p", "vid_list": ["1"]}, "config": {},
+ "attribute": {"1": {"aname": "TEMPORAL-SEGMENTS", "type": 4,
+                     "options": {"g": "goal", "c": "card"}},
+               "2": {"aname": "team", "type": 1, "options": {}}},
+ "file": {"1": {"fid": 1, "fname": "match.mp4", "type": 4, "loc": 1, "src": ""}},
+ "view": {"1": {"fid_list": [1]}},
+ "metadata": {"1_a": {"vid": "1", "flg": 0, "z": [2, 6], "xy": [], "av": {"1": "g", "2": "home"}},
+              "1_b": {"vid": "1", "flg": 0, "z": [10, 10.4], "xy": [], "av": {"1": "c"}},
+              "1_c": {"vid": "1", "flg": 0, "z": [3], "xy": [2, 1, 1, 9, 9], "av": {"2": "x"}}}}
+"""
+
+TIME_LIST = """0:02 - 0:06 goal
+
+[0:00:10] - [0:00:10.4] – card
+"""
+
 SAMPLES = {
     "csv": CSV,
     "soccernet": SOCCERNET,
@@ -111,6 +162,12 @@ SAMPLES = {
     "cvat": CVAT,
     "elan": ELAN,
     "sportscode": SPORTSCODE,
+    "resolve-markers": RESOLVE_MARKERS,
+    "premiere-markers": PREMIERE_MARKERS,
+    "boris": BORIS,
+    "boris-table": BORIS_TABLE,
+    "via": VIA,
+    "time-list": TIME_LIST,
 }
 
 
