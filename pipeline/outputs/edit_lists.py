@@ -15,7 +15,7 @@ from xml.etree.ElementTree import SubElement
 
 from touchline.pipeline.labels.source import dump_xml
 from touchline.pipeline.outputs.result_view import Sheet, one_line
-from touchline.pipeline.timecode import STANDARD_RATES
+from touchline.pipeline.timecode import STANDARD_RATES, FrameRate
 from touchline.pipeline.types import Event
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ def edl_text(sheet: Sheet) -> str:
     Raises:
         ValueError: The frame rate is not known, or CMX 3600 has no timecode at this rate.
     """
-    rate = sheet.clip_rate
-    if rate.rate not in STANDARD_RATES or rate.nominal > 99:
-        raise ValueError(
-            f"{sheet.result.path}: CMX 3600 has no timecode at {float(rate.rate):g} frames per "
-            "second. Write it at another rate with touchline export --to edl --rate 25."
-        )
+    rate = timecode_rate(sheet, "edl")
     lines = [
         f"TITLE: {_edl_words(sheet.title)[:70]}",
         f"FCM: {'DROP FRAME' if rate.drop_frame else 'NON-DROP FRAME'}",
@@ -60,6 +55,33 @@ def edl_text(sheet: Sheet) -> str:
         ]
         record += after - first
     return "\n".join(lines)
+
+
+def timecode_rate(sheet: Sheet, format_name: str) -> FrameRate:
+    """Return the frame rate, for formats with timecode.
+
+    Args:
+        sheet: The result.
+        format_name: The format, for the message.
+
+    Raises:
+        ValueError: The frame rate is not known, or has no timecode. The message says which has.
+    """
+    rate = sheet.clip_rate
+    if rate.rate not in STANDARD_RATES or rate.nominal > 99:
+        raise ValueError(
+            f"{sheet.result.path}: there is no timecode at {float(rate.rate):g} frames per second. "
+            f"Write it at another rate with touchline export --to {format_name} --rate "
+            f"{float(_with_timecode(rate.rate)):g}."
+        )
+    return rate
+
+
+def _with_timecode(rate: Fraction) -> Fraction:
+    """The least rate with timecode on which every frame of `rate` falls, or else the next one."""
+    written = [standard for standard in STANDARD_RATES if standard <= 60]
+    exact = [standard for standard in written if (standard / rate).denominator == 1]
+    return min(exact or [standard for standard in written if standard >= rate] or written[-1:])
 
 
 def _edl_words(text: str) -> str:
@@ -166,7 +188,7 @@ def premiere_text(sheet: Sheet) -> str:
         raise ValueError(
             f"{sheet.result.path}: Premiere's XML cannot hold {float(sheet.clip_rate.rate):g} "
             f"frames per second ({error}). Write it at another rate with touchline export --to "
-            "premiere --rate 25."
+            f"premiere --rate {float(_with_timecode(sheet.clip_rate.rate)):g}."
         ) from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True)
@@ -17,15 +18,17 @@ class WriteOptions:
         after_s: Seconds after it.
         rolls: The seconds before and after, for single classes.
         ascii_only: Write ? for characters that ASCII does not have, where a format may need it.
+        recorded: When the recording began, as ISO 8601 with a time zone; empty if not known.
 
     Raises:
-        ValueError: A length is negative or infinite, or both are 0.
+        ValueError: A length is negative or infinite, both are 0, or `recorded` is no such time.
     """
 
     before_s: float = 5.0
     after_s: float = 5.0
     rolls: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     ascii_only: bool = False
+    recorded: str = ""
 
     def __post_init__(self) -> None:
         for before_s, after_s in ((self.before_s, self.after_s), *self.rolls.values()):
@@ -35,17 +38,31 @@ class WriteOptions:
                     "must be at least 0, and one more than 0."
                 )
 
+        if self.recorded and not _is_time(self.recorded):
+            raise ValueError(
+                f"the recording began at {self.recorded!r}; it must be a date, a time and a time "
+                "zone, such as 2026-05-10T19:45:00Z"
+            )
+
     def roll(self, label: str) -> tuple[float, float]:
         """Return the seconds before and after an event of a class."""
         return self.rolls.get(label, (self.before_s, self.after_s))
 
 
-def parse_rolls(texts: list[str], *, ascii_only: bool = False) -> WriteOptions:
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:
+        return False
+
+
+def parse_rolls(texts: list[str], *, ascii_only: bool = False, recorded: str = "") -> WriteOptions:
     """Read "BEFORE,AFTER" and "CLASS=BEFORE,AFTER", in seconds.
 
     Args:
         texts: The texts. One without a class is for all classes that have none of their own.
         ascii_only: See `WriteOptions`.
+        recorded: See `WriteOptions`.
 
     Raises:
         ValueError: A text has another form, or see `WriteOptions`.
@@ -65,4 +82,4 @@ def parse_rolls(texts: list[str], *, ascii_only: bool = False) -> WriteOptions:
             rolls[name] = before_s, after_s
         else:
             for_all = before_s, after_s
-    return WriteOptions(*for_all, rolls, ascii_only)
+    return WriteOptions(*for_all, rolls, ascii_only, recorded)

@@ -92,10 +92,56 @@ WRITERS = {
     "sportscode": Writer(
         "sportscode.xml", analysis.sportscode_text, "Hudl Sportscode, Nacsport, Metrica, Angles"
     ),
+    "resolve-markers": Writer(
+        "markers.edl",
+        analysis.resolve_markers_text,
+        "timeline markers for DaVinci Resolve",
+        counts=True,
+    ),
+    "premiere-markers": Writer(
+        "premiere_markers.csv",
+        analysis.premiere_markers_text,
+        "markers for Premiere Pro",
+        counts=True,
+    ),
+    "cdf": Writer(
+        "video.json", analysis.cdf_video_text, "Common Data Format: the footage and its kick-offs"
+    ),
+    "losslesscut-csv": Writer(
+        "losslesscut.csv", analysis.losslesscut_csv_text, "LosslessCut, as CSV"
+    ),
     "losslesscut": Writer("events.llc", edit_lists.losslesscut_text, "LosslessCut project"),
     "xspf": Writer("events.xspf", edit_lists.xspf_text, "VLC playlist"),
     "m3u": Writer("events.m3u8", edit_lists.m3u_text, "VLC playlist, the older format"),
 }
+
+
+BESIDE_VIDEO = {"losslesscut": "-proj.llc", "losslesscut-csv": "-llc-edl.csv"}
+"""The ends of the names under which LosslessCut finds files beside a video that it opens."""
+
+
+def write_beside_video(
+    result: MatchResult, name: str, *, options: WriteOptions | None = None
+) -> Path:
+    """Write a result into the folder of its video, under the name that LosslessCut looks for.
+
+    Args:
+        result: The result.
+        name: A format of `BESIDE_VIDEO`.
+        options: How the format writes events. None: the defaults.
+
+    Raises:
+        ValueError: The format is none of these, or the file is there already. It may hold the work
+            of somebody.
+    """
+    if name not in BESIDE_VIDEO:
+        raise ValueError(f"--beside-video is for {' and '.join(BESIDE_VIDEO)}, not for {name}.")
+    video = result.path
+    path = video.with_name(f"{video.stem}{BESIDE_VIDEO[name]}")
+    if path.exists():
+        raise ValueError(f"{path} is there already. Rename or remove it first.")
+    sheet = result_sheet(result, video.parent, options=options)
+    return write_atomic(path, WRITERS[name].text(sheet))
 
 
 def write_result(

@@ -181,8 +181,8 @@ def test_a_format_that_cannot_hold_the_footage_is_told_before_decoding(tmp_path:
     }
     assert told[0].startswith("edl: ")
     assert told[0].endswith(
-        "CMX 3600 has no timecode at 16 frames per second. Write it at another rate with touchline "
-        "export --to edl --rate 25."
+        "there is no timecode at 16 frames per second. Write it at another rate with touchline "
+        "export --to edl --rate 48."
     )
     assert told[1:] == ["started"]
     # It is done although there is no EDL, so that nothing is computed again.

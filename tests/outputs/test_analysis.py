@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.options import WriteOptions, parse_rolls
-from touchline.pipeline.outputs.writers import write_result
+from touchline.pipeline.outputs.writers import unwritable, write_beside_video, write_result
 from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, FootageHealth
 
@@ -120,3 +123,86 @@ def test_a_damaged_instance_is_named(tmp_path: Path, old: str, new: str, message
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(LabelsError, match=message):
         read_labels(path)
+
+
+def result(folder: Path, start: str | None = "10:00:00:00") -> MatchResult:
+    health = FootageHealth("mp4", "h264", 64, 48, "25/1", False, 60.0, 0.0, start_timecode=start)
+    return MatchResult(folder / "match.mp4", EVENTS, EVENTS, health)
+
+
+def test_markers_for_resolve_by_hand(tmp_path: Path) -> None:
+    (path,) = write_result(result(tmp_path), tmp_path, formats=["resolve-markers"])
+    assert path.read_text().splitlines()[:7] == [
+        "TITLE: match",
+        "FCM: NON-DROP FRAME",
+        "",
+        # 2.5 s is frame 62.5, and 6.25 s is 156.25: the nearest are 63 and 156.
+        "001  001      V     C        10:00:02:13 10:00:02:14 10:00:02:13 10:00:02:14",
+        "home · Müller & Co <9> · 88% |C:ResolveColorBlue |M:goal |D:93",
+        "",
+        "002  001      V     C        10:00:03:00 10:00:03:01 10:00:03:00 10:00:03:01",
+    ]
+    # A note that begins with a digit would look like the next edit.
+    assert "- 50% |C:ResolveColorRed |M:card |D:1" in path.read_text()
+
+
+@pytest.mark.parametrize("start", [None, "10:00:00:00", "00:30:00:00"])
+@pytest.mark.parametrize("name", ["resolve-markers", "premiere-markers"])
+def test_our_own_readers_read_the_markers_back(
+    tmp_path: Path, name: str, start: str | None
+) -> None:
+    (path,) = write_result(result(tmp_path, start), tmp_path, formats=[name])
+    with av.open(str(tmp_path / "match.mov"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width = stream.height = 32
+        if start is not None:
+            stream.metadata["timecode"] = start
+        grey = np.full((32, 32, 3), 99, dtype=np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(grey)))
+        container.mux(stream.encode())
+    read = read_labels(path, footage_folder=tmp_path / "match.mov", rate_hz=25)
+    assert [e.label for e in read] == ["goal", "card", "goal"]
+    starts_s, ends_s = zip(*((e.start_s, e.end_s) for e in read), strict=True)
+    # An instant is a marker of one frame; Resolve's reader takes that for an instant again.
+    one = 0.04 if name == "premiere-markers" else 0.0
+    assert starts_s == pytest.approx([2.52, 3.0, 58.0])
+    assert ends_s == pytest.approx([6.24, 3.0 + one, 58.0 + one])
+
+
+def test_losslesscut_finds_its_files_beside_the_video(tmp_path: Path) -> None:
+    project = write_beside_video(result(tmp_path), "losslesscut")
+    table = write_beside_video(result(tmp_path), "losslesscut-csv")
+    assert (project.name, table.name) == ("match-proj.llc", "match-llc-edl.csv")
+    assert json.loads(project.read_text())["mediaFileName"] == "match.mp4"
+    assert table.read_text().splitlines()[1] == "0.000000,8.000000,card · 50%"
+    with pytest.raises(ValueError, match=r"match-proj\.llc is there already"):
+        write_beside_video(result(tmp_path), "losslesscut")
+    with pytest.raises(ValueError, match="is for losslesscut and losslesscut-csv, not for vtt"):
+        write_beside_video(result(tmp_path), "vtt")
+
+
+def test_the_common_data_format_has_a_whistle_per_kick_off(tmp_path: Path) -> None:
+    clock = MatchClock({1: 30.0, 2: 3720.5})
+    options = WriteOptions(recorded="2026-05-10T21:45:00+02:00")
+    (path,) = write_result(
+        result(tmp_path), tmp_path, formats=["cdf"], clock=clock, options=options
+    )
+    document = json.loads(path.read_text())
+    assert document["recording"]["fps"] == 25
+    assert document["recording"]["resolution"] == "64x48"
+    assert document["recording"]["start_time"] == "2026-05-10T19:45:00.000Z"
+    assert document["whistles"] == [
+        {"type": "first_half", "sub_type": "start", "time": "2026-05-10T19:45:30.000Z",
+         "video_time": 30000},
+        {"type": "second_half", "sub_type": "start", "time": "2026-05-10T20:47:00.500Z",
+         "video_time": 3720500},
+    ]  # fmt: skip
+
+
+def test_the_common_data_format_says_what_it_lacks(tmp_path: Path) -> None:
+    clock = MatchClock({1: 30.0})
+    assert "Give --kickoff" in unwritable(result(tmp_path), ["cdf"])["cdf"]
+    assert "Give --recorded" in unwritable(result(tmp_path), ["cdf"], clock=clock)["cdf"]
+    for text in ("yesterday", "2026-05-10T19:45:00"):
+        with pytest.raises(ValueError, match="it must be a date, a time and a time zone"):
+            WriteOptions(recorded=text)

@@ -30,6 +30,12 @@ EVENTS = (
 MOMENTS = ("soccernet", "osl", "player-spotting")
 BELOW = Event("substitution", 100.0, 104.0, 102.0, 0.2)
 
+# Formats that count frames.
+COUNTING = (
+    "edl", "fcpxml", "otio", "premiere", "cvat", "labelstudio", "resolve-markers",
+    "premiere-markers",
+)  # fmt: skip
+
 # name -> (declared rate, variable, start timecode)
 RATES = {
     "23.976": ("24000/1001", False, None),
@@ -56,7 +62,8 @@ def match(tmp_path: Path, rate: str = "25 from 10:00:00:00", **changes: object) 
 
 
 def test_every_format_has_a_reader_here() -> None:
-    assert list(READERS) == list(WRITERS)
+    # The Common Data Format's video.json holds no events.
+    assert [*READERS] == [name for name in WRITERS if name != "cdf"]
 
 
 @pytest.mark.parametrize("rate_name", RATES)
@@ -198,7 +205,7 @@ def test_a_rate_given_overrides_the_footage(tmp_path: Path) -> None:
     assert "00:00:01:00 00:00:03:00" in path.read_text()
 
 
-@pytest.mark.parametrize("name", ["edl", "fcpxml", "otio", "premiere", "cvat", "labelstudio"])
+@pytest.mark.parametrize("name", COUNTING)
 def test_formats_that_count_frames_ask_for_a_rate_where_none_is_known(
     tmp_path: Path, name: str
 ) -> None:
@@ -211,7 +218,7 @@ def test_formats_that_count_frames_ask_for_a_rate_where_none_is_known(
 
 def test_what_counts_frames_is_marked_so() -> None:
     counting = {name for name, writer in WRITERS.items() if writer.counts}
-    assert counting == {"edl", "fcpxml", "otio", "premiere", "cvat", "labelstudio"}
+    assert counting == set(COUNTING)
 
 
 def test_a_format_whose_library_is_missing_is_refused_and_says_how_to_get_it(
@@ -225,9 +232,17 @@ def test_a_format_whose_library_is_missing_is_refused_and_says_how_to_get_it(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_edl_refuses_rates_that_have_no_timecode(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no timecode at 12\.5"):
-        write_result(match(tmp_path), tmp_path, formats=["edl"], rate=parse_rate("12.5"))
+@pytest.mark.parametrize("name", ["edl", "resolve-markers", "premiere-markers"])
+@pytest.mark.parametrize(
+    ("rate", "better"), [("12.5", "25"), ("10", "30"), ("16", "48"), ("7", "23.976"), ("400", "60")]
+)
+def test_timecode_refuses_rates_that_have_none_and_says_which_has(
+    tmp_path: Path, name: str, rate: str, better: str
+) -> None:
+    message = rf"no timecode at {rate} frames.*--to {name} --rate {better}\.$"
+    with pytest.raises(ValueError, match=message):
+        write_result(match(tmp_path), tmp_path, formats=[name], rate=parse_rate(rate))
+    write_result(match(tmp_path), tmp_path, formats=[name], rate=parse_rate(better))
 
 
 def test_overlapping_chapters_end_where_the_next_starts(tmp_path: Path) -> None:

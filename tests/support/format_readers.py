@@ -143,6 +143,36 @@ def read_cvat(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     return spans
 
 
+def read_resolve_markers(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    otio = pytest.importorskip("opentimelineio")
+    otio.adapters.read_from_file(str(path), rate=float(rate.rate))
+    lines = path.read_text().splitlines()
+    drop = {"FCM: DROP FRAME": ";", "FCM: NON-DROP FRAME": ":"}[lines[1]]
+    begin = start_frame or rate.frame_number(f"01:00:00{drop}00")
+    spans = []
+    for edit, marker in zip(lines[3::3], lines[4::3], strict=True):
+        first = rate.frame_number(edit.split()[-2]) - begin
+        name, frames = re.fullmatch(r".*\|M:(.*) \|D:(\d+)", marker).groups()  # type: ignore[union-attr]
+        spans.append((name, float(rate.seconds(first)), float(rate.seconds(first + int(frames)))))
+    return spans
+
+
+def read_premiere_markers(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    spans = []
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            first, after = (rate.frame_number(row[name]) - start_frame for name in ("In", "Out"))
+            assert rate.frame_number(row["Duration"]) == after - first
+            times = float(rate.seconds(first)), float(rate.seconds(after))
+            spans.append((row["Marker Name"], *times))
+    return spans
+
+
+def read_losslesscut_csv(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
+    with path.open(newline="") as file:
+        return [(name, float(start), float(end)) for start, end, name in csv.reader(file)]
+
+
 def read_losslesscut(path: Path, rate: FrameRate, start_frame: int) -> list[Span]:
     document = json.loads(path.read_text())
     assert (document["version"], document["mediaFileName"]) == (1, "final.mp4")
@@ -213,6 +243,9 @@ READERS: dict[str, Callable[[Path, FrameRate, int], list[Span]]] = {
     "otio": read_otio,
     "premiere": read_premiere,
     "sportscode": read_sportscode,
+    "resolve-markers": read_resolve_markers,
+    "premiere-markers": read_premiere_markers,
+    "losslesscut-csv": read_losslesscut_csv,
     "losslesscut": read_losslesscut,
     "xspf": read_xspf,
     "m3u": read_m3u,

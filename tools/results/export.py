@@ -33,7 +33,7 @@ def export_command(
         str,
         typer.Option(
             help="Formats to write, separated by commas, such as vtt,edl. `all` writes every "
-            "format, `list` shows them."
+            "format (cdf only with --recorded), `list` shows them."
         ),
     ] = "list",
     out: Annotated[
@@ -74,6 +74,22 @@ def export_command(
         bool,
         typer.Option("--ascii", help="With --to sportscode: write ? for characters outside ASCII."),
     ] = False,
+    recorded: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="With --to cdf: when the recording began, such as 2026-05-10T19:45:00Z.",
+            show_default=False,
+        ),
+    ] = "",
+    beside_video: Annotated[
+        bool,
+        typer.Option(
+            "--beside-video",
+            help="With --to losslesscut or losslesscut-csv: write beside the video, under the name "
+            "that LosslessCut looks for when it opens the video.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[
         bool, typer.Option("--json", help="Print the paths of the files written, as JSON.")
@@ -83,7 +99,12 @@ def export_command(
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.options import parse_rolls
     from touchline.pipeline.outputs.read_results import read_results
-    from touchline.pipeline.outputs.writers import WRITERS, unwritable, write_result
+    from touchline.pipeline.outputs.writers import (
+        WRITERS,
+        unwritable,
+        write_beside_video,
+        write_result,
+    )
     from touchline.pipeline.timecode import parse_rate
     from touchline.tools.results.clock import clocks_of
 
@@ -92,9 +113,9 @@ def export_command(
         return
     if not events:
         raise ValueError("no events are given. Name one or more events.json files.")
-    formats = _named(to)
+    formats = _named(to, recorded=recorded)
     left_out = 0
-    options = parse_rolls(roll or [], ascii_only=ascii_)
+    options = parse_rolls(roll or [], ascii_only=ascii_, recorded=recorded)
     given = None if rate is None else parse_rate(rate)
     rate_hz = None if given is None else float(given.rate)
     found = [
@@ -103,7 +124,15 @@ def export_command(
         for result in read_results(path, footage=footage, rate_hz=rate_hz)
     ]
     results = [result for _, result in found]
-    if one_match:
+    if beside_video:
+        if out is not None:
+            raise ValueError("--beside-video writes beside the video. Leave out -o.")
+        written = [
+            write_beside_video(result, name, options=options)
+            for result in results
+            for name in formats
+        ]
+    elif one_match:
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = [_write_halves(results, clocks, formats, out)]
     else:
@@ -132,8 +161,11 @@ def export_command(
         raise typer.Exit(1)
 
 
-def _named(to: str) -> list[str]:
-    """The formats that `--to` names; for "all" those whose libraries are installed."""
+def _named(to: str, *, recorded: str) -> list[str]:
+    """The formats that `--to` names; for "all" those whose libraries are installed.
+
+    Without the time of the recording, "all" leaves out the format that needs it.
+    """
     from touchline.pipeline.outputs.writers import WRITERS, is_installed
 
     if to != "all":
@@ -143,7 +175,7 @@ def _named(to: str) -> list[str]:
             f"not written, because a library is missing: {', '.join(missing)}. "
             "Install it with: pip install 'touchline[edit]'"
         )
-    return [name for name in WRITERS if is_installed(name)]
+    return [name for name in WRITERS if is_installed(name) and (name != "cdf" or recorded)]
 
 
 def _warn_of_other_rate(results: Sequence[MatchResult], formats: Sequence[str]) -> None:
