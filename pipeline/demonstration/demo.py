@@ -30,7 +30,7 @@ from touchline.pipeline.demonstration.options import DemoOptions
 from touchline.pipeline.demonstration.render_match import render_match
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.options import DetectOptions
-from touchline.pipeline.evaluation.spotting import spotting_map
+from touchline.pipeline.evaluation.spotting import pair_events, spotting_map
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.source import LabelTarget
 from touchline.pipeline.outputs.match_result import MatchResult
@@ -234,7 +234,7 @@ def run_arm(
     if result.error is not None or result.track is None:
         raise RuntimeError(f"{footage.unseen}: {result.error}")
     on_progress(Progress(f"detecting ({name})", 1, 1))
-    rows = pair_events(footage.truth, result.accepted)
+    rows = pair_events(footage.truth, result.accepted, tolerance_s=TOLERANCE_S)
     return Arm(
         name=name,
         folder=folder,
@@ -290,24 +290,3 @@ def middle_accuracy(truth: tuple[Event, ...], track: ScoreTrack) -> float:
         middle = int(np.abs(track.centre_s - (event.start_s + event.end_s) / 2).argmin())
         right += track.labels[int(track.probs[middle].argmax())] == event.label
     return right / len(truth)
-
-
-def pair_events(
-    truth: tuple[Event, ...], found: tuple[Event, ...]
-) -> tuple[tuple[Event | None, Event | None], ...]:
-    """Pairs (true event, found event) in time order; None if one has no partner.
-
-    In order of score, each found event takes the nearest true event of its class that is still
-    free and whose middle is at most TOLERANCE_S from its peak.
-    """
-    free = list(truth)
-    rows: list[tuple[Event | None, Event | None]] = []
-    for event in sorted(found, key=lambda e: -e.score):
-        near = [
-            (abs(t.peak_s - event.peak_s), i)
-            for i, t in enumerate(free)
-            if t.label == event.label and abs(t.peak_s - event.peak_s) <= TOLERANCE_S
-        ]
-        rows.append((free.pop(min(near)[1]) if near else None, event))
-    rows += [(event, None) for event in free]
-    return tuple(sorted(rows, key=lambda row: (row[0] or row[1] or truth[0]).peak_s))

@@ -30,7 +30,7 @@ from touchline.pipeline.evaluation.ranking import (
     rank,
     taken_by,
 )
-from touchline.pipeline.types import MICROSECOND_S, Bool, Float64, Int64
+from touchline.pipeline.types import MICROSECOND_S, Bool, Event, Float64, Int64
 
 SPOTTING_RULE = Rule(area="interpolated")
 SPOTTING_TOLERANCES_S = (1.0, 2.0, 5.0)
@@ -90,6 +90,32 @@ def closest_pairs(
     i, j, apart = i[near], j[near], apart[near]
     order = np.lexsort((j, apart, i))
     return i[order], j[order], apart[order]
+
+
+def pair_events(
+    truth: Sequence[Event], found: Sequence[Event], *, tolerance_s: float
+) -> tuple[tuple[Event | None, Event | None], ...]:
+    """Return pairs (true event, found event) in time order; None if one has no partner.
+
+    In order of score, each found event takes the nearest true event of its class that is still
+    free.
+
+    Args:
+        truth: The labelled events.
+        found: The detected events.
+        tolerance_s: Largest distance of their peaks in seconds.
+    """
+    free = list(truth)
+    rows: list[tuple[Event | None, Event | None]] = []
+    for event in sorted(found, key=lambda e: -e.score):
+        near = [
+            (abs(t.peak_s - event.peak_s), i)
+            for i, t in enumerate(free)
+            if t.label == event.label and abs(t.peak_s - event.peak_s) <= tolerance_s
+        ]
+        rows.append((free.pop(min(near)[1]) if near else None, event))
+    rows += [(event, None) for event in free]
+    return tuple(sorted(rows, key=lambda row: min(e.peak_s for e in row if e is not None)))
 
 
 def _rank_spots(

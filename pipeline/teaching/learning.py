@@ -72,26 +72,7 @@ class Proposal:
 
 
 @dataclass(frozen=True)
-class Learned:
-    """What was learnt, and what it finds.
-
-    Attributes:
-        labels: The classes in column order; the first is background.
-        linear: The head over averaged features of all kept background, for a checkpoint.
-        tracks: The scores of each match, every frame scored by a head that did not take it for
-            background.
-        thresholds: The threshold of each class, chosen on answers that the heads asked had not
-            seen; THRESHOLD with few answers.
-    """
-
-    labels: tuple[str, ...]
-    linear: Linear
-    tracks: Mapping[str, ScoreTrack]
-    thresholds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Rows:
+class TrainingRows:
     """The rows that are learnt from, of all matches.
 
     Attributes:
@@ -109,6 +90,31 @@ class _Rows:
     fold: Int64
     answer: Int64
     match: Int64
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learnt, and what it finds.
+
+    Attributes:
+        labels: The classes in column order; the first is background.
+        tracks: The scores of each match, every frame scored by a head that did not take it for
+            background.
+        thresholds: The threshold of each class, chosen on answers that the heads asked had not
+            seen; THRESHOLD with few answers.
+        rows: What was learnt from.
+        kept: Which of the rows.
+    """
+
+    labels: tuple[str, ...]
+    tracks: Mapping[str, ScoreTrack]
+    thresholds: Mapping[str, float]
+    rows: TrainingRows
+    kept: Bool
+
+    def head(self) -> Linear:
+        """Fit one head over averaged features to everything that is learnt from."""
+        return _fit(self.rows, self.kept, len(self.labels))
 
 
 NUM_FOLDS = 3
@@ -154,7 +160,7 @@ def learn(
     kept = _without_look_alikes(rows, K)
     heads = [_fit(rows, kept & (rows.fold != fold), K) for fold in range(NUM_FOLDS)]
     tracks = {name: _score(track, heads, labels) for name, track in matches.items()}
-    return Learned(labels, _fit(rows, kept, K), tracks, _thresholds(rows, kept, labels))
+    return Learned(labels, tracks, _thresholds(rows, kept, labels), rows, kept)
 
 
 def propose(
@@ -238,8 +244,8 @@ def _training_rows(
     rejected: Sequence[Span],
     labels: Sequence[str],
     rng: np.random.Generator,
-) -> _Rows:
-    parts: list[_Rows] = []
+) -> TrainingRows:
+    parts: list[TrainingRows] = []
     num_rows = sum(len(rows) for rows in matches.values())
     num_answers = 0
     for number, (name, track) in enumerate(matches.items()):
@@ -267,7 +273,7 @@ def _training_rows(
         fold = (centre_s // BLOCK_S).astype(np.int64) % NUM_FOLDS
         fold[answer >= 0] = -1
         parts.append(
-            _Rows(
+            TrainingRows(
                 averaged(track.features, used),
                 column[used],
                 weight[used],
@@ -276,7 +282,9 @@ def _training_rows(
                 np.full(len(used), number),
             )
         )
-    return _Rows(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(_Rows)))
+    return TrainingRows(
+        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(TrainingRows))
+    )
 
 
 def _in(span: Span, centre_s: Float64, margin_s: float = 0.0) -> Bool:
@@ -313,7 +321,7 @@ def _unit(features: np.ndarray) -> Float32:
     return scaled
 
 
-def _without_look_alikes(rows: _Rows, num_classes: int) -> Bool:
+def _without_look_alikes(rows: TrainingRows, num_classes: int) -> Bool:
     """Return which rows to learn from: all but unmarked ones that look like events."""
     marked, unsure = rows.column > 0, rows.fold >= 0
     held = np.zeros(len(rows.column))
@@ -328,12 +336,25 @@ def _without_look_alikes(rows: _Rows, num_classes: int) -> Bool:
     return ~unsure | (held < limit)
 
 
-def _thresholds(rows: _Rows, kept: Bool, labels: Sequence[str]) -> dict[str, float]:
+def _thresholds(rows: TrainingRows, kept: Bool, labels: Sequence[str]) -> dict[str, float]:
     """Choose thresholds on marks and rejections, each scored by a head that has not learnt it.
 
     With answers in two matches or more, whole matches are held out.
     """
     asked = np.flatnonzero(rows.answer >= 0)
+    shown = {
+        int(answer): int(rows.column[rows.answer == answer].max())
+        for answer in np.unique(rows.answer[asked])
+    }
+    counts = np.bincount(list(shown.values()), minlength=len(labels))
+    chosen = [
+        k
+        for k in range(1, len(labels))
+        if min(counts[k], counts.sum() - counts[k]) >= LEAST_ANSWERS
+    ]
+    thresholds = dict.fromkeys(labels[1:], THRESHOLD)
+    if not chosen:
+        return thresholds
     by_match = len(np.unique(rows.match[asked])) > 1
     part = (rows.match if by_match else rows.answer) % NUM_FOLDS
     probs = np.zeros((len(rows.column), len(labels)))
@@ -341,21 +362,12 @@ def _thresholds(rows: _Rows, kept: Bool, labels: Sequence[str]) -> dict[str, flo
         out = (rows.answer >= 0) & (part == fold)
         if (kept & ~out & (rows.column > 0)).any():
             probs[out] = _probs(_fit(rows, kept & ~out, len(labels))(rows.X[out]))
-    thresholds = dict.fromkeys(labels[1:], THRESHOLD)
-    for k, label in enumerate(labels[1:], start=1):
-        # Each answer is scored by its best frame.
-        best = {
-            int(answer): (
-                float(probs[here, k].max()),
-                bool((rows.column[here] == k).any()),
-            )
-            for answer in np.unique(rows.answer[asked])
-            for here in [rows.answer == answer]
-        }
-        yes = [score for score, is_event in best.values() if is_event]
-        no = [score for score, is_event in best.values() if not is_event]
-        if min(len(yes), len(no)) >= LEAST_ANSWERS:
-            thresholds[label] = _best_threshold(np.array(yes), np.array(no))
+    # Each answer is scored by its best frame.
+    best = {answer: probs[rows.answer == answer].max(axis=0) for answer in shown}
+    for k in chosen:
+        yes = [float(best[answer][k]) for answer, column in shown.items() if column == k]
+        no = [float(best[answer][k]) for answer, column in shown.items() if column != k]
+        thresholds[labels[k]] = _best_threshold(np.array(yes), np.array(no))
     return thresholds
 
 
@@ -368,7 +380,7 @@ def _best_threshold(yes: Float64, no: Float64) -> float:
     return round(float(tried[np.argmax(2 * found / (len(yes) + found + false))]), 3)
 
 
-def _fit(rows: _Rows, used: Bool, num_classes: int) -> Linear:
+def _fit(rows: TrainingRows, used: Bool, num_classes: int) -> Linear:
     """Fit a head to some rows: all classes count alike, background as much as BACKGROUND_SHARE."""
     column = rows.column[used]
     targets = np.eye(num_classes, dtype=np.float32)[column]

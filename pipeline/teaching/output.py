@@ -81,13 +81,12 @@ def learnt_model(
     spec = trunk.spec.with_sampling(num_frames=WINDOW_ROWS)
     backbone = build_backbone(trunk.architecture, len(labels), spec)
     backbone.stages.load_state_dict(trunk.backbone.stages.state_dict())
-    width = learned.linear.weight.shape[1]
+    head = learned.head()
+    width = head.weight.shape[1]
     backbone.use_head(HeadSpec("linear", "mean", "l2"), len(labels), width=width)
     layer = backbone.get_submodule(backbone.classifier)
     with torch.no_grad():
-        for own, fitted in zip(
-            layer.parameters(), (learned.linear.weight, learned.linear.bias), strict=True
-        ):
+        for own, fitted in zip(layer.parameters(), (head.weight, head.bias), strict=True):
             own.copy_(torch.from_numpy(fitted))
     backbone.freeze(len(backbone.stages))
     return TrainedModel(

@@ -10,6 +10,7 @@ import typer
 from touchline.tools import console
 from touchline.tools.bench.decode import bench_decode_command
 from touchline.tools.bench.reel import bench_reel_command
+from touchline.tools.bench.teach import bench_teach_command
 from touchline.tools.bench.transfer import bench_cache_command, bench_transfer_command
 
 bench_app = typer.Typer(help="Measure speed, and what pretraining is worth.", no_args_is_help=True)
@@ -17,6 +18,7 @@ bench_app.command("cache")(bench_cache_command)
 bench_app.command("decode")(bench_decode_command)
 bench_app.command("transfer")(bench_transfer_command)
 bench_app.command("reel")(bench_reel_command)
+bench_app.command("teach")(bench_teach_command)
 
 
 @bench_app.command("detect")
