@@ -196,26 +196,34 @@ def plot_study(study: Study, runs: Sequence[Run], out: Path, *, clock: str = "wa
     """
     rows = arm_figures(study, runs)
     few = any(row.per_class is not None for row in rows)
-    canvas, panels = new_canvas(2 if few else 1)
-    colours = {arm: f"C{k}" for k, arm in enumerate(study.arms)}
     full = [run for run in runs if run["per_class"] is None]
-    over_time = panels[0]
+    # A study of few clips alone has no run with all of them.
+    canvas, panels = new_canvas(2 if few and full else 1)
+    colours = {arm: f"C{k}" for k, arm in enumerate(study.arms)}
+    if full or not few:
+        _plot_over_time(study, full, panels[0], colours, clock)
+    if few:
+        _plot_few(study, rows, panels[-1], colours)
+    return save_canvas(canvas, out / f"{study.name}.png")
+
+
+def _plot_over_time(
+    study: Study, full: Sequence[Run], panel: Any, colours: Mapping[str, str], clock: str
+) -> None:
+    """Accuracy over the seconds of the runs with all clips, one line per seed."""
     for arm, colour in colours.items():
         label: str | None = arm
         for seed in study.seeds:
             mine = [r for r in full if r["arm"] == arm and r["seed"] == seed]
             if len(mine) == len(study.folds):
                 times = accuracy_over_time(mine, CLOCKS[clock])
-                over_time.plot(*times, color=colour, alpha=0.7, label=label)
+                panel.plot(*times, color=colour, alpha=0.7, label=label)
                 label = None
     seconds = "seconds" if clock == "wall" else "CPU seconds"
-    over_time.set(xlabel=f"{seconds} of one run", ylabel="accuracy on held-out groups")
-    over_time.set(title="all folds pooled, one line per seed", xscale="log", ylim=(0, 1))
-    if over_time.lines:
-        over_time.legend(fontsize="small")
-    if few:
-        _plot_few(study, rows, panels[1], colours)
-    return save_canvas(canvas, out / f"{study.name}.png")
+    panel.set(xlabel=f"{seconds} of one run", ylabel="accuracy on held-out groups")
+    panel.set(title="all folds pooled, one line per seed", xscale="log", ylim=(0, 1))
+    if panel.lines:
+        panel.legend(fontsize="small")
 
 
 def _plot_few(
