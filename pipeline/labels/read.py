@@ -14,6 +14,9 @@ from touchline.pipeline.labels.formats import BY_NAME, WRITABLE, recognise
 from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
 from touchline.pipeline.types import Example, FootageHealth
 
+# The files of a project of the studio.
+JOURNAL_FILE, LABELS_FILE = "journal.jsonl", "labels.csv"
+
 
 def read_labels(
     path: str | os.PathLike[str],
@@ -27,7 +30,8 @@ def read_labels(
     """Read a label file or folder of any known format; the examples keep its order.
 
     Args:
-        path: The file or folder. Its content decides the format.
+        path: The file or folder. Its content decides the format. It may be a project of
+            `touchline studio`.
         footage_folder: Footage is named relative to it; None: the folder of the labels. The
             footage need not exist. For formats that name no footage it may be the one video.
         rate_hz: Frames per second, for formats that count frames without naming a rate.
@@ -50,7 +54,7 @@ def read_labels(
     """
     if rate_hz is not None and not 0 < rate_hz <= 1000:
         raise ValueError(f"rate_hz is {rate_hz}; it must be in (0, 1000]")
-    path = Path(path)
+    path = labels_in(Path(path))
     source = replace(_source(path, footage_folder, rate_hz), head=head)
     form = recognise(source)
     if head and not form.heads:
@@ -61,6 +65,11 @@ def read_labels(
     if not examples and not allow_empty:
         raise LabelsError(path, f"there are no labels in it. {form.if_empty}".rstrip())
     return examples
+
+
+def labels_in(path: Path) -> Path:
+    """Return the labels.csv of a project of the studio; any other path stays."""
+    return path / LABELS_FILE if (path / JOURNAL_FILE).is_file() else path
 
 
 def _source(
@@ -82,7 +91,7 @@ def labelled_videos(path: str | os.PathLike[str]) -> list[LabelledVideo]:
     Raises:
         LabelsError: The file cannot be used.
     """
-    source = _source(Path(path), None, None)
+    source = _source(labels_in(Path(path)), None, None)
     form = recognise(source)
     return [] if form.videos is None else form.videos(source)
 

@@ -16,6 +16,7 @@ from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.address import footage_reference, footage_stem
 from touchline.pipeline.labels.csv_files import write_csv
+from touchline.pipeline.labels.read import JOURNAL_FILE, LABELS_FILE
 from touchline.pipeline.labels.source import LabelTarget
 from touchline.pipeline.teaching.actions import Action, ActionError, History, State
 from touchline.pipeline.teaching.journal import Journal, JournalError
@@ -23,7 +24,7 @@ from touchline.pipeline.teaching.learning import Proposal
 from touchline.pipeline.teaching.options import StudioOptions
 from touchline.pipeline.types import Event, Example, FootageHealth
 
-JOURNAL_FILE, LABELS_FILE, ADDRESS_FILE = "journal.jsonl", "labels.csv", "address.txt"
+ADDRESS_FILE = "address.txt"
 
 
 @dataclass(frozen=True)

@@ -408,3 +408,10 @@ def test_what_a_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             label_texts(examples, tmp_path / "out", format_name=name)
+
+
+def test_a_project_of_the_studio_is_read_by_its_labels(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").touch()
+    (tmp_path / "labels.csv").write_text("video,label,start_s,end_s\nmatch.mp4,dunk,1,2\n")
+    (example,) = read_labels(tmp_path)
+    assert (example.path, example.label) == (tmp_path / "match.mp4", "dunk")

@@ -25,8 +25,8 @@ def train_command(
     labels: Annotated[
         Path,
         typer.Argument(
-            help="Label file in any supported format, or a folder with one folder of clips per "
-            "class."
+            help="Label file in any supported format, a folder with one folder of clips per "
+            "class, or a project of touchline studio."
         ),
     ],
     out: Annotated[
