@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.labels.split import split_by_group
     from touchline.pipeline.outputs.events_json import read_events_json
     from touchline.pipeline.outputs.match_result import MatchResult
+    from touchline.pipeline.outputs.options import WriteOptions
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.score_track import load_track, save_track
     from touchline.pipeline.outputs.writers import write_result
@@ -68,6 +69,7 @@ _HOMES = {
     "touchline.pipeline.labels.split": "split_by_group",
     "touchline.pipeline.outputs.events_json": "read_events_json",
     "touchline.pipeline.outputs.match_result": "MatchResult",
+    "touchline.pipeline.outputs.options": "WriteOptions",
     "touchline.pipeline.outputs.read_results": "read_results",
     "touchline.pipeline.outputs.score_track": "load_track save_track",
     "touchline.pipeline.timecode": "MatchClock",
@@ -111,6 +113,7 @@ __all__ = [
     "TrainOptions",
     "TrainedModel",
     "Truth",
+    "WriteOptions",
     "cut_clips",
     "cut_reel",
     "decode",

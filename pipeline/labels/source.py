@@ -281,6 +281,12 @@ class JsonValue:
             raise self.error(f"{_brief(self.value)} instead of a text")
         return self.value
 
+    def flag(self) -> bool:
+        """Return true or false; LabelsError for anything else."""
+        if not isinstance(self.value, bool):
+            raise self.error(f"{_brief(self.value)} instead of true or false")
+        return self.value
+
     def number(self) -> float:
         """Return a finite number of at least 0, which may be written as text; else LabelsError."""
         if isinstance(self.value, bool) or not isinstance(self.value, int | float | str):

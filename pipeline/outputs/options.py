@@ -22,6 +22,14 @@ class WriteOptions:
 
     Raises:
         ValueError: A length is negative or infinite, both are 0, or `recorded` is no such time.
+
+    Example:
+        >>> from touchline.pipeline import WriteOptions, read_events_json, write_result
+        >>> result = read_events_json("out/match/events.json")
+        >>> options = WriteOptions(before_s=3, after_s=6, rolls={"goal": (10, 5)})
+        >>> paths = write_result(result, "analysis", formats=["sportscode"], options=options)
+        >>> paths[0].name
+        'sportscode.xml'
     """
 
     before_s: float = 5.0

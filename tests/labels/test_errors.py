@@ -78,6 +78,12 @@ BILLION_LAUGHS = """<?xml version="1.0"?>
         ("activitynet", "}}}", "}}", "line 4: the JSON ends too early"),
         ("label-studio", '"start": 51', '"start": 0', r"ranges\[0\]\.start: 0; .* frames from 1"),
         ("label-studio", '"fps": 25', '"fps": 0', r"\$\[0\]\.data\.fps: 0 frames per second"),
+        (
+            "label-studio",
+            '"was_cancelled": false',
+            '"was_cancelled": "false"',
+            r'annotations\[0\]\.was_cancelled: "false" instead of true or false',
+        ),
         ("label-studio", '"end": 150', '"end": 20', r"ranges\[0\]: the end 0.8 s is before 2 s"),
         ("label-studio", '"data"', '"annotator": 1, "no"', r"\$\[0\]: no 'data' here.*JSON-MIN"),
         ("label-studio", '"annotations"', '"predictions"', r"\$\[0\]: only predictions"),

@@ -93,11 +93,18 @@ def test_sportscode_as_other_programs_write_it(tmp_path: Path) -> None:
         <label><group>Outcome</group><text>on target</text></label>
         <label><group>Outcome</group><text>saved</text></label>
         <label><group>TEAM</group><text>Ajax</text></label><label><text>left</text></label>
-        <free_text>deflected</free_text></instance></ALL_INSTANCES></file>"""
+        <free_text>deflected</free_text></instance>
+      <instance><ID>b</ID><start>0:45:00</start><end>45:02.5</end><code></code>
+        <label><text>First half end</text></label></instance>
+      <instance><ID>c</ID><start>9</start><end>9</end><code>Press</code><label>high</label>
+      </instance></ALL_INSTANCES></file>"""
     path = tmp_path / "match.xml"
     path.write_text(text)
     (tmp_path / "match.MOV").touch()
-    (shot,) = read_labels(path)
+    shot, half, press = read_labels(path)
+    assert (half.label, half.start_s, half.end_s) == ("First half end", 2700.0, 2702.5)
+    assert half.attributes == ()
+    assert press.attributes == (("tag", "high"),)
     assert (shot.path.name, shot.label, shot.start_s, shot.end_s) == ("match.MOV", "Shot", 0.0, 3.5)
     assert dict(shot.attributes) == {
         "Outcome": "on target, saved", "team": "Ajax", "tag": "left", "note": "deflected",

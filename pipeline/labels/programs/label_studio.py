@@ -135,7 +135,7 @@ def _accepted_regions(task: JsonValue) -> list[JsonValue]:
 
 
 def _flag(annotation: JsonValue, key: str) -> bool:
-    return annotation.has(key) and bool(annotation[key].value)
+    return annotation.has(key) and annotation[key].value is not None and annotation[key].flag()
 
 
 def _declared_rate(source: LabelSource, task: JsonValue) -> float:

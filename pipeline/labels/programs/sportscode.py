@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
+from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.source import (
     LabelSource,
     LabelTarget,
@@ -21,6 +22,7 @@ from touchline.pipeline.labels.source import (
     parse_number,
     parse_score,
 )
+from touchline.pipeline.timecode import parse_time
 from touchline.pipeline.types import USUAL_ATTRIBUTES, Example
 
 # Labels of an instance with these groups are not attributes.
@@ -92,7 +94,8 @@ def read_sportscode(source: LabelSource) -> list[Example]:
                 source,
                 instance.where,
                 video=video,
-                label=_child_text(instance, "code"),
+                # Some programs leave the code of markers empty, and name them by a label.
+                label=_child_text(instance, "code") or labels.pop(NO_GROUP, ""),
                 start_s=start_s,
                 end_s=end_s,
                 peak_s=peak_s,
@@ -110,7 +113,7 @@ def _labels(instance: XmlElement) -> dict[str, str]:
         group = next((e.text for e in label.all("group") if e.text), NO_GROUP)
         name = group.casefold()
         name = name if name in (*USUAL_ATTRIBUTES, PEAK, SCORE, ACCEPTED) else group
-        text = ", ".join(e.text for e in label.all("text") if e.text)
+        text = ", ".join(e.text for e in label.all("text") if e.text) or label.text
         found[name] = f"{found[name]}, {text}" if name in found else text
     if free := next((e.text for e in instance.all(FREE_TEXT) if e.text), ""):
         found["note"] = f"{found['note']}, {free}" if "note" in found else free
@@ -127,6 +130,11 @@ def _seconds(instance: XmlElement, tag: str) -> float:
     """A time in seconds. Programs that lengthen instances may start them before the video."""
     text = _child_text(instance, tag).replace(",", ".")
     where = f"{instance.where}: {tag}"
+    if ":" in text:
+        try:
+            return max(0.0, parse_time(text))
+        except ValueError as error:
+            raise LabelsError(instance.file, f"{where}: {error}") from None
     if text.startswith("-"):
         parse_number(instance.file, where, text[1:])
         return 0.0
