@@ -54,7 +54,7 @@ def studio_command(
     backbone: Annotated[
         str,
         typer.Option(
-            help="A backbone that sees single frames (touchline models lists them).",
+            help="A backbone that can run over a whole match (touchline models lists them).",
             rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.backbone,
@@ -63,12 +63,19 @@ def studio_command(
         typer.Option(help="Its pretrained weights, a name or a file.", rich_help_panel=NETWORK),
     ] = DEFAULTS.weights,
     rate: Annotated[
-        float,
-        typer.Option(help="Features per second of footage.", rich_help_panel=NETWORK),
+        float | None,
+        typer.Option(
+            help="Frames per second (default: 4 for networks that see single frames, else as "
+            "trained).",
+            rich_help_panel=NETWORK,
+        ),
     ] = DEFAULTS.rate_hz,
     size: Annotated[
-        int,
-        typer.Option(help="Side of the network's picture in pixels.", rich_help_panel=NETWORK),
+        int | None,
+        typer.Option(
+            help="Side of the network's picture in pixels (default: 224, likewise).",
+            rich_help_panel=NETWORK,
+        ),
     ] = DEFAULTS.size_px,
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.", rich_help_panel=NETWORK)

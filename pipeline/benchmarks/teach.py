@@ -84,7 +84,8 @@ class _Answers:
         }
         found = propose(
             learned.tracks[MATCH],
-            known=[*marks, *rejected],
+            marks=marks,
+            rejected=rejected,
             lengths_s=lengths_s,
             thresholds=learned.thresholds,
         )
@@ -200,7 +201,7 @@ def match_features(
         FootageError: The footage cannot be read.
     """
     trunk = open_trunk(options)
-    scorer = Scorer(trunk, device=options.device, precision=options.precision)
+    scorer = Scorer(trunk, device=options.device, precision=options.precision, mode="shared")
     digest = trunk_digest(scorer.backbone, len(scorer.backbone.stages), scorer.dtype)
     track = FeatureTrack(cache, track_key(file_digest(footage), digest))
     track.compute(footage, scorer, on_row=on_row)

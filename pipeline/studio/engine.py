@@ -19,7 +19,14 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.studio.pictures import StoredPictures
 from touchline.pipeline.teaching.actions import Mark, Rejection, State
 from touchline.pipeline.teaching.features import FeatureTrack, TrackRows, track_key
-from touchline.pipeline.teaching.learning import Learned, Proposal, Span, is_about, learn, propose
+from touchline.pipeline.teaching.learning import (
+    Learned,
+    Proposal,
+    Span,
+    is_answered,
+    learn,
+    propose,
+)
 from touchline.pipeline.teaching.project import Match, Project
 from touchline.pipeline.training.cache import trunk_digest
 
@@ -146,15 +153,16 @@ class Engine:
     def proposals(self, match_id: str) -> list[Proposal]:
         """Return what the newest head proposes for a match, without what was answered since."""
         learned, state = self.learned, self._project.state
-        answers = [*spans_of(state.marks.values()), *spans_of(state.rejected.values())]
-        known = [span for span in answers if span.match == match_id]
+        marks = spans_of(m for m in state.marks.values() if m.match == match_id)
+        rejected = spans_of(r for r in state.rejected.values() if r.match == match_id)
         learnt: set[str] = set()
         found: list[Proposal] = []
         if learned is not None and match_id in learned.tracks:
             learnt = set(learned.labels)
             found = propose(
                 learned.tracks[match_id],
-                known=known,
+                marks=marks,
+                rejected=rejected,
                 lengths_s=usual_lengths(state),
                 thresholds=learned.thresholds,
             )
@@ -162,7 +170,7 @@ class Engine:
         found += [
             one
             for one in self._project.suggested(match_id)
-            if one.event.label not in learnt and not any(is_about(one.event, k) for k in known)
+            if one.event.label not in learnt and not is_answered(one.event, marks, rejected)
         ]
         ids = {one.id for one in state.classes}
         return [one for one in found if one.event.label in ids]
@@ -180,7 +188,7 @@ class Engine:
                 self._model = self._load()
             options = self._project.options
             scorer = Scorer(
-                self._model, device=options.device, precision=options.precision, batch_size=8
+                self._model, device=options.device, precision=options.precision, mode="shared"
             )
         except (TouchlineError, ValueError, RuntimeError) as error:
             for match_id in self._features:

@@ -18,6 +18,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -112,7 +113,7 @@ class FeatureTrack:
 
         Args:
             footage: The file.
-            scorer: The network; its trunk must see single frames.
+            scorer: The network, in mode "shared".
             stream: Index of the video stream; None takes the default one.
             on_frames: Called with each chunk of decoded frames.
             on_row: Called with the end in seconds of the last row that readers can see.
@@ -129,7 +130,11 @@ class FeatureTrack:
             return True
         spec = scorer.model.spec
         done = self._keep_whole_rows()
-        start_s = float(done.end_s[-1]) - 0.5 / spec.rate_hz if len(done) else 0.0
+        # A trunk that looks beyond a row must see the frames before the first new one, too.
+        again = min(len(done), scorer.margin // scorer.stride)
+        start_s = 0.0
+        if len(done) > again:
+            start_s = float(done.end_s[len(done) - again - 1]) - 0.5 / spec.rate_hz
         frames = decode(
             footage, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, stream=stream
         )
@@ -138,7 +143,8 @@ class FeatureTrack:
                 stack.enter_context(frames)
                 files = [stack.enter_context(path.open("ab")) for path in self._paths()]
                 seen = _watched(frames, on_frames)
-                for n, row in enumerate(scorer.feature_track(frames_of(seen, spec)), start=1):
+                track = islice(scorer.feature_track(frames_of(seen, spec)), again, None)
+                for n, row in enumerate(track, start=1):
                     self._write_row(files, row)
                     if n % FLUSH_ROWS == 0:
                         _flush(files)

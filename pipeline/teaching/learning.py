@@ -21,8 +21,8 @@ from touchline.pipeline.types import Bool, Event, Float32, Float64, Int64, Score
 
 # Everything here was chosen on matches stitched together from clips that the teaching curve of
 # docs/benchmarks.md does not contain.
-WINDOW_ROWS = 5
-"""How many features in a row are averaged: 1.25 s at 4 features per second."""
+WINDOW_S = 1.25
+"""Features are averaged over about this long."""
 
 STRENGTH = 20.0
 """C of the logistic regression."""
@@ -104,6 +104,7 @@ class Learned:
             seen; THRESHOLD with few answers.
         rows: What was learnt from.
         kept: Which of the rows.
+        row_s: Seconds from one feature to the next.
     """
 
     labels: tuple[str, ...]
@@ -111,6 +112,12 @@ class Learned:
     thresholds: Mapping[str, float]
     rows: TrainingRows
     kept: Bool
+    row_s: float
+
+    @property
+    def window_rows(self) -> int:
+        """How many features in a row are averaged."""
+        return window_rows(self.row_s)
 
     def head(self) -> Linear:
         """Fit one head over averaged features to everything that is learnt from."""
@@ -153,20 +160,23 @@ def learn(
     labels = ("background", *sorted({mark.label for mark in marks}))
     if not matches:
         raise ValueError("the first features")
-    rows = _training_rows(matches, marks, rejected, labels, np.random.default_rng(seed))
+    row_s = float(np.median([np.median(m.end_s - m.start_s) for m in matches.values()]))
+    reach = window_rows(row_s) // 2
+    rows = _training_rows(matches, marks, rejected, labels, reach, np.random.default_rng(seed))
     K = len(labels)
     if not (rows.column > 0).any():
         raise ValueError("features of the part of the match that has marks")
     kept = _without_look_alikes(rows, K)
     heads = [_fit(rows, kept & (rows.fold != fold), K) for fold in range(NUM_FOLDS)]
-    tracks = {name: _score(track, heads, labels) for name, track in matches.items()}
-    return Learned(labels, tracks, _thresholds(rows, kept, labels), rows, kept)
+    tracks = {name: _score(track, heads, labels, reach) for name, track in matches.items()}
+    return Learned(labels, tracks, _thresholds(rows, kept, labels), rows, kept, row_s)
 
 
 def propose(
     track: ScoreTrack,
     *,
-    known: Sequence[Span] = (),
+    marks: Sequence[Span] = (),
+    rejected: Sequence[Span] = (),
     lengths_s: Mapping[str, float] | None = None,
     thresholds: Mapping[str, float] | None = None,
 ) -> list[Proposal]:
@@ -174,7 +184,8 @@ def propose(
 
     Args:
         track: The scores of one match.
-        known: Marks and rejections of this match.
+        marks: The marks of this match. A moment that has one is not proposed for another class.
+        rejected: Its rejections; such a moment may still be proposed for another class.
         lengths_s: The usual length of each class's marks; a proposal is at most twice as long. 0,
             or a class that is missing: proposals are spots.
         thresholds: From this score on a proposal counts as found; None takes THRESHOLD.
@@ -186,7 +197,7 @@ def propose(
     spans = [
         _with_length(track, event, (lengths_s or {}).get(event.label, 0.0))
         for event in found
-        if not any(is_about(event, one) for one in known)
+        if not is_answered(event, marks, rejected)
     ]
     teaches = _teaching(spans, {label: point.threshold for label, point in points.items()})
     return [
@@ -195,11 +206,17 @@ def propose(
     ]
 
 
-def is_about(event: Event, known: Span) -> bool:
-    """Tell whether a mark or a rejection answers a candidate of its class."""
+def is_answered(event: Event, marks: Sequence[Span], rejected: Sequence[Span]) -> bool:
+    """Tell whether a candidate has been answered: by a mark, or by a rejection of its class.
+
+    Args:
+        event: The candidate.
+        marks: The marks of its match.
+        rejected: The rejections of its match.
+    """
+    spans = [*marks, *(span for span in rejected if span.label == event.label)]
     near_s = NMS_S / 2
-    inside = known.start_s - near_s <= event.peak_s <= known.end_s + near_s
-    return inside and event.label == known.label
+    return any(span.start_s - near_s <= event.peak_s <= span.end_s + near_s for span in spans)
 
 
 def _with_length(track: ScoreTrack, event: Event, usual_s: float) -> Event:
@@ -243,6 +260,7 @@ def _training_rows(
     marks: Sequence[Span],
     rejected: Sequence[Span],
     labels: Sequence[str],
+    reach: int,
     rng: np.random.Generator,
 ) -> TrainingRows:
     parts: list[TrainingRows] = []
@@ -274,7 +292,7 @@ def _training_rows(
         fold[answer >= 0] = -1
         parts.append(
             TrainingRows(
-                averaged(track.features, used),
+                averaged(track.features, used, reach),
                 column[used],
                 weight[used],
                 fold[used],
@@ -300,14 +318,25 @@ def _frames_of(span: Span, centre_s: Float64) -> Int64:
     return np.array([nearest], np.int64)
 
 
-def averaged(features: np.ndarray, rows: Int64) -> Float32:
-    """Return features scaled to length 1 and averaged over WINDOW_ROWS rows around each row.
+def window_rows(row_s: float) -> int:
+    """Return how many features make a window: an odd number, so that one is its middle.
+
+    Args:
+        row_s: Seconds from one feature to the next.
+    """
+    return 2 * round((WINDOW_S / row_s - 1) / 2) + 1 if row_s < WINDOW_S else 1
+
+
+def averaged(features: np.ndarray, rows: Int64, reach: int) -> Float32:
+    """Return features scaled to length 1 and averaged over the rows around each row.
+
+    The window of a row goes from `reach` rows before it to as many after it.
 
     Args:
         features: (N, D), every feature of a match.
         rows: (M,) indices into them.
+        reach: How many rows before and after each one.
     """
-    reach = WINDOW_ROWS // 2
     around = (rows[:, None] + np.arange(-reach, reach + 1)).clip(0, len(features) - 1)
     needed, where = np.unique(around, return_inverse=True)
     unit = _unit(features[needed])
@@ -404,9 +433,11 @@ def _probs(logits: Float64) -> Float64:
     return probs
 
 
-def _score(track: TrackRows, heads: Sequence[Linear], labels: tuple[str, ...]) -> ScoreTrack:
+def _score(
+    track: TrackRows, heads: Sequence[Linear], labels: tuple[str, ...], reach: int
+) -> ScoreTrack:
     """Score every frame by the head that did not learn from its block of unmarked time."""
-    N, reach = len(track), WINDOW_ROWS // 2
+    N, window = len(track), 2 * reach + 1
     centre_s = (track.start_s + track.end_s) / 2
     fold = (centre_s // BLOCK_S).astype(np.int64) % NUM_FOLDS
     probs = np.zeros((N, len(labels)), np.float32)
@@ -418,6 +449,6 @@ def _score(track: TrackRows, heads: Sequence[Linear], labels: tuple[str, ...]) -
             here = fold[rows] == number
             # A linear layer of an average is the average of what it says of each row.
             logits = unit @ head.weight.T.astype(np.float32)
-            mean = sum(logits[k : k + len(rows)] for k in range(WINDOW_ROWS)) / WINDOW_ROWS
+            mean = sum(logits[k : k + len(rows)] for k in range(window)) / window
             probs[rows[here]] = _probs((mean + head.bias)[here])
     return ScoreTrack(labels, track.start_s, track.end_s, probs, track.damaged)

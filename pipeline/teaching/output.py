@@ -21,9 +21,12 @@ from touchline.models.training_record import (
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import WRITERS, write_result
-from touchline.pipeline.teaching.learning import NMS_S, SMOOTH_S, WINDOW_ROWS, Learned
+from touchline.pipeline.teaching.learning import NMS_S, SMOOTH_S, Learned
 from touchline.pipeline.teaching.options import StudioOptions
 from touchline.pipeline.teaching.project import Project
+
+FRAME_RATE_HZ, FRAME_SIZE_PX = 4.0, 224
+"""How a trunk that sees single frames samples footage, if not asked otherwise."""
 
 MODEL_FILE, EXPORTS_FOLDER = "model.safetensors", "exports"
 
@@ -36,22 +39,26 @@ def open_trunk(options: StudioOptions) -> TrainedModel:
 
     Raises:
         WeightsError: The weights cannot be had or used.
-        ValueError: There is no such network, or its trunk does not see single frames.
+        ValueError: There is no such network, or its trunk cannot run over longer footage.
     """
     if options.backbone not in BACKBONES:
         raise ValueError(
             f"backbone is {options.backbone!r}; it must be one of {', '.join(BACKBONES)}"
         )
     weights = open_weights(options.weights, options.backbone)
-    spec = weights.spec.with_sampling(
-        num_frames=1, rate_hz=options.rate_hz, size_px=options.size_px
-    )
-    backbone = build_backbone(options.backbone, 2, spec)
-    if not backbone.framewise:
+    backbone = build_backbone(options.backbone, 2, weights.spec)
+    if not backbone.slides_in_time:
         raise ValueError(
-            f"backbone is {options.backbone!r}, whose trunk sees clips. The studio needs one that "
-            "sees single frames, such as cnn_lstm_lite0"
+            f"backbone is {options.backbone!r}, whose trunk sees clips of fixed length only. The "
+            "studio needs one that can run over a whole match, such as cnn_lstm_lite0"
         )
+    rate_hz, size_px = options.rate_hz, options.size_px
+    if backbone.framewise:
+        rate_hz = FRAME_RATE_HZ if rate_hz is None else rate_hz
+        size_px = FRAME_SIZE_PX if size_px is None else size_px
+    backbone.spec = weights.spec.with_sampling(
+        num_frames=1 if backbone.framewise else None, rate_hz=rate_hz, size_px=size_px
+    )
     weights.load_into(backbone)
     record = TrainingRecord(
         groups=TrainedGroups(earlier=tuple(sorted(weights.record.groups.seen))),
@@ -78,7 +85,9 @@ def learnt_model(
         groups: The matches that have marks.
     """
     labels = (BACKGROUND, *(names[label] for label in learned.labels[1:]))
-    spec = trunk.spec.with_sampling(num_frames=WINDOW_ROWS)
+    rows = learned.window_rows
+    frames_per_row = round(learned.row_s * trunk.spec.rate_hz)
+    spec = trunk.spec.with_sampling(num_frames=rows * frames_per_row)
     backbone = build_backbone(trunk.architecture, len(labels), spec)
     backbone.stages.load_state_dict(trunk.backbone.stages.state_dict())
     head = learned.head()

@@ -148,8 +148,8 @@ class Project:
         ):
             raise TouchlineError(
                 self.folder,
-                f"samples {recorded.backbone} at {recorded.rate_hz:g} Hz and {recorded.size_px} "
-                "px. A project cannot change that; start another one with -o",
+                f"was made with {recorded.backbone}, {recorded.weights} and its own sampling. A "
+                "project cannot change that; start another one with -o",
             )
 
     def _recall(self, entry: Mapping[str, Any]) -> None:

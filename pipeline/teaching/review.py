@@ -13,7 +13,9 @@ from touchline.pipeline.types import Float64
 LEAST_ANSWERS = 8
 """Fewer answers than this give no estimate; nor do answers that are all yes or all no."""
 
-PRIOR_SD = 2.0
+# Before any answer a score is a probability. Answers may show that all of them are too high or too
+# low; that high scores mean no more than low ones, only many answers can show.
+PRIOR_MEAN, PRIOR_SD = (0.0, 1.0), (2.0, 0.3)
 DRAWS = 2000
 LEVEL = 0.9
 
@@ -75,12 +77,12 @@ def _sigmoid(z: Float64) -> Float64:
 
 
 def _posterior(x: Float64, y: Float64) -> tuple[Float64, Float64]:
-    """Mode and covariance of the weights; before any answer a score is a probability."""
-    prior = np.array([0.0, 1.0])
+    """Mode and covariance of the weights."""
+    prior, precision = np.array(PRIOR_MEAN), np.diag(np.array(PRIOR_SD) ** -2.0)
     weights = prior.copy()
     for _ in range(50):
         p = _sigmoid(x @ weights)
-        gradient = x.T @ (p - y) + (weights - prior) / PRIOR_SD**2
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + np.eye(2) / PRIOR_SD**2
+        gradient = x.T @ (p - y) + precision @ (weights - prior)
+        curvature = (x * (p * (1 - p))[:, None]).T @ x + precision
         weights = weights - np.linalg.solve(curvature, gradient)
     return weights, np.asarray(np.linalg.inv(curvature), dtype=np.float64)
