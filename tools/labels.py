@@ -194,6 +194,7 @@ def _length_s(example: Example, durations: Mapping[Path, float]) -> float | None
 def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) -> None:
     from touchline.models.spelling import counted
     from touchline.pipeline.labels.checks import names_a_side, no_groups
+    from touchline.pipeline.labels.csv_files import attribute_columns
     from touchline.pipeline.labels.read import class_names
 
     classes = {example.label for example in examples}
@@ -207,6 +208,8 @@ def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) 
     )
     if notice := no_groups(examples):
         console.out.print(console.escape(notice), soft_wrap=True, highlight=False)
+    if names := attribute_columns(examples, taken=()):
+        console.out.print(console.escape(f"attributes: {', '.join(names)}"), soft_wrap=True)
     if "background" not in classes:
         console.out.print("no class is background: to train on these, add eventless footage")
     if sides := [label for label in class_names(examples) if names_a_side(label)]:

@@ -198,7 +198,9 @@ def test_no_command_writes_over_the_labels_it_reads(labels: Path, tmp_path: Path
     assert labels.read_bytes() == before
 
 
-def test_converting_keeps_columns_of_other_names(labels: Path, tmp_path: Path) -> None:
+def test_converting_keeps_columns_of_other_names(
+    labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = labels.read_text().splitlines()
     extra = [f"{rows[0]},player,note", *(f"{row},7,x" for row in rows[1:])]
     labels.write_text("\n".join(extra) + "\n")
@@ -206,6 +208,7 @@ def test_converting_keeps_columns_of_other_names(labels: Path, tmp_path: Path) -
     cli.app(["labels", str(labels), "--convert", "csv", "-o", str(out)], standalone_mode=False)
     with out.open(newline="") as file:
         kept = [(row["player"], row["note"]) for row in csv.DictReader(file)]
+    assert "attributes: player, note\n" in capsys.readouterr().out
     assert kept == [("7", "x")] * (len(rows) - 1)
 
 

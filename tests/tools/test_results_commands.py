@@ -1,6 +1,7 @@
 """touchline export, highlights and report, as they are called."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -455,3 +456,43 @@ def test_options_of_highlights_that_would_have_no_effect_are_told(
     told = touchline(*given, "--encoder", "libx264").stderr
     assert "--encoder has no effect where cuts need no encoding" in " ".join(told.split())
     assert touchline(*given, "--encoder", "libx264", "--encode").stderr == ""
+
+
+def test_rolls_and_ascii_are_options_of_export(footage: Path, tmp_path: Path) -> None:
+    moments = (Event("Tor für A", 8.0, 8.0, 8.0), Event("card", 12.0, 12.0, 12.0))
+    result = MatchResult(footage, moments, moments, probe_footage(footage))
+    (events,) = write_result(result, tmp_path, formats=["json"])
+    rolls = ("--roll", "1,2", "--roll", "card=3,0.5", "--ascii")
+    touchline("export", events, "--to", "sportscode", *rolls)
+    instances = list(ElementTree.parse(tmp_path / "sportscode.xml").iter("instance"))
+    assert [[one.findtext(name) for name in ("code", "start", "end")] for one in instances] == [
+        ["Tor f?r A", "7.000000", "10.000000"],
+        ["card", "9.000000", "12.500000"],
+    ]
+
+
+def test_export_writes_beside_the_video_and_never_over_a_project(
+    events: Path, footage: Path, tmp_path: Path
+) -> None:
+    project = footage.with_name("match-proj.llc")
+    try:
+        printed = touchline("export", events, "--to", "losslesscut", "--beside-video").output
+        assert printed.split() == [str(project)]
+        again = touchline(
+            "export", events, "--to", "losslesscut", "--beside-video", fails=True
+        ).exception
+        assert "match-proj.llc is there already" in str(again)
+    finally:
+        project.unlink(missing_ok=True)
+    elsewhere = ("--to", "losslesscut", "--beside-video", "-o", tmp_path)
+    error = touchline("export", events, *elsewhere, fails=True).exception
+    assert "--beside-video writes beside the video" in str(error)
+
+
+def test_export_writes_the_common_data_format_if_the_time_is_given(events: Path) -> None:
+    given = ("--kickoff", "1=0:00:02", "--recorded", "2026-05-10T19:45:00Z")
+    touchline("export", events, "--to", "cdf", *given)
+    document = json.loads((events.parent / "video.json").read_text())
+    assert [whistle["video_time"] for whistle in document["whistles"]] == [2000]
+    error = touchline("export", events, "--to", "cdf", fails=True).exception
+    assert "Give --kickoff" in str(error)
