@@ -13,7 +13,7 @@ TIME = r"\d{1,3}(?::\d\d){1,3}(?:[;.,]\d+(?![\d:]))?"
 
 # "12:34 goal", "[0:12:34] - goal", "12:34-12:40: goal", "1. 12:34 goal".
 LINE = re.compile(
-    rf"\s*(?:[-*•]|\d+[.)])?\s*[\[(]?({TIME})[\])]?"
+    rf"(?:(?:[-*•]|\d+[.)])\s*)?[\[(]?({TIME})[\])]?"
     rf"(?:\s*(?:-|–|—|to)\s*[\[(]?({TIME})[\])]?)?"
     r"(?:\s*[-–—:|]\s*|\s+)(\S.*)"
 )
@@ -26,7 +26,7 @@ def is_time_list(source: LabelSource) -> bool:
     if source.kind != "text" or "-->" in source.text:
         return False
     lines = [line for line in source.text.splitlines() if line.strip()]
-    return sum(bool(LINE.fullmatch(line)) for line in lines) > SHARE_OF_LINES * len(lines)
+    return sum(bool(LINE.fullmatch(line.strip())) for line in lines) > SHARE_OF_LINES * len(lines)
 
 
 def read_time_list(source: LabelSource) -> list[Example]:
@@ -44,7 +44,7 @@ def read_time_list(source: LabelSource) -> list[Example]:
         if not line.strip():
             continue
         where = f"line {number}"
-        match = LINE.fullmatch(line)
+        match = LINE.fullmatch(line.strip())
         if match is None:
             raise LabelsError(
                 source.path,

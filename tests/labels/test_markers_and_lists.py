@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,19 @@ def test_a_timecode_with_a_short_hour_in_a_spreadsheet(tmp_path: Path) -> None:
     (read,) = read_labels(save(tmp_path, text, "labels.csv"), rate_hz=25)
     assert (read.start_s, read.end_s) == (3602.2, 3603.0)
     assert read.attributes == (("xG", "0,4"),)
+
+
+def test_a_marker_without_its_edit_is_named(tmp_path: Path) -> None:
+    text = RESOLVE_MARKERS.replace("002  001      V     C", "002  001      A     C")
+    with pytest.raises(LabelsError, match="line 8: not a marker after its edit"):
+        read_labels(save(tmp_path, text, "match.edl"), rate_hz=25)
+
+
+@pytest.mark.parametrize(
+    "text", ["0:10 goal\n{}x\n", "001 |M: |C:ResolveColor\n{}|C:ResolveColorX"]
+)
+def test_long_runs_of_spaces_are_read_in_no_time(tmp_path: Path, text: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(LabelsError):
+        read_labels(save(tmp_path, text.format(" " * 200_000), "match.txt"), rate_hz=25)
+    assert time.perf_counter() - start < 5

@@ -23,8 +23,10 @@ RESOLVE_COLOURS = (
     "Sky", "Mint", "Lemon", "Sand", "Cocoa", "Cream",
 )  # fmt: skip
 
-EDIT = re.compile(r"\d{3,}\s+\S+\s+V\s+C\s+((?:\d\d[:;]){3}\d\d\s*){2}((?:\d\d[:;]){3}\d\d)\s.*")
-MARKER = re.compile(r"\s*(.*?)\s*\|C:ResolveColor(\w+)\s*\|M:(.*?)\s*\|D:(\d+)\s*")
+CODE = r"(?:\d\d[:;]){3}\d\d\d?"
+EDIT = re.compile(rf"\d{{3,}} +\S+ +V +C +{CODE} +{CODE} +({CODE}) +{CODE}")
+COLOUR = "|C:ResolveColor"
+MARKER = re.compile(r"\w+ *\|M:(.*)\|D:(\d+)")
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def premiere_markers(markers: Iterable[Marker], rate: FrameRate, *, start_frame:
 
 def is_resolve_markers(source: LabelSource) -> bool:
     """Recognise an EDL of Resolve's timeline markers by the marks in it."""
-    return source.kind == "text" and "|M:" in source.text and "|C:ResolveColor" in source.text
+    return source.kind == "text" and "|M:" in source.text and COLOUR in source.text
 
 
 def read_resolve_markers(source: LabelSource) -> list[Example]:
@@ -145,12 +147,17 @@ def _resolve_lines(source: LabelSource) -> Iterator[tuple[str, str, tuple[str, s
     """Where each marker stands, its timecode on the timeline, and its note, name and frames."""
     code = ""
     for number, line in enumerate(source.text.splitlines(), start=1):
-        if edit := EDIT.fullmatch(line.strip() + " "):
-            code = edit[2]
-        elif marker := MARKER.fullmatch(line):
-            if not code:
-                raise LabelsError(source.path, f"line {number}: a marker without an edit before it")
-            yield f"line {number}", code, (marker[1], marker[3], int(marker[4]))
+        if edit := EDIT.match(line):
+            code = edit[1]
+        elif COLOUR in line:
+            note, _, rest = line.partition(COLOUR)
+            marker = MARKER.fullmatch(rest.strip())
+            if marker is None or not code:
+                raise LabelsError(
+                    source.path,
+                    f"line {number}: not a marker after its edit. Export the markers again.",
+                )
+            yield f"line {number}", code, (note.strip(), marker[1].strip(), int(marker[2]))
             code = ""
 
 
