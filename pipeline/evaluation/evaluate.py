@@ -18,7 +18,7 @@ from touchline.pipeline.evaluation.breakdown import (
     break_down_spots,
     join_breakdowns,
 )
-from touchline.pipeline.evaluation.event_sets import EventSet
+from touchline.pipeline.evaluation.event_sets import EventSet, only_judged
 from touchline.pipeline.evaluation.intervals import (
     ACTIVITYNET_TIOUS,
     AMBIGUOUS,
@@ -247,6 +247,7 @@ def evaluate_events(
         bright: 2 of 3 events found, AP 0.67
     """
     options = options or EvaluateOptions()
+    truth, predictions = only_judged(truth, truth), only_judged(predictions, truth)
     units = _units(truth, options, predictions.events)
     counts = resampled_counts(units.num, resamples=options.resamples, seed=options.seed)
     figures = []
@@ -285,6 +286,7 @@ def compare_events(
         ValueError: A metric is unknown, or the labels hold no event.
     """
     options = options or EvaluateOptions()
+    truth, a, b = (only_judged(one, truth) for one in (truth, a, b))
     units = _units(truth, options, a.events, b.events)
     draws = _Draws(
         resampled_counts(units.num, resamples=options.resamples, seed=options.seed),

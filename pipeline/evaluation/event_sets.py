@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 from touchline.models.classes import BACKGROUND, VERIFIED
@@ -40,6 +41,8 @@ class EventSet:
         groups: The match of each video, if known.
         subsets: The subset of each video (training, validation, ...), if the labels have subsets.
         runs: One entry for each combination of model and options that `detect` ran with.
+        unjudged: Spans (start_s, end_s) of videos that nobody labelled. Events whose moment is in
+            one are left out of an evaluation.
 
     Example:
         >>> from touchline.pipeline import EventSet, read_event_set
@@ -57,6 +60,7 @@ class EventSet:
     groups: dict[str, str] = field(default_factory=dict)
     subsets: dict[str, str] = field(default_factory=dict)
     runs: frozenset[str] = frozenset()
+    unjudged: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     def only_accepted(self) -> dict[str, list[Event]]:
         """Return the events at or above their operating point, by video."""
@@ -152,7 +156,28 @@ def _from_labels(path: Path) -> EventSet:
             of_videos.setdefault(video, [])
         if one.subset:
             found.subsets[video] = one.subset
+        if one.unjudged:
+            found.unjudged[video] = one.unjudged
     return found
+
+
+def only_judged(events: EventSet, truth: EventSet) -> EventSet:
+    """Return the events whose moment is in time that `truth` labels."""
+    if not truth.unjudged:
+        return events
+    keep = {
+        video: [
+            not any(start_s <= e.peak_s < end_s for start_s, end_s in truth.unjudged.get(video, ()))
+            for e in mine
+        ]
+        for video, mine in events.events.items()
+    }
+    return replace(
+        events,
+        events={v: list(compress(mine, keep[v])) for v, mine in events.events.items()},
+        accepted={v: list(compress(flags, keep[v])) for v, flags in events.accepted.items()},
+        visible={v: list(compress(flags, keep[v])) for v, flags in events.visible.items()},
+    )
 
 
 def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> EventSet:
@@ -202,6 +227,7 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
         visible={video: flags for one in sets for video, flags in one.visible.items()},
         groups={video: group for one in sets for video, group in one.groups.items()},
         subsets={video: subset for one in sets for video, subset in one.subsets.items()},
+        unjudged={video: spans for one in sets for video, spans in one.unjudged.items()},
         runs=frozenset(run for one in sets for run in one.runs),
     )
 

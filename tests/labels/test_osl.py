@@ -11,9 +11,12 @@ from footage_made import write_video
 from label_samples import CSV, OSL, save
 
 from touchline.models.errors import LabelsError
+from touchline.pipeline.evaluation.evaluate import evaluate_events
+from touchline.pipeline.evaluation.event_sets import EventSet, read_event_set
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.labels.read import label_texts, labelled_videos, read_labels
 from touchline.pipeline.runs.background import verified_background
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Event, Example
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -110,6 +113,27 @@ def test_samples_without_events_are_labelled_videos_unless_unlabelled(tmp_path: 
     assert [video.path.name for video in labelled_videos(path)] == ["match.mp4"]
     content["data"][0]["metadata"] = {"annotation_status": "unlabeled"}
     assert labelled_videos(saved(tmp_path, content)) == []
+
+
+def test_events_in_unlabelled_and_excluded_time_are_not_judged(tmp_path: Path) -> None:
+    spans = [interval(4000, 6000, "excluded"), interval(9000, 60000, "unlabeled")]
+    truth = read_event_set(saved(tmp_path, document(metadata={"intervals": spans})))
+    (video,) = truth.events
+    goal = Event("goal", 2.0, 2.0, 2.0, 0.9)
+    # In excluded time, and in unlabelled time: nobody can say whether these are right.
+    others = [Event("goal", t, t, t, 0.95) for t in (4.0, 5.999, 9.0, 50.0)]
+    found = [goal, *others]
+    predictions = EventSet({video: found}, {video: [True] * 5}, {video: [True] * 5})
+    options = EvaluateOptions(metrics=("spotting",), resamples=0)
+    evaluation = evaluate_events(truth, predictions, options)
+    # The card at 10.4 s is in unlabelled time, so only the goal is looked for.
+    assert [row.label for row in evaluation.metrics[0].per_class] == ["goal"]
+    assert evaluation.metrics[0].headline.value == 1.0
+    assert evaluation.accepted[0]["precision"].value == 1.0
+    wrong = Event("goal", 6.0, 6.0, 6.0, 0.99)
+    predictions = EventSet({video: [goal, wrong]}, {video: [True] * 2}, {video: [True] * 2})
+    evaluation = evaluate_events(truth, predictions, options)
+    assert evaluation.accepted[0]["precision"].value == 0.5
 
 
 def test_clips_have_classes_and_every_view_gets_them(tmp_path: Path) -> None:

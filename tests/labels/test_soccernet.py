@@ -1,6 +1,7 @@
 """SoccerNet's files and measures, with SoccerNet's own package as the judge."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from label_samples import SOCCERNET, save
 from touchline.pipeline.evaluation.event_sets import read_event_set
 from touchline.pipeline.evaluation.spotting import SOCCERNET_WIDTHS_S, soccernet_map
 from touchline.pipeline.labels.datasets.soccernet import join_halves, results_spotting, split_halves
-from touchline.pipeline.labels.read import read_labels
+from touchline.pipeline.labels.read import label_texts, read_labels
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
 from touchline.pipeline.types import Event
@@ -249,3 +250,11 @@ def test_ball_actions_keep_their_team(tmp_path: Path) -> None:
     (action,) = read_labels(save(tmp_path, text, "Labels-ball.json"))
     assert (action.path.name, action.start_s) == ("224p.mp4", 0.84)
     assert action.attributes == (("team", "left"),)
+    out = tmp_path / "out/Labels-ball.json"
+    text = label_texts(
+        [replace(action, path=out.parent / "224p.mp4")], out, format_name="soccernet"
+    )
+    (again,) = read_labels(save(tmp_path, text[out], "out/Labels-ball.json"))
+    assert (again.path.name, again.start_s, again.attributes) == (
+        "224p.mp4", 0.84, (("team", "left"),),
+    )  # fmt: skip

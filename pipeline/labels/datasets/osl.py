@@ -83,12 +83,23 @@ def read_osl(source: LabelSource) -> list[Example]:
 
 
 def osl_videos(source: LabelSource) -> list[LabelledVideo]:
-    """List the videos whose moments are labelled, also those without any."""
-    return [
-        labelled_video(source, _videos(source, sample)[0], group=_group(source, sample))
-        for sample in source.json["data"].elements()
-        if sample.has("events") and ("unlabeled", None) not in _statuses(sample)
-    ]
+    """List the videos whose moments are labelled, also those without any.
+
+    Unlabelled and excluded time is not judged.
+    """
+    videos = []
+    for sample in source.json["data"].elements():
+        if not sample.has("events"):
+            continue
+        spans = tuple(
+            span or (0.0, math.inf)
+            for status, span in _statuses(sample)
+            if status in ("unlabeled", "excluded")
+        )
+        if sample["events"].elements() or (0.0, math.inf) not in spans:
+            name, group = _videos(source, sample)[0], _group(source, sample)
+            videos.append(replace(labelled_video(source, name, group=group), unjudged=spans))
+    return videos
 
 
 def _check_version(root: JsonValue) -> None:

@@ -269,11 +269,25 @@ def _visible(row: JsonValue) -> bool:
     return word == "visible"
 
 
+def _half_of(name: str) -> str:
+    """The half that a file shows; footage of ball actions is one file, called half 1."""
+    if name in BALL_FOOTAGE:
+        return "1"
+    named = HALF_FILE.match(name)
+    if named is None:
+        raise ValueError(
+            "SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv, or for ball "
+            f"actions 224p.mp4. {name} is not named like this."
+        )
+    return named["half"]
+
+
 def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
     """Write one match; an interval becomes its peak.
 
     Raises:
-        ValueError: There are several matches, or the footage is not one file per half.
+        ValueError: There are several matches, or the footage is neither one file per half nor
+            that of ball actions.
     """
     groups = sorted({example.group for example in examples})
     if len(groups) > 1:
@@ -281,13 +295,8 @@ def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
     rows = []
     halves: dict[str, Path] = {}
     for example in examples:
-        named = HALF_FILE.match(example.path.name)
-        if named is None:
-            raise ValueError(
-                "SoccerNet's footage is one file per half, 1_224p.mkv and 2_224p.mkv. "
-                f"{example.path.name} is not named like this."
-            )
-        half = halves.setdefault(named["half"], example.path)
+        number = _half_of(example.path.name)
+        half = halves.setdefault(number, example.path)
         if example.path != half or half.parent != examples[0].path.parent:
             raise ValueError(
                 "SoccerNet holds one file per half, all in one folder, but "
@@ -297,7 +306,7 @@ def write_soccernet(examples: Sequence[Example], target: LabelTarget) -> str:
         minutes, seconds = divmod(ms // 1000, 60)
         rows.append(
             {
-                "gameTime": f"{named['half']} - {minutes:02d}:{seconds:02d}",
+                "gameTime": f"{number} - {minutes:02d}:{seconds:02d}",
                 "label": example.label,
                 "position": str(ms),
                 "team": NO_TEAM,
