@@ -6,9 +6,10 @@ The journal holds the actions. The state follows from them, so it is the same af
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from touchline.models.classes import BACKGROUND
 
@@ -18,6 +19,10 @@ MAX_NAME = 200
 MAX_NOTE = 2000
 
 Action = Mapping[str, Any]
+T = TypeVar("T")
+
+# Control characters, what turns the direction of writing, and halves of characters.
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -79,30 +84,38 @@ class ActionError(ValueError):
     """An action that cannot be done; the message says why."""
 
 
+@dataclass(frozen=True)
+class _Step:
+    """What an action changed: the classes, marks and rejections before and after it.
+
+    A mark or rejection that is not there is None.
+    """
+
+    classes: tuple[tuple[LabelClass, ...], tuple[LabelClass, ...]]
+    marks: Mapping[str, tuple[Mark | None, Mark | None]]
+    rejected: Mapping[str, tuple[Rejection | None, Rejection | None]]
+
+
 class History:
     """The state after a sequence of actions, with undo and redo without end."""
 
     def __init__(self, actions: Iterable[Action] = ()) -> None:
-        self._states: list[State] = [State()]
-        self._at = 0
+        self.state = State()
         self.revision = 0
+        self._done: list[_Step] = []
+        self._undone: list[_Step] = []
         for action in actions:
             self.do(action)
 
     @property
-    def state(self) -> State:
-        """The state now."""
-        return self._states[self._at]
-
-    @property
     def can_undo(self) -> bool:
         """Whether there is something to undo."""
-        return self._at > 0
+        return bool(self._done)
 
     @property
     def can_redo(self) -> bool:
         """Whether something was undone and nothing was done since."""
-        return self._at + 1 < len(self._states)
+        return bool(self._undone)
 
     def after(self, action: Action, *, matches: Iterable[str] = ()) -> tuple[State, str]:
         """Return the state that an action leads to, and the id of what it makes; change nothing.
@@ -116,13 +129,14 @@ class History:
         """
         kind = action.get("do")
         if kind in ("undo", "redo"):
-            if not (self.can_undo if kind == "undo" else self.can_redo):
+            steps = self._done if kind == "undo" else self._undone
+            if not steps:
                 raise ActionError(f"there is nothing to {kind}")
-            return self._states[self._at + (1 if kind == "redo" else -1)], ""
+            return _taken(self.state, steps[-1], 0 if kind == "undo" else 1), ""
         change = CHANGES.get(kind) if isinstance(kind, str) else None
         if change is None:
             raise ActionError(f"{kind!r} is not an action; use one of {', '.join(CHANGES)}")
-        known = set(matches)
+        known = list(matches)
         if known and "match" in action and action["match"] not in known:
             raise ActionError(f"there is no match {action['match']!r} in this project")
         made = f"{str(kind)[0]}{self.revision + 1}"
@@ -135,13 +149,51 @@ class History:
             ActionError: It cannot be done; nothing has changed.
         """
         state, made = self.after(action)
-        if action["do"] in ("undo", "redo"):
-            self._at += 1 if action["do"] == "redo" else -1
+        if action["do"] == "undo":
+            self._undone.append(self._done.pop())
+        elif action["do"] == "redo":
+            self._done.append(self._undone.pop())
         else:
-            self._states[self._at + 1 :] = [state]
-            self._at += 1
+            self._done.append(_step(self.state, state))
+            self._undone.clear()
+        self.state = state
         self.revision += 1
         return made
+
+
+def _step(old: State, new: State) -> _Step:
+    return _Step(
+        (old.classes, new.classes),
+        _changes(old.marks, new.marks),
+        _changes(old.rejected, new.rejected),
+    )
+
+
+def _changes(old: Mapping[str, T], new: Mapping[str, T]) -> dict[str, tuple[T | None, T | None]]:
+    keys = {**old, **new}
+    return {k: (old.get(k), new.get(k)) for k in keys if old.get(k) is not new.get(k)}
+
+
+def _taken(state: State, step: _Step, way: int) -> State:
+    """Undo (way 0) or redo (way 1) a step."""
+    return State(
+        step.classes[way],
+        _with(state.marks, step.marks, way),
+        _with(state.rejected, step.rejected, way),
+    )
+
+
+def _with(
+    now: Mapping[str, T], changes: Mapping[str, tuple[T | None, ...]], way: int
+) -> dict[str, T]:
+    new = dict(now)
+    for key, values in changes.items():
+        value = values[way]
+        if value is None:
+            del new[key]
+        else:
+            new[key] = value
+    return new
 
 
 def _add_class(state: State, action: Action, made: str) -> State:
@@ -225,9 +277,10 @@ def _reject(state: State, action: Action, made: str) -> State:
 
 
 def _keep_after_all(state: State, action: Action, made: str) -> State:
-    if action.get("rejection") not in state.rejected:
+    rejection = action.get("rejection")
+    if not isinstance(rejection, str) or rejection not in state.rejected:
         raise ActionError("this rejection does not exist any more")
-    left = {k: r for k, r in state.rejected.items() if k != action["rejection"]}
+    left = {k: r for k, r in state.rejected.items() if k != rejection}
     return replace(state, rejected=left)
 
 
@@ -253,11 +306,16 @@ def _class(state: State, action: Action, key: str) -> LabelClass:
     raise ActionError("this class does not exist any more")
 
 
+def clean_name(name: str) -> str:
+    """Return a class name as a project keeps it: on one line, without control characters."""
+    return " ".join(UNWRITABLE.sub(" ", name).split())
+
+
 def _class_name(state: State, action: Action, own: LabelClass | None = None) -> str:
     name = action.get("name")
-    if not isinstance(name, str) or not name.strip():
+    name = clean_name(name) if isinstance(name, str) else ""
+    if not name:
         raise ActionError("a class needs a name")
-    name = " ".join(name.split())
     if len(name) > MAX_NAME:
         raise ActionError(f"a class name has at most {MAX_NAME} characters")
     if name == BACKGROUND:
@@ -275,10 +333,10 @@ def _colour(action: Action, *, default: int) -> int:
 
 
 def _known_mark(state: State, action: Action) -> Mark:
-    mark = state.marks.get(action.get("mark", ""))
-    if mark is None:
+    mark = action.get("mark")
+    if not isinstance(mark, str) or mark not in state.marks:
         raise ActionError("this mark does not exist any more")
-    return mark
+    return state.marks[mark]
 
 
 def _match(action: Action) -> str:
@@ -306,9 +364,15 @@ def _score(action: Action) -> float | None:
 
 def _number(action: Action, key: str) -> float:
     value = action.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ActionError(f"{key} must be a number")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise ActionError(f"{key} must be a number")
+    return number
 
 
 def _note(action: Action) -> str:
