@@ -35,6 +35,8 @@ from touchline.pipeline.types import Bool, Float64, Frames
 
 FORMAT = "touchline-features-1"
 
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
 FLUSH_ROWS = 32
 """After so many rows they are given to the system, for those who read the track meanwhile."""
 
@@ -76,7 +78,7 @@ class FeatureTrack:
     @property
     def complete(self) -> bool:
         """Whether the features reach the end of the footage."""
-        return bool(self._facts().get("complete"))
+        return self._facts().get("rows") == self._num_rows()
 
     @property
     def width(self) -> int:
@@ -85,16 +87,11 @@ class FeatureTrack:
 
     def rows(self) -> TrackRows:
         """Return what is on disk now."""
-        D = self.width
-        paths = self._paths()
-        if D == 0:
-            empty = np.zeros(0)
-            return TrackRows(np.zeros((0, 0), np.float16), empty, empty, empty.astype(bool))
-        N = self._num_rows()
+        D, N, paths = self.width, self._num_rows(), self._paths()
         if N == 0:
-            features = np.zeros((0, D), np.float16)
-        else:
-            features = np.memmap(paths[0], np.float16, mode="r", shape=(N, D))
+            empty = np.zeros(0)
+            return TrackRows(np.zeros((0, D), np.float16), empty, empty, empty.astype(bool))
+        features = np.memmap(paths[0], np.float16, mode="r", shape=(N, D))
         times = np.fromfile(paths[1], np.float64, count=2 * N).reshape(N, 2)
         damaged = np.fromfile(paths[2], np.uint8, count=N).astype(bool)
         return TrackRows(features, times[:, 0].copy(), times[:, 1].copy(), damaged)
@@ -152,15 +149,15 @@ class FeatureTrack:
                     if stop():
                         return False
                 _flush(files)
-            self._save_facts(width=self.width, complete=True)
+            self._save_facts(width=self.width, rows=self._num_rows())
         except OSError as error:
             raise TouchlineError(self.folder, f"cannot be written: {error.strerror}") from None
         return True
 
     def _write_row(self, files: Sequence[BinaryIO], row: Sampled[Tensor]) -> None:
-        values = row.item.float().cpu().numpy().astype(np.float16)
+        values = row.item.float().cpu().numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
         if self._facts().get("width") is None:
-            self._save_facts(width=len(values), complete=False)
+            self._save_facts(width=len(values), rows=None)
         files[0].write(values.tobytes())
         files[1].write(np.array([row.start_s, row.end_s]).tobytes())
         files[2].write(bytes([row.damaged]))
@@ -195,8 +192,9 @@ class FeatureTrack:
         self._known = facts
         return facts
 
-    def _save_facts(self, *, width: int, complete: bool) -> None:
-        facts = {"format": FORMAT, "key": self._key, "width": width, "complete": complete}
+    def _save_facts(self, *, width: int, rows: int | None) -> None:
+        """Write what the features were made from; rows is None until they are complete."""
+        facts = {"format": FORMAT, "key": self._key, "width": width, "rows": rows}
         write_atomic(self.folder / "track.json", json.dumps(facts, indent=1))
         self._known = facts
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from touchline.models.errors import TouchlineError
 
 FORMAT = "touchline-studio-1"
+FIRST_LINE = json.dumps({"format": FORMAT}).encode() + b"\n"
 
 
 class JournalError(TouchlineError):
@@ -36,19 +38,35 @@ class Journal:
         """
         self.path = path
         try:
-            self._file = path.open("a+b")
-            self.entries = self._read()
-            if self._file.tell() == 0:
-                self._write({"format": FORMAT})
+            path.touch()
+            # Without a buffer: after a full disk there is nothing that would be written later.
+            self._file = path.open("r+b", buffering=0)
         except OSError as error:
             raise JournalError(path, f"cannot be written: {error.strerror}") from None
+        try:
+            self.entries, self._end = self._read()
+            if self._end == 0:
+                self._write({"format": FORMAT})
+        except OSError as error:
+            self.close()
+            raise JournalError(path, f"cannot be written: {error.strerror}") from None
+        except BaseException:
+            self.close()
+            raise
 
     def append(self, entry: Mapping[str, Any]) -> None:
         """Write an entry. When this returns, it is on disk.
 
         Raises:
-            JournalError: The disk is full or refuses; the journal is as it was.
+            JournalError: The disk is full or refuses, or the file was removed; the journal is as
+                it was.
         """
+        if os.fstat(self._file.fileno()).st_nlink == 0:
+            raise JournalError(
+                self.path,
+                "was removed while the project was open. Nothing was changed. Start the studio "
+                "again",
+            )
         try:
             self._write(entry)
         except OSError as error:
@@ -72,47 +90,49 @@ class Journal:
         self.close()
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        end = self._file.seek(0, os.SEEK_END)
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+        content = line.encode("utf-8", "surrogatepass")
+        self._cut()
         try:
-            self._file.write(line.encode("utf-8", "surrogatepass"))
-            self._file.flush()
+            left = memoryview(content)
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
         except OSError:
-            # A full disk may have taken a part of the line. What Python still holds is dropped by
-            # opening the file anew.
-            self._reopen(end)
+            # A full disk may have taken a part of the line.
+            with suppress(OSError):
+                self._cut()
             raise
+        self._end += len(content)
 
-    def _reopen(self, end: int) -> None:
-        os.truncate(self.path, end)
-        broken, self._file = self._file, self.path.open("a+b")
-        try:
-            broken.close()
-        except OSError:
-            os.truncate(self.path, end)
+    def _cut(self) -> None:
+        """Remove what lies behind the last line that is certain to be on disk."""
+        self._file.truncate(self._end)
+        self._file.seek(self._end)
 
-    def _read(self) -> list[dict[str, Any]]:
-        self._file.seek(0)
+    def _read(self) -> tuple[list[dict[str, Any]], int]:
+        """Return the entries after the first line, and the size of all whole lines in bytes."""
         text = self._file.read()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            self._file.truncate(len(whole))
-        lines = whole.splitlines()
-        entries = [self._entry(n, line) for n, line in enumerate(lines, start=1)]
-        if entries and entries[0].get("format") != FORMAT:
+        lines = text.split(b"\n")
+        torn = lines.pop()
+        if not lines:
+            if not FIRST_LINE.startswith(torn):
+                raise JournalError(self.path, "line 1 is damaged (this is no journal)")
+            return [], 0
+        found = self._entry(1, lines[0]).get("format")
+        if found != FORMAT:
             raise JournalError(
                 self.path,
-                f"is of another version ({entries[0].get('format')!r}, not {FORMAT!r}). Open it "
-                "with the Touchline that made it, or start a new project with -o",
+                f"is of another version ({found!r}, not {FORMAT!r}). Open it with the Touchline "
+                "that made it, or start a new project with -o",
             )
-        self._file.seek(0, os.SEEK_END)
-        return entries[1:]
+        entries = [self._entry(n, line) for n, line in enumerate(lines[1:], start=2)]
+        return entries, len(text) - len(torn)
 
     def _entry(self, number: int, line: bytes) -> dict[str, Any]:
         try:
             entry = json.loads(line.decode("utf-8", "surrogatepass"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise JournalError(self.path, f"line {number} is damaged ({error})") from None
         if not isinstance(entry, dict):
             raise JournalError(self.path, f"line {number} is damaged (not an object)")

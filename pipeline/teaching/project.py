@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from touchline.pipeline.footage.address import footage_reference, footage_stem
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.read import JOURNAL_FILE, LABELS_FILE
 from touchline.pipeline.labels.source import LabelTarget
-from touchline.pipeline.teaching.actions import Action, ActionError, History, State
+from touchline.pipeline.teaching.actions import Action, History, State
 from touchline.pipeline.teaching.journal import Journal, JournalError
 from touchline.pipeline.teaching.learning import Proposal
 from touchline.pipeline.teaching.options import StudioOptions
@@ -85,7 +86,12 @@ class Project:
         except Timeout:
             raise TouchlineError(folder, self._open_elsewhere()) from None
         try:
-            self._open(footage, options)
+            self._journal = Journal(folder / JOURNAL_FILE)
+            try:
+                self._open(footage, options)
+            except BaseException:
+                self._journal.close()
+                raise
         except BaseException:
             self._lock.release()
             raise
@@ -98,7 +104,6 @@ class Project:
         return f"another studio has this project open, at {address}. Use that one, or close it"
 
     def _open(self, footage: Sequence[Path], options: StudioOptions | None) -> None:
-        self._journal = Journal(self.folder / JOURNAL_FILE)
         self._matches: dict[str, Match] = {}
         self._history = History()
         self._suggested: dict[str, tuple[Proposal, ...]] = {}
@@ -113,7 +118,9 @@ class Project:
                     self._take_suggested(entry)
                 elif "settings" in entry:
                     settings = entry["settings"]
-            except (ActionError, KeyError, TypeError) as error:
+                else:
+                    raise ValueError(f"it holds {', '.join(entry) or 'nothing'}")
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise JournalError(
                     self._journal.path, f"line {number} does not fit those before it ({error})"
                 ) from None
@@ -122,7 +129,10 @@ class Project:
             self.add_match(path)
         if not self._matches:
             raise TouchlineError(self.folder, "has no match yet. Name a footage file")
-        self.write_labels()
+        # A full disk costs nothing here: the labels follow from the journal, and each answer
+        # writes them again.
+        with suppress(OSError):
+            self.write_labels()
 
     def _settle(self, settings: Mapping[str, Any] | None, options: StudioOptions | None) -> None:
         if settings is None:
@@ -191,14 +201,15 @@ class Project:
             JournalError: The journal cannot be written.
         """
         with self._mutex:
-            match = self._matches[match_id]
-            if match.content is not None and match.content != content:
+            match, stamp = self._matches[match_id], _stamp(self._matches[match_id].path)
+            size = match.stamp[0] if match.stamp is not None else stamp[0]
+            if (match.content or content) != content or stamp[0] != size:
                 raise FootageError(
                     match.path,
                     "has changed since its marks were made, so their times may be wrong. Put the "
                     "old file back, or start a new project with -o",
                 )
-            match = replace(match, content=content, stamp=_stamp(match.path))
+            match = replace(match, content=content, stamp=stamp)
             self._journal.append(self._entry(match))
             self._matches[match_id] = match
 
