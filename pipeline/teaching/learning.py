@@ -276,7 +276,9 @@ def _training_rows(
         for span, is_mark in [*((r, False) for r in rejected), *((m, True) for m in marks)]:
             if span.match != name:
                 continue
-            frames = _frames_of(span, centre_s)
+            frames = _frames_of(span, track)
+            if not len(frames):
+                continue
             answer[frames] = num_answers
             column[frames] = labels.index(span.label) if is_mark else 0
             weight[frames] = 1.0 / len(frames) if is_mark else HARD_WEIGHT
@@ -309,13 +311,17 @@ def _in(span: Span, centre_s: Float64, margin_s: float = 0.0) -> Bool:
     return (centre_s >= span.start_s - margin_s) & (centre_s <= span.end_s + margin_s)
 
 
-def _frames_of(span: Span, centre_s: Float64) -> Int64:
-    """Return the frames inside a span, or the nearest one if it lies between two frames."""
-    inside = np.flatnonzero(_in(span, centre_s))
+def _frames_of(span: Span, track: TrackRows) -> Int64:
+    """Return the frames inside a span, or the one that shows its middle.
+
+    There are none if the features have not come that far.
+    """
+    inside = np.flatnonzero(_in(span, (track.start_s + track.end_s) / 2))
     if len(inside):
         return inside
-    nearest = int(np.abs(centre_s - (span.start_s + span.end_s) / 2).argmin())
-    return np.array([nearest], np.int64)
+    middle_s = (span.start_s + span.end_s) / 2
+    shown = (track.start_s <= middle_s) & (middle_s <= track.end_s)
+    return np.flatnonzero(shown)[:1]
 
 
 def window_rows(row_s: float) -> int:
