@@ -14,7 +14,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from touchline.pipeline.heads.logistic import Linear, LogisticProblem
-from touchline.pipeline.scoring.events import find_candidates, operating_points
+from touchline.pipeline.scoring.events import (
+    SMOOTHING_REACH,
+    find_candidates,
+    operating_points,
+    smooth_scores,
+)
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.teaching.features import TrackRows
 from touchline.pipeline.types import Bool, Event, Float32, Float64, Int64, ScoreTrack
@@ -162,14 +167,17 @@ def learn(
         raise ValueError("the first features")
     row_s = float(np.median([np.median(m.end_s - m.start_s) for m in matches.values()]))
     reach = window_rows(row_s) // 2
-    rows = _training_rows(matches, marks, rejected, labels, reach, np.random.default_rng(seed))
+    rows, asked = _training_rows(
+        matches, marks, rejected, labels, reach, np.random.default_rng(seed)
+    )
     K = len(labels)
     if not (rows.column > 0).any():
         raise ValueError("features of the part of the match that has marks")
     kept = _without_look_alikes(rows, K)
     heads = [_fit(rows, kept & (rows.fold != fold), K) for fold in range(NUM_FOLDS)]
     tracks = {name: _score(track, heads, labels, reach) for name, track in matches.items()}
-    return Learned(labels, tracks, _thresholds(rows, kept, labels), rows, kept, row_s)
+    thresholds = _thresholds(rows, kept, labels, [(matches[s.match], s) for s in asked], reach)
+    return Learned(labels, tracks, thresholds, rows, kept, row_s)
 
 
 def propose(
@@ -262,10 +270,11 @@ def _training_rows(
     labels: Sequence[str],
     reach: int,
     rng: np.random.Generator,
-) -> TrainingRows:
+) -> tuple[TrainingRows, list[Span]]:
+    """Return what is learnt from, and the answers by their numbers."""
     parts: list[TrainingRows] = []
     num_rows = sum(len(rows) for rows in matches.values())
-    num_answers = 0
+    asked: list[Span] = []
     for number, (name, track) in enumerate(matches.items()):
         centre_s = (track.start_s + track.end_s) / 2
         column = np.zeros(len(track), np.int64)
@@ -279,11 +288,11 @@ def _training_rows(
             frames = _frames_of(span, track)
             if not len(frames):
                 continue
-            answer[frames] = num_answers
+            answer[frames] = len(asked)
             column[frames] = labels.index(span.label) if is_mark else 0
             weight[frames] = 1.0 / len(frames) if is_mark else HARD_WEIGHT
             near |= _in(span, centre_s, MARGIN_S) if is_mark else False
-            num_answers += 1
+            asked.append(span)
         usable = ~track.damaged
         free = np.flatnonzero(usable & ~near & (answer < 0))
         most = max(1, round(MAX_BACKGROUND_ROWS * len(track) / num_rows))
@@ -302,9 +311,8 @@ def _training_rows(
                 np.full(len(used), number),
             )
         )
-    return TrainingRows(
-        *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(TrainingRows))
-    )
+    joined = [np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(TrainingRows)]
+    return TrainingRows(*joined), asked
 
 
 def _in(span: Span, centre_s: Float64, margin_s: float = 0.0) -> Bool:
@@ -371,7 +379,13 @@ def _without_look_alikes(rows: TrainingRows, num_classes: int) -> Bool:
     return ~unsure | (held < limit)
 
 
-def _thresholds(rows: TrainingRows, kept: Bool, labels: Sequence[str]) -> dict[str, float]:
+def _thresholds(
+    rows: TrainingRows,
+    kept: Bool,
+    labels: tuple[str, ...],
+    spans: Sequence[tuple[TrackRows, Span]],
+    reach: int,
+) -> dict[str, float]:
     """Choose thresholds on marks and rejections, each scored by a head that has not learnt it.
 
     With answers in two matches or more, whole matches are held out.
@@ -392,18 +406,35 @@ def _thresholds(rows: TrainingRows, kept: Bool, labels: Sequence[str]) -> dict[s
         return thresholds
     by_match = len(np.unique(rows.match[asked])) > 1
     part = (rows.match if by_match else rows.answer) % NUM_FOLDS
-    probs = np.zeros((len(rows.column), len(labels)))
+    best = {answer: np.zeros(len(labels)) for answer in shown}
     for fold in np.unique(part[asked]):
         out = (rows.answer >= 0) & (part == fold)
         if (kept & ~out & (rows.column > 0)).any():
-            probs[out] = _probs(_fit(rows, kept & ~out, len(labels))(rows.X[out]))
-    # Each answer is scored by its best frame.
-    best = {answer: probs[rows.answer == answer].max(axis=0) for answer in shown}
+            head = _fit(rows, kept & ~out, len(labels))
+            for answer in np.unique(rows.answer[out]).tolist():
+                track, span = spans[answer]
+                best[answer] = _score_of(track, span, head, labels, reach)
     for k in chosen:
         yes = [float(best[answer][k]) for answer, column in shown.items() if column == k]
         no = [float(best[answer][k]) for answer, column in shown.items() if column != k]
         thresholds[labels[k]] = _best_threshold(np.array(yes), np.array(no))
     return thresholds
+
+
+def _score_of(
+    track: TrackRows, span: Span, head: Linear, labels: tuple[str, ...], reach: int
+) -> Float64:
+    """Score an answer as a proposal is scored: by the peak of the smoothed probabilities."""
+    centre_s = (track.start_s + track.end_s) / 2
+    frames = _frames_of(span, track)
+    around = np.flatnonzero(_in(span, centre_s, SMOOTHING_REACH * SMOOTH_S))
+    probs = _probs(head(averaged(track.features, around, reach))).astype(np.float32)
+    part = ScoreTrack(
+        labels, track.start_s[around], track.end_s[around], probs, track.damaged[around]
+    )
+    smooth = smooth_scores(part, smooth_s=SMOOTH_S)
+    best: Float64 = smooth[np.isin(around, frames)].max(axis=0)
+    return best
 
 
 def _best_threshold(yes: Float64, no: Float64) -> float:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from drawn_footage import write_footage
 from studio_material import write_match
+from tiny import small_3d_model
 
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import FootageError, TouchlineError
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture
 def scorer(options) -> Scorer:
-    return Scorer(open_trunk(options), device="cpu", batch_size=2)
+    return Scorer(open_trunk(options), device="cpu", batch_size=2, mode="shared")
 
 
 def computed(folder: Path, footage: Path, scorer: Scorer, **more: object) -> FeatureTrack:
@@ -56,20 +57,37 @@ class Killed(BaseException):
 
 
 def kill_at(patch: pytest.MonkeyPatch, cut: int) -> None:
+    """The process ends before row `cut` is written."""
     write_row = FeatureTrack._write_row
 
     def write(track, files, row):
-        if round(row.start_s * 4) >= cut:
+        if track.written >= cut:
             raise Killed
+        track.written += 1
         write_row(track, files, row)
 
+    def keep_whole_rows(track):
+        rows = keep(track)
+        track.written = len(rows)
+        return rows
+
+    keep = FeatureTrack._keep_whole_rows
+    patch.setattr(FeatureTrack, "_keep_whole_rows", keep_whole_rows)
     patch.setattr(FeatureTrack, "_write_row", write)
 
 
-@pytest.mark.parametrize("cuts", [(0,), (1,), (37,), (32, 33, 45)])
-@pytest.mark.parametrize("rate", [4, 25, Fraction(30000, 1001)])
+def three_dimensional() -> Scorer:
+    """A trunk that sees the frames around each row, too."""
+    return Scorer(small_3d_model(), device="cpu", batch_size=2, mode="shared")
+
+
+@pytest.mark.parametrize("cuts", [(0,), (1,), (10, 11, 15)])
+@pytest.mark.parametrize("rate", [25, Fraction(30000, 1001), "3-D"])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, scorer, monkeypatch, cuts, rate):
-    footage = write_footage(tmp_path / "match.mp4", seconds=12, rate=rate, beep_every_s=None)
+    if rate == "3-D":
+        scorer, rate = three_dimensional(), 25
+        assert scorer.margin > 0
+    footage = write_footage(tmp_path / "match.mp4", seconds=9, rate=rate, beep_every_s=None)
     whole = computed(tmp_path / "whole", footage, scorer).rows()
     for cut in cuts:
         with monkeypatch.context() as patch:
@@ -166,6 +184,7 @@ class LongTrunk:
 
     def __init__(self, trunk: TrainedModel, num_rows: int) -> None:
         self.model, self._num_rows = trunk, num_rows
+        self.margin, self.stride = 0, 1
 
     def feature_track(self, frames):
         for k in range(self._num_rows):
