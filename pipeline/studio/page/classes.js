@@ -65,10 +65,10 @@ async function addClass(submit) {
   submit.preventDefault();
   const name = $("new-class").value.trim();
   if (!name) return;
+  $("new-class").blur(); // Its key may be pressed next.
   const answer = await act({ do: "add_class", name, colour: freeColour() }, `the class ${name}`);
   if (!answer && !waiting.length) return; // The name stays in the field.
   $("new-class").value = "";
-  $("new-class").blur();
   if (answer) say(`Class ${name}. Its key is ${keyOf(answer.id) ?? "none"}.`);
 }
 

@@ -15,6 +15,7 @@ const keys = {
   "<": () => jumpTo(state.time - 1), ">": () => jumpTo(state.time + 1),
   ArrowLeft: () => jumpTo(state.time - 5), ArrowRight: () => jumpTo(state.time + 5),
   "shift ArrowLeft": () => jumpTo(state.time - 30), "shift ArrowRight": () => jumpTo(state.time + 30),
+  Home: () => jumpTo(0), End: () => jumpTo(match().durationS),
   q: () => changeSpeed(-1), w: () => changeSpeed(1),
   l: toggleLoop, f: toggleFullScreen, s: toggleSound,
   i: () => setStretch("in"), o: () => setStretch("out"),
@@ -130,7 +131,12 @@ function start() {
   watchList();
   document.addEventListener("keydown", keyPressed);
   document.addEventListener("keyup", keyReleased);
-  window.addEventListener("pagehide", () => project && keepPlace());
+  // A browser may keep a page that was left, and with it one of its few connections to the server.
+  window.addEventListener("pagehide", () => {
+    if (project) keepPlace();
+    updates?.close();
+  });
+  window.addEventListener("pageshow", (shown) => shown.persisted && connect());
   window.addEventListener("blur", () => [...holds.keys()].forEach(releaseClass));
   $("theme").addEventListener("click", drawSoon);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
