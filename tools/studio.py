@@ -41,7 +41,12 @@ def studio_command(
             "proposals to review."
         ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0)] = 0,
+    port: Annotated[
+        int,
+        typer.Option(
+            help="Port to listen at; 0 takes the project's last one again, or a free one.", min=0
+        ),
+    ] = 0,
     host: Annotated[
         str,
         typer.Option(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
+from touchline.models.atomic_files import atomic_path
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.studio.engine import Engine
 from touchline.pipeline.studio.server import Studio
@@ -17,6 +20,8 @@ from touchline.pipeline.teaching.output import open_trunk
 from touchline.pipeline.teaching.project import Project
 
 LOCAL = "127.0.0.1"
+PAGE_FILE = ".page"
+"""In the project's folder: token and port of the last time. Only its owner can read it."""
 
 
 def serve(
@@ -28,21 +33,29 @@ def serve(
 ) -> None:
     """Serve a project until SIGINT or SIGTERM.
 
+    On this machine alone it takes token and port of the last time again, so that pages which are
+    open go on.
+
     Args:
         project: The open project; it stays open.
         host: The address to listen at. Everybody who can reach it and has the token can use it.
-        port: The port; 0 takes a free one.
+        port: The port; 0 takes that of the last time, or a free one.
         on_ready: Called with the address to open, which holds the token.
 
     Raises:
         TouchlineError: The address cannot be listened at.
     """
-    listener = _listen(host, port)
+    is_local = host in (LOCAL, "localhost")
+    token, last_port = _recall(project.folder) if is_local else (None, 0)
+    token = token or secrets.token_urlsafe(32)
+    listener = _listen(host, port) if port else _listen_again(host, last_port)
     port = listener.getsockname()[1]
-    names = {host, LOCAL, "localhost"} if host in (LOCAL, "localhost") else _names_of(host)
+    if is_local:
+        _remember(project.folder, token, port)
+    names = {host, LOCAL, "localhost"} if is_local else _names_of(host)
     hosts = frozenset(f"{_bracketed(name)}:{port}" for name in names)
     engine = Engine(project, lambda: open_trunk(project.options))
-    studio = Studio(project, engine, hosts=hosts)
+    studio = Studio(project, engine, token=token, hosts=hosts)
     shown = host if host not in ("0.0.0.0", "::") else socket.gethostname()
     base = f"http://{_bracketed(shown)}:{port}/"
     config = uvicorn.Config(
@@ -52,7 +65,7 @@ def serve(
     project.announce(base)
     engine.start()
     threading.Thread(
-        target=_when_started, args=(server, lambda: on_ready(f"{base}?token={studio.token}"))
+        target=_when_started, args=(server, lambda: on_ready(f"{base}?token={token}"))
     ).start()
     try:
         server.run(sockets=[listener])
@@ -80,6 +93,28 @@ def _when_started(server: uvicorn.Server, then: Callable[[], None]) -> None:
         threading.Event().wait(0.05)
     if server.started:
         then()
+
+
+def _recall(folder: Path) -> tuple[str | None, int]:
+    try:
+        token, port = (folder / PAGE_FILE).read_text(encoding="utf-8").split()
+        return token, int(port)
+    except (OSError, ValueError):
+        return None, 0
+
+
+def _remember(folder: Path, token: str, port: int) -> None:
+    # A page that has to be opened anew is no reason to stop.
+    with suppress(OSError), atomic_path(folder / PAGE_FILE) as part:
+        part.touch(mode=0o600)
+        part.write_text(f"{token} {port}\n", encoding="utf-8")
+
+
+def _listen_again(host: str, last_port: int) -> socket.socket:
+    try:
+        return _listen(host, last_port)
+    except TouchlineError:
+        return _listen(host, 0)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,7 +11,6 @@ import base64
 import hmac
 import json
 import os
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -120,15 +119,17 @@ class Guard:
 class Studio:
     """The answers of the server; `app` is what an ASGI server runs."""
 
-    def __init__(self, project: Project, engine: Engine, *, hosts: frozenset[str]) -> None:
+    def __init__(
+        self, project: Project, engine: Engine, *, token: str, hosts: frozenset[str]
+    ) -> None:
         """Put a project on the web.
 
         Args:
             project: The open project.
             engine: Its work.
+            token: What the first address holds, and then the cookie.
             hosts: The host names with ports that requests may name.
         """
-        self.token = secrets.token_urlsafe(32)
         self._project = project
         self._engine = engine
         self._closing = asyncio.Event()
@@ -162,7 +163,7 @@ class Studio:
             OSError: _error_of(500),
         }
         app = Starlette(routes=routes, exception_handlers=handlers)
-        self.app: ASGIApp = Guard(app, token=self.token, hosts=hosts)
+        self.app: ASGIApp = Guard(app, token=token, hosts=hosts)
 
     def close(self) -> None:
         """End the streams of updates, so that the server can stop."""

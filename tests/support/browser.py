@@ -72,6 +72,25 @@ class Browser:
         actions = [{"type": kind, "value": k} for k in keys for kind in ("keyDown", "keyUp")]
         self.call("actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
 
+    def hold(self, key: str, seconds: float) -> None:
+        """A key that stays down for a while."""
+        actions = [
+            {"type": "keyDown", "value": key},
+            {"type": "pause", "duration": round(1000 * seconds)},
+            {"type": "keyUp", "value": key},
+        ]
+        self.call("actions", actions=[{"type": "key", "id": "keyboard", "actions": actions}])
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """The mouse pressed at one place of the window and released at another, in pixels."""
+        places = [start, ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2), end]
+        moves = [
+            {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 60} for x, y in places
+        ]
+        down, up = ({"type": kind, "button": 0} for kind in ("pointerDown", "pointerUp"))
+        mouse = {"type": "pointer", "id": "mouse", "parameters": {"pointerType": "mouse"}}
+        self.call("actions", actions=[mouse | {"actions": [moves[0], down, *moves[1:], up]}])
+
     def log(self) -> list[str]:
         """What pages have written to the console, errors among them, since the last call."""
         return [f"{row['level']}: {row['message']}" for row in self.call("se/log", type="browser")]

@@ -1,5 +1,6 @@
 // The player: goes to times, plays stretches again and again, steps through frames.
 const LEAD_S = 1; // shown before and after what is repeated
+const NEAR_S = 0.5; // a frame so near a time is the one that is shown at it
 
 const toPlayer = (seconds) => Math.max(0, seconds - match().media.offsetS) + state.playerStartS;
 const toFile = (seconds) => seconds - state.playerStartS + match().media.offsetS;
@@ -25,7 +26,7 @@ function jumpTo(seconds) {
 
 // The time of the frame that is seen.
 function now() {
-  const seen = state.frameS !== null && !video.seeking && Math.abs(state.frameS - state.time) < 0.5;
+  const seen = state.frameS !== null && !video.seeking && Math.abs(state.frameS - state.time) < NEAR_S;
   return Math.round(1e6 * (seen ? state.frameS : state.time)) / 1e6;
 }
 
@@ -97,14 +98,19 @@ function tick() {
 
 function watchFrames() {
   const seen = (_, frame) => {
-    if (state.match) state.frameS = inside(toFile(frame.mediaTime));
-    if (video.paused && state.frameS !== null && !video.seeking) {
-      state.time = state.frameS;
-      showTime();
-    }
+    if (state.match) frameSeen(inside(toFile(frame.mediaTime)));
     video.requestVideoFrameCallback(seen);
   };
   video.requestVideoFrameCallback?.(seen);
+}
+
+// A frame from before the last jump may come late: it is far from the time asked for.
+function frameSeen(time) {
+  if (Math.abs(time - state.time) >= NEAR_S) return;
+  state.frameS = time;
+  if (!video.paused || video.seeking) return;
+  state.time = time;
+  showTime();
 }
 
 function showTime() {
@@ -163,11 +169,15 @@ function showUnplayable() {
   $("unplayable").hidden = state.playable && !problem && !running;
   $("proxy").hidden = Boolean(problem) || running || state.playable;
   $("proxy-bar").hidden = !running;
-  $("proxy-bar").value = proxy.done ?? 0;
+  if (proxy.done) $("proxy-bar").value = proxy.done;
+  else $("proxy-bar").removeAttribute("value"); // It moves, as nothing is known yet.
   let text = `Browsers cannot play ${name} (${media.kind}). You can mark on single pictures, or make a copy that plays.`;
   if (failed) text = `This browser cannot play ${name} (${media.kind}). You can mark on single pictures, or make a copy that plays.`;
   if (proxy.state === "failed") text = `The copy of ${name} could not be made. ${proxy.problem}`;
-  if (running) text = `Touchline makes a copy of ${name} that plays: ${Math.floor(100 * proxy.done)} %.`;
+  if (running) {
+    const share = proxy.done ? `: ${Math.floor(100 * proxy.done)} %` : "";
+    text = `Touchline makes a copy of ${name} that plays${share}.`;
+  }
   if (problem) text = problem;
   if ($("unplayable-text").textContent !== text) $("unplayable-text").textContent = text;
   for (const id of ["play", "speed", "loop", "sound"]) $(id).disabled = !state.playable;

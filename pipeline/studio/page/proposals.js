@@ -140,13 +140,14 @@ function showCurrent() {
 }
 
 function showCounts() {
-  const counts = answers.counts ?? { confirmed: match().marks.length, open: 0, rejected: match().rejected.length };
+  const confirmed = match().marks.length;
   const likely = open().filter((p) => p.accepted).length;
+  const unlikely = open().length - likely;
   $("count-open").textContent = likely;
-  $("count-marks").textContent = match().marks.length;
+  $("count-marks").textContent = confirmed;
   $("count-rejected").textContent = match().rejected.length;
-  const found = `${counts.confirmed + likely} found: ${counts.confirmed} confirmed, ${likely} likely and open. `;
-  const rest = counts.open > likely ? `${counts.open - likely} unlikely. ` : "";
+  const found = `${confirmed + likely} found: ${confirmed} confirmed, ${likely} likely and open. `;
+  const rest = unlikely ? `${unlikely} unlikely. ` : "";
   const missed = answers.missed ? `Estimate: ${answers.missed.text}.` : "";
   $("counts").textContent = project.learning.version ? `${found}${rest}${missed}` : "";
 }

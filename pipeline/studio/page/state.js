@@ -22,7 +22,7 @@ const state = {
   answered: new Set(), // keys of proposals whose answer is on its way
 };
 // Of the match shown.
-let answers = { version: 0, proposals: [], counts: null, missed: null };
+let answers = { version: 0, proposals: [], missed: null };
 let curves = { version: 0, stepS: 1, values: {} };
 let waveform = { stepS: 1, levels: new Uint8Array() };
 

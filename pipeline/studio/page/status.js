@@ -132,7 +132,7 @@ function showMatch(id) {
   state.selected = null;
   state.draft = null;
   state.time = 0;
-  answers = { version: 0, proposals: [], counts: null, missed: null };
+  answers = { version: 0, proposals: [], missed: null };
   curves = { version: 0, stepS: 1, values: {} };
   numCards = AT_ONCE;
   fitted = true;

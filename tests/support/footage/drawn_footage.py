@@ -1,5 +1,6 @@
 """Footage for tests: drawn frames that name themselves, tones that mark the same instants."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -55,11 +56,13 @@ def write_footage(
     times: list[Fraction] | None = None,
     rotation: int = 0,
     muxer: dict[str, str] | None = None,
+    flashes: Sequence[tuple[float, float]] = (),
 ) -> Path:
     """A file whose frame k shows k; a beep begins at every `beep_every_s` (None: no sound).
 
     times: when each frame is shown, for variable rates; else k / rate. rotation: degrees that a
-    player turns the pictures by, counter-clockwise.
+    player turns the pictures by, counter-clockwise. flashes: from when to when everything below the
+    bars is yellow.
     """
     rate = Fraction(rate)
     times = times or [k / rate for k in range(round(seconds * rate))]
@@ -81,7 +84,10 @@ def write_footage(
             sound = beep(48000, seconds, beep_every_s)
         heard = 0
         for number, time_s in enumerate(times):
-            frame = av.VideoFrame.from_ndarray(draw(number, width, height), format="rgb24")
+            picture = draw(number, width, height)
+            if any(start <= time_s < end for start, end in flashes):
+                picture[height // 3 :] = (235, 200, 30)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = round(time_s * 90_000), Fraction(1, 90_000)
             output.mux(video.encode(frame.reformat(format=pix_fmt)))
             until = round((time_s + 1 / rate) * 48000)
