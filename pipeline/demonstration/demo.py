@@ -32,7 +32,7 @@ from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.spotting import pair_events, spotting_map
 from touchline.pipeline.labels.csv_files import write_csv
-from touchline.pipeline.labels.source import LabelTarget
+from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare

@@ -11,12 +11,9 @@ from pathlib import Path
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import footage_reference
-from touchline.pipeline.labels.source import (
-    LabelSource,
-    LabelTarget,
-    make_example,
-    parse_score,
-)
+from touchline.pipeline.labels.parsed import parse_score
+from touchline.pipeline.labels.source import LabelSource, make_example
+from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.labels.times import TimeReader
 from touchline.pipeline.types import USUAL_ATTRIBUTES, Event, Example
 

@@ -58,7 +58,8 @@ from touchline.pipeline.labels.programs.sportscode import (
     write_sportscode,
 )
 from touchline.pipeline.labels.programs.via import is_via, read_via
-from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
+from touchline.pipeline.labels.source import LabelledVideo, LabelSource
+from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.labels.time_list import is_time_list, read_time_list
 from touchline.pipeline.types import Example
 

@@ -11,7 +11,8 @@ from touchline.models.classes import BACKGROUND, VERIFIED
 from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.labels.formats import BY_NAME, WRITABLE, recognise
-from touchline.pipeline.labels.source import LabelledVideo, LabelSource, LabelTarget
+from touchline.pipeline.labels.source import LabelledVideo, LabelSource
+from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.types import Example, FootageHealth
 
 # The files of a project of the studio.

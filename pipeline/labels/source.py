@@ -1,4 +1,4 @@
-"""Provide what every label format needs: the file, its JSON or XML, and checked examples.
+"""Provide what every reader of labels needs: the file, its footage, and checked examples.
 
 Errors are LabelsError. They name the line of text or XML, or the path inside JSON.
 """
@@ -8,29 +8,21 @@ from __future__ import annotations
 import codecs
 import glob
 import json
-import math
 import os
 import re
 import unicodedata
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path, PureWindowsPath
-from typing import TypeVar
-from xml.etree import ElementTree as ET
-from xml.parsers import expat
 
 from touchline.models.errors import FootageError, LabelsError
-from touchline.models.json_values import from_json
-from touchline.models.spelling import did_you_mean
-from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
-from touchline.pipeline.types import Event, Example, FootageHealth
-
-T = TypeVar("T")
+from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES
+from touchline.pipeline.labels.parsed import JsonValue, XmlElement, parse_xml, unique_keys
+from touchline.pipeline.types import Example
 
 HOW_TO_GIVE_A_RATE = (
     "Convert the file once with touchline labels FILE --rate-hz RATE --convert csv -o labels.csv, "
@@ -45,12 +37,6 @@ TIME_IN_BRACKETS = re.compile(rb"\[\d+:")
 # A text in UTF-16 holds NUL bytes too. XML without a byte order mark starts with "<".
 UTF16_STARTS = (*UTF16_BOMS, b"<")
 
-
-# float() also reads 1_0 as 10, and digits of other scripts.
-NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", re.IGNORECASE | re.ASCII)
-
-# Scores that were computed with 32 bits exceed 1 by up to this.
-SCORE_ROUNDING = 1e-6
 
 # Tools round the start and the end of an event without length apart by up to this.
 TIME_ROUNDING_S = 0.01
@@ -144,7 +130,7 @@ class LabelSource:
     def json(self) -> JsonValue:
         """The root value of a JSON file; LabelsError if it is not JSON."""
         try:
-            value = json.loads(self.text, object_pairs_hook=_unique_keys)
+            value = json.loads(self.text, object_pairs_hook=unique_keys)
         except json.JSONDecodeError as error:
             # What the reader wants at the end of a text is in the part that is lost.
             cut = not self.text[error.pos :].strip()
@@ -176,262 +162,6 @@ def _zip_content(path: Path) -> str:
     if "content.xml" in names:
         return "a spreadsheet or document of LibreOffice. Save the sheet as CSV (UTF-8)."
     return "a ZIP archive. Unpack it and give the label file in it."
-
-
-@dataclass(frozen=True)
-class LabelTarget:
-    """Where labels are written, and what formats need to know for that.
-
-    Attributes:
-        folder: The folder of the file. Footage is named relative to it.
-        rate_hz: Frames per second, for formats that count frames; None: not given.
-        healths: What is known of the footage.
-    """
-
-    folder: Path
-    rate_hz: float | None = None
-    healths: Mapping[Path, FootageHealth] = field(default_factory=dict)
-
-    def rate_of(self, footage: Path, *, own_first: bool) -> float:
-        """Find the frames per second for the labels of a footage file.
-
-        With `own_first` the footage's own constant rate comes before `rate_hz`, otherwise after.
-
-        Raises:
-            ValueError: Neither is known.
-        """
-        health = self.healths.get(footage)
-        own = None
-        if health is not None and health.frame_rate is not None and not health.variable_rate:
-            own = float(Fraction(health.frame_rate))
-        rates = (own, self.rate_hz) if own_first else (self.rate_hz, own)
-        for rate_hz in rates:
-            if rate_hz is not None:
-                return rate_hz
-        raise ValueError(
-            f"this format counts frames, and {footage} has no constant frame rate. Give the rate "
-            "with --rate-hz (rate_hz in Python)."
-        )
-
-
-class _TwiceNamed(dict[str, object]):
-    """An object with two equal keys. Plain json would keep only the last and lose labels."""
-
-    twice = ""
-
-
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    keys = [key for key, _ in pairs]
-    marked = _TwiceNamed(members)
-    marked.twice = next(key for key in keys if keys.count(key) > 1)
-    return marked
-
-
-@dataclass(frozen=True)
-class JsonValue:
-    """A value inside a JSON file.
-
-    Attributes:
-        file: The JSON file.
-        where: The path to the value, such as "$.annotations[3].position".
-        value: The value as json reads it.
-    """
-
-    file: Path
-    where: str
-    value: object
-
-    def error(self, message: str) -> LabelsError:
-        """Make an error that names the file and the path to this value."""
-        return LabelsError(self.file, f"{self.where}: {message}")
-
-    def has(self, key: str) -> bool:
-        """Check for a member of an object."""
-        return isinstance(self.value, dict) and key in self.value
-
-    def __getitem__(self, key: str) -> JsonValue:
-        """Return a member of an object; LabelsError if it is missing."""
-        if not isinstance(self.value, dict) or isinstance(self.value, _TwiceNamed):
-            self.members()  # says what is wrong
-        elif key in self.value:
-            return JsonValue(self.file, f"{self.where}.{key}", self.value[key])
-        names = [name for name, _ in self.members()]
-        raise self.error(f"no {key!r} here. {did_you_mean(key, names)}".rstrip())
-
-    def members(self) -> list[tuple[str, JsonValue]]:
-        """List key and value of each member of an object; LabelsError if it is none."""
-        if isinstance(self.value, _TwiceNamed):
-            raise self.error(f"the key {self.value.twice!r} is there twice. Keep one.")
-        if not isinstance(self.value, dict):
-            raise self.error(f"{_brief(self.value)} instead of an object {{...}}")
-        return [(k, JsonValue(self.file, f"{self.where}.{k}", v)) for k, v in self.value.items()]
-
-    def elements(self) -> list[JsonValue]:
-        """List the elements of a list; LabelsError if it is none."""
-        if not isinstance(self.value, list):
-            raise self.error(f"{_brief(self.value)} instead of a list [...]")
-        return [JsonValue(self.file, f"{self.where}[{i}]", v) for i, v in enumerate(self.value)]
-
-    def text(self) -> str:
-        """Return a text; LabelsError if it is none."""
-        if not isinstance(self.value, str):
-            raise self.error(f"{_brief(self.value)} instead of a text")
-        return self.value
-
-    def flag(self) -> bool:
-        """Return true or false; LabelsError for anything else."""
-        if not isinstance(self.value, bool):
-            raise self.error(f"{_brief(self.value)} instead of true or false")
-        return self.value
-
-    def number(self) -> float:
-        """Return a finite number of at least 0, which may be written as text; else LabelsError."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float | str):
-            raise self.error(f"{_brief(self.value)} instead of a number")
-        return parse_number(self.file, self.where, self.value)
-
-
-def _brief(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-@dataclass(frozen=True)
-class XmlElement:
-    """An XML element.
-
-    Attributes:
-        file: The XML file.
-        line: The line on which the element starts.
-        tag: Its name.
-        attributes: Its attributes.
-        children: The elements inside it.
-        parts: Its text before the first child, in pieces.
-    """
-
-    file: Path
-    line: int
-    tag: str
-    attributes: dict[str, str]
-    children: list[XmlElement] = field(default_factory=list)
-    parts: list[str] = field(default_factory=list)
-
-    @property
-    def where(self) -> str:
-        """The line, for messages."""
-        return f"line {self.line}"
-
-    @property
-    def text(self) -> str:
-        """The text before the first child."""
-        return "".join(self.parts).strip()
-
-    def error(self, message: str) -> LabelsError:
-        """Make an error that names the file and the line."""
-        return LabelsError(self.file, f"{self.where}: {message}")
-
-    def __getitem__(self, attribute: str) -> str:
-        """Return an attribute; LabelsError if it is missing."""
-        if attribute not in self.attributes:
-            raise self.error(f"<{self.tag}> has no attribute {attribute!r}")
-        return self.attributes[attribute]
-
-    def number(self, attribute: str) -> float:
-        """Return an attribute that is a finite number of at least 0; else LabelsError."""
-        return parse_number(self.file, f"{self.where}: {attribute}", self[attribute])
-
-    def all(self, *tags: str) -> list[XmlElement]:
-        """List all elements at the end of the path `tags`, in document order."""
-        found = [self]
-        for tag in tags:
-            found = [child for element in found for child in element.children if child.tag == tag]
-        return found
-
-
-def parse_xml(path: Path, raw: bytes) -> XmlElement:
-    """Read XML and return its root element.
-
-    Raises:
-        LabelsError: It is not XML, or it has a DTD. A DTD could define entities that read other
-            files or fill the memory.
-    """
-    parser = expat.ParserCreate()
-    open_elements: list[XmlElement] = []
-    roots: list[XmlElement] = []
-
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        element = XmlElement(path, parser.CurrentLineNumber, tag, attributes)
-        (open_elements[-1].children if open_elements else roots).append(element)
-        open_elements.append(element)
-
-    def end(tag: str) -> None:
-        open_elements.pop()
-
-    def characters(text: str) -> None:
-        if open_elements and not open_elements[-1].children:
-            open_elements[-1].parts.append(text)
-
-    def doctype(*_: object) -> None:
-        raise LabelsError(
-            path,
-            f"line {parser.CurrentLineNumber}: a DTD (<!DOCTYPE ...>) is not allowed. Label files "
-            "need none. Remove it.",
-        )
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = end
-    parser.CharacterDataHandler = characters
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(raw, True)
-    except expat.ExpatError as error:
-        reason = expat.ErrorString(error.code)
-        raise LabelsError(path, f"line {error.lineno}: not XML ({reason})") from None
-    except (LookupError, ValueError) as error:
-        raise LabelsError(path, f"line 1: not XML that can be read ({error})") from None
-    return roots[0]
-
-
-def parse_number(path: Path, where: str, given: str | float) -> float:
-    """Turn a cell or JSON value into a finite number of at least 0.
-
-    Args:
-        path: The label file, for the message.
-        where: The place in the file, for the message.
-        given: The cell or value.
-
-    Raises:
-        LabelsError: It is not such a number.
-    """
-    try:
-        if isinstance(given, str) and not NUMBER.fullmatch(given):
-            raise ValueError(given)
-        value = float(given)
-    except (ValueError, OverflowError):
-        raise LabelsError(path, f"{where} is {given!r}; it must be a number such as 12.5") from None
-    if not math.isfinite(value) or value < 0:
-        raise LabelsError(path, f"{where} is {given!r}; it must be 0 or more")
-    return value
-
-
-def parse_score(path: Path, where: str, given: str | float) -> float:
-    """Turn a cell or JSON value into a score in [0, 1]; what rounding added to 1 is removed.
-
-    Args:
-        path: The label file, for the message.
-        where: The place in the file, for the message.
-        given: The cell or value.
-
-    Raises:
-        LabelsError: It is not such a number.
-    """
-    score = parse_number(path, where, given)
-    if score > 1 + SCORE_ROUNDING:
-        raise LabelsError(path, f"{where} is {score:.9g}; it must be in [0, 1]")
-    return min(score, 1.0)
 
 
 def make_example(
@@ -644,111 +374,3 @@ def frame_clock(
             f"times are in frames, and {path} has no constant frame rate. {HOW_TO_GIVE_A_RATE}"
         )
     return health.first_frame_s, float(Fraction(health.frame_rate)), health.start_timecode
-
-
-def read_attributes(row: JsonValue, *, known: Collection[str] = ()) -> list[tuple[str, str]]:
-    """Read the members of an object as attributes; null, lists and objects are left out.
-
-    Args:
-        row: The object.
-        known: Members that the format itself uses.
-    """
-    return [
-        (name, member.value if isinstance(member.value, str) else json.dumps(member.value))
-        for name, member in row.members()
-        if name not in known and isinstance(member.value, str | int | float)
-    ]
-
-
-def typed(value: JsonValue, kind: type[T]) -> T:
-    """Build a `kind` (a dataclass, ...) from a JSON value that Touchline itself has written.
-
-    Args:
-        value: The value.
-        kind: The type to build.
-
-    Raises:
-        LabelsError: A member is missing, unknown, there twice or of another type.
-    """
-    _refuse_twins(value)
-    try:
-        return from_json(value.value, kind, place=value.where)
-    except ValueError as error:
-        raise LabelsError(value.file, str(error)) from None
-
-
-def _refuse_twins(value: JsonValue) -> None:
-    """LabelsError if some object has a key twice."""
-    if isinstance(value.value, dict):
-        for _, member in value.members():
-            _refuse_twins(member)
-    elif isinstance(value.value, list):
-        for element in value.elements():
-            _refuse_twins(element)
-
-
-def free_members(event: Example | Event, *, taken: Collection[str]) -> dict[str, str]:
-    """Return the attributes of an event as members of a JSON object.
-
-    Args:
-        event: The event, or label.
-        taken: The members that the object has already.
-
-    Raises:
-        ValueError: An attribute has the name of one of these.
-    """
-    members = dict(event.attributes)
-    if both := [name for name in members if name in taken]:
-        raise ValueError(
-            f"an attribute is called {both[0]!r}, which means something else in this format. "
-            "Rename it."
-        )
-    return members
-
-
-def read_score(row: JsonValue, key: str) -> float:
-    """Read a score in [0, 1]; 1 if the row has none. LabelsError for other values."""
-    if not row.has(key):
-        return 1.0
-    value = row[key]
-    return parse_score(value.file, value.where, value.number())
-
-
-def by_footage(examples: Sequence[Example]) -> Iterator[tuple[Path, list[Example]]]:
-    """Group examples by footage file; ValueError if one file has several groups."""
-    for path, mine in groupby(sorted(examples, key=lambda e: e.path), key=lambda e: e.path):
-        together = list(mine)
-        if len({example.group for example in together}) > 1:
-            raise ValueError(
-                f"{path} has labels of several groups, but this format holds one group per file"
-            )
-        yield path, together
-
-
-def dump_json(value: object) -> str:
-    """Write JSON with indents and a final newline."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def only_footage(examples: Sequence[Example], folder: Path) -> str:
-    """Return the one footage file of all examples, relative to `folder`; else ValueError."""
-    names = sorted({footage_reference(example.path, folder) for example in examples})
-    if len(names) != 1:
-        raise ValueError(f"this format holds one video per file, but these are {', '.join(names)}")
-    return names[0]
-
-
-# XML 1.0 holds neither these characters nor references to them.
-NOT_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-
-
-def dump_xml(root: ET.Element, *, doctype: str = "") -> str:
-    """Write XML with indents and a final newline; what XML cannot hold becomes U+FFFD.
-
-    Args:
-        root: The root element.
-        doctype: The line that declares the type of the document.
-    """
-    ET.indent(root)
-    body = NOT_XML.sub("\N{REPLACEMENT CHARACTER}", ET.tostring(root, encoding="unicode"))
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{doctype}{body}\n'

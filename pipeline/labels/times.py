@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.labels.source import LabelSource, frame_clock, parse_number
+from touchline.pipeline.labels.parsed import parse_number
+from touchline.pipeline.labels.source import LabelSource, frame_clock
 from touchline.pipeline.timecode import FrameRate, nearest_standard, parse_time
 
 TIMECODE = re.compile(r"\d{1,2}:\d\d:\d\d[:;]\d\d\d?", re.ASCII)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import SubElement
 
-from touchline.pipeline.labels.source import dump_xml
+from touchline.pipeline.labels.target import dump_xml
 from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.timecode import STANDARD_RATES, FrameRate
 from touchline.pipeline.types import Event

@@ -11,7 +11,8 @@ from typing import Any
 
 from touchline.models.errors import LabelsError
 from touchline.models.json_values import to_json
-from touchline.pipeline.labels.source import JsonValue, LabelSource, typed
+from touchline.pipeline.labels.parsed import JsonValue, typed
+from touchline.pipeline.labels.source import LabelSource
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.outputs.result_view import Sheet
 from touchline.pipeline.timecode import MatchClock

@@ -11,7 +11,7 @@ from touchline.pipeline.labels.datasets.player_spotting import player_spotting_t
 from touchline.pipeline.labels.datasets.soccernet import on_half_clock, results_spotting
 from touchline.pipeline.labels.programs.cvat import add_attributes, declare_label, track_shapes
 from touchline.pipeline.labels.programs.label_studio import note_texts
-from touchline.pipeline.labels.source import dump_xml
+from touchline.pipeline.labels.target import dump_xml
 from touchline.pipeline.outputs.events_json import event_row
 from touchline.pipeline.outputs.result_view import Sheet, one_line
 from touchline.pipeline.timecode import timecode

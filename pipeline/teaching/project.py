@@ -18,7 +18,7 @@ from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.address import footage_reference, footage_stem
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.read import JOURNAL_FILE, LABELS_FILE
-from touchline.pipeline.labels.source import LabelTarget
+from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.teaching.actions import Action, History, State
 from touchline.pipeline.teaching.journal import Journal, JournalError
 from touchline.pipeline.teaching.learning import Proposal

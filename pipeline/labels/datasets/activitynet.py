@@ -6,19 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from touchline.pipeline.footage.address import footage_reference
+from touchline.pipeline.labels.parsed import JsonValue, read_attributes, read_score
 from touchline.pipeline.labels.source import (
-    JsonValue,
     LabelledVideo,
     LabelSource,
-    LabelTarget,
-    by_footage,
-    dump_json,
     footage_called,
     labelled_video,
     make_example,
-    read_attributes,
-    read_score,
 )
+from touchline.pipeline.labels.target import LabelTarget, by_footage, dump_json
 from touchline.pipeline.types import Event, Example
 
 

@@ -16,20 +16,15 @@ from touchline.models.classes import VERIFIED
 from touchline.models.errors import FootageError, LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
+from touchline.pipeline.labels.parsed import JsonValue, read_attributes, read_score
 from touchline.pipeline.labels.source import (
-    JsonValue,
     LabelledVideo,
     LabelSource,
-    LabelTarget,
-    by_footage,
-    dump_json,
     footage_in,
-    free_members,
     labelled_video,
     make_example,
-    read_attributes,
-    read_score,
 )
+from touchline.pipeline.labels.target import LabelTarget, by_footage, dump_json, free_members
 from touchline.pipeline.types import Event, Example, FootageHealth
 
 OSL_VERSION = "2.0"

@@ -10,18 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from touchline.pipeline.footage.address import footage_reference
+from touchline.pipeline.labels.parsed import JsonValue, parse_score
 from touchline.pipeline.labels.source import (
-    JsonValue,
     LabelledVideo,
     LabelSource,
-    LabelTarget,
-    by_footage,
-    dump_json,
     footage_called,
     labelled_video,
     make_example,
-    parse_score,
 )
+from touchline.pipeline.labels.target import LabelTarget, by_footage, dump_json
 from touchline.pipeline.types import Event, Example
 
 CHALLENGE_RATE_HZ = 25.0

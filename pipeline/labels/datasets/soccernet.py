@@ -15,18 +15,14 @@ from pathlib import Path
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.files import files_below
+from touchline.pipeline.labels.parsed import JsonValue, read_attributes, read_score
 from touchline.pipeline.labels.source import (
-    JsonValue,
     LabelledVideo,
     LabelSource,
-    LabelTarget,
-    dump_json,
-    free_members,
     labelled_video,
     make_example,
-    read_attributes,
-    read_score,
 )
+from touchline.pipeline.labels.target import LabelTarget, dump_json, free_members
 from touchline.pipeline.types import Event, Example
 
 RESULTS_FILE = "results_spotting.json"

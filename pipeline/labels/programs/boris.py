@@ -6,13 +6,8 @@ from collections.abc import Iterator
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.csv_files import read_table
-from touchline.pipeline.labels.source import (
-    JsonValue,
-    LabelSource,
-    footage_in,
-    make_example,
-    parse_number,
-)
+from touchline.pipeline.labels.parsed import JsonValue, parse_number
+from touchline.pipeline.labels.source import LabelSource, footage_in, make_example
 from touchline.pipeline.types import Example
 
 NO_SUBJECT = "No focal subject"

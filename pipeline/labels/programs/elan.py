@@ -9,15 +9,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from touchline.pipeline.labels.csv_files import attribute_columns
-from touchline.pipeline.labels.source import (
-    LabelSource,
-    LabelTarget,
-    XmlElement,
-    dump_xml,
-    footage_in,
-    make_example,
-    only_footage,
-)
+from touchline.pipeline.labels.parsed import XmlElement
+from touchline.pipeline.labels.source import LabelSource, footage_in, make_example
+from touchline.pipeline.labels.target import LabelTarget, dump_xml, only_footage
 from touchline.pipeline.types import Event, Example
 
 

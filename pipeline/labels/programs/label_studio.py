@@ -8,16 +8,14 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from touchline.pipeline.footage.address import footage_reference
+from touchline.pipeline.labels.parsed import JsonValue
 from touchline.pipeline.labels.source import (
     HOW_TO_GIVE_A_RATE,
-    JsonValue,
     LabelSource,
-    LabelTarget,
-    by_footage,
-    dump_json,
     footage_in,
     make_example,
 )
+from touchline.pipeline.labels.target import LabelTarget, by_footage, dump_json
 from touchline.pipeline.types import Event, Example
 
 NAMED_NOTE = re.compile(r"([^:\n]+): (.*)", re.DOTALL)

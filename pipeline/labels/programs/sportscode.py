@@ -12,16 +12,9 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree as ET
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.labels.source import (
-    LabelSource,
-    LabelTarget,
-    XmlElement,
-    dump_xml,
-    footage_beside,
-    make_example,
-    parse_number,
-    parse_score,
-)
+from touchline.pipeline.labels.parsed import XmlElement, parse_number, parse_score
+from touchline.pipeline.labels.source import LabelSource, footage_beside, make_example
+from touchline.pipeline.labels.target import LabelTarget, dump_xml
 from touchline.pipeline.timecode import parse_time
 from touchline.pipeline.types import USUAL_ATTRIBUTES, Example
 

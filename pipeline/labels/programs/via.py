@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from touchline.pipeline.labels.source import JsonValue, LabelSource, footage_in, make_example
+from touchline.pipeline.labels.parsed import JsonValue
+from touchline.pipeline.labels.source import LabelSource, footage_in, make_example
 from touchline.pipeline.types import Example
 
 
