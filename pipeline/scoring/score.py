@@ -59,6 +59,8 @@ class Scorer:
         # A framewise trunk needs no frames around a piece. Other trunks look beyond the piece's
         # ends: half a window on each side keeps the error small.
         self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
+        # Pieces are long because their margins are computed twice.
+        self.piece_frames = _round_up(8 * batch_size, self.stride)
 
     def score(
         self,
@@ -151,9 +153,8 @@ class Scorer:
         Args:
             track: The frames of one file, from `frames_of`.
         """
-        # Pieces are long because their margins are computed twice.
-        length = _round_up(8 * self.batch_size, self.stride)
-        for piece, first, last in overlapping_pieces(track, length=length, margin=self.margin):
+        length, margin = self.piece_frames, self.margin
+        for piece, first, last in overlapping_pieces(track, length=length, margin=margin):
             short = -len(piece) % self.stride
             piece = piece + piece[-1:] * short
             features = self._features(np.stack([s.item for s in piece])[None])[0]  # (D, T')

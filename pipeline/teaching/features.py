@@ -126,9 +126,11 @@ class FeatureTrack:
         if self.complete:
             return True
         spec = scorer.model.spec
-        done = self._keep_whole_rows()
-        # A trunk that looks beyond a row must see the frames before the first new one, too.
-        again = min(len(done), scorer.margin // scorer.stride)
+        # A trunk that looks beyond a row runs over pieces. Whole pieces are kept, and the last one
+        # is computed again for the frames before the next.
+        piece = scorer.piece_frames // scorer.stride if scorer.margin else 1
+        done = self._keep_whole_rows(piece)
+        again = min(len(done), piece) if scorer.margin else 0
         start_s = 0.0
         if len(done) > again:
             start_s = float(done.end_s[len(done) - again - 1]) - 0.5 / spec.rate_hz
@@ -162,10 +164,10 @@ class FeatureTrack:
         files[1].write(np.array([row.start_s, row.end_s]).tobytes())
         files[2].write(bytes([row.damaged]))
 
-    def _keep_whole_rows(self) -> TrackRows:
-        """Cut what a kill left behind the last whole row; return the rows."""
+    def _keep_whole_rows(self, piece: int) -> TrackRows:
+        """Cut what a kill left behind the last whole piece of rows; return the rows."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        D, N = self.width, self._num_rows()
+        D, N = self.width, self._num_rows() // piece * piece
         for path, row_bytes in zip(self._paths(), (2 * D, 16, 1), strict=True):
             path.touch()
             os.truncate(path, N * row_bytes)

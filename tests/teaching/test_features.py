@@ -66,8 +66,8 @@ def kill_at(patch: pytest.MonkeyPatch, cut: int) -> None:
         track.written += 1
         write_row(track, files, row)
 
-    def keep_whole_rows(track):
-        rows = keep(track)
+    def keep_whole_rows(track, piece):
+        rows = keep(track, piece)
         track.written = len(rows)
         return rows
 
@@ -184,7 +184,7 @@ class LongTrunk:
 
     def __init__(self, trunk: TrainedModel, num_rows: int) -> None:
         self.model, self._num_rows = trunk, num_rows
-        self.margin, self.stride = 0, 1
+        self.margin, self.stride, self.piece_frames = 0, 1, 64
 
     def feature_track(self, frames):
         for k in range(self._num_rows):
