@@ -31,6 +31,9 @@ MARKS = (1, 2, 4, 8)
 ANSWERS, ROUNDS = 10, 2
 MATCH = "match"
 
+# For the cold start: where the two marks are, and how much there must be after them.
+COLD_MARKS_S, LEAST_UNMARKED_S = (3.0, 8.0), 10.0
+
 # The person begins at the start, in the middle, or at the end and goes backwards.
 ORDERS = ("from the start", "from the middle", "from the end")
 
@@ -182,30 +185,68 @@ def _span(event: Event) -> Span:
     return Span(MATCH, event.label, event.start_s, event.end_s)
 
 
-def match_features(
-    footage: Path,
-    options: StudioOptions,
-    cache: Path,
-    *,
-    on_row: Callable[[float], None] = lambda _: None,
-) -> TrackRows:
+def match_features(footage: Path, options: StudioOptions, cache: Path) -> TrackRows:
     """Return the features of a whole match, from the cache or computed.
 
     Args:
         footage: The file.
         options: How to sample it.
         cache: Folder of features.
-        on_row: Called with the seconds of footage that are done.
 
     Raises:
         FootageError: The footage cannot be read.
     """
+    track, scorer = _open_track(footage, options, cache)
+    track.compute(footage, scorer)
+    return track.rows()
+
+
+def _open_track(footage: Path, options: StudioOptions, cache: Path) -> tuple[FeatureTrack, Scorer]:
     trunk = open_trunk(options)
     scorer = Scorer(trunk, device=options.device, precision=options.precision, mode="shared")
-    digest = trunk_digest(scorer.backbone, len(scorer.backbone.stages), scorer.dtype)
-    track = FeatureTrack(cache, track_key(file_digest(footage), digest))
+    digest = trunk_digest(trunk.backbone, len(trunk.backbone.stages), scorer.dtype)
+    return FeatureTrack(cache, track_key(file_digest(footage), digest)), scorer
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """How long a person waits with a new match; seconds since the start.
+
+    Attributes:
+        footage_s: Length of the footage in seconds.
+        proposals_s: Until the first proposals, after two marks in the first COLD_MARKS_S seconds.
+        features_s: Until all features are computed.
+    """
+
+    footage_s: float
+    proposals_s: float
+    features_s: float
+
+
+def cold_start(footage: Path, options: StudioOptions, folder: Path) -> ColdStart:
+    """Time a match that was never seen before, from loading the network on.
+
+    Args:
+        footage: The file.
+        options: How to sample it.
+        folder: An empty folder for the features.
+
+    Raises:
+        FootageError: The footage cannot be read.
+    """
+    began = time.monotonic()
+    track, scorer = _open_track(footage, options, folder)
+    marks = tuple(Event("event", at_s, at_s + 1, peak_s=at_s + 0.5) for at_s in COLD_MARKS_S)
+    proposed: list[float] = []
+
+    def on_row(end_s: float) -> None:
+        if not proposed and end_s > COLD_MARKS_S[-1] + LEAST_UNMARKED_S:
+            _Answers(marks).proposals(track.rows())
+            proposed.append(time.monotonic() - began)
+
     track.compute(footage, scorer, on_row=on_row)
-    return track.rows()
+    features_s = time.monotonic() - began
+    return ColdStart(float(track.rows().end_s[-1]), (*proposed, features_s)[0], features_s)
 
 
 def learning_seconds(

@@ -22,12 +22,20 @@ def bench_teach_command(
         "teach-cache"
     ),
     plot: Annotated[Path | None, typer.Option(help="Write the curve as a picture (PNG).")] = None,
-    backbone: Annotated[str, typer.Option(help="A framewise backbone.")] = DEFAULTS.backbone,
+    cold: Annotated[
+        Path | None,
+        typer.Option(help="Also time the start with a match never seen before: this footage."),
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option(help="A backbone that can run over a whole match.")
+    ] = DEFAULTS.backbone,
     weights: Annotated[str, typer.Option(help="Its pretrained weights.")] = DEFAULTS.weights,
 ) -> None:
     """Mark 1, 2, 4 and 8 events of each class as a person would, answer twice ten proposals, and
     count what is found of the rest.
     """
+    from tempfile import TemporaryDirectory
+
     import numpy as np
     from rich.table import Table
 
@@ -36,6 +44,7 @@ def bench_teach_command(
     from touchline.pipeline.benchmarks.teach import (
         TOLERANCE_S,
         bench_teach,
+        cold_start,
         learning_seconds,
         match_features,
         plot_lessons,
@@ -75,6 +84,14 @@ def bench_teach_command(
         f"the slowest lesson: {max(one.seconds for one in lessons):.1f} s",
         highlight=False,
     )
+    if cold is not None:
+        with console.err.status("starting cold"), TemporaryDirectory() as folder:
+            start = cold_start(cold, options, Path(folder))
+        console.out.print(
+            f"cold start, {start.footage_s:.0f} s of footage: first proposals after "
+            f"{start.proposals_s:.1f} s, all features after {start.features_s:.1f} s",
+            highlight=False,
+        )
     console.out.print(machine(), highlight=False)
     if plot is not None:
         plot_lessons(lessons, plot)
