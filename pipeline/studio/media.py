@@ -134,12 +134,17 @@ class Proxies:
             self._progress[match.id] = done
 
     def _copy(self, match: Match) -> Path:
-        # A copy of other content is another file.
-        return self._folder / f"{match.id}-{(match.content or 'new')[:12]}.mp4"
+        return self._folder / f"{_name_of(match)}.mp4"
 
     def _facts(self, match: Match) -> Path:
         """The file that holds the time of the first picture; written when the copy is whole."""
         return self._copy(match).with_suffix(".txt")
+
+
+def _name_of(match: Match) -> str:
+    """What is made of a match is kept under this name. A digest would be known too late."""
+    size = match.stamp[0] if match.stamp else 0
+    return f"{match.id}-{size}"
 
 
 def waveform(match: Match, health: FootageHealth, folder: Path) -> UInt8:
@@ -155,7 +160,7 @@ def waveform(match: Match, health: FootageHealth, folder: Path) -> UInt8:
     Raises:
         FootageError: The file cannot be read.
     """
-    kept = folder / f"{match.id}-{(match.content or 'new')[:12]}.u8"
+    kept = folder / f"{_name_of(match)}.u8"
     if kept.exists():
         return np.fromfile(kept, np.uint8)
     arguments: dict[str, Any] = {"path": str(match.path), "duration_s": health.duration_s}

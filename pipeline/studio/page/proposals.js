@@ -26,7 +26,7 @@ function step(direction) {
   if (!items.length) return;
   const at = items.findIndex((item) => isSame(item, state.selected));
   const next = at < 0 ? (direction > 0 ? 0 : items.length - 1) : at + direction;
-  if (items[next]) select(items[next]);
+  select(items[next] ?? items[at]); // Past the last one: that one again.
 }
 
 function cardOf(item) {
