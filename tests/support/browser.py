@@ -50,7 +50,7 @@ class Browser:
     def run(self, script: str, *arguments: object) -> Any:
         return self.call("execute/sync", script=script, args=list(arguments))
 
-    def wait(self, script: str, *, timeout_s: float = 20.0) -> Any:
+    def wait(self, script: str, *, timeout_s: float = 50.0) -> Any:
         """The first true value of a script; an error with its last value otherwise."""
         until = time.monotonic() + timeout_s
         value = None

@@ -29,6 +29,34 @@ function step(direction) {
   select(items[next] ?? items[at]); // Past the last one: that one again.
 }
 
+// A browser has few connections to one server, and a picture takes its time. Two at once leave the
+// others to the player.
+const PICTURES_AT_ONCE = 2;
+const picturesWanted = [];
+let picturesComing = 0;
+
+const inView = new IntersectionObserver((rows) => {
+  for (const { target, isIntersecting } of rows) {
+    if (!isIntersecting) continue;
+    inView.unobserve(target);
+    picturesWanted.push(target.querySelector("img"));
+  }
+  loadPictures();
+});
+
+function loadPictures() {
+  while (picturesComing < PICTURES_AT_ONCE && picturesWanted.length) {
+    const image = picturesWanted.shift();
+    if (!image.isConnected) continue;
+    picturesComing += 1;
+    image.onload = image.onerror = () => {
+      picturesComing -= 1;
+      loadPictures();
+    };
+    image.src = image.dataset.src;
+  }
+}
+
 function cardOf(item) {
   const row = element("li");
   row.item = item;
@@ -36,9 +64,9 @@ function cardOf(item) {
   if (item.kind === "rejected") card.classList.add("crossed");
   const shot = element("span", "shot");
   const image = element("img");
-  image.src = pictureAt(item.peak ?? (item.start + item.end) / 2, 224, false);
+  image.dataset.src = pictureAt(item.peak ?? (item.start + item.end) / 2, 224, false);
   image.alt = "";
-  image.loading = "lazy";
+  inView.observe(row);
   shot.append(image);
   const text = element("span");
   const what = element("span", "what");

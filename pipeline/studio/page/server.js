@@ -165,8 +165,18 @@ function lose(error) {
 
 // The server says something every 15 s at the latest.
 setInterval(() => {
-  if (connected && performance.now() - lastUpdate > 45000) lose(new Error("The server is silent."));
+  if (updates && performance.now() - lastUpdate > 45000) lose(new Error("The server is silent."));
 }, 5000);
+
+// A window that is not seen leaves its connection to those that are.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) {
+    connect();
+  } else if (connected) {
+    updates?.close();
+    updates = null;
+  }
+});
 
 function update(news) {
   lastUpdate = performance.now();

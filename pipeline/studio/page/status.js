@@ -8,7 +8,7 @@ function showStatus() {
   $("features-bar").value = Math.min(1, share);
   const left = features.etaS ? `, ${duration(features.etaS)} left` : "";
   $("features-text").textContent = {
-    waiting: "features wait",
+    waiting: "features begin soon",
     running: `features ${Math.floor(100 * share)} %${left}`,
     done: "features done",
     failed: `Features failed. ${features.problem ?? ""}`,
