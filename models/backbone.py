@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -326,3 +327,24 @@ def stage_table(backbone: Backbone) -> list[Mapping[str, str | int | bool]]:
     ]
     rows.append({"stage": "head", "parameters": count_parameters(backbone.head), "frozen": False})
     return rows
+
+
+def trunk_digest(
+    backbone: Backbone, stop: int, dtype: torch.dtype, *, spec: ClipSpec | None = None
+) -> str:
+    """Return a hash of everything but the clips that the features of a trunk depend on.
+
+    Args:
+        backbone: The network.
+        stop: How many stages the features have gone through.
+        dtype: The type that they are computed in.
+        spec: The clip that they are computed for; None: the backbone's own.
+    """
+    mirrored = " mirrored" * (backbone.mirrored and stop == len(backbone.stages))
+    made = f"{type(backbone).__name__} {stop} {dtype} {spec or backbone.spec}{mirrored}"
+    hashed = hashlib.sha256(made.encode())
+    for name in backbone.stage_names[:stop]:
+        for key, tensor in backbone.stages[name].state_dict().items():
+            hashed.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()

@@ -197,6 +197,15 @@ def detect_command(
             rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.stream,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps the features of whole matches, such as PROJECT/features of "
+            "touchline studio: what is there is not computed again. Scores differ in the third "
+            "decimal.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = DEFAULTS.features,
     decode_workers: Annotated[
         int | None,
         typer.Option(
@@ -253,6 +262,7 @@ def detect_command(
         mode=mode,
         stream=stream,
         isolation=isolation,
+        features=features,
         decode_workers=decode_workers,
     )
     clocks = _clocks(footage, kickoff or [], period_min)

@@ -18,12 +18,11 @@ import numpy as np
 from touchline.models.checkpoint import file_digest
 from touchline.pipeline.evaluation.spotting import pair_events
 from touchline.pipeline.plots import new_canvas, save_canvas
+from touchline.pipeline.scoring.feature_track import FeatureTrack, TrackRows, track_key
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.teaching.features import FeatureTrack, TrackRows, track_key
 from touchline.pipeline.teaching.learning import Proposal, Span, learn, propose
 from touchline.pipeline.teaching.options import StudioOptions
 from touchline.pipeline.teaching.output import open_trunk
-from touchline.pipeline.training.cache import trunk_digest
 from touchline.pipeline.types import Event
 
 TOLERANCE_S = 2.0
@@ -204,8 +203,7 @@ def match_features(footage: Path, options: StudioOptions, cache: Path) -> TrackR
 def _open_track(footage: Path, options: StudioOptions, cache: Path) -> tuple[FeatureTrack, Scorer]:
     trunk = open_trunk(options)
     scorer = Scorer(trunk, device=options.device, precision=options.precision, mode="shared")
-    digest = trunk_digest(trunk.backbone, len(trunk.backbone.stages), scorer.dtype)
-    return FeatureTrack(cache, track_key(file_digest(footage), digest)), scorer
+    return FeatureTrack(cache, track_key(file_digest(footage), scorer)), scorer
 
 
 @dataclass(frozen=True)

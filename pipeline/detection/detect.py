@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from touchline.models.checkpoint import TrainedModel
+from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.pipeline.clips.windows import hop_samples
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.parallel import workers_for
@@ -18,6 +18,7 @@ from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.scoring.events import find_candidates, operating_points
+from touchline.pipeline.scoring.feature_track import FeatureTrack, TrackRows, track_key
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, FootageHealth
@@ -81,27 +82,29 @@ def detect(
     spec = scorer.model.spec
     isolation = options.isolation and AVAILABLE
     declared = probe_footage(path, stream=options.stream, isolation=isolation)
-    frames = decode(
-        path,
-        rate_hz=spec.rate_hz,
-        size_px=spec.size_px,
-        decoder=options.decoder,
-        stream=options.stream,
-        isolation=isolation,
-        workers=_decode_workers(path, declared, options) if isolation else 1,
-    )
-    track = scorer.score(
-        frames,
-        hop_s=options.hop_s,
-        on_window=None if on_time is None else lambda s: on_time(s, declared.duration_s),
-    )
+    told = None if on_time is None else lambda s: on_time(s, declared.duration_s)
+    if options.features is None:
+        frames = decode(
+            path,
+            rate_hz=spec.rate_hz,
+            size_px=spec.size_px,
+            decoder=options.decoder,
+            stream=options.stream,
+            isolation=isolation,
+            workers=_decode_workers(path, declared, options) if isolation else 1,
+        )
+        track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
+        health = _health(declared, frames.log)
+    else:
+        rows = _kept_features(path, scorer, options, told)
+        track = scorer.score_features(rows.sampled(scorer.device), hop_s=options.hop_s)
+        health = replace(declared, damaged_s=rows.damaged_s())
     points = operating_points(
         scorer.model.labels,
         thresholds=thresholds_of(scorer.model, options),
         default=options.point,
     )
     events = events_of(scorer.model, options)
-    health = _health(declared, frames.log)
     candidates = [
         _ending_by(event, health.duration_s)
         for event in find_candidates(track, points, events, floor=options.floor)
@@ -115,6 +118,23 @@ def detect(
         options=applied_options(scorer.model, options),
         model=model_summary(scorer.model),
     )
+
+
+def _kept_features(
+    path: Path,
+    scorer: Scorer,
+    options: DetectOptions,
+    on_row: Callable[[float], None] | None,
+) -> TrackRows:
+    """The features of a file from the folder that keeps them; what is missing is computed."""
+    if isinstance(path, Address) or options.decoder != "pyav":
+        raise ValueError("features are kept for local files and the decoder pyav only")
+    if not scorer.shared:
+        raise ValueError("features of whole footage need mode 'shared', or a framewise trunk")
+    assert options.features is not None
+    track = FeatureTrack(options.features, track_key(file_digest(path), scorer))
+    track.compute(path, scorer, stream=options.stream, on_row=on_row or (lambda _: None))
+    return track.rows()
 
 
 def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions) -> int:
@@ -148,7 +168,8 @@ def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptio
         "point": options.point,
         "events": events_of(model, options),
     }
-    del shaping["isolation"], shaping["decode_workers"]
+    for elsewhere in ("isolation", "decode_workers", "features"):
+        del shaping[elsewhere]
     shaping["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz
     return AppliedOptions(**shaping, thresholds=thresholds_of(model, options))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 
@@ -30,6 +31,9 @@ class DetectOptions:
         stream: Index of the video stream in the container. None: the default stream, else the
             largest.
         isolation: Decode in separate processes. Only POSIX systems have them; others ignore this.
+        features: Folder that keeps the features of whole matches, such as that of a studio
+            project: what is there is not computed again. Scores then differ in the third decimal,
+            and frames are not counted. None keeps none.
         decode_workers: Processes that decode one file. None: several for long footage on a
             machine with enough cores.
 
@@ -52,6 +56,7 @@ class DetectOptions:
     mode: str = "auto"
     stream: int | None = None
     isolation: bool = True
+    features: Path | None = None
     decode_workers: int | None = None
 
     def __post_init__(self) -> None:

@@ -76,12 +76,41 @@ class Scorer:
             hop_s: Seconds between windows; None: a quarter of the window.
             on_window: Called with the end of the last window scored, in seconds.
         """
-        spec = self.model.spec
-        hop = hop_samples(spec, hop_s)
+        hop = hop_samples(self.model.spec, hop_s)
+        track = frames_of(frames, self.model.spec)
+        if self.shared:
+            return self._track(self._shared(self.feature_track(track), hop), on_window)
+        return self._track(self._windows(track, hop), on_window)
+
+    def score_features(
+        self,
+        features: Iterable[Sampled[Tensor]],
+        *,
+        hop_s: float | None = None,
+        on_window: Callable[[float], None] | None = None,
+    ) -> ScoreTrack:
+        """Score features that the trunk computed earlier; as `score` with mode "shared".
+
+        Args:
+            features: What `feature_track` gave for the frames of one file.
+            hop_s: Seconds between windows; None: a quarter of the window.
+            on_window: Called with the end of the last window scored, in seconds.
+
+        Raises:
+            ValueError: The trunk cannot be shared, or the hop does not fit its features.
+        """
+        if not self.shared:
+            raise ValueError("features of whole footage need mode 'shared', or a framewise trunk")
+        hop = hop_samples(self.model.spec, hop_s)
+        return self._track(self._shared(iter(features), hop), on_window)
+
+    def _track(
+        self,
+        windows: Iterable[tuple[list[tuple[float, float, bool]], Tensor]],
+        on_window: Callable[[float], None] | None,
+    ) -> ScoreTrack:
         rows: list[tuple[float, float, bool]] = []
         probs: list[Float32] = []
-        track = frames_of(frames, spec)
-        windows = self._shared(track, hop) if self.shared else self._windows(track, hop)
         for times, logits in windows:
             rows += times
             probs.append(self.model.probs(logits).cpu().numpy())
@@ -129,23 +158,21 @@ class Scorer:
         return spec.num_frames // num_features
 
     def _shared(
-        self, track: Iterator[Sampled[UInt8]], hop: int
+        self, features: Iterator[Sampled[Tensor]], hop: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
-        """Run the trunk once over the footage and slide the head over its features."""
+        """Slide the head over the features of the footage."""
         spec, stride = self.model.spec, self.stride
         if hop % stride:
             raise ValueError(
                 f"mode 'shared' needs a hop of whole features, {stride / spec.rate_hz:g} s each; "
                 f"it is {hop / spec.rate_hz:g} s. Change the hop or use mode 'windows'."
             )
-        windows = slide(
-            self.feature_track(track), length=spec.num_frames // stride, hop=hop // stride
-        )
+        windows = slide(features, length=spec.num_frames // stride, hop=hop // stride)
         for batch in batched(windows, 4 * self.batch_size):
-            features = torch.stack(
+            stacked = torch.stack(
                 [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
             )  # (B, D, T')
-            yield _times(batch), self._head(features)
+            yield _times(batch), self._head(stacked)
 
     def feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
         """Yield one item (D,) per feature of the trunk, from its first frame to its last.

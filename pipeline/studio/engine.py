@@ -15,10 +15,10 @@ import numpy as np
 
 from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.scoring.feature_track import FeatureTrack, TrackRows, track_key
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.studio.pictures import StoredPictures
 from touchline.pipeline.teaching.actions import Mark, Rejection, State
-from touchline.pipeline.teaching.features import FeatureTrack, TrackRows, track_key
 from touchline.pipeline.teaching.learning import (
     Learned,
     Proposal,
@@ -28,7 +28,6 @@ from touchline.pipeline.teaching.learning import (
     propose,
 )
 from touchline.pipeline.teaching.project import Match, Project
-from touchline.pipeline.training.cache import trunk_digest
 
 FEATURES_FOLDER, PICTURES_FOLDER = "features", "pictures"
 
@@ -194,11 +193,9 @@ class Engine:
             for match_id in self._features:
                 self._set_features(match_id, state="failed", problem=str(error))
             return
-        backbone = self._model.backbone
-        trunk = trunk_digest(backbone, len(backbone.stages), scorer.dtype)
         for match in self._project.matches.values():
             try:
-                self._features_of(match, scorer, trunk)
+                self._features_of(match, scorer)
             except (TouchlineError, ValueError, OSError) as error:
                 self._set_features(match.id, state="failed", problem=str(error), eta_s=None)
                 if isinstance(error, FootageError):
@@ -206,14 +203,14 @@ class Engine:
             if self._stopped:
                 return
 
-    def _features_of(self, match: Match, scorer: Scorer, trunk: str) -> None:
+    def _features_of(self, match: Match, scorer: Scorer) -> None:
         self._set_features(match.id, state="running")
         health = self._project.health_of(match.id)
         if not self._project.is_unchanged(match.id):
             self._project.remember_content(match.id, file_digest(match.path))
         content = self._project.matches[match.id].content
         assert content is not None
-        track = FeatureTrack(self._project.folder / FEATURES_FOLDER, track_key(content, trunk))
+        track = FeatureTrack(self._project.folder / FEATURES_FOLDER, track_key(content, scorer))
         with self._mutex:
             self._tracks[match.id] = track
         pictures = StoredPictures(track.folder / PICTURES_FOLDER)

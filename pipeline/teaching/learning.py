@@ -20,8 +20,8 @@ from touchline.pipeline.scoring.events import (
     operating_points,
     smooth_scores,
 )
+from touchline.pipeline.scoring.feature_track import TrackRows
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
-from touchline.pipeline.teaching.features import TrackRows
 from touchline.pipeline.types import Bool, Event, Float32, Float64, Int64, ScoreTrack
 
 # Everything here was chosen on matches stitched together from clips that the teaching curve of

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from touchline.models.atomic_files import atomic_path, write_atomic
-from touchline.models.backbone import Backbone, ClipSpec
+from touchline.models.backbone import ClipSpec, trunk_digest
 from touchline.models.checkpoint import file_digest, write_tensors
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.clips.load import LabelledClip, load_clip
@@ -121,24 +121,6 @@ def _written(path: Path) -> Iterator[Path]:
             yield part
     except (OSError, SafetensorError) as error:
         raise TouchlineError(path, f"cannot be written ({error})") from None
-
-
-def trunk_digest(backbone: Backbone, stop: int, dtype: torch.dtype) -> str:
-    """Return a hash of everything but the clips that the features of a trunk depend on.
-
-    Args:
-        backbone: The network.
-        stop: How many stages the features have gone through.
-        dtype: The type that they are computed in.
-    """
-    mirrored = " mirrored" * (backbone.mirrored and stop == len(backbone.stages))
-    made = f"{type(backbone).__name__} {stop} {dtype} {backbone.spec}{mirrored}"
-    hashed = hashlib.sha256(made.encode())
-    for name in backbone.stage_names[:stop]:
-        for key, tensor in backbone.stages[name].state_dict().items():
-            hashed.update(f"{name}.{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            hashed.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return hashed.hexdigest()
 
 
 def _short_digest(*parts: object) -> str:

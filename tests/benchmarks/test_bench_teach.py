@@ -9,7 +9,7 @@ from touchline.pipeline.benchmarks.teach import (
     learning_seconds,
     plot_lessons,
 )
-from touchline.pipeline.teaching.features import TrackRows
+from touchline.pipeline.scoring.feature_track import TrackRows
 from touchline.pipeline.types import Event
 
 RATE_HZ, PERIOD_S = 4.0, 20.0

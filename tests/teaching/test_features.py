@@ -3,6 +3,7 @@
 import itertools
 import json
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from tiny import small_3d_model
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.clips.windows import Sampled
+from touchline.pipeline.scoring import feature_track as features_module
+from touchline.pipeline.scoring.feature_track import FLUSH_ROWS, FeatureTrack, track_key
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.teaching import features as features_module
-from touchline.pipeline.teaching.features import FLUSH_ROWS, FeatureTrack, track_key
 from touchline.pipeline.teaching.output import open_trunk
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -147,9 +148,12 @@ def test_a_complete_track_is_not_computed_again(tmp_path, footage, scorer, monke
     assert len(computed(tmp_path / "features", footage, scorer).rows()) == 96
 
 
-def test_other_content_or_another_trunk_is_another_track(tmp_path, footage, scorer):
+def test_other_content_or_another_sampling_is_another_track(tmp_path, footage, scorer, options):
     track = computed(tmp_path / "features", footage, scorer)
-    for key in (track_key("a", "b"), track_key("a", "c"), track_key("b", "b")):
+    faster = Scorer(open_trunk(replace(options, rate_hz=8)), device="cpu", mode="shared")
+    keys = {track_key("a", scorer), track_key("b", scorer), track_key("a", faster)}
+    assert len(keys) == 3
+    for key in keys:
         other = FeatureTrack(tmp_path / "features", key)
         assert other.folder != track.folder
         assert not other.complete

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from touchline.pipeline.scoring.feature_track import TrackRows
 from touchline.pipeline.teaching import learning
-from touchline.pipeline.teaching.features import TrackRows
 from touchline.pipeline.teaching.learning import (
     THRESHOLD,
     Learned,

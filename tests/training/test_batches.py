@@ -19,6 +19,7 @@ from train_material import (
     write_footage,
 )
 
+from touchline.models.backbone import trunk_digest
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.clips.load import load_clip, load_clips, plain_view
 from touchline.pipeline.clips.options import Augmentation
@@ -26,7 +27,7 @@ from touchline.pipeline.distributed import World
 from touchline.pipeline.training import batches as inputs_module
 from touchline.pipeline.training import cache
 from touchline.pipeline.training.batches import BatchSource, plan_epoch
-from touchline.pipeline.training.cache import ClipStore, trunk_digest
+from touchline.pipeline.training.cache import ClipStore
 from touchline.pipeline.training.options import TrainOptions, ViewPlan
 from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example

@@ -24,9 +24,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from touchline.models.atomic_files import write_atomic
+from touchline.models.backbone import trunk_digest
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.clips.windows import Sampled, frames_of
 from touchline.pipeline.decoding.decode import decode
@@ -36,6 +38,8 @@ from touchline.pipeline.types import Bool, Float64, Frames
 FORMAT = "touchline-features-1"
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+READ_ROWS = 4096
 
 FLUSH_ROWS = 32
 """After so many rows they are given to the system, for those who read the track meanwhile."""
@@ -59,6 +63,25 @@ class TrackRows:
 
     def __len__(self) -> int:
         return len(self.start_s)
+
+    def sampled(self, device: torch.device) -> Iterator[Sampled[Tensor]]:
+        """Yield the rows one by one, as `Scorer.feature_track` does.
+
+        Args:
+            device: Where the features are to lie.
+        """
+        for first in range(0, len(self), READ_ROWS):
+            part = np.array(self.features[first : first + READ_ROWS], dtype=np.float32)
+            for k, row in enumerate(torch.from_numpy(part).to(device), start=first):
+                times = float(self.start_s[k]), float(self.end_s[k])
+                yield Sampled(row, *times, damaged=bool(self.damaged[k]))
+
+    def damaged_s(self) -> tuple[tuple[float, float], ...]:
+        """Return the stretches of damaged footage in seconds."""
+        edges = np.flatnonzero(np.diff(self.damaged.astype(np.int8), prepend=0, append=0))
+        return tuple(
+            (float(self.start_s[a]), float(self.end_s[b - 1])) for a, b in edges.reshape(-1, 2)
+        )
 
 
 class FeatureTrack:
@@ -201,13 +224,19 @@ class FeatureTrack:
         self._known = facts
 
 
-def track_key(content: str, trunk: str) -> str:
+def track_key(content: str, scorer: Scorer) -> str:
     """Name what the features of a track depend on.
 
     Args:
         content: SHA-256 of the footage.
-        trunk: From `trunk_digest`; it covers weights, sampling and number format.
+        scorer: The network with its sampling and its number format.
     """
+    backbone = scorer.model.backbone
+    spec = backbone.spec
+    if backbone.framewise:
+        # The features of a frame do not depend on the frames around it.
+        spec = spec.with_sampling(num_frames=1)
+    trunk = trunk_digest(backbone, len(backbone.stages), scorer.dtype, spec=spec)
     return f"{FORMAT} {content} {trunk}"
 
 
