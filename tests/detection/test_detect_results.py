@@ -226,7 +226,7 @@ def test_a_format_that_cannot_hold_the_footage_is_named_and_the_rest_written(
     assert {"events.csv", "events.vtt"} < {p.name for p in (tmp_path / "out/match").iterdir()}
     told = " ".join(done.stderr.split())
     assert told.count("no events.edl for match.mp4.") == 1
-    assert "touchline export --to edl --rate 25" in told
+    assert "touchline export --to edl --rate 48" in told
     assert "1 of 1 file done" in done.stdout
     assert "1 file without edl" in " ".join(done.stdout.split())
 
