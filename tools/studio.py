@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import webbrowser
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -93,6 +94,8 @@ def studio_command(
 
     Everything you do is kept in the project's folder: start the command again and go on.
     """
+    if any(find_spec(module) is None for module in ("starlette", "uvicorn")):
+        raise ValueError("the studio needs a server. Run pip install 'touchline[studio]'.")
     from touchline.pipeline.studio.serve import serve
     from touchline.pipeline.teaching.project import Project
     from touchline.pipeline.teaching.start_from import add_events, add_labels

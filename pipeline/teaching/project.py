@@ -79,6 +79,13 @@ class Project:
         """
         self.folder = folder
         self._mutex = threading.RLock()
+        # Before the folder is made: a slip in a name leaves nothing behind.
+        for path in footage:
+            probe_footage(path)
+        if not footage and not (folder / JOURNAL_FILE).exists():
+            raise TouchlineError(
+                folder, "there is no project here. Name a footage file to start one"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         try:
@@ -170,10 +177,10 @@ class Project:
         self._matches[match.id] = match
 
     def add_match(self, path: Path) -> Match:
-        """Add a footage file, unless the project has it.
+        """Add a footage file that can be read, unless the project has it.
 
         Raises:
-            FootageError: It cannot be read as video.
+            FootageError: There is no such file.
             JournalError: The journal cannot be written.
         """
         with self._mutex:
@@ -181,7 +188,6 @@ class Project:
             for match in self._matches.values():
                 if path == match.path:
                     return match
-            probe_footage(path)
             match = Match(f"m{len(self._matches) + 1}", path, stamp=_stamp(path))
             self._journal.append(self._entry(match))
             self._matches[match.id] = match

@@ -67,15 +67,21 @@ def test_the_lock_of_a_killed_studio_is_taken_over(tmp_path, footage):
 
 def test_an_error_while_opening_gives_the_lock_back(tmp_path, footage):
     folder = tmp_path / "project"
-    with pytest.raises(TouchlineError, match="has no match yet"):
-        Project(folder)
-    with pytest.raises(FootageError):
-        Project(folder, [tmp_path / "none.mp4"])
+    folder.mkdir()
     (folder / "journal.jsonl").write_text("other\n")
     with pytest.raises(JournalError):
         Project(folder, [footage])
     (folder / "journal.jsonl").unlink()
     Project(folder, [footage]).close()
+
+
+def test_a_slip_in_a_name_leaves_no_folder_behind(tmp_path, footage):
+    folder = tmp_path / "project"
+    with pytest.raises(TouchlineError, match="there is no project here"):
+        Project(folder)
+    with pytest.raises(FootageError, match="no such file"):
+        Project(folder, [footage, tmp_path / "none.mp4"])
+    assert not folder.exists()
 
 
 def test_everything_is_there_after_a_restart(tmp_path, footage):
