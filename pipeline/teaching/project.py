@@ -79,13 +79,12 @@ class Project:
         """
         self.folder = folder
         self._mutex = threading.RLock()
-        # Before the folder is made: a slip in a name leaves nothing behind.
-        for path in footage:
-            probe_footage(path)
-        if not footage and not (folder / JOURNAL_FILE).exists():
-            raise TouchlineError(
-                folder, "there is no project here. Name a footage file to start one"
-            )
+        if not (folder / JOURNAL_FILE).exists():
+            # A slip in a name leaves no folder behind.
+            if not footage:
+                raise TouchlineError(folder, "is no project. Name a footage file to start one")
+            for path in footage:
+                probe_footage(_whole(path))
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
         try:
@@ -177,17 +176,18 @@ class Project:
         self._matches[match.id] = match
 
     def add_match(self, path: Path) -> Match:
-        """Add a footage file that can be read, unless the project has it.
+        """Add a footage file, unless the project has it.
 
         Raises:
-            FootageError: There is no such file.
+            FootageError: It cannot be read as video.
             JournalError: The journal cannot be written.
         """
         with self._mutex:
-            path = Path(os.path.normpath(path.absolute()))
+            path = _whole(path)
             for match in self._matches.values():
                 if path == match.path:
                     return match
+            probe_footage(path)
             match = Match(f"m{len(self._matches) + 1}", path, stamp=_stamp(path))
             self._journal.append(self._entry(match))
             self._matches[match.id] = match
@@ -360,6 +360,11 @@ class Project:
             self._journal.close()
             (self.folder / ADDRESS_FILE).unlink(missing_ok=True)
             self._lock.release()
+
+
+def _whole(path: Path) -> Path:
+    """Return an absolute path without `..`; links stay."""
+    return Path(os.path.normpath(path.absolute()))
 
 
 def _stamp(path: Path) -> tuple[int, int]:

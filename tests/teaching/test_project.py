@@ -77,7 +77,7 @@ def test_an_error_while_opening_gives_the_lock_back(tmp_path, footage):
 
 def test_a_slip_in_a_name_leaves_no_folder_behind(tmp_path, footage):
     folder = tmp_path / "project"
-    with pytest.raises(TouchlineError, match="there is no project here"):
+    with pytest.raises(TouchlineError, match="is no project"):
         Project(folder)
     with pytest.raises(FootageError, match="no such file"):
         Project(folder, [footage, tmp_path / "none.mp4"])
