@@ -183,24 +183,34 @@ def nearest_standard(rate: Fraction) -> Fraction:
 
 
 def rate_of_footage(health: FootageHealth) -> FrameRate | None:
-    """Return the rate an editor would give the footage; None if the file declares none.
+    """Return the rate an editor would give the footage; None if it is not known.
 
     Footage of variable rate gets the first standard rate that is not below its average, so that no
     frame is lost. So does footage that has lost up to 1 % of its frames. The start timecode says
     whether timecode is drop-frame.
     """
-    if health.frame_rate is None:
+    average = _average_rate(health)
+    if average is None:
         return None
-    declared = Fraction(health.frame_rate)
-    rate = nearest_standard(declared)
+    rate = nearest_standard(average)
     if rate not in STANDARD_RATES:
-        faster = next((r for r in STANDARD_RATES if r >= declared), STANDARD_RATES[-1])
-        if health.variable_rate or abs(faster / declared - 1) <= Fraction(1, 100):
+        faster = next((r for r in STANDARD_RATES if r >= average), STANDARD_RATES[-1])
+        if health.variable_rate or abs(faster / average - 1) <= Fraction(1, 100):
             rate = faster
     drops = rate in DROP_FRAME_RATES
     if health.start_timecode is not None:
         drops = ";" in health.start_timecode and (drops or rate in (30, 60, 120))
     return FrameRate(rate, drop_frame=drops)
+
+
+def _average_rate(health: FootageHealth) -> Fraction | None:
+    """The declared rate; for footage of variable rate without one, the average of its frames."""
+    if health.frame_rate is not None:
+        return Fraction(health.frame_rate)
+    shown_s = (health.actual_duration_s or 0.0) - health.first_frame_s
+    if not health.actual_frames or shown_s <= 0:
+        return None
+    return (health.actual_frames / Fraction(shown_s)).limit_denominator(1001)
 
 
 @dataclass(frozen=True)

@@ -106,13 +106,15 @@ def _facts(health: FootageHealth, *, decoded: bool) -> list[tuple[str, str]]:
     if health.pixel_aspect != "1/1":
         picture.append(f"pixels {health.pixel_aspect}")
     picture += ["interlaced"] * health.interlaced + ["turned or mirrored"] * health.turned
+    # A recording that was never closed does not say how long it is: that length was found.
+    declared_s = 0.0 if health.pictures_end_s is None else health.duration_s
     facts = [
         ("container", health.container),
         ("codec", f"{health.codec}, stream {health.stream_index}"),
         ("picture", ", ".join(part for part in picture if part)),
         ("sound", health.sound or "none"),
         ("rate", _rate(health)),
-        ("duration", _both(health.duration_s, health.actual_duration_s, ".3f", " s")),
+        ("duration", _both(declared_s, health.actual_duration_s, ".3f", " s")),
         ("frames", _both(health.num_frames, health.actual_frames, "d", "")),
         ("starts at", f"{health.start_s:.3f} s" + _timecode(health)),
         ("damaged", _spans(health.damaged_s) if decoded else "not checked (--quick)"),

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from av.audio.codeccontext import AudioCodecContext
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames
 from touchline.pipeline.decoding.to_rgb import HLG, PQ, Orientation, orientation
+from touchline.pipeline.footage import matroska
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
 from touchline.pipeline.footage.log import DecodeLog
@@ -104,6 +107,20 @@ def health_after(health: FootageHealth, log: DecodeLog) -> FootageHealth:
         actual_duration_s=log.end_s,
         actual_frames=log.num_frames,
     )
+
+
+def rate_is_wrong(health: FootageHealth) -> bool:
+    """Tell whether as many frames as were found cannot follow at the declared constant rate."""
+    shown_s = (health.actual_duration_s or 0.0) - health.first_frame_s
+    if health.variable_rate or not health.frame_rate or not health.actual_frames or shown_s <= 0:
+        return False
+    return _far_apart(Fraction(health.frame_rate), health.actual_frames / Fraction(shown_s))
+
+
+def _far_apart(declared: Fraction, rate: Fraction) -> bool:
+    """Whether a declared rate is possible and the true one another."""
+    near = 1 / OTHER_RATE < rate / declared < OTHER_RATE
+    return not near and MIN_RATE <= declared <= MAX_RATE
 
 
 def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
@@ -219,7 +236,7 @@ def _declared(footage: OpenFootage) -> FootageHealth:
         size_bytes=container.size if container.size > 0 else None,
         start_timecode=_timecode(stream.metadata) or _timecode(container.metadata),
         num_frames=stream.frames,
-        warnings=footage.warnings,
+        warnings=(*footage.warnings, *_cut_short(footage.path)),
         stream_index=stream.index,
         pixel_format=context.pix_fmt or "",
         pixel_aspect=_ratio(footage.pixel_aspect),
@@ -231,18 +248,32 @@ def _declared(footage: OpenFootage) -> FootageHealth:
     )
 
 
+def _cut_short(path: Path) -> Iterator[str]:
+    if isinstance(path, Address):
+        # Following the elements would read all of it.
+        return
+    with path.open("rb") as file:
+        if matroska.is_cut_short(file, file.seek(0, os.SEEK_END)):
+            yield (
+                "cut short: the recording or the copy of it was not finished. What follows is "
+                "missing."
+            )
+
+
 def _sound(footage: OpenFootage) -> str:
-    """The tracks of sound, in a few words each."""
-    tracks = []
-    for stream in footage.container.streams.audio:
-        context = stream.codec_context
-        known = context is not None and context.layout is not None
-        tracks.append(
-            f"{context.name} {context.sample_rate} Hz {context.layout.name}"
-            if known
-            else "a codec that cannot be decoded"
-        )
-    return "; ".join(tracks)
+    """The tracks of sound, in a few words for each kind."""
+    tracks = Counter(_track(stream.codec_context) for stream in footage.container.streams.audio)
+    return "; ".join(
+        kind if number == 1 else f"{number} tracks of {kind}" for kind, number in tracks.items()
+    )
+
+
+def _track(context: AudioCodecContext | None) -> str:
+    if context is None or context.layout is None:
+        return "a codec that cannot be decoded"
+    # MXF and some cameras do not say where the loudspeaker stands.
+    layout = "mono" if context.layout.nb_channels == 1 else context.layout.name
+    return f"{context.codec.canonical_name} {context.sample_rate} Hz {layout}"
 
 
 def _timecode(metadata: Mapping[str, str]) -> str | None:
@@ -273,8 +304,7 @@ def _with_rate(health: FootageHealth, times_s: Float64, span_s: Fraction) -> Foo
     rate = next(meant, measured).limit_denominator(1001)
     health = replace(health, frame_rate=_ratio(rate), variable_rate=False)
     for said in declared:
-        far = not 1 / OTHER_RATE < rate / said < OTHER_RATE
-        if far and MIN_RATE <= said <= MAX_RATE:
+        if _far_apart(said, rate):
             warning = f"declares {float(said):g} frames/s, but has {float(rate):g}."
             health = replace(health, warnings=(*health.warnings, warning))
     return health

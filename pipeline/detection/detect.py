@@ -11,7 +11,7 @@ from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.pipeline.clips.windows import hop_samples
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.parallel import workers_for
-from touchline.pipeline.decoding.probe import health_after, probe_footage
+from touchline.pipeline.decoding.probe import health_after, probe_footage, rate_is_wrong
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE
@@ -99,6 +99,8 @@ def detect(
         rows = _kept_features(path, scorer, options, told)
         track = scorer.score_features(rows.sampled(scorer.device), hop_s=options.hop_s)
         health = replace(declared, damaged_s=rows.damaged_s())
+    if rate_is_wrong(health) and not isinstance(path, Address):
+        health = _with_true_rate(health, path, isolation=isolation)
     points = operating_points(
         scorer.model.labels,
         thresholds=thresholds_of(scorer.model, options),
@@ -156,6 +158,18 @@ def _health(declared: FootageHealth, log: DecodeLog) -> FootageHealth:
     """The health that the headers declare, corrected by what decoding found."""
     health = health_after(declared, log)
     return replace(health, duration_s=round(log.end_s, 6), num_frames=log.num_frames)
+
+
+def _with_true_rate(health: FootageHealth, path: Path, *, isolation: bool) -> FootageHealth:
+    """The health with the rate of the packets; reading them takes seconds, and is seldom needed."""
+    found = probe_footage(path, depth="packets", stream=health.stream_index, isolation=isolation)
+    warnings = tuple(dict.fromkeys((*health.warnings, *found.warnings)))
+    return replace(
+        health,
+        frame_rate=found.frame_rate,
+        variable_rate=found.variable_rate,
+        warnings=warnings,
+    )
 
 
 def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptions:

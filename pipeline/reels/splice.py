@@ -150,7 +150,7 @@ def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) 
     if scaled:
         return "the size changes"
     if not video.h264:
-        return f"the footage is {context.name}, not h264"
+        return f"the footage is {context.codec.canonical_name}, not h264"
     if not video.matched:
         return "the footage does not tell which packet belongs to which frame"
     if picture.upright != Orientation():
@@ -187,7 +187,7 @@ def copied_packets(
     try:
         stream = output.add_stream_from_template(video.stream, opaque=True)
     except ValueError:
-        codec = video.stream.codec_context.name
+        codec = video.stream.codec_context.codec.canonical_name
         raise FootageError(
             video.path, f"is {codec}, which cannot be copied into MP4. Leave out --copy."
         ) from None

@@ -25,7 +25,7 @@ from touchline.pipeline.reels.thumbnails import make_thumbnails
 from touchline.pipeline.report.html import page_html
 from touchline.pipeline.report.truth import Truth
 from touchline.pipeline.timecode import MatchClock, timecode
-from touchline.pipeline.types import Event, ScoreTrack
+from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 REPORT_FILE = "report.html"
 PROXY_FILE = "proxy.mp4"
@@ -243,8 +243,15 @@ def _original(sheet: Sheet) -> dict[str, Any]:
         "offsetS": 0,
         "startS": health.start_s if health else 0,
         "played": played,
-        "kind": f"{health.codec} in {health.container.split(',')[0]}" if health else "",
+        "kind": kind_of(sheet.result.path, health) if health else "",
     }
+
+
+def kind_of(path: Path, health: FootageHealth) -> str:
+    """Return codec and container in words; a container of several names has that of the file."""
+    names = health.container.split(",")
+    suffix = path.suffix[1:].lower()
+    return f"{health.codec} in {suffix if suffix in names else names[0]}"
 
 
 def _proxy(sheet: Sheet) -> dict[str, Any]:

@@ -53,6 +53,13 @@ def hours_apart(folder: Path) -> Path:
     return write_video(folder / "a.mkv", stamps=stamps, time_base=Fraction(1, 1000))
 
 
+def crashed(folder: Path) -> Path:
+    """A recording to Matroska that ended inside a frame."""
+    path = write_footage(folder / "a.mkv", seconds=2, muxer={"live": "1"})
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
 def declares_25(folder: Path) -> Path:
     """Matroska that declares 25 frames a second and has 50."""
     stamps = [Fraction(k, 50) for k in range(100)]
@@ -120,6 +127,7 @@ SAYS: dict[str, Callable[[Path], Path]] = {
     "ends early: at ... s": case("cut_off_faststart.mp4"),
     "goes on after its declared end": longer_than_declared,
     "cut short: its last fragment is incomplete": case("cut_off_fragmented.mp4"),
+    "cut short: the recording or the copy of it was not finished": crashed,
     "declares ... frames/s, but has ...": declares_25,
     "declared frames are empty": empty_chunks,
     "begins inside a group of pictures": from_frame("a.ts", 5),
@@ -164,6 +172,22 @@ def test_probe_says_nothing_about_plain_footage(tmp_path: Path) -> None:
     assert (health.verdict, health.warnings) == ("ok", ())
     assert health.sound == "aac 48000 Hz mono"
     assert probe_footage(write_video(tmp_path / "mute.mp4")).sound == ""
+
+
+def test_equal_tracks_of_sound_are_told_once_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "camera.mxf"
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("mpeg2video", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        tracks = [output.add_stream("pcm_s16le", rate=48000, layout="mono") for _ in range(8)]
+        output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(video.encode(None))
+        for track in tracks:
+            sound = av.AudioFrame("s16", "mono", 1920)
+            sound.sample_rate = 48000
+            output.mux(track.encode(sound))
+            output.mux(track.encode(None))
+    assert probe_footage(path).sound == "8 tracks of pcm_s16le 48000 Hz mono"
 
 
 def test_fragments_whose_clock_starts_late_declare_their_length(tmp_path: Path) -> None:

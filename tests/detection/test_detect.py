@@ -1,11 +1,14 @@
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from footage_made import write_video
 from tiny import brightness_model, write_levels
 
 from touchline.models.errors import FootageError
+from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection import batch
 from touchline.pipeline.detection.batch import detect_all
 from touchline.pipeline.detection.detect import detect, thresholds_of
@@ -51,6 +54,20 @@ def test_health_tells_what_was_really_read(match):
     assert health.num_frames == 192
     assert health.duration_s == pytest.approx(12.0)
     assert health.damaged_s == ()
+
+
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_wrong_declared_rate_is_told_and_replaced_as_probe_does(tmp_path, variable):
+    # The file declares 25 frames a second. Most are a fiftieth of a second apart.
+    stamps = [Fraction(k, 50) + (Fraction(k // 20, 10) if variable else 0) for k in range(160)]
+    path = write_video(
+        tmp_path / "a.mkv", indices=range(160), stamps=stamps, time_base=Fraction(1, 1000)
+    )
+    found = detect(path, brightness_model(), OPTIONS).health
+    probed = probe_footage(path, depth="frames")
+    assert found.warnings == probed.warnings
+    assert (found.frame_rate, found.variable_rate) == (probed.frame_rate, probed.variable_rate)
+    assert found.frame_rate == (None if variable else "50/1")
 
 
 def test_progress_ends_at_the_end(match):

@@ -162,6 +162,15 @@ def test_the_rate_an_editor_gives_footage(
     assert rate_of_footage(health) == expected
 
 
+def test_variable_rate_that_nothing_declares_is_counted_at_a_rate_above_its_average() -> None:
+    health = FootageHealth(
+        "matroska,webm", "vp9", 64, 36, None, True, 12.5, 0.0, first_frame_s=0.5,
+        actual_duration_s=12.5, actual_frames=289,
+    )  # fmt: skip
+    # 289 frames in 12 s are 24.08 a second.
+    assert rate_of_footage(health) == FrameRate(Fraction(25))
+
+
 def test_the_nearest_frame_is_never_more_than_half_a_frame_away() -> None:
     for rate in (DF30, DF60, FrameRate(Fraction(24000, 1001)), FrameRate(Fraction(50))):
         for k in range(2000):

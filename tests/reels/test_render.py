@@ -320,6 +320,16 @@ def test_footage_of_another_codec_is_encoded_and_says_so(tmp_path: Path) -> None
     assert read_video(reel.path)[1] == numbers_of(path, [Cut(1.2, 3.0, ())])
 
 
+def test_a_codec_is_named_by_its_own_name_and_not_by_that_of_a_decoder(tmp_path: Path) -> None:
+    path = write_footage(
+        tmp_path / "download.webm", seconds=3, codec="libsvtav1", options={"preset": "12"}
+    )
+    reel = render_cuts(
+        path, [Cut(1.2, 2.0, ())], tmp_path / "c.mp4", options=RenderOptions(encoder="libx264")
+    )
+    assert reel.note == "the footage is av1, not h264"
+
+
 def test_a_smaller_reel_is_encoded_with_even_sides(match: Path, tmp_path: Path) -> None:
     options = RenderOptions(height_px=71, encoder="libx264")
     reel = render_cuts(match, [Cut(1.0, 2.0, ())], tmp_path / "c.mp4", options=options)

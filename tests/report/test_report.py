@@ -19,11 +19,11 @@ from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.reels.thumbnails import make_thumbnails
-from touchline.pipeline.report.match_page import score_curves, write_report
+from touchline.pipeline.report.match_page import kind_of, score_curves, write_report
 from touchline.pipeline.report.run_page import write_index
 from touchline.pipeline.report.truth import Truth
 from touchline.pipeline.timecode import MatchClock
-from touchline.pipeline.types import Event, ScoreTrack
+from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 EVIL = "</script><script>alert(1)</script>\"'&\u2028"
 
@@ -120,6 +120,21 @@ def test_what_was_not_looked_for_is_not_said_to_be_sound(footage: Path, tmp_path
         result = MatchResult(footage, health=probe_footage(footage, depth=depth))
         text = write_report(result, tmp_path / depth).read_text()
         assert told in text
+
+
+@pytest.mark.parametrize(
+    ("name", "container", "kind"),
+    [
+        ("DJI_0001.MP4", "mov,mp4,m4a,3gp,3g2,mj2", "hevc in mp4"),
+        ("match", "mov,mp4,m4a,3gp,3g2,mj2", "hevc in mov"),
+        ("match.mkv", "matroska,webm", "hevc in matroska"),
+    ],
+)
+def test_a_container_of_several_names_has_that_of_the_file(
+    name: str, container: str, kind: str
+) -> None:
+    health = FootageHealth(container, "hevc", 64, 48, "25/1", False, 4.0, 0.0)
+    assert kind_of(Path(name), health) == kind
 
 
 def test_footage_is_named_relative_to_the_page(footage: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from drawn_footage import write_footage
 from rich.text import Text
 from tiny import write_levels
 
@@ -249,6 +250,15 @@ def test_detecting_needs_no_opencv(run, tmp_path):
     ):
         done = touchline(*arguments)
         assert done.returncode == 0, done.stderr
+
+
+def test_a_length_that_was_only_found_is_not_said_to_be_declared(tmp_path):
+    footage = write_footage(tmp_path / "a.mkv", seconds=2, beep_every_s=None, muxer={"live": "1"})
+    told = " ".join(touchline("probe", footage, "--quick").stdout.split())
+    assert "duration 2.000 s, none declared" in told
+    footage = write_footage(tmp_path / "b.mkv", seconds=2, beep_every_s=None)
+    told = " ".join(touchline("probe", footage, "--quick").stdout.split())
+    assert "duration 2.000 s, 2.000 s declared" in told
 
 
 def test_a_list_of_labels_ends_at_the_next_option():

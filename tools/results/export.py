@@ -186,11 +186,11 @@ def _warn_of_other_rate(results: Sequence[MatchResult], formats: Sequence[str]) 
     counting = [name for name in formats if WRITERS[name].counts]
     for result in results:
         health = result.health
-        if health is None or health.frame_rate is None or not counting:
+        rate = None if health is None else rate_of_footage(health)
+        if health is None or rate is None or not counting:
             continue
-        rate, declared = rate_of_footage(health), Fraction(health.frame_rate)
-        if rate is None:
-            continue
+        # Footage without a rate of its own has a variable one.
+        declared = Fraction(health.frame_rate or rate.rate)
         if health.variable_rate or abs(rate.rate / declared - 1) > Fraction(1, 1000):
             what = (
                 "a variable frame rate"
