@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +20,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import (
     FileResponse,
-    JSONResponse,
     RedirectResponse,
     Response,
     StreamingResponse,
@@ -55,6 +53,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
 }
+GONE = "no such file. Put it back; your marks are kept"
 MAX_BODY_BYTES = 1 << 20
 LOOK_S, SIGN_OF_LIFE_S = 0.2, 15.0
 PROXIES_FOLDER, WAVEFORMS_FOLDER = "copies", "waveforms"
@@ -73,19 +72,6 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = Request(scope)
-        refusal = self._refusal(request)
-        if refusal is None and request.url.path == "/" and "token" in request.query_params:
-            answer: Response = RedirectResponse("/", status_code=303)
-            # The name holds the port: cookies do not tell ports of one host apart.
-            answer.set_cookie(
-                self._cookie(request), self._token, httponly=True, samesite="strict", path="/"
-            )
-            await answer(scope, receive, send)
-            return
-        if refusal is not None:
-            await JSONResponse({"error": refusal}, status_code=403)(scope, receive, send)
-            return
 
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -95,13 +81,29 @@ class Guard:
                 ]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        request = Request(scope)
+        refusal = self._refusal(request)
+        answer: ASGIApp = self._app
+        if refusal is not None:
+            answer = _json({"error": refusal}, 403)
+        elif request.url.path == "/" and "token" in request.query_params:
+            answer = self._first_answer(request)
+        await answer(scope, receive, with_headers)
+
+    def _first_answer(self, request: Request) -> Response:
+        """Give the cookie, and take the token out of sight."""
+        answer = RedirectResponse("/", status_code=303)
+        # The name holds the port: cookies do not tell ports of one host apart.
+        answer.set_cookie(
+            self._cookie(request), self._token, httponly=True, samesite="strict", path="/"
+        )
+        return answer
 
     def _refusal(self, request: Request) -> str | None:
         if request.headers.get("host", "") not in self._hosts:
             return "this is not the address that the studio was started with"
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc not in self._hosts:
+        if origin is not None and origin not in {f"http://{host}" for host in self._hosts}:
             return "requests from other pages are refused"
         if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
             return "requests from other pages are refused"
@@ -161,8 +163,10 @@ class Studio:
             JournalError: _error_of(507),
             TouchlineError: _error_of(422),
             OSError: _error_of(500),
+            Exception: _error_of(500),
         }
         app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
         self.app: ASGIApp = Guard(app, token=token, hosts=hosts)
 
     def close(self) -> None:
@@ -176,7 +180,7 @@ class Studio:
     def _read(self, answer: Callable[[Request], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
             made = await run_in_threadpool(answer, request)
-            return JSONResponse(made, headers={"cache-control": "no-store"})
+            return _json(made)
 
         return respond
 
@@ -185,7 +189,7 @@ class Studio:
     ) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:
             body = await _json_body(request)
-            return JSONResponse(await run_in_threadpool(answer, request, body))
+            return _json(await run_in_threadpool(answer, request, body))
 
         return respond
 
@@ -214,7 +218,7 @@ class Studio:
         try:
             health = self._project.health_of(match.id)
             if not match.path.exists():
-                raise FootageError(match.path, "no such file. Put it back; your marks are kept")
+                raise FootageError(match.path, GONE)
         except FootageError as error:
             problem = str(error)
         marks = [mark for mark in state.marks.values() if mark.match == match.id]
@@ -341,6 +345,8 @@ class Studio:
         playing = original(match, health)
         if request.query_params.get("file") == "copy":
             playing = await run_in_threadpool(self._proxies.playing, match, health)
+        if not playing.path.is_file():
+            raise FootageError(playing.path, GONE)
         return FileResponse(playing.path, headers={"cache-control": "no-store"})
 
     def _make_proxy(self, request: Request, _: dict[str, Any]) -> dict[str, Any]:
@@ -403,6 +409,16 @@ class Studio:
         }
 
 
+def _json(content: Any, status: int = 200) -> Response:
+    """Answer with JSON in ASCII: names of files may hold what UTF-8 does not."""
+    return Response(
+        json.dumps(content, allow_nan=False),
+        status_code=status,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )
+
+
 async def _json_body(request: Request) -> dict[str, Any]:
     """Read the JSON object of a request, of at most MAX_BODY_BYTES."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
@@ -438,11 +454,11 @@ def _number(
 
 async def _plain_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, status_code=error.status_code)
+    return _json({"error": error.detail}, error.status_code)
 
 
 def _error_of(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def respond(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, status_code=status)
+        return _json({"error": str(error)}, status)
 
     return respond

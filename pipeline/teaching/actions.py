@@ -128,6 +128,8 @@ class History:
             ActionError: It cannot be done.
         """
         kind = action.get("do")
+        if not _is_flat(action):
+            raise ActionError("an action holds texts and numbers, and nothing nested")
         if kind in ("undo", "redo"):
             steps = self._done if kind == "undo" else self._undone
             if not steps:
@@ -136,7 +138,7 @@ class History:
         change = CHANGES.get(kind) if isinstance(kind, str) else None
         if change is None:
             raise ActionError(f"{kind!r} is not an action; use one of {', '.join(CHANGES)}")
-        known = list(matches)
+        known = set(matches)
         if known and "match" in action and action["match"] not in known:
             raise ActionError(f"there is no match {action['match']!r} in this project")
         made = f"{str(kind)[0]}{self.revision + 1}"
@@ -159,6 +161,14 @@ class History:
         self.state = state
         self.revision += 1
         return made
+
+
+def _is_flat(action: Action) -> bool:
+    """Tell whether nothing is nested, but for what was proposed when it was corrected."""
+    proposed = action.get("proposed")
+    inner = proposed if isinstance(proposed, dict) else {}
+    values = [*inner.values(), *(v for v in action.values() if v is not proposed or not inner)]
+    return not any(isinstance(value, list | dict) for value in values)
 
 
 def _step(old: State, new: State) -> _Step:
@@ -277,10 +287,9 @@ def _reject(state: State, action: Action, made: str) -> State:
 
 
 def _keep_after_all(state: State, action: Action, made: str) -> State:
-    rejection = action.get("rejection")
-    if not isinstance(rejection, str) or rejection not in state.rejected:
+    if action.get("rejection") not in state.rejected:
         raise ActionError("this rejection does not exist any more")
-    left = {k: r for k, r in state.rejected.items() if k != rejection}
+    left = {k: r for k, r in state.rejected.items() if k != action["rejection"]}
     return replace(state, rejected=left)
 
 
@@ -333,10 +342,10 @@ def _colour(action: Action, *, default: int) -> int:
 
 
 def _known_mark(state: State, action: Action) -> Mark:
-    mark = action.get("mark")
-    if not isinstance(mark, str) or mark not in state.marks:
+    mark = state.marks.get(action.get("mark", ""))
+    if mark is None:
         raise ActionError("this mark does not exist any more")
-    return state.marks[mark]
+    return mark
 
 
 def _match(action: Action) -> str:

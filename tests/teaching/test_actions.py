@@ -90,7 +90,8 @@ def test_a_mark_is_removed(history):
 
 
 def test_an_accepted_proposal_is_a_mark_with_its_score(history):
-    action = mark("a2", 7, 8, score=0.83) | {"do": "accept"}
+    proposed = {"class": "a1", "start": 7, "end": 9}
+    action = mark("a2", 7, 8, score=0.83, proposed=proposed) | {"do": "accept"}
     made = history.do(action)
     assert history.state.marks[made] == Mark("a5", "m1", "a2", 7.0, 8.0, "", "proposal", 0.83)
 
@@ -104,9 +105,9 @@ def test_a_rejection_can_be_taken_back(history):
 REFUSED = {
     "no action": ({}, "is not an action"),
     "unknown": ({"do": "format_disk"}, "is not an action"),
-    "no text": ({"do": ["undo"]}, "is not an action"),
+    "no text": ({"do": ["undo"]}, "nothing nested"),
     "no name": (add_class(" \n\t"), "needs a name"),
-    "name no text": (add_class(["dunk"]), "needs a name"),
+    "name no text": (add_class(7), "needs a name"),
     "same name": (add_class(" dunk "), "already"),
     "background": (add_class("background"), "no event"),
     "long name": (add_class("x" * (MAX_NAME + 1)), "at most 200"),
@@ -118,7 +119,7 @@ REFUSED = {
     "rename no class": ({"do": "edit_class", "class": "a9", "name": "x"}, "does not exist"),
     "merge into itself": ({"do": "merge_classes", "class": "a1", "into": "a1"}, "itself"),
     "merge into nothing": ({"do": "merge_classes", "class": "a1"}, "does not exist"),
-    "remove no class": ({"do": "remove_class", "class": ["a1"]}, "does not exist"),
+    "remove no class": ({"do": "remove_class", "class": ["a1"]}, "nothing nested"),
     "mark no class": (mark("a9", 1, 2), "does not exist"),
     "backwards": (mark("a1", 2, 1), "to its end"),
     "before the start": (mark("a1", -0.1, 1), "0 s or later"),
@@ -129,18 +130,21 @@ REFUSED = {
     "a truth": (mark("a1", True, 1), "start must be a number"),
     "no time": ({"do": "mark", "match": "m1", "class": "a1"}, "start must be a number"),
     "no match": ({"do": "mark", "class": "a1", "start": 1, "end": 1}, "needs its match"),
-    "match a list": (mark("a1", 1, 1, match=["m1"]), "match"),
+    "match a list": (mark("a1", 1, 1, match=["m1"]), "nothing nested"),
     "long note": (mark("a1", 1, 1, note="x" * (MAX_NOTE + 1)), "at most 2000"),
     "note no text": (mark("a1", 1, 1, note=7), "a note is a text"),
     "source": (mark("a1", 1, 1, source="proposal"), "hand or labels"),
     "edit no mark": ({"do": "edit_mark", "mark": "m9", "start": 1}, "does not exist"),
-    "edit a list": ({"do": "edit_mark", "mark": ["m3"]}, "does not exist"),
+    "edit a list": ({"do": "edit_mark", "mark": ["m3"]}, "nothing nested"),
     "edit backwards": ({"do": "edit_mark", "mark": "m3", "start": 3}, "to its end"),
     "remove no mark": ({"do": "remove_mark"}, "does not exist"),
     "score": (mark("a1", 1, 1, score=1.01) | {"do": "accept"}, "from 0 to 1"),
     "score no number": (mark("a1", 1, 1, score="x") | {"do": "reject"}, "score must be"),
     "no rejection": ({"do": "remove_rejection", "rejection": "m3"}, "does not exist"),
-    "rejection a list": ({"do": "remove_rejection", "rejection": []}, "does not exist"),
+    "rejection a list": ({"do": "remove_rejection", "rejection": []}, "nothing nested"),
+    "nested": (mark("a1", 1, 1, more={"x": 1}), "nothing nested"),
+    "nested proposal": (mark("a1", 1, 1, proposed={"x": [1]}), "nothing nested"),
+    "proposal a list": (mark("a1", 1, 1, proposed=[1]), "nothing nested"),
     "nothing to redo": ({"do": "redo"}, "nothing to redo"),
 }
 
