@@ -21,6 +21,7 @@ from touchline.pipeline.studio.pictures import StoredPictures
 from touchline.pipeline.teaching.actions import Mark, Rejection, State
 from touchline.pipeline.teaching.learning import (
     Learned,
+    NothingToLearnError,
     Proposal,
     Span,
     is_answered,
@@ -131,6 +132,17 @@ class Engine:
         with self._mutex:
             return self._learned
 
+    def wait_until_learnt(self, timeout_s: float) -> bool:
+        """Wait until every action so far has been learnt from; tell whether it has."""
+        with self._wake:
+            return self._wake.wait_for(
+                lambda: (
+                    self._learnt_at[0] == self._project.revision
+                    and self._learning.state != "running"
+                ),
+                timeout_s,
+            )
+
     @property
     def model(self) -> TrainedModel | None:
         """The network, once it is loaded."""
@@ -189,14 +201,14 @@ class Engine:
             scorer = Scorer(
                 self._model, device=options.device, precision=options.precision, mode="shared"
             )
-        except (TouchlineError, ValueError, RuntimeError) as error:
+        except (TouchlineError, ValueError, RuntimeError, OSError) as error:
             for match_id in self._features:
                 self._set_features(match_id, state="failed", problem=str(error))
             return
         for match in self._project.matches.values():
             try:
                 self._features_of(match, scorer)
-            except (TouchlineError, ValueError, OSError) as error:
+            except (TouchlineError, ValueError, RuntimeError, OSError) as error:
                 self._set_features(match.id, state="failed", problem=str(error), eta_s=None)
                 if isinstance(error, FootageError):
                     self._project.set_problem(match.id, str(error))
@@ -251,9 +263,10 @@ class Engine:
             try:
                 self._project.write_labels()
             except OSError as error:
-                with self._mutex:
-                    problem = f"labels.csv cannot be written: {error.strerror}"
+                problem = f"labels.csv cannot be written: {error.strerror}. Your marks are kept"
+                with self._wake:
                     self._learning = replace(self._learning, problem=problem)
+                    self.changes += 1
 
     def _is_behind(self) -> bool:
         revision, done_s = self._learnt_at
@@ -278,12 +291,16 @@ class Engine:
                 )
                 seconds = time.monotonic() - began
                 new = replace(new, version=new.version + 1, seconds=round(seconds, 3))
-            except ValueError as error:
+            except NothingToLearnError as error:
                 new = replace(new, waits_for=str(error))
+            except Exception as error:
+                # Whatever it is, the next answer is learnt from again.
+                new = replace(new, state="failed", problem=str(error) or type(error).__name__)
         with self._wake:
             self._learned = learned if learned is not None or waits_for else self._learned
             self._learning = new
             self.changes += 1
+            self._wake.notify_all()
 
 
 def missing_for_learning(state: State) -> str | None:

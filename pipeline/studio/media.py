@@ -142,8 +142,7 @@ class Proxies:
 
 def _name_of(match: Match) -> str:
     """What is made of a match is kept under this name. A digest would be known too late."""
-    size = match.stamp[0] if match.stamp else 0
-    return f"{match.id}-{size}"
+    return f"{match.id}-{match.stamp[0]}"
 
 
 def waveform(match: Match, health: FootageHealth, folder: Path) -> UInt8:

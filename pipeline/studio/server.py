@@ -54,6 +54,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 GONE = "no such file. Put it back; your marks are kept"
+LEARNT_WITHIN_S = 60.0
 MAX_BODY_BYTES = 1 << 20
 LOOK_S, SIGN_OF_LIFE_S = 0.2, 15.0
 PROXIES_FOLDER, WAVEFORMS_FOLDER = "copies", "waveforms"
@@ -371,6 +372,8 @@ class Studio:
         return {"files": [str(path) for path in [*paths, labels]], "problems": problems}
 
     def _save_model(self, _: Request, __: dict[str, Any]) -> dict[str, Any]:
+        if not self._engine.wait_until_learnt(LEARNT_WITHIN_S):
+            raise ActionError("learning is still under way. Try again in a minute")
         trunk, learned = self._engine.model, self._engine.learned
         if trunk is None or learned is None:
             waits_for = self._engine.learning.waits_for or "the first features"

@@ -50,6 +50,10 @@ EVENTS = EventOptions(spots=True, smooth_s=SMOOTH_S, nms_s=NMS_S)
 CHUNK_ROWS = 8192
 
 
+class NothingToLearnError(ValueError):
+    """There is nothing to learn from yet. The message names what is missing."""
+
+
 @dataclass(frozen=True)
 class Span:
     """A stretch of one match that shows a class; a spot has equal ends."""
@@ -142,6 +146,9 @@ LEAST_ANSWERS = 5
 
 LEAST_THRESHOLD = 0.05
 
+NEVER = -1e4
+"""The bias of a class that has no features yet: its probability is 0, and a checkpoint holds it."""
+
 
 def learn(
     matches: Mapping[str, TrackRows],
@@ -159,12 +166,13 @@ def learn(
         seed: Chooses the unmarked frames to learn from.
 
     Raises:
-        ValueError: No mark lies where there are features; the message names what is missing.
+        NothingToLearnError: No mark lies where there are features; the message names what is
+            missing.
     """
     matches = {name: rows for name, rows in matches.items() if len(rows)}
     labels = ("background", *sorted({mark.label for mark in marks}))
     if not matches:
-        raise ValueError("the first features")
+        raise NothingToLearnError("the first features")
     row_s = float(np.median([np.median(m.end_s - m.start_s) for m in matches.values()]))
     reach = window_rows(row_s) // 2
     rows, asked = _training_rows(
@@ -172,7 +180,7 @@ def learn(
     )
     K = len(labels)
     if not (rows.column > 0).any():
-        raise ValueError("features of the part of the match that has marks")
+        raise NothingToLearnError("features of the part of the match that has marks")
     kept = _without_look_alikes(rows, K)
     heads = [_fit(rows, kept & (rows.fold != fold), K) for fold in range(NUM_FOLDS)]
     tracks = {name: _score(track, heads, labels, reach) for name, track in matches.items()}
@@ -460,7 +468,7 @@ def _fit(rows: TrainingRows, used: Bool, num_classes: int) -> Linear:
     weights = rows.weight[used] * factor[column]
     linear = LogisticProblem(rows.X[used], targets, weights).solve(STRENGTH)
     absent = np.setdiff1d(np.arange(1, num_classes), present)
-    linear.bias[absent] = -np.inf
+    linear.bias[absent] = NEVER
     return linear
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from touchline.models.catalog import BACKBONES, build_backbone
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.classes import BACKGROUND
+from touchline.models.errors import FootageError
 from touchline.models.heads import HeadSpec
 from touchline.models.training_record import (
     PeakWidths,
@@ -152,12 +154,11 @@ def export_events(project: Project, formats: Sequence[str]) -> tuple[list[Path],
         events = tuple(example.event() for example in project.examples_of(match.id))
         if not events:
             continue
-        result = MatchResult(
-            match.path,
-            candidates=events,
-            accepted=events,
-            health=project.health_of(match.id),
-        )
+        health = None
+        # Footage that is gone costs only the formats that count its frames.
+        with suppress(FootageError):
+            health = project.health_of(match.id)
+        result = MatchResult(match.path, candidates=events, accepted=events, health=health)
         folder = project.folder / EXPORTS_FOLDER / f"{match.id}-{match.group}"
         for name in formats:
             try:

@@ -35,16 +35,16 @@ class Match:
     Attributes:
         id: Its name in the project.
         path: The file.
-        health: What its headers say; None if it cannot be read.
         stamp: Size in bytes and time of the last change, in nanoseconds.
+        health: What its headers say; None if it cannot be read.
         content: SHA-256 of the file; None until it is known.
         problem: Why it cannot be used; None if it can.
     """
 
     id: str
     path: Path
+    stamp: tuple[int, int]
     health: FootageHealth | None = None
-    stamp: tuple[int, int] | None = None
     content: str | None = None
     problem: str | None = None
 
@@ -208,8 +208,7 @@ class Project:
         """
         with self._mutex:
             match, stamp = self._matches[match_id], _stamp(self._matches[match_id].path)
-            size = match.stamp[0] if match.stamp is not None else stamp[0]
-            if (match.content or content) != content or stamp[0] != size:
+            if (match.content or content) != content or stamp[0] != match.stamp[0]:
                 raise FootageError(
                     match.path,
                     "has changed since its marks were made, so their times may be wrong. Put the "

@@ -8,7 +8,9 @@ from typing import Any
 from touchline.models.classes import BACKGROUND
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.labels.read import read_labels
+from touchline.pipeline.outputs.events_json import EVENTS_FILE
 from touchline.pipeline.outputs.read_results import read_results
+from touchline.pipeline.teaching.actions import clean_name
 from touchline.pipeline.teaching.project import Project
 
 
@@ -56,7 +58,7 @@ def add_events(project: Project, path: Path) -> int:
 
     Args:
         project: The project.
-        path: An events.json, or a folder of results.
+        path: An events.json, an output folder of `touchline detect`, or labels of any format.
 
     Returns:
         How many proposals were added.
@@ -66,7 +68,9 @@ def add_events(project: Project, path: Path) -> int:
         TouchlineError: None of them is of a match of the project.
     """
     ids = {match.path.resolve(): match.id for match in project.matches.values()}
-    results = [result for result in read_results(path) if result.path.resolve() in ids]
+    files = sorted(path.rglob(EVENTS_FILE)) if path.is_dir() else []
+    found = [result for file in files or [path] for result in read_results(file)]
+    results = [result for result in found if result.path.resolve() in ids]
     if not results:
         raise TouchlineError(path, "has no result for a match of this project")
     added = 0
@@ -87,6 +91,7 @@ def add_events(project: Project, path: Path) -> int:
 
 def class_id(project: Project, name: str) -> str:
     """Return the id of a class by its name; a new one is added."""
+    name = clean_name(name)
     for one in project.state.classes:
         if one.name == name:
             return one.id

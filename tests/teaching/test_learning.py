@@ -14,6 +14,7 @@ from touchline.pipeline.teaching import learning
 from touchline.pipeline.teaching.learning import (
     THRESHOLD,
     Learned,
+    NothingToLearnError,
     Proposal,
     Span,
     is_answered,
@@ -163,13 +164,13 @@ def test_a_class_with_one_mark_is_learnt_beside_another():
 def test_marks_where_there_are_no_features_yet_do_not_count():
     half = made_track([*DUNKS, *BLOCKS], seconds=300)
     late = spans("dunk", DUNKS[15:])
-    with pytest.raises(ValueError, match="the part of the match that has marks"):
+    with pytest.raises(NothingToLearnError, match="the part of the match that has marks"):
         learn({"m1": half}, late, [])
-    with pytest.raises(ValueError, match="the part of the match that has marks"):
+    with pytest.raises(NothingToLearnError, match="the part of the match that has marks"):
         learn({"m1": half}, spans("dunk", DUNKS[:3], match="m2"), [])
-    with pytest.raises(ValueError, match="the first features"):
+    with pytest.raises(NothingToLearnError, match="the first features"):
         learn({"m1": made_track([], seconds=0)}, late, [])
-    with pytest.raises(ValueError, match="the first features"):
+    with pytest.raises(NothingToLearnError, match="the first features"):
         learn({}, late, [])
 
 
@@ -232,7 +233,7 @@ def test_damaged_frames_teach_nothing():
     far = np.abs(track.start_s - DUNKS[3][1]) > 5
     assert np.abs(learned.tracks["m1"].probs - expected)[far].max() < 0.1
     np.testing.assert_array_equal(learned.tracks["m1"].damaged, damaged)
-    with pytest.raises(ValueError, match="the part of the match that has marks"):
+    with pytest.raises(NothingToLearnError, match="the part of the match that has marks"):
         learn({"m1": TrackRows(features, track.start_s, track.end_s, damaged)}, marks[3:], [])
 
 
