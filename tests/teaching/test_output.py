@@ -11,10 +11,10 @@ from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.outputs import writers as writers_module
 from touchline.pipeline.outputs.read_results import read_results
 from touchline.pipeline.outputs.writers import WRITERS
+from touchline.pipeline.scoring.feature_track import FeatureTrack
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.studio.engine import spans_of, usual_lengths
-from touchline.pipeline.teaching.features import FeatureTrack
 from touchline.pipeline.teaching.learning import learn, propose
 from touchline.pipeline.teaching.output import (
     MODEL_FILE,

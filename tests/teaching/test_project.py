@@ -102,7 +102,7 @@ def test_footage_is_added_once_and_more_can_come(tmp_path, footage, monkeypatch)
     other = write_match(tmp_path / "other.mkv", [], seconds=2)
     Project(tmp_path / "project", [footage, footage]).close()
     monkeypatch.chdir(tmp_path)
-    project = Project(Path("project"), [Path("match.mkv"), Path("x/../other.mkv")])
+    project = Project(Path("project"), [Path("match.mkv"), Path("./other.mkv")])
     assert {m.id: m.path for m in project.matches.values()} == {"m1": footage, "m2": other}
     project.close()
 
