@@ -120,6 +120,9 @@ def fcpxml_text(sheet: Sheet) -> str:
         hasVideo="1",
         format="r1",
     )
+    if health is not None and health.sound:
+        # Final Cut Pro leaves the sound out of clips whose asset declares none.
+        asset.attrib.update(hasAudio="1", audioSources="1")
     SubElement(asset, "media-rep", kind="original-media", src=source)
     event_element = SubElement(SubElement(root, "library"), "event", name=sheet.title)
     project = SubElement(event_element, "project", name=f"{sheet.title} events")
@@ -181,7 +184,8 @@ def premiere_text(sheet: Sheet) -> str:
     """
     from opentimelineio import adapters
 
-    timeline = _timeline(sheet)
+    # Its markers count from the first frame of the file, as its clips do, and not in timecode.
+    timeline = _timeline(sheet, markers_from=sheet.start_frame)
     try:
         return str(adapters.write_to_string(timeline, adapter_name="fcp_xml"))
     except ValueError as error:
@@ -192,7 +196,7 @@ def premiere_text(sheet: Sheet) -> str:
         ) from None
 
 
-def _timeline(sheet: Sheet) -> schema.Timeline:
+def _timeline(sheet: Sheet, *, markers_from: int = 0) -> schema.Timeline:
     """A timeline of the accepted events in a row, with a marker at each peak."""
     from opentimelineio import opentime, schema
 
@@ -221,7 +225,7 @@ def _timeline(sheet: Sheet) -> schema.Timeline:
             "peak_s": event.peak_s,
             "attributes": dict(event.attributes),
         }
-        peak = first + _peak_offset(sheet, event)
+        peak = first + _peak_offset(sheet, event) - markers_from
         clip.markers.append(
             schema.Marker(sheet.caption(event), span(peak, peak + 1), schema.MarkerColor.RED)
         )

@@ -232,26 +232,40 @@ def _periods(clock: MatchClock | None) -> list[dict[str, Any]]:
 
 def _original(sheet: Sheet) -> dict[str, Any]:
     health = sheet.result.health
-    containers = set(health.container.split(",")) if health else set()
-    played = health is None or (
-        bool(containers & PLAYED_CONTAINERS) and health.codec in PLAYED_CODECS
-    )
     return {
-        "src": sheet.video_url,
+        # A player that jumps to other frames is worse than none.
+        "src": "" if health and lacks_index(health) else sheet.video_url,
         "name": one_line(sheet.result.path.name),
         "path": one_line(sheet.video),
         "offsetS": 0,
         "startS": health.start_s if health else 0,
-        "played": played,
+        "played": health is None or browsers_play(health),
         "kind": kind_of(sheet.result.path, health) if health else "",
     }
+
+
+def browsers_play(health: FootageHealth) -> bool:
+    """Tell whether the common browsers play footage and find the frame of a time in it."""
+    containers = set(health.container.split(","))
+    known = bool(containers & PLAYED_CONTAINERS) and health.codec in PLAYED_CODECS
+    return known and not lacks_index(health)
+
+
+def lacks_index(health: FootageHealth) -> bool:
+    """Tell whether browsers show wrong frames: H.264 in Matroska that was never closed.
+
+    Chromium shows the next key frame instead of the frame asked for. In VP8 and VP9 it finds it.
+    """
+    unclosed = health.pictures_end_s is None and health.container.startswith("matroska")
+    return unclosed and health.codec == "h264"
 
 
 def kind_of(path: Path, health: FootageHealth) -> str:
     """Return codec and container in words; a container of several names has that of the file."""
     names = health.container.split(",")
     suffix = path.suffix[1:].lower()
-    return f"{health.codec} in {suffix if suffix in names else names[0]}"
+    index = " without an index" if lacks_index(health) else ""
+    return f"{health.codec} in {suffix if suffix in names else names[0]}{index}"
 
 
 def _proxy(sheet: Sheet) -> dict[str, Any]:

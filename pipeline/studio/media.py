@@ -21,7 +21,7 @@ from touchline.pipeline.reels.options import RenderOptions
 from touchline.pipeline.reels.plan import Cut
 from touchline.pipeline.reels.render import render_cuts
 from touchline.pipeline.reels.sound import SoundFormat, SoundPiece, read_samples
-from touchline.pipeline.report.match_page import PLAYED_CODECS, PLAYED_CONTAINERS, kind_of
+from touchline.pipeline.report.match_page import browsers_play, kind_of
 from touchline.pipeline.teaching.project import Match
 from touchline.pipeline.types import FootageHealth, UInt8
 
@@ -65,8 +65,7 @@ def original(match: Match, health: FootageHealth) -> Playing:
         match: The match.
         health: What its headers say.
     """
-    containers = set(health.container.split(","))
-    played = bool(containers & PLAYED_CONTAINERS) and health.codec in PLAYED_CODECS
+    played = browsers_play(health)
     return Playing(match.path, health.start_s, 0.0, played, kind_of(match.path, health))
 
 

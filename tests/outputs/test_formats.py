@@ -178,6 +178,33 @@ def test_an_instant_has_a_length_in_losslesscut(tmp_path: Path) -> None:
     assert (segment["start"], segment["end"]) == (2.0, 3.0)
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_premiere_markers_count_from_the_first_frame_as_their_clips_do(
+    rate: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("opentimelineio")
+    result = match(tmp_path, rate)
+    (path,) = write_result(result, tmp_path, formats=["premiere"])
+    rate_hz = float(result_sheet(result, tmp_path).clip_rate.rate)
+    clips = list(ElementTree.parse(path).iter("clipitem"))
+    for event, clip in zip(EVENTS, clips, strict=True):
+        first, after = (int(clip.findtext(name, "")) for name in ("in", "out"))
+        marked = int(clip.findtext("marker/in", ""))
+        assert first <= marked < after
+        assert marked / rate_hz == pytest.approx(event.peak_s, abs=0.5 / rate_hz + 1e-6)
+
+
+@pytest.mark.parametrize(("sound", "declared"), [("aac 48000 Hz stereo", "1"), ("", None)])
+def test_fcpxml_declares_sound_where_there_is_some(
+    sound: str, declared: str | None, tmp_path: Path
+) -> None:
+    result = match(tmp_path)
+    result = replace(result, health=replace(result.health, sound=sound))
+    (path,) = write_result(result, tmp_path, formats=["fcpxml"])
+    asset = ElementTree.parse(path).find("resources/asset")
+    assert (asset.get("hasAudio"), asset.get("audioSources")) == (declared, declared)
+
+
 def test_opentimelineio_opens_the_fcpxml(tmp_path: Path) -> None:
     otio = pytest.importorskip("opentimelineio")
     (path,) = write_result(match(tmp_path), tmp_path, formats=["fcpxml"])

@@ -338,6 +338,30 @@ def test_footage_that_browsers_cannot_play_is_told_and_a_proxy_plays(
     browser.log()
 
 
+def test_h264_in_matroska_that_was_never_closed_plays_from_a_proxy_only(
+    browser: Browser, tmp_path: Path
+) -> None:
+    # Chromium shows the next key frame, here frame 100, instead of the frame asked for.
+    path = write_footage(
+        tmp_path / "crashed.mkv", seconds=8, width=320, height=192, gop=50, muxer={"live": "1"}
+    )
+    events = (Event("goal", 3.0, 4.0, 3.5, 0.9),)
+    result = MatchResult(path=path, candidates=events, accepted=events, health=probe_footage(path))
+    browser.resize(1280, 800)
+    browser.open(write_report(result, tmp_path / "out"))
+    browser.wait("return !document.getElementById('notice').hidden")
+    assert "h264 in matroska without an index" in text(browser, "#notice")
+    browser.open(write_report(result, tmp_path / "out", proxy=True))
+    browser.wait("return document.getElementById('video').readyState >= 2")
+    browser.click(".event", 0)
+    browser.wait("const v = document.getElementById('video'); return !v.seeking")
+    until = time.monotonic() + 50
+    while frame_shown(browser) != 75 and time.monotonic() < until:
+        time.sleep(0.1)
+    assert frame_shown(browser) == 75
+    browser.log()
+
+
 def test_a_label_that_is_a_script_is_only_text(browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "matches").mkdir()
     evil = Event("</script><img src=x onerror=alert(1)><script>alert(2)</script>", 2, 4, 3, 0.9)

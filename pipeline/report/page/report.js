@@ -92,7 +92,8 @@ function watchPlayer() {
   $("file").addEventListener("change", (change) => {
     if (change.target.files.length) chooseFile(change.target.files[0]);
   });
-  video.src = data.video.src;
+  if (data.video.src) video.src = data.video.src;
+  else cannotPlay();
 }
 
 function start() {
