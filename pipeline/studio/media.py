@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from touchline.models.atomic_files import write_atomic
+from touchline.models.atomic_files import remove_leftovers, write_atomic
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
 from touchline.pipeline.footage.log import DecodeLog
@@ -123,6 +123,7 @@ class Proxies:
         try:
             with self._busy:
                 self._folder.mkdir(parents=True, exist_ok=True)
+                remove_leftovers(self._folder)
                 whole = Cut(0.0, health.duration_s, ())
                 made = render_cuts(match.path, [whole], self._copy(match), options=options)
                 write_atomic(self._facts(match), repr(made.cuts[0].start_s))

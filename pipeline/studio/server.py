@@ -55,6 +55,7 @@ HEADERS = {
 }
 GONE = "no such file. Put it back; your marks are kept"
 LEARNT_WITHIN_S = 60.0
+WRITTEN = "was written to while the studio ran. Start the studio again"
 MAX_BODY_BYTES = 1 << 20
 LOOK_S, SIGN_OF_LIFE_S = 0.2, 15.0
 PROXIES_FOLDER, WAVEFORMS_FOLDER = "copies", "waveforms"
@@ -220,6 +221,9 @@ class Studio:
             health = self._project.health_of(match.id)
             if not match.path.exists():
                 raise FootageError(match.path, GONE)
+            known = problem is None and match.content is not None
+            if known and not self._project.is_unchanged(match.id):
+                raise FootageError(match.path, WRITTEN)
         except FootageError as error:
             problem = str(error)
         marks = [mark for mark in state.marks.values() if mark.match == match.id]

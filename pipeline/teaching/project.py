@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.decoding.probe import probe_footage
-from touchline.pipeline.footage.address import footage_reference, footage_stem
+from touchline.pipeline.footage.address import Address, footage_reference, footage_stem
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.read import JOURNAL_FILE, LABELS_FILE
 from touchline.pipeline.labels.target import LabelTarget
@@ -362,7 +362,13 @@ class Project:
 
 
 def _whole(path: Path) -> Path:
-    """Return an absolute path without `..`; links stay."""
+    """Return an absolute path without `..`; links stay.
+
+    Raises:
+        FootageError: It is an address.
+    """
+    if isinstance(path, Address):
+        raise FootageError(path, "is an address. Save it to a file first: the page plays files")
     return Path(os.path.normpath(path.absolute()))
 
 

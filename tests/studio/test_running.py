@@ -308,14 +308,19 @@ def test_footage_that_disappears_and_comes_back(network, tmp_path):
     row = running.wait(lambda p: p["matches"][0]["features"]["state"] == "done" and p)["matches"][0]
     assert row["problem"] is None
     running.stop()
-    # Another file under the same name is not taken for it.
+    # Another file under the same name is not taken for it, now or later.
+    running.start()
+    running.wait(lambda p: p["matches"][0]["features"]["state"] == "done")
     write_match(footage, [("blue", 3, 4)], seconds=6)
+    assert "was written to" in running.project()["matches"][0]["problem"]
+    running.stop()
     running.start()
     running.wait(lambda p: "has changed" in (p["matches"][0]["problem"] or ""))
     assert len(running.project()["matches"][0]["marks"]) == 2
     running.stop()
 
 
+@pytest.mark.slow
 def test_features_go_on_after_a_kill(network, tmp_path):
     footage = write_match(tmp_path / "long.mkv", [("red", 1, 2)], seconds=600)
     running = RunningStudio(tmp_path / "project", footage, *network).start()
@@ -327,6 +332,20 @@ def test_features_go_on_after_a_kill(network, tmp_path):
     running.start()
     running.wait(lambda p: p["matches"][0]["features"]["state"] == "done")
     assert (track / "damaged.u8").stat().st_size == 2400
+    running.stop()
+
+
+def test_a_copy_that_is_being_made_does_not_hold_the_end_up(network, tmp_path):
+    footage = write_match(tmp_path / "long.mkv", [], seconds=600)
+    running = RunningStudio(tmp_path / "project", footage, *network).start()
+    assert running.post("/api/matches/m1/proxy", {}).status == 200
+    time.sleep(0.5)
+    began = time.monotonic()
+    assert running.stop() == 143
+    assert time.monotonic() - began < 10
+    assert "Traceback" not in running.printed
+    running.start()
+    assert running.project()["matches"][0]["proxy"]["state"] in ("none", "done")
     running.stop()
 
 

@@ -15,6 +15,7 @@ from studio_material import hold_open, write_match
 
 from touchline.models.checkpoint import file_digest
 from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.teaching import journal as journal_module
 from touchline.pipeline.teaching import project as project_module
@@ -107,6 +108,14 @@ def test_footage_is_added_once_and_more_can_come(tmp_path, footage, monkeypatch)
     project.close()
 
 
+def test_footage_elsewhere_is_refused(tmp_path, footage):
+    for folder in (tmp_path / "new", tmp_path / "old"):
+        with pytest.raises(FootageError, match=r"https://example\.org/x\.mp4: is an address"):
+            Project(folder, [footage_path("https://example.org/x.mp4")])
+        assert not (tmp_path / "new").exists()
+        Project(tmp_path / "old", [footage]).close()
+
+
 def test_labels_follow_the_marks_and_read_back(tmp_path, footage):
     project = Project(tmp_path / "project", [footage])
     teach(project)
@@ -179,13 +188,14 @@ def test_footage_that_is_gone_is_told_and_marks_stay(tmp_path, footage):
     project.close()
 
 
-def test_footage_that_changed_is_told(tmp_path, footage):
+@pytest.mark.parametrize("same_size", [True, False])
+def test_footage_that_changed_is_told(tmp_path, footage, same_size):
     project = Project(tmp_path / "project", [footage])
     teach(project)
     project.remember_content("m1", file_digest(footage))
     project.close()
-    footage.unlink()
-    write_match(footage, [("red", 1, 2)], seconds=24)
+    content = footage.read_bytes()
+    footage.write_bytes(content[:-9] + bytes(9 if same_size else 10))
     project = Project(tmp_path / "project")
     assert not project.is_unchanged("m1")
     with pytest.raises(FootageError, match="has changed since its marks were made"):
