@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -53,6 +54,7 @@ class Studio:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         said = []
         for line in self.process.stdout or ():
@@ -567,6 +569,30 @@ def test_a_killed_server_loses_nothing(browser: Browser, tmp_path: Path) -> None
         page.wait("return document.querySelectorAll('#waiting li').length === 0")
         page.open(studio.address)
         number_of_marks(page, 6)
+    finally:
+        studio.kill()
+        browser.log()
+
+
+def test_footage_that_is_gone_is_told_and_its_marks_are_kept(
+    browser: Browser, tmp_path: Path
+) -> None:
+    path = write_footage(tmp_path / "gone.mp4", seconds=4, width=320, height=192)
+    studio = Studio(tmp_path / "project", path)
+    studio.start()
+    try:
+        label = studio.do(do="add_class", name="flash", colour=0)
+        studio.do(do="mark", match="m1", start=1.0, end=2.0, note="", **{"class": label})
+        browser.resize(*SIZES[0])
+        browser.open(studio.address)
+        path.unlink()
+        browser.open(studio.address)
+        browser.wait("return !document.getElementById('unplayable').hidden")
+        assert "Put it back; your marks are kept" in text(browser, "unplayable-text")
+        number_of_marks(browser, 1)
+        browser.press("1")
+        browser.wait("return document.querySelector('.note-box')")
+        assert studio.marks() == [("flash", 1.0, 2.0)]
     finally:
         studio.kill()
         browser.log()

@@ -3,6 +3,10 @@ const HOLD_S = 0.35; // a key that is held for longer marks an interval
 const holds = new Map(); // class id -> where and when its key went down
 
 function markNow(start, end, id) {
+  if (match().problem) {
+    notice(`Not marked: there is no picture. ${match().problem}`);
+    return null;
+  }
   const text = `the mark ${describe({ class: id, start, end })}`;
   const body = { do: "mark", match: state.match, class: id, start, end, note: "" };
   return act(body, text).then((answer) => {

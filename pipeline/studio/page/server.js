@@ -83,18 +83,26 @@ async function sendWaiting() {
 let refreshing = null;
 let again = false;
 function refresh() {
-  again = Boolean(refreshing);
-  refreshing ??= (async () => {
-    do {
+  again = true;
+  refreshing ??= fetchAll();
+  return refreshing;
+}
+
+async function fetchAll() {
+  try {
+    while (again) {
       again = false;
       project = await request("/api/project");
+      // Footage that is gone has no length; its marks are still shown.
+      for (const one of project.matches) one.durationS ||= Math.max(0, ...one.marks.map((m) => m.end));
       if (!state.match) findPlace();
       if (!match()) showMatch(project.matches[0].id);
       await loadAnswers();
       showProject();
-    } while (again);
-  })().finally(() => (refreshing = null));
-  return refreshing;
+    }
+  } finally {
+    refreshing = null;
+  }
 }
 
 async function loadAnswers() {
@@ -124,8 +132,9 @@ function decodeCurves(answer, id) {
 }
 
 async function loadWaveform() {
-  const { id } = match();
+  const { id, problem } = match();
   waveform = { stepS: 1, levels: new Uint8Array() };
+  if (problem) return;
   try {
     const answer = await request(`/api/matches/${id}/waveform`);
     if (state.match !== id) return;

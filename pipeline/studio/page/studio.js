@@ -131,12 +131,14 @@ function start() {
   watchList();
   document.addEventListener("keydown", keyPressed);
   document.addEventListener("keyup", keyReleased);
-  // A browser may keep a page that was left, and with it one of its few connections to the server.
+  // A browser may keep a page that was left, and with it some of its few connections to the server.
   window.addEventListener("pagehide", () => {
     if (project) keepPlace();
     updates?.close();
+    video.removeAttribute("src");
+    video.load();
   });
-  window.addEventListener("pageshow", (shown) => shown.persisted && connect());
+  window.addEventListener("pageshow", (shown) => shown.persisted && location.reload());
   window.addEventListener("blur", () => [...holds.keys()].forEach(releaseClass));
   $("theme").addEventListener("click", drawSoon);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawSoon);
