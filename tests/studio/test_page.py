@@ -340,6 +340,7 @@ def test_a_proposal_is_corrected_before_it_is_accepted(desktop: Browser, studio:
         lambda: [m for m in studio.project()["matches"][0]["marks"] if m["class"] == other]
     )[0]
     assert mark["source"] == "proposal"
+    number_of_marks(desktop, 3)
     desktop.press("z")
     number_of_marks(desktop, 2)
 
