@@ -254,7 +254,7 @@ def browsers_play(health: FootageHealth) -> bool:
 def lacks_index(health: FootageHealth) -> bool:
     """Tell whether browsers show wrong frames: H.264 in Matroska that was never closed.
 
-    Chromium shows the next key frame instead of the frame asked for. In VP8 and VP9 it finds it.
+    Chromium shows the next key frame there. In VP8, VP9 and AV1 it shows the frame asked for.
     """
     unclosed = health.pictures_end_s is None and health.container.startswith("matroska")
     return unclosed and health.codec == "h264"
