@@ -218,9 +218,9 @@ class Studio:
     def _match_row(self, match: Match, state: State) -> dict[str, Any]:
         problem, health = match.problem, None
         try:
-            health = self._project.health_of(match.id)
             if not match.path.exists():
                 raise FootageError(match.path, GONE)
+            health = self._project.health_of(match.id)
             known = problem is None and match.content is not None
             if known and not self._project.is_unchanged(match.id):
                 raise FootageError(match.path, WRITTEN)
