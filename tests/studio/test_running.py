@@ -27,8 +27,8 @@ REDS = [5 + 9 * k for k in range(6)]
 
 @pytest.fixture
 def fresh(matches, network, tmp_path):
-    """A studio with a project of its own."""
-    running = RunningStudio(tmp_path / "project", *matches, *network).start()
+    """A studio with a project of its own, over the first match."""
+    running = RunningStudio(tmp_path / "project", matches[0], *network).start()
     yield running
     running.stop(signal.SIGKILL)
 
@@ -103,6 +103,7 @@ def test_from_two_marks_to_a_model_and_files(fresh, matches, tmp_path):
     fresh.wait(lambda p: p["learning"]["version"] > 0)
 
 
+@pytest.mark.slow
 def test_a_class_that_goes_while_it_is_learnt_costs_nothing(fresh, monkeypatch):
     """The newest head may know classes that were removed or renamed since."""
     monkeypatch.setitem(catalog.BACKBONES, "colours", mean_colours)
@@ -280,6 +281,7 @@ def test_strange_names_are_harmless_on_the_terminal_and_in_the_page(network, tmp
     assert b"p\xef\xbf\xbd[2J<b>[red]" in printed.replace(b"\n", b"")
 
 
+@pytest.mark.slow
 def test_footage_that_disappears_and_comes_back(network, tmp_path):
     footage = write_match(tmp_path / "grass.mkv", [("red", 1, 2)], seconds=6)
     running = RunningStudio(tmp_path / "project", footage, *network).start()
@@ -335,6 +337,7 @@ def test_features_go_on_after_a_kill(network, tmp_path):
     running.stop()
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_being_made_does_not_hold_the_end_up(network, tmp_path):
     footage = write_match(tmp_path / "long.mkv", [], seconds=600)
     running = RunningStudio(tmp_path / "project", footage, *network).start()
@@ -349,6 +352,7 @@ def test_a_copy_that_is_being_made_does_not_hold_the_end_up(network, tmp_path):
     running.stop()
 
 
+@pytest.mark.slow
 def test_the_command_itself(matches, network, tmp_path):
     """As people start it: a process of its own, its address on standard error."""
     command = [sys.executable, "-m", "touchline.tools.cli", "studio", str(matches[1])]

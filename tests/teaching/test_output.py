@@ -15,7 +15,7 @@ from touchline.pipeline.scoring.feature_track import FeatureTrack
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.studio.engine import spans_of, usual_lengths
-from touchline.pipeline.teaching.learning import learn, propose
+from touchline.pipeline.teaching.learning import averaged, learn, propose
 from touchline.pipeline.teaching.output import (
     MODEL_FILE,
     export_events,
@@ -70,12 +70,17 @@ def test_the_saved_model_finds_what_the_studio_proposes(taught):
         (label, pytest.approx(peak_s, abs=0.3)) for label, peak_s in expected
     ]
     assert len(found) == len(REDS) + len(BLUES)
-    # The scores agree too: far from marks the folds' heads and the one of all rows say the same.
-    own = learned.tracks["m1"]
-    at = np.searchsorted(own.centre_s, track.centre_s).clip(0, len(own.centre_s) - 1)
-    close = np.abs(own.centre_s[at] - track.centre_s) < 0.13
-    assert close.mean() > 0.9
-    assert np.abs(own.probs[at] - track.probs)[close].mean() < 0.05
+    # Its scores are those of the head on the features of the project.
+    rows = FeatureTrack(project.folder.parent / "features", "key").rows()
+    reach = learned.window_rows // 2
+    logits = learned.head()(averaged(rows.features, np.arange(len(rows)), reach))
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    expected = odds / odds.sum(axis=1, keepdims=True)
+    centre_s = (rows.start_s + rows.end_s) / 2
+    at = np.abs(centre_s[None] - track.centre_s[:, None]).argmin(axis=1)
+    same = np.abs(centre_s[at] - track.centre_s) < 0.01
+    assert same.mean() > 0.9
+    np.testing.assert_allclose(track.probs[same], expected[at[same]], atol=0.01)
 
 
 def test_the_saved_model_finds_the_events_of_another_match(taught, tmp_path):
