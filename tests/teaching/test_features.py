@@ -82,8 +82,8 @@ def three_dimensional() -> Scorer:
     return Scorer(small_3d_model(), device="cpu", batch_size=2, mode="shared")
 
 
-@pytest.mark.parametrize("cuts", [(0,), (1,), (10, 11, 15)])
-@pytest.mark.parametrize("rate", [25, Fraction(30000, 1001), "3-D"])
+@pytest.mark.parametrize("cuts", [(1,), (10, 11, 15)])
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), "3-D"])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, scorer, monkeypatch, cuts, rate):
     if rate == "3-D":
         scorer, rate = three_dimensional(), 25
