@@ -88,7 +88,7 @@ def test_copying_refuses_what_needs_encoding() -> None:
 
 def test_a_codec_that_mp4_does_not_take_is_refused_for_copying(tmp_path: Path) -> None:
     path = write_footage(tmp_path / "match.avi", seconds=3, codec="msmpeg4v3", options={"b": "4M"})
-    with pytest.raises(FootageError, match="is msmpeg4, which cannot be copied into MP4"):
+    with pytest.raises(FootageError, match="is msmpeg4v3, which cannot be copied into MP4"):
         render_cuts(
             path, [Cut(1.0, 2.0, ())], tmp_path / "c.mp4", options=RenderOptions(mode="copy")
         )
