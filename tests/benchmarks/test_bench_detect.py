@@ -11,6 +11,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.benchmarks.detect import bench_detect
 
 
+@pytest.mark.slow
 def test_footage_shorter_than_asked_for_is_used_whole(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", indices=range(85))
     speed = bench_detect(path, footage_s=60.0, device="cpu")

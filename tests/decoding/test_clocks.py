@@ -71,6 +71,7 @@ def test_a_part_of_footage_whose_clock_restarts_is_that_part(
     assert numbers == list(range(first, first + 10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
 def test_hours_without_frames_stay_on_a_timeline_and_are_told(
     container: str, tmp_path: Path

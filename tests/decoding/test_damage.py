@@ -64,6 +64,7 @@ def sampled(
     return pixels, np.concatenate([chunk.damaged for chunk in chunks]), log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 4, 16])
 @pytest.mark.parametrize("drop", [True, False])
 def test_no_wrong_sample_goes_unmarked_however_many_frames_are_decoded_at_once(

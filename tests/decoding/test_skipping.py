@@ -47,6 +47,7 @@ def drawn(shown: ShownFrame) -> bytes:
 WHOLE = [case for case in CASES if case.outcome == "ok"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", WHOLE, ids=str)
 @pytest.mark.parametrize("rate_hz", [1, 3, 8])
 def test_leaving_packets_out_changes_no_sample(case: Case, rate_hz: int, tmp_path: Path):

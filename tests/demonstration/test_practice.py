@@ -86,6 +86,7 @@ def test_a_mirrored_window_mirrors_the_place_of_the_ball():
     assert all(found)
 
 
+@pytest.mark.slow
 def test_pretraining_lowers_its_losses():
     options = PretrainOptions(steps=12, batch_size=8)
     sessions = [render_session(seed, seconds=8.0, rate_hz=8, height_px=64) for seed in range(2)]

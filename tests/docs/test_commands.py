@@ -116,6 +116,7 @@ def options_of(command: Any) -> Iterator[str]:
         yield from options_of(below)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(
     "page",

@@ -97,6 +97,7 @@ def test_every_format_that_holds_predictions_is_here() -> None:
     assert {*LENGTHS, *MOMENTS} | shown == set(WRITERS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("health_name", HEALTHS)
 @pytest.mark.parametrize("name", [*LENGTHS, *MOMENTS])
 def test_the_labels_as_predictions_are_perfect(tmp_path: Path, name: str, health_name: str) -> None:

@@ -106,6 +106,7 @@ def test_a_worker_that_ends_is_an_error_of_that_file():
 IMPATIENT = isolation.Patience(processor_s=1.0, silent_s=2.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["hang", "hang_with_the_interpreter"])
 def test_a_worker_that_stands_still_twice_is_killed_and_the_file_not_called_damaged(task: str):
     before = worker_pid()

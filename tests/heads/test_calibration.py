@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from example_material import ARCHITECTURE, brightness_backbone
 from tiny import write_levels
 
@@ -159,6 +160,7 @@ def test_clips_of_several_classes_leave_the_model_as_it_is():
     assert calibrated(clips, features, folds).thresholds is None
 
 
+@pytest.mark.slow
 def test_training_a_frame_head_calibrates_it(tmp_path, monkeypatch):
     monkeypatch.setitem(catalog.BACKBONES, ARCHITECTURE, brightness_backbone)
     examples = []

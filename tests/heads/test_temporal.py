@@ -37,6 +37,7 @@ def ordered(num_clips=80, width=20, num_steps=8, *, seed=0, multi_label=False):
     return features, match_folds(groups, [str(k) for k in truth])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_order_in_time_is_seen_by_a_temporal_head_only(multi_label):
     features, folds = ordered(multi_label=multi_label)
@@ -102,6 +103,7 @@ def registered(monkeypatch):
     monkeypatch.setitem(catalog.BACKBONES, ARCHITECTURE, brightness_backbone)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("registered")
 def test_a_checkpoint_with_a_temporal_head_detects(tmp_path):
     # Light goes on (rise) or off (fall), 16 frames a second: the same frames in another order.

@@ -76,6 +76,7 @@ def divided(examples):
     return [e for e in examples if e not in val], val
 
 
+@pytest.mark.slow
 def test_stages_are_fine_tuned_from_the_head_where_that_is_better_on_other_matches(clips):
     model = colour_blind_model()
     before = {k: v.clone() for k, v in model.backbone.stages.state_dict().items()}
@@ -116,6 +117,7 @@ def test_independent_classes_are_fine_tuned_too(clips):
     assert right.mean() > 0.8
 
 
+@pytest.mark.slow
 def test_where_it_is_not_better_the_user_gets_the_frozen_trunk(clips):
     # Labels at random: whatever fine-tuning learns is wrong on other matches.
     rng = np.random.default_rng(1)

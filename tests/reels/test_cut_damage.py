@@ -26,6 +26,7 @@ def clip_of(case: Case, folder: Path, start_s: float, end_s: float, mode: str) -
     return [read_index(pixels) for chunk in chunks for pixels in chunk.pixels]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("mode", ["exact", "encode"])
 @pytest.mark.parametrize("case", DAMAGED, ids=str)

@@ -155,6 +155,7 @@ def variant(tmp_path: Path, name: str) -> Path:
     return write_footage(tmp_path / f"footage.{suffix}", seconds=12, gop=gop, options=options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["exact", "copy"])
 @pytest.mark.parametrize(
     "kind",

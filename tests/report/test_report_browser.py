@@ -28,9 +28,12 @@ from touchline.pipeline.report.truth import Truth
 from touchline.pipeline.timecode import MatchClock
 from touchline.pipeline.types import Event, Example, ScoreTrack
 
-pytestmark = pytest.mark.skipif(
-    find_browser() is None, reason="no browser: install chromium and chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_browser() is None, reason="no browser: install chromium and chromium-driver"
+    ),
+]
 
 EVENTS = (
     Event("goal", 2.0, 4.0, 3.0, 0.9),

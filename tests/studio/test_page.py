@@ -24,9 +24,12 @@ from touchline.pipeline.decoding.decode import decode
 
 pytest.importorskip("starlette", reason="no studio: pip install 'touchline[studio]'")
 pytest.importorskip("uvicorn", reason="no studio: pip install 'touchline[studio]'")
-pytestmark = pytest.mark.skipif(
-    find_browser() is None, reason="no browser: install chromium and chromium-driver"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_browser() is None, reason="no browser: install chromium and chromium-driver"
+    ),
+]
 
 FLASHES = [(3.0, 4.2), (8.0, 9.2), (13.0, 14.2), (19.0, 20.2), (25.0, 26.2), (32.0, 33.2)]
 SIZES = [(1280, 800), (390, 844)]
@@ -616,7 +619,6 @@ def sees(page: Browser, number: int) -> None:
     assert seen == number
 
 
-@pytest.mark.slow
 def test_footage_that_the_browser_cannot_play_gets_a_copy_with_the_same_frames(
     browser: Browser, footage: Path, tmp_path: Path
 ) -> None:
@@ -692,7 +694,6 @@ window.EventSource = class { close() {} };
 """
 
 
-@pytest.mark.slow
 def test_a_long_match_with_many_marks_moves_without_stutter(
     browser: Browser, studio: Studio
 ) -> None:

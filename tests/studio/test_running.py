@@ -167,6 +167,7 @@ def test_signals_end_it_within_seconds_and_leave_nothing_half_written(fresh, num
         assert "Go on with: touchline studio -o" in " ".join(fresh.printed.split())
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_outlives_a_kill_in_mid_action(fresh):
     red = fresh.do(do="add_class", name="red")
     for _ in range(2):

@@ -110,6 +110,7 @@ def test_json_is_one_document_that_names_every_input(run, tmp_path):
 TRAIN = ["train", "labels.csv", "--backbone", "motion_net"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,6 +174,7 @@ def test_a_folder_named_as_the_file_to_write_is_named_without_its_temporary_file
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "file"),
     [
@@ -238,6 +240,7 @@ def test_a_library_the_system_lacks_is_one_line_that_says_what_to_install(tmp_pa
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_libgl")
 def test_detecting_needs_no_opencv(run, tmp_path):
     footage = write_levels(tmp_path / "match.mp4", [30] * 48)

@@ -90,6 +90,7 @@ def test_settling_keeps_the_function_and_gives_the_mean_and_variance_of_the_clip
     assert folded_layers(network.backbone) == {}
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_once_settled_a_training_pass_computes_what_evaluation_does() -> None:
     unsettled = split(folded_backbone())
@@ -117,6 +118,7 @@ def test_nothing_is_settled_where_nothing_is_folded() -> None:
     assert settle_batchnorm(network, []) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 5.0])
 def test_a_channel_that_never_varies_stays_finite(value: float) -> None:
     network = split(folded_backbone())

@@ -114,6 +114,7 @@ def assert_same_logits(name: str, source: Source, folder: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_clip_gives_the_logits_of_the_source(name: str, tmp_path: Path) -> None:
     assert_same_logits(name, SMALL[name], tmp_path)
