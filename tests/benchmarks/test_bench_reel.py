@@ -35,6 +35,7 @@ def check(rows: list[ReelRow], *, num_cuts: int) -> None:
         assert row.apart_s < 0.03
 
 
+@pytest.mark.slow
 def test_every_way_keeps_length_and_sound(tmp_path: Path) -> None:
     check(list(bench_reel(tmp_path, num_parts=2, height_px=90, num_events=4)), num_cuts=4)
 

@@ -137,6 +137,7 @@ def test_where_it_is_not_better_the_user_gets_the_frozen_trunk(clips):
     np.testing.assert_array_equal(runs[0].held_out.probs, runs[1].held_out.probs)
 
 
+@pytest.mark.slow
 def test_fine_tuning_must_beat_heads_that_see_mirror_images_but_starts_without_them(clips):
     flips = replace(OPTIONS, augmentation=Augmentation())
     fitted = fit_head(colour_blind_model(), *divided(clips), flips, head="linear", device="cpu")

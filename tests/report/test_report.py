@@ -145,6 +145,7 @@ def test_footage_is_named_relative_to_the_page(footage: Path, tmp_path: Path) ->
     assert page.data["video"]["src"] == "../../in%20put/100%25%20%231%3F.mp4"  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_thousands_of_candidates_and_noisy_pictures_stay_under_five_megabytes(
     tmp_path: Path,
 ) -> None:

@@ -48,6 +48,7 @@ def test_version_and_help_fit_a_screen():
     assert max(map(len, lines)) <= 80
 
 
+@pytest.mark.slow
 def test_training_says_where_it_started_and_what_it_lacks(run):
     told = " ".join((run / "train.txt").read_text().split())
     assert "random weights" in told
@@ -95,6 +96,7 @@ def test_bad_footage_is_one_line_each_and_the_rest_still_runs(run, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"good", "index.html"}
 
 
+@pytest.mark.slow
 def test_json_is_one_document_that_names_every_input(run, tmp_path):
     good = write_levels(tmp_path / "good.mp4", [220] * 32)
     done = touchline(
@@ -162,6 +164,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_line_that_names_it(run, tmp_p
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_a_folder_named_as_the_file_to_write_is_named_without_its_temporary_file(tmp_path):
     (tmp_path / "labels.csv").write_text("video,label,start_s,end_s\nm.mp4,goal,1,2\n")
     (tmp_path / "there").mkdir()
