@@ -203,7 +203,7 @@ def match_features(footage: Path, options: StudioOptions, cache: Path) -> TrackR
 def _open_track(footage: Path, options: StudioOptions, cache: Path) -> tuple[FeatureTrack, Scorer]:
     trunk = open_trunk(options)
     scorer = Scorer(trunk, device=options.device, precision=options.precision, mode="shared")
-    return FeatureTrack(cache, track_key(file_digest(footage), scorer)), scorer
+    return FeatureTrack(cache, track_key(file_digest(footage), scorer, stream=None)), scorer
 
 
 @dataclass(frozen=True)

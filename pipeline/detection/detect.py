@@ -96,7 +96,7 @@ def detect(
         track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
         health = _health(declared, frames.log)
     else:
-        rows = _kept_features(path, scorer, options, told)
+        rows = _kept_features(path, scorer, options, declared.stream_index, told)
         track = scorer.score_features(rows.sampled(scorer.device), hop_s=options.hop_s)
         health = replace(declared, damaged_s=rows.damaged_s())
     if rate_is_wrong(health) and not isinstance(path, Address):
@@ -126,6 +126,7 @@ def _kept_features(
     path: Path,
     scorer: Scorer,
     options: DetectOptions,
+    stream: int | None,
     on_row: Callable[[float], None] | None,
 ) -> TrackRows:
     """The features of a file from the folder that keeps them; what is missing is computed."""
@@ -134,8 +135,9 @@ def _kept_features(
     if not scorer.shared:
         raise ValueError("features of whole footage need mode 'shared', or a framewise trunk")
     assert options.features is not None
-    track = FeatureTrack(options.features, track_key(file_digest(path), scorer))
-    track.compute(path, scorer, stream=options.stream, on_row=on_row or (lambda _: None))
+    key = track_key(file_digest(path), scorer, stream=stream)
+    track = FeatureTrack(options.features, key)
+    track.compute(path, scorer, stream=stream, on_row=on_row or (lambda _: None))
     return track.rows()
 
 

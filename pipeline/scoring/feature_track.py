@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from touchline.models.atomic_files import write_atomic
@@ -42,7 +43,7 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 READ_ROWS = 4096
 
 FLUSH_ROWS = 32
-"""After so many rows they are given to the system, for those who read the track meanwhile."""
+"""Rows are flushed in groups of this number, so that others can read the track while it grows."""
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,33 @@ class FeatureTrack:
 
         Raises:
             FootageError: The footage cannot be read.
-            TouchlineError: The track cannot be written.
+            TouchlineError: The track cannot be written, or another program is computing it.
         """
+        if self.complete:
+            return True
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=0):
+                # Another program may have gone on with it since this one looked.
+                self._known = None
+                return self._compute(footage, scorer, stream, on_frames, on_row, stop)
+        except Timeout:
+            raise TouchlineError(
+                self.folder,
+                "another program is computing these features. Try again later",
+            ) from None
+        except OSError as error:
+            raise TouchlineError(self.folder, f"cannot be written: {error.strerror}") from None
+
+    def _compute(
+        self,
+        footage: Path,
+        scorer: Scorer,
+        stream: int | None,
+        on_frames: Callable[[Frames], None],
+        on_row: Callable[[float], None],
+        stop: Callable[[], bool],
+    ) -> bool:
         if self.complete:
             return True
         spec = scorer.model.spec
@@ -160,23 +186,20 @@ class FeatureTrack:
         frames = decode(
             footage, rate_hz=spec.rate_hz, size_px=spec.size_px, start_s=start_s, stream=stream
         )
-        try:
-            with ExitStack() as stack:
-                stack.enter_context(frames)
-                files = [stack.enter_context(path.open("ab")) for path in self._paths()]
-                seen = _watched(frames, on_frames)
-                track = islice(scorer.feature_track(frames_of(seen, spec)), again, None)
-                for n, row in enumerate(track, start=1):
-                    self._write_row(files, row)
-                    if n % FLUSH_ROWS == 0:
-                        _flush(files)
-                        on_row(row.end_s)
-                    if stop():
-                        return False
-                _flush(files)
-            self._save_facts(width=self.width, rows=self._num_rows())
-        except OSError as error:
-            raise TouchlineError(self.folder, f"cannot be written: {error.strerror}") from None
+        with ExitStack() as stack:
+            stack.enter_context(frames)
+            files = [stack.enter_context(path.open("ab")) for path in self._paths()]
+            seen = _watched(frames, on_frames)
+            track = islice(scorer.feature_track(frames_of(seen, spec)), again, None)
+            for n, row in enumerate(track, start=1):
+                self._write_row(files, row)
+                if n % FLUSH_ROWS == 0:
+                    _flush(files)
+                    on_row(row.end_s)
+                if stop():
+                    return False
+            _flush(files)
+        self._save_facts(width=self.width, rows=self._num_rows())
         return True
 
     def _write_row(self, files: Sequence[BinaryIO], row: Sampled[Tensor]) -> None:
@@ -189,7 +212,6 @@ class FeatureTrack:
 
     def _keep_whole_rows(self, piece: int) -> TrackRows:
         """Cut what a kill left behind the last whole piece of rows; return the rows."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         D, N = self.width, self._num_rows() // piece * piece
         for path, row_bytes in zip(self._paths(), (2 * D, 16, 1), strict=True):
             path.touch()
@@ -224,12 +246,13 @@ class FeatureTrack:
         self._known = facts
 
 
-def track_key(content: str, scorer: Scorer) -> str:
+def track_key(content: str, scorer: Scorer, *, stream: int | None) -> str:
     """Name what the features of a track depend on.
 
     Args:
         content: SHA-256 of the footage.
         scorer: The network with its sampling and its number format.
+        stream: Index of the video stream, as `probe_footage` finds it.
     """
     backbone = scorer.model.backbone
     spec = backbone.spec
@@ -237,7 +260,7 @@ def track_key(content: str, scorer: Scorer) -> str:
         # The features of a frame do not depend on the frames around it.
         spec = spec.with_sampling(num_frames=1)
     trunk = trunk_digest(backbone, len(backbone.stages), scorer.dtype, spec=spec)
-    return f"{FORMAT} {content} {trunk}"
+    return f"{FORMAT} {content} {stream} {trunk}"
 
 
 def _flush(files: Sequence[BinaryIO]) -> None:

@@ -33,11 +33,11 @@ from touchline.pipeline.teaching.project import Match, Project
 FEATURES_FOLDER, PICTURES_FOLDER = "features", "pictures"
 
 LEAST_MARKS = 2
-"""Learning begins with so many marks of one class."""
+"""Learning begins when one class has this number of marks."""
 
 LEAST_GROWTH_S, GROWTH_SHARE = 10.0, 0.2
-"""While features come, they are learnt from anew after so many seconds of footage, and so large a
-share of what was there before."""
+"""While features come, learning runs again each time their length has grown by these seconds and by
+this share."""
 
 
 @dataclass(frozen=True)
@@ -195,16 +195,18 @@ class Engine:
 
     def _compute_features(self) -> None:
         try:
-            with self._mutex:
-                self._model = self._load()
+            # Not under the mutex: the page is answered while the network loads.
+            model = self._load()
             options = self._project.options
             scorer = Scorer(
-                self._model, device=options.device, precision=options.precision, mode="shared"
+                model, device=options.device, precision=options.precision, mode="shared"
             )
         except (TouchlineError, ValueError, RuntimeError, OSError) as error:
             for match_id in self._features:
                 self._set_features(match_id, state="failed", problem=str(error))
             return
+        with self._mutex:
+            self._model = model
         for match in self._project.matches.values():
             try:
                 self._features_of(match, scorer)
@@ -222,7 +224,8 @@ class Engine:
             self._project.remember_content(match.id, file_digest(match.path))
         content = self._project.matches[match.id].content
         assert content is not None
-        track = FeatureTrack(self._project.folder / FEATURES_FOLDER, track_key(content, scorer))
+        key = track_key(content, scorer, stream=health.stream_index)
+        track = FeatureTrack(self._project.folder / FEATURES_FOLDER, key)
         with self._mutex:
             self._tracks[match.id] = track
         pictures = StoredPictures(track.folder / PICTURES_FOLDER)

@@ -1,4 +1,4 @@
-"""Run the studio: open the project, start its work, and serve its page until it is told to stop."""
+"""Run the studio: open the project, start its work, and serve its page until it is stopped."""
 
 from __future__ import annotations
 

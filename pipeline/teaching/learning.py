@@ -142,7 +142,7 @@ LOOK_ALIKE = 0.25
 this share of the marked frames that it has not seen."""
 
 LEAST_ANSWERS = 5
-"""So many marks and so many other answers choose the threshold of a class."""
+"""A class gets its own threshold when it has this number of marks, and of other answers."""
 
 LEAST_THRESHOLD = 0.05
 

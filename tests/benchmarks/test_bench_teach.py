@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from touchline.pipeline.benchmarks import teach
 from touchline.pipeline.benchmarks.teach import (
     ORDERS,
     bench_teach,
@@ -10,6 +11,7 @@ from touchline.pipeline.benchmarks.teach import (
     plot_lessons,
 )
 from touchline.pipeline.scoring.feature_track import TrackRows
+from touchline.pipeline.teaching.learning import learn
 from touchline.pipeline.types import Event
 
 RATE_HZ, PERIOD_S = 4.0, 20.0
@@ -70,6 +72,19 @@ def test_the_curve_is_drawn(tmp_path):
     assert plot_lessons(lessons, tmp_path / "teach.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_a_longer_match_is_learnt_from_all_its_marks():
+def test_a_longer_match_is_learnt_from_all_its_marks(monkeypatch):
+    seen = []
+
+    def watched(matches, marks, rejected):
+        seen.append((matches, marks))
+        return learn(matches, marks, rejected)
+
+    monkeypatch.setattr(teach, "learn", watched)
     rows, truth = made_match(shown=12.0)
-    assert learning_seconds(rows, truth, duration_s=2 * 480.0, num_marks=10) > 0
+    learning_seconds(rows, truth, duration_s=2 * PERIOD_S * len(truth), num_marks=10)
+    [(matches, marks)] = seen
+    [long] = matches.values()
+    assert len(long) == 2 * len(rows)
+    assert (np.diff(long.start_s) > 0).all()
+    assert len({mark.start_s for mark in marks}) == 10
+    assert max(mark.start_s for mark in marks) > rows.end_s[-1]

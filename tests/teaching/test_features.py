@@ -148,11 +148,32 @@ def test_a_complete_track_is_not_computed_again(tmp_path, footage, scorer, monke
     assert len(computed(tmp_path / "features", footage, scorer).rows()) == 96
 
 
+def test_two_programs_never_write_one_track(tmp_path, footage, scorer):
+    first, second = (FeatureTrack(tmp_path / "features", "key") for _ in range(2))
+    told = []
+
+    def meanwhile(_: float) -> None:
+        with pytest.raises(TouchlineError, match="another program is computing"):
+            second.compute(footage, scorer)
+        told.append(True)
+
+    assert first.compute(footage, scorer, on_row=meanwhile)
+    assert told
+    # What the other one finished is not computed again.
+    assert second.compute(tmp_path / "none.mp4", scorer)
+    assert len(second.rows()) == 96
+
+
 def test_other_content_or_another_sampling_is_another_track(tmp_path, footage, scorer, options):
     track = computed(tmp_path / "features", footage, scorer)
     faster = Scorer(open_trunk(replace(options, rate_hz=8)), device="cpu", mode="shared")
-    keys = {track_key("a", scorer), track_key("b", scorer), track_key("a", faster)}
-    assert len(keys) == 3
+    keys = {
+        track_key("a", scorer, stream=0),
+        track_key("b", scorer, stream=0),
+        track_key("a", scorer, stream=1),
+        track_key("a", faster, stream=0),
+    }
+    assert len(keys) == 4
     for key in keys:
         other = FeatureTrack(tmp_path / "features", key)
         assert other.folder != track.folder

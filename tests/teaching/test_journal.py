@@ -118,7 +118,7 @@ def test_a_full_disk_changes_nothing_and_later_entries_are_written(path, monkeyp
 
 @pytest.fixture
 def limit_bytes():
-    """Files of this process may grow to so many bytes."""
+    """Limit the size of the files that this process writes, in bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 

@@ -99,7 +99,7 @@ function drawWaveform(paint) {
   }
 }
 
-// The highest of the values under so many pixels; 0 outside.
+// The highest value under each group of pixels; 0 outside.
 function highest({ stepS, levels }, x, pixels) {
   const first = Math.floor(timeOf(x) / stepS);
   const last = Math.max(first, Math.ceil(timeOf(x + pixels) / stepS) - 1);
