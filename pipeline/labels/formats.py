@@ -48,8 +48,10 @@ from touchline.pipeline.labels.programs.label_studio import (
 )
 from touchline.pipeline.labels.programs.markers import (
     is_premiere_markers,
+    is_resolve_index,
     is_resolve_markers,
     read_premiere_markers,
+    read_resolve_index,
     read_resolve_markers,
 )
 from touchline.pipeline.labels.programs.sportscode import (
@@ -105,6 +107,14 @@ FORMATS: tuple[LabelFormat, ...] = (
         suffix=".edl",
         recognises=is_resolve_markers,
         read=read_resolve_markers,
+        write=None,
+    ),
+    LabelFormat(
+        name="resolve-edit-index",
+        what="markers of DaVinci Resolve, as the CSV of its edit index",
+        suffix=".csv",
+        recognises=is_resolve_index,
+        read=read_resolve_index,
         write=None,
     ),
     LabelFormat(

@@ -68,6 +68,8 @@ class TimeReader:
             LabelsError: It is no timecode at the rate of the video, or the rate is unknown.
         """
         _, rate_hz, start = self._clock(where, video)
+        if not TIMECODE.fullmatch(text):
+            raise self._error(where, f"{text!r} is not a timecode. Write H:MM:SS:FF.")
         if int(re.split("[:;]", text)[-1]) >= rate_hz:
             raise self._error(
                 where,

@@ -10,7 +10,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from label_samples import BORIS, BORIS_TABLE, PREMIERE_MARKERS, RESOLVE_MARKERS, VIA, save
+from label_samples import (
+    BORIS,
+    BORIS_TABLE,
+    PREMIERE_MARKERS,
+    RESOLVE_EDIT_INDEX,
+    RESOLVE_MARKERS,
+    VIA,
+    save,
+)
 
 from touchline.models.errors import LabelsError
 from touchline.pipeline.labels.read import read_labels
@@ -31,6 +39,34 @@ def test_notes_of_markers_are_attributes(tmp_path: Path) -> None:
     assert (goal.attributes, card.label, card.attributes) == (
         (("note", "left foot"),), "card", (),
     )  # fmt: skip
+
+
+def test_a_marker_of_the_edit_index_keeps_its_keywords(tmp_path: Path) -> None:
+    text = RESOLVE_EDIT_INDEX.replace("01:00:10:10", "01:00:10:01")
+    goal, card = read_labels(save(tmp_path, text, "match.csv"), rate_hz=25)
+    assert (goal.attributes, card.attributes) == ((("keywords", "left foot"),), ())
+    # Resolve gives a marker without length one frame.
+    assert spans([goal, card]) == [("goal", 2.0, 6.0), ("card", 10.0, 10.0)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"2","","",""', '"2","A003","","V1"', "line 3: a clip on the track V1, not a marker"),
+        ('"card"', '""', "line 3: the label is empty"),
+        ('"01:00:10:10",""', '"",""', "line 3: '' is not a timecode. Write H:MM:SS:FF"),
+        ('"01:00:10:10",""', '"01:00:09:00",""', "line 3: the end 9 s is before 10 s"),
+        ('"01:00:10:10",""', '"01:00:10:25",""', "line 3: 01:00:10:25 counts more frames than the"),
+        ('"Notes"', '"Note"', "no line with the columns V, Record In, Record Out, Notes"),
+    ],
+)
+def test_a_wrong_row_of_the_edit_index_is_named(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in RESOLVE_EDIT_INDEX
+    path = save(tmp_path, RESOLVE_EDIT_INDEX.replace(old, new), "match.csv")
+    with pytest.raises(LabelsError, match=message):
+        read_labels(path, rate_hz=25)
 
 
 def test_premieres_list_in_utf16_with_quotes(tmp_path: Path) -> None:

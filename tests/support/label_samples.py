@@ -112,6 +112,16 @@ left foot |C:ResolveColorBlue |M:goal |D:100
 
 """
 
+RESOLVE_EDIT_INDEX = (
+    '"#","Reel","Match","V","C","Dur","Source In","Source Out","Record Duration","Record In",'
+    '"Record Out","Name","Comments","Source Start","Source End","Source Duration","Codec",'
+    '"Source FPS","Resolution","Color","Notes","EDL Clip Name","Marker Keywords"\n'
+    '"1","","","","C","","01:00:02:00","01:00:06:00","00:00:04:00","01:00:02:00",'
+    '"01:00:06:00","","","","","","","0.000","","Blue","goal","","left foot"\n'
+    '"2","","","","C","","01:00:10:00","01:00:10:10","00:00:00:10","01:00:10:00",'
+    '"01:00:10:10","","","","","","","0.000","","Red","card","",""\n'
+)
+
 PREMIERE_MARKERS = """Marker Name\tDescription\tIn\tOut\tDuration\tMarker Type
 goal\tleft foot\t00:00:02:00\t00:00:06:00\t00:00:04:00\tComment
 \tcard\t00:00:10:00\t00:00:10:10\t00:00:00:10\tComment
@@ -163,6 +173,7 @@ SAMPLES = {
     "elan": ELAN,
     "sportscode": SPORTSCODE,
     "resolve-markers": RESOLVE_MARKERS,
+    "resolve-edit-index": RESOLVE_EDIT_INDEX,
     "premiere-markers": PREMIERE_MARKERS,
     "boris": BORIS,
     "boris-table": BORIS_TABLE,

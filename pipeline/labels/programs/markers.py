@@ -1,4 +1,7 @@
-"""Read and write the markers of editing programs: Premiere Pro's CSV, DaVinci Resolve's EDL."""
+"""Read and write the markers of editing programs: Premiere Pro's CSV, DaVinci Resolve's EDL.
+
+The edit index of DaVinci Resolve, a CSV file, is read only.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from touchline.pipeline.timecode import FrameRate
 from touchline.pipeline.types import Example
 
 PREMIERE_COLUMNS = ("Marker Name", "Description", "In", "Out", "Duration", "Marker Type")
+
+INDEX_COLUMNS = ("V", "Record In", "Record Out", "Notes")
 
 RESOLVE_START_HOUR = 1
 """Timelines of Resolve begin at one hour, unless the footage has a timecode."""
@@ -44,6 +49,25 @@ class Marker:
     note: str
     first: int
     after: int
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """A marker on a timeline of Resolve.
+
+    Attributes:
+        where: Its place in the file, for messages.
+        code: The timecode of its first frame.
+        length: Its number of frames, or the timecode of the frame after its last.
+        name: Its name: the class.
+        attributes: What else is known of it.
+    """
+
+    where: str
+    code: str
+    length: int | str
+    name: str
+    attributes: list[tuple[str, str]]
 
 
 def is_premiere_markers(source: LabelSource) -> bool:
@@ -115,36 +139,78 @@ def read_resolve_markers(source: LabelSource) -> list[Example]:
     Raises:
         LabelsError: A line cannot be read, or the frame rate is unknown.
     """
-    video = footage_beside(source)
-    times = TimeReader(source)
-    found = list(_resolve_lines(source))
+    return _on_timeline(source, list(_resolve_lines(source)))
+
+
+def is_resolve_index(source: LabelSource) -> bool:
+    """Recognise an edit index of Resolve by its first columns."""
+    start = source.text.lstrip("\ufeff").lstrip()[:40] if source.kind == "text" else ""
+    return bool(re.match(r'"?#"?[\t,;]"?Reel"?[\t,;]"?Match"?[\t,;]', start))
+
+
+def read_resolve_index(source: LabelSource) -> list[Example]:
+    """Read each marker of an edit index as a label: its text (Notes) is the class.
+
+    Times count as those of `read_resolve_markers` do. The keywords of a marker are an attribute.
+
+    Raises:
+        LabelsError: A row is a clip instead of a marker, or its times cannot be read.
+    """
+    return _on_timeline(source, list(_index_rows(source)))
+
+
+def _index_rows(source: LabelSource) -> Iterator[_Placed]:
+    for where, cells in read_table(source, marks=INDEX_COLUMNS):
+        if cells["V"]:
+            raise LabelsError(
+                source.path,
+                f"{where}: a clip on the track {cells['V']}, not a marker. Choose Show Markers in "
+                "the menu of Resolve's edit index, and export it again.",
+            )
+        yield _Placed(
+            where,
+            code=cells["Record In"],
+            length=cells["Record Out"],
+            name=cells["Notes"],
+            attributes=[("keywords", cells.get("Marker Keywords", ""))],
+        )
+
+
+def _on_timeline(source: LabelSource, found: Sequence[_Placed]) -> list[Example]:
+    """Turn markers on a timeline into labels of the footage that it holds."""
     if not found:
         return []
-    start = times.timeline_start(found[0][0], [code for _, code, _ in found], video)
+    video = footage_beside(source)
+    times = TimeReader(source)
+    start = times.timeline_start(found[0].where, [marker.code for marker in found], video)
     examples = []
-    for where, code, (note, name, frames) in found:
-        first = times.frame(where, code, video) - start
+    for marker in found:
+        first = times.frame(marker.where, marker.code, video) - start
         if first < 0:
-            raise LabelsError(source.path, f"{where}: {code} is before the footage begins")
-        begin_s = times.frame_s(where, first, video)
+            raise LabelsError(
+                source.path, f"{marker.where}: {marker.code} is before the footage begins"
+            )
+        frames = marker.length
+        if isinstance(frames, str):
+            frames = times.frame(marker.where, frames, video) - start - first
+        begin_s = times.frame_s(marker.where, first, video)
         # Resolve gives a marker without length one frame.
-        end_s = begin_s if frames == 1 else times.frame_s(where, first + frames, video)
+        end_s = begin_s if frames == 1 else times.frame_s(marker.where, first + frames, video)
         examples.append(
             make_example(
                 source,
-                where,
+                marker.where,
                 video=video,
-                label=name,
+                label=marker.name,
                 start_s=begin_s,
                 end_s=end_s,
-                attributes=[("note", note)],
+                attributes=marker.attributes,
             )
         )
     return examples
 
 
-def _resolve_lines(source: LabelSource) -> Iterator[tuple[str, str, tuple[str, str, int]]]:
-    """Where each marker stands, its timecode on the timeline, and its note, name and frames."""
+def _resolve_lines(source: LabelSource) -> Iterator[_Placed]:
     code = ""
     for number, line in enumerate(source.text.splitlines(), start=1):
         if edit := EDIT.match(line):
@@ -157,7 +223,13 @@ def _resolve_lines(source: LabelSource) -> Iterator[tuple[str, str, tuple[str, s
                     source.path,
                     f"line {number}: not a marker after its edit. Export the markers again.",
                 )
-            yield f"line {number}", code, (note.strip(), marker[1].strip(), int(marker[2]))
+            yield _Placed(
+                f"line {number}",
+                code=code,
+                length=int(marker[2]),
+                name=marker[1],
+                attributes=[("note", note.strip())],
+            )
             code = ""
 
 
