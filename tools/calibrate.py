@@ -127,7 +127,7 @@ def calibrate_command(
     )
     from touchline.pipeline.calibration.plots import write_reliability, write_thresholds
     from touchline.pipeline.calibration.verified import in_verified
-    from touchline.pipeline.footage.address import footage_files
+    from touchline.pipeline.footage.inputs import footage_files
     from touchline.pipeline.labels.read import read_labels, split_verified
     from touchline.pipeline.runs.background import BackgroundPlan, verified_background
     from touchline.pipeline.scoring.score_clips import keep_visible

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from touchline.pipeline.detection.options import DetectOptions
-from touchline.pipeline.footage.address import footage_files, footage_path
+from touchline.pipeline.footage.inputs import find_inputs
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
@@ -28,10 +29,11 @@ DEFAULTS = DetectOptions()
 
 def detect_command(
     footage: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            help="Footage files, folders of footage, or addresses (https://, s3://, gs://).",
-            parser=footage_path,
+            help="Footage files, folders of footage, patterns ('season/**/*.mp4'), lists "
+            "(@list.txt, or - for standard input), addresses (https://, s3://, gs://), or remote "
+            "folders (s3://bucket/season/).",
             metavar="FOOTAGE",
         ),
     ],
@@ -240,7 +242,11 @@ def detect_command(
     from touchline.pipeline.outputs.writers import WRITERS
     from touchline.pipeline.report.run_page import write_index
 
-    footage = footage_files(footage, leave_out=out)
+    inputs = find_inputs(footage, leave_out=out, standard_input=sys.stdin)
+    files = list(inputs.files)
+    for again, first in inputs.duplicates:
+        same = "" if again == first else f" (the same file as {first})"
+        console.warn(f"{again} is given twice{same}. It is analysed once.")
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
         hop_s=hop,
@@ -265,7 +271,7 @@ def detect_command(
         features=features,
         decode_workers=decode_workers,
     )
-    clocks = _clocks(footage, kickoff or [], period_min)
+    clocks = _clocks(files, kickoff or [], period_min)
     say = not quiet and not json_
     if say:
         _introduce(trained, options.hop_s)
@@ -293,7 +299,7 @@ def detect_command(
                 console.warn(f"no {WRITERS[name].file_name} for {path.name}. {reason}")
 
             for result in detect_all(
-                footage,
+                files,
                 trained,
                 out,
                 options,
@@ -320,7 +326,7 @@ def detect_command(
                 _warn_of(result)
     except KeyboardInterrupt:
         console.fail(
-            f"interrupted after {len(results)} of {counted(len(footage), 'file')} (results in "
+            f"interrupted after {len(results)} of {counted(len(files), 'file')} (results in "
             f"{out}). To go on, repeat the command with --skip-done."
         )
         raise typer.Exit(130) from None
@@ -332,7 +338,7 @@ def detect_command(
         without = sorted({name for result in results for name in result.unwritten})
         note = f"; {counted(incomplete, 'file')} without {', '.join(without)}" if without else ""
         console.out.print(
-            f"{len(footage) - failed} of {counted(len(footage), 'file')} done, "
+            f"{len(files) - failed} of {counted(len(files), 'file')} done, "
             f"results in {console.escape(str(out))}{note}",
             highlight=False,
         )

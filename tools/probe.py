@@ -80,7 +80,7 @@ def probe_command(
 
 def _with_folders(given: Sequence[str]) -> list[str]:
     """The files and addresses, with the footage in folders instead of the folders."""
-    from touchline.pipeline.footage.address import footage_files
+    from touchline.pipeline.footage.inputs import footage_files
 
     files: list[str] = []
     for text in given:

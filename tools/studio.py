@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from touchline.pipeline.files import safe_name
-from touchline.pipeline.footage.address import footage_files, footage_stem
+from touchline.pipeline.footage.address import footage_stem
+from touchline.pipeline.footage.inputs import footage_files
 from touchline.pipeline.teaching.options import StudioOptions
 from touchline.tools import console
 

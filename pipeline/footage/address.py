@@ -11,15 +11,13 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.files import files_below
 
 FOOTAGE_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".gif", ".ivf", ".m2t"}
@@ -115,30 +113,6 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
     return Address(text)
 
 
-def footage_files(paths: Iterable[Path], *, leave_out: Path | None = None) -> list[Path]:
-    """Replace folders by the footage files below them, in the order of their names.
-
-    A folder without footage stays; opening it says what is wrong.
-
-    Args:
-        paths: Files, addresses and folders.
-        leave_out: Do not look in this folder; what is there was written by Touchline.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if isinstance(path, Address) or not path.is_dir():
-            found.append(path)
-            continue
-        inside = [
-            file
-            for file in files_below(path)
-            if file.suffix.lower() in FOOTAGE_SUFFIXES
-            and (leave_out is None or leave_out.resolve() not in file.resolve().parents)
-        ]
-        found += inside or [path]
-    return found
-
-
 def footage_reference(footage: Path, folder: Path) -> str:
     """Return the path of `footage` relative to `folder`, with forward slashes.
 
@@ -167,7 +141,7 @@ def open_bytes(path: Path) -> BinaryIO:
     if not isinstance(path, Address):
         return path.open("rb")
     try:
-        system, name = _file_system(path)
+        system, name = file_system(path)
         file = system.open(
             name, "rb", block_size=BLOCK_BYTES, cache_type="blockcache",
             cache_options={"maxblocks": KEPT_BLOCKS},
@@ -191,7 +165,7 @@ def changed_at(path: Path) -> float | None:
     if not isinstance(path, Address):
         return path.stat().st_mtime
     try:
-        system, name = _file_system(path)
+        system, name = file_system(path)
         facts = system.info(name)
     except FootageError:
         raise
@@ -199,6 +173,30 @@ def changed_at(path: Path) -> float | None:
         raise FootageError(path, _why(error)) from None
     changed = next((facts[key] for key in _CHANGED if facts.get(key)), None)
     return None if changed is None else _seconds(changed)
+
+
+def remote_files(prefix: Address) -> list[Path]:
+    """List the footage below a remote prefix, or what matches its `*`, sorted by name.
+
+    Below a prefix the names decide what is footage: looking into a file costs a request.
+
+    Raises:
+        FootageError: The server cannot be asked.
+    """
+    system, name = file_system(prefix)
+    try:
+        is_pattern = "*" in name
+        names = system.glob(name) if is_pattern else system.find(name)
+        found = sorted(system.unstrip_protocol(each) for each in names)
+    except FileNotFoundError:
+        return []
+    except Exception as error:
+        raise FootageError(prefix, _why(error)) from None
+    return [
+        Address(each)
+        for each in found
+        if is_pattern or PurePosixPath(each).suffix.lower() in FOOTAGE_SUFFIXES
+    ]
 
 
 class _Ranges(io.RawIOBase):
@@ -242,8 +240,12 @@ def _path_part(address: str) -> str:
     return f"/{parts.netloc}/{unquote(parts.path)}"
 
 
-def _file_system(path: Address) -> tuple[Any, str]:
-    """The file system of an address, and the file's name in it."""
+def file_system(path: Address) -> tuple[Any, str]:
+    """Return the file system of an address, and the file's name in it.
+
+    Raises:
+        FootageError: The extra `remote` is not installed.
+    """
     try:
         from fsspec.core import url_to_fs
 

@@ -76,6 +76,49 @@ _TEXT_KINDS: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 
 
+# How files with moving pictures begin.
+_FOOTAGE_SIGNATURES = (
+    b"\x1a\x45\xdf\xa3",  # Matroska, WebM
+    b"FLV\x01",
+    b"GIF8",
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"\x00\x00\x00\x01\x67",  # H.264, its parameter set first
+    b"\x00\x00\x00\x01\x40\x01",  # H.265, its parameter set first
+    b"\x06\x0e\x2b\x34\x02\x05\x01\x01",  # MXF
+    b"DKIF",  # IVF
+    b"YUV4MPEG2",
+    b"nut/multimedia container",
+    b".RMF",
+    b"\xb7\xd8\x00\x20\x37\x49\xda\x11",  # WTV
+)
+_ASF, _ASF_VIDEO = bytes.fromhex("3026b2758e66cf11"), bytes.fromhex("c0ef19bc4d5bcf11")
+_ISO_KINDS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof", b"styp")
+_AUDIO_BRANDS = (b"M4A ", b"M4B ", b"M4P ")
+M2TS_PACKET_BYTES = 192
+
+
+def is_footage(path: Path) -> bool:
+    """Tell whether a file begins like a container with moving pictures, whatever its name is."""
+    try:
+        if not path.is_file():  # opening a named pipe would wait for a writer
+            return False
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError:
+        return False
+    if head[4:8] in _ISO_KINDS:
+        return head[8:12] not in (*_STILL_BRANDS, *_AUDIO_BRANDS)
+    if head.startswith(b"RIFF"):
+        return head[8:12] == b"AVI "
+    if head.startswith(b"OggS"):
+        return b"theora" in head
+    if head.startswith(_ASF):
+        return _ASF_VIDEO in head
+    is_stream = _is_ts(head, 0) or _is_ts(head, 4, M2TS_PACKET_BYTES)
+    return is_stream or head.startswith(_FOOTAGE_SIGNATURES)
+
+
 def refuse_place(path: Path) -> str | None:
     """Say why nothing can be read at a path (no file, or not a regular file); None if it can."""
     try:
@@ -207,7 +250,7 @@ def _as_text(head: bytes) -> str | None:
 
 
 def _refuse_iso(file: BinaryIO, head: bytes, size: int) -> str | None:
-    if head[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"moof", b"styp"):
+    if head[4:8] not in _ISO_KINDS:
         return None
     if head[4:8] == b"ftyp" and head[8:12] in _STILL_BRANDS and b"moov" not in head:
         return f"a photo ({_STILL_BRANDS[head[8:12]]}), {_NO_VIDEO}"
@@ -234,6 +277,6 @@ def _refuse_scrambled(head: bytes) -> str | None:
     return None
 
 
-def _is_ts(head: bytes, start: int) -> bool:
-    marks = head[start::TS_PACKET_BYTES][:5]
+def _is_ts(head: bytes, start: int, packet_bytes: int = TS_PACKET_BYTES) -> bool:
+    marks = head[start::packet_bytes][:5]
     return len(marks) >= 3 and all(mark == 0x47 for mark in marks)

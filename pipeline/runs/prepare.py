@@ -22,7 +22,7 @@ from touchline.models.weights.download import OnProgress
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
 from touchline.pipeline.decoding.probe import probe_footage
-from touchline.pipeline.footage.address import footage_files
+from touchline.pipeline.footage.inputs import footage_files
 from touchline.pipeline.labels.checks import find_problems, names_a_side, no_groups
 from touchline.pipeline.labels.read import class_names, read_labels, split_verified
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples

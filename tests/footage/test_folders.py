@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.probe import probe_footage
-from touchline.pipeline.footage.address import Address, footage_files
+from touchline.pipeline.footage.address import Address
+from touchline.pipeline.footage.inputs import footage_files
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import prepare
 from touchline.tools.detect import detect_command
