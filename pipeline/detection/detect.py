@@ -19,9 +19,9 @@ from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.outputs.match_result import AppliedOptions, MatchResult, ModelSummary
 from touchline.pipeline.scoring.events import find_candidates, operating_points
 from touchline.pipeline.scoring.feature_track import FeatureTrack, TrackRows, track_key
-from touchline.pipeline.scoring.options import EventOptions
+from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.scoring.score import Scorer
-from touchline.pipeline.types import Event, FootageHealth
+from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 
 def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
@@ -40,6 +40,13 @@ def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, f
     default = options.point.threshold if options.threshold is None else options.threshold
     calibrated = model.thresholds if options.threshold is None else None
     return {label: (calibrated or {}).get(label, default) for label in model.labels[1:]}
+
+
+def points_of(model: TrainedModel, options: DetectOptions) -> dict[str, OperatingPoint]:
+    """Return the operating point of each class except background."""
+    return operating_points(
+        model.labels, thresholds=thresholds_of(model, options), default=options.point
+    )
 
 
 def events_of(model: TrainedModel, options: DetectOptions) -> EventOptions:
@@ -101,15 +108,29 @@ def detect(
         health = replace(declared, damaged_s=rows.damaged_s())
     if rate_is_wrong(health) and not isinstance(path, Address):
         health = _with_true_rate(health, path, isolation=isolation)
-    points = operating_points(
-        scorer.model.labels,
-        thresholds=thresholds_of(scorer.model, options),
-        default=options.point,
-    )
-    events = events_of(scorer.model, options)
+    return match_result(path, scorer.model, options, track, health)
+
+
+def match_result(
+    path: Path,
+    model: TrainedModel,
+    options: DetectOptions,
+    track: ScoreTrack,
+    health: FootageHealth,
+) -> MatchResult:
+    """Find the events in the scores of a file, and return its result.
+
+    Args:
+        path: The file or address.
+        model: The model that gave the scores.
+        options: How to look for events.
+        track: The scores.
+        health: What is known about the footage. No event ends after its `duration_s`.
+    """
+    points = points_of(model, options)
     candidates = [
         _ending_by(event, health.duration_s)
-        for event in find_candidates(track, points, events, floor=options.floor)
+        for event in find_candidates(track, points, events_of(model, options), floor=options.floor)
     ]
     return MatchResult(
         path=path,
@@ -117,8 +138,8 @@ def detect(
         accepted=tuple(e for e in candidates if e.score >= points[e.label].threshold),
         health=health,
         track=track,
-        options=applied_options(scorer.model, options),
-        model=model_summary(scorer.model),
+        options=applied_options(model, options),
+        model=model_summary(model),
     )
 
 

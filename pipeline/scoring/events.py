@@ -197,7 +197,9 @@ def widths_of(track: ScoreTrack, label: str, options: EventOptions) -> PeakWidth
         own = PeakWidths(FRAME_SMOOTH_S, FRAME_NMS_S)
     elif own is None:
         hop_s = float(np.median(np.diff(track.centre_s))) if len(track.centre_s) > 1 else 0.0
-        own = PeakWidths(hop_s, float(np.median(track.end_s - track.start_s)))
+        window_s = float(np.median(track.end_s - track.start_s))
+        # Late in a day of footage, differences of times are wrong from the eleventh digit on.
+        own = PeakWidths(round(hop_s, 9), round(window_s, 9))
     return PeakWidths(
         smooth_s=own.smooth_s if options.smooth_s is None else options.smooth_s,
         nms_s=options.nms_s if options.nms_s is not None else own.nms_s * options.spots,

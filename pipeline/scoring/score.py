@@ -13,7 +13,7 @@ from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
-from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
+from touchline.pipeline.types import Frames, ScoreTrack, UInt8
 
 MODES = ("auto", "windows", "shared")
 
@@ -76,11 +76,22 @@ class Scorer:
             hop_s: Seconds between windows; None: a quarter of the window.
             on_window: Called with the end of the last window scored, in seconds.
         """
+        return joined(self.score_parts(frames, hop_s=hop_s), self.model.labels, on_window)
+
+    def score_parts(
+        self, frames: Iterable[Frames], *, hop_s: float | None = None
+    ) -> Iterator[ScoreTrack]:
+        """Score the frames of one file as they come: each batch of windows is a part of the track.
+
+        Args:
+            frames: Frames at the model's rate and size, in chunks (see `decode`).
+            hop_s: Seconds between windows; None: a quarter of the window.
+        """
         hop = hop_samples(self.model.spec, hop_s)
         track = frames_of(frames, self.model.spec)
         if self.shared:
-            return self._track(self._shared(self.feature_track(track), hop), on_window)
-        return self._track(self._windows(track, hop), on_window)
+            return self._parts(self._shared(self.feature_track(track), hop))
+        return self._parts(self._windows(track, hop))
 
     def score_features(
         self,
@@ -102,28 +113,21 @@ class Scorer:
         if not self.shared:
             raise ValueError("features of whole footage need mode 'shared', or a framewise trunk")
         hop = hop_samples(self.model.spec, hop_s)
-        return self._track(self._shared(iter(features), hop), on_window)
+        parts = self._parts(self._shared(iter(features), hop))
+        return joined(parts, self.model.labels, on_window)
 
-    def _track(
-        self,
-        windows: Iterable[tuple[list[tuple[float, float, bool]], Tensor]],
-        on_window: Callable[[float], None] | None,
-    ) -> ScoreTrack:
-        rows: list[tuple[float, float, bool]] = []
-        probs: list[Float32] = []
+    def _parts(
+        self, windows: Iterable[tuple[list[tuple[float, float, bool]], Tensor]]
+    ) -> Iterator[ScoreTrack]:
         for times, logits in windows:
-            rows += times
-            probs.append(self.model.probs(logits).cpu().numpy())
-            if on_window is not None:
-                on_window(times[-1][1])
-        labels = self.model.labels
-        return ScoreTrack(
-            labels=labels,
-            start_s=np.array([r[0] for r in rows], dtype=np.float64),
-            end_s=np.array([r[1] for r in rows], dtype=np.float64),
-            probs=np.concatenate(probs) if probs else np.zeros((0, len(labels)), np.float32),
-            damaged=np.array([r[2] for r in rows], dtype=np.bool_),
-        )
+            start_s, end_s, damaged = zip(*times, strict=True)
+            yield ScoreTrack(
+                labels=self.model.labels,
+                start_s=np.array(start_s, dtype=np.float64),
+                end_s=np.array(end_s, dtype=np.float64),
+                probs=self.model.probs(logits).cpu().numpy(),
+                damaged=np.array(damaged, dtype=np.bool_),
+            )
 
     def logits(self, clips: UInt8) -> Tensor:
         """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
@@ -246,6 +250,37 @@ def score_footage(
     """
     scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
     return scorer.score(frames, hop_s=hop_s)
+
+
+def joined(
+    parts: Iterable[ScoreTrack],
+    labels: tuple[str, ...],
+    on_window: Callable[[float], None] | None = None,
+) -> ScoreTrack:
+    """Join the parts of a track, in time order.
+
+    Args:
+        parts: The parts.
+        labels: The classes of the track, `background` first.
+        on_window: Called with the end of each part, in seconds.
+    """
+    empty = np.zeros(0)
+    start_s, end_s, damaged = [empty], [empty], [np.zeros(0, np.bool_)]
+    probs = [np.zeros((0, len(labels)), np.float32)]
+    for part in parts:
+        start_s.append(part.start_s)
+        end_s.append(part.end_s)
+        probs.append(part.probs)
+        damaged.append(part.damaged)
+        if on_window is not None:
+            on_window(float(part.end_s[-1]))
+    return ScoreTrack(
+        labels=labels,
+        start_s=np.concatenate(start_s),
+        end_s=np.concatenate(end_s),
+        probs=np.concatenate(probs),
+        damaged=np.concatenate(damaged),
+    )
 
 
 def overlapping_pieces(
