@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -23,6 +24,7 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.types import Event, Example
 
 CHECKPOINT_SUFFIX = ".safetensors"
+ALL = ((-math.inf, math.inf),)
 
 # SoccerNet's halves come in several sizes: 1_224p.mkv and 1_720p.mkv are the same half. The one
 # file of a match with ball actions, 224p.mp4, is half 1.
@@ -41,8 +43,9 @@ class EventSet:
         groups: The match of each video, if known.
         subsets: The subset of each video (training, validation, ...), if the labels have subsets.
         runs: One entry for each combination of model and options that `detect` ran with.
-        unjudged: Spans (start_s, end_s) of videos that nobody labelled. Events whose moment is in
-            one are left out of an evaluation.
+        judged: Spans (start_s, end_s) in which every event is labelled (`verified`). An evaluation
+            leaves out labels and predictions whose moment is elsewhere. It judges all time of
+            videos that have no entry.
 
     Example:
         >>> from touchline.pipeline import EventSet, read_event_set
@@ -60,7 +63,7 @@ class EventSet:
     groups: dict[str, str] = field(default_factory=dict)
     subsets: dict[str, str] = field(default_factory=dict)
     runs: frozenset[str] = frozenset()
-    unjudged: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    judged: dict[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     def only_accepted(self) -> dict[str, list[Event]]:
         """Return the events at or above their operating point, by video."""
@@ -82,6 +85,7 @@ def as_truth(events: EventSet) -> EventSet:
         visible={video: [events.visible[video][k] for k in ks] for video, ks in kept.items()},
         groups=events.groups,
         subsets=events.subsets,
+        judged=events.judged,
     )
 
 
@@ -156,18 +160,16 @@ def _from_labels(path: Path) -> EventSet:
             of_videos.setdefault(video, [])
         if one.subset:
             found.subsets[video] = one.subset
-        if one.unjudged:
-            found.unjudged[video] = one.unjudged
+        if found.judged:
+            found.judged.setdefault(video, ())
     return found
 
 
 def only_judged(events: EventSet, truth: EventSet) -> EventSet:
-    """Return the events whose moment is in time that `truth` labels."""
-    if not truth.unjudged:
-        return events
+    """Return the events whose moment is in time that `truth` judges."""
     keep = {
         video: [
-            not any(start_s <= e.peak_s < end_s for start_s, end_s in truth.unjudged.get(video, ()))
+            any(start_s <= e.peak_s <= end_s for start_s, end_s in truth.judged.get(video, ALL))
             for e in mine
         ]
         for video, mine in events.events.items()
@@ -183,6 +185,8 @@ def only_judged(events: EventSet, truth: EventSet) -> EventSet:
 def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> EventSet:
     """Turn labels into events. `background` and `verified` add their video, but no event.
 
+    If some label is `verified`, only verified stretches are judged.
+
     Args:
         examples: The labels.
         path: The file they are from, for error messages.
@@ -193,11 +197,15 @@ def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> Even
     events: dict[str, list[Event]] = {}
     visible: dict[str, list[bool]] = {}
     groups: dict[str, str] = {}
+    verified: dict[str, list[tuple[float, float]]] = {}
     for example in examples:
         video = os.fspath(example.path)
         found = events.setdefault(video, [])
         shown = visible.setdefault(video, [])
         groups.setdefault(video, example.group)
+        if example.label == VERIFIED:
+            end_s = math.inf if example.end_s is None else example.end_s
+            verified.setdefault(video, []).append((example.start_s or 0.0, end_s))
         if example.label in (BACKGROUND, VERIFIED):
             continue
         if example.start_s is None:
@@ -210,7 +218,11 @@ def event_set(examples: Iterable[Example], path: str | os.PathLike[str]) -> Even
         found.append(example.event())
         shown.append(example.visible)
     accepted = {video: [True] * len(found) for video, found in events.items()}
-    return EventSet(events, accepted, visible, groups)
+    judged = {}
+    if verified:
+        # A stretch without length says that nothing is verified.
+        judged = {v: tuple(s for s in verified.get(v, ()) if s[0] < s[1]) for v in events}
+    return EventSet(events, accepted, visible, groups, judged=judged)
 
 
 def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
@@ -227,7 +239,7 @@ def _merged(files: Sequence[Path], sets: Sequence[EventSet]) -> EventSet:
         visible={video: flags for one in sets for video, flags in one.visible.items()},
         groups={video: group for one in sets for video, group in one.groups.items()},
         subsets={video: subset for one in sets for video, subset in one.subsets.items()},
-        unjudged={video: spans for one in sets for video, spans in one.unjudged.items()},
+        judged={video: spans for one in sets for video, spans in one.judged.items()},
         runs=frozenset(run for one in sets for run in one.runs),
     )
 
@@ -300,6 +312,7 @@ def _renamed(events: EventSet, name_of: Mapping[str, str]) -> EventSet:
         visible={name: events.visible[video] for video, name in name_of.items()},
         groups={n: events.groups[v] for v, n in name_of.items() if v in events.groups},
         subsets={n: events.subsets[v] for v, n in name_of.items() if v in events.subsets},
+        judged={n: events.judged[v] for v, n in name_of.items() if v in events.judged},
     )
 
 

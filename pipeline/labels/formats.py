@@ -198,7 +198,7 @@ FORMATS: tuple[LabelFormat, ...] = (
         videos=osl_videos,
         heads=True,
         loses="visibility and the length of events: each becomes the moment of its peak, rounded "
-        "to 1 ms",
+        "to 1 ms; which stretches are verified, if the video has events outside of them",
     ),
     LabelFormat(
         name="player-spotting",

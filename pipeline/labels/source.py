@@ -230,14 +230,11 @@ class LabelledVideo:
         path: Its path, as the examples have it.
         group: Its match.
         subset: Its subset (training, validation, ...); empty if there are none.
-        unjudged: Spans (start_s, end_s) that nobody labelled. An event there is neither right nor
-            wrong.
     """
 
     path: Path
     group: str
     subset: str = ""
-    unjudged: tuple[tuple[float, float], ...] = ()
 
 
 def labelled_video(

@@ -82,7 +82,13 @@ def osl_text(sheet: Sheet) -> str:
     classes = sorted({event.label for event in events})
     if model is not None and model.labels is not None:
         classes = [*model.labels[1:], *(name for name in classes if name not in model.labels)]
-    sample = osl_sample(sheet.video, events, health=sheet.result.health, game_times=game_times)
+    sample = osl_sample(
+        sheet.video,
+        events,
+        health=sheet.result.health,
+        game_times=game_times,
+        predicted=True,
+    )
     return osl_json([sample], classes=classes, predicted=True)
 
 

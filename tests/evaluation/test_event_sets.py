@@ -1,12 +1,19 @@
 """Sets of events from files, and videos paired under different roofs."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from touchline.models.errors import LabelsError
-from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
+from touchline.pipeline.evaluation.event_sets import (
+    EventSet,
+    as_truth,
+    only_judged,
+    pair_videos,
+    read_event_set,
+)
 from touchline.pipeline.labels.datasets.soccernet import results_spotting
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.writers import write_result
@@ -68,10 +75,30 @@ def test_label_rows_become_events_with_their_middle_as_the_moment(tmp_path):
 def test_a_verified_stretch_adds_its_video_and_no_event(tmp_path):
     file = labels(tmp_path / "labels.csv", "a.mp4,goal,10,14,m", "b.mp4,verified,,,n")
     found = read_event_set(file)
-    assert found.events == {
-        str(tmp_path / "a.mp4"): [Event("goal", 10, 14, 12)],
-        str(tmp_path / "b.mp4"): [],
-    }
+    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")
+    assert found.events == {a: [Event("goal", 10, 14, 12)], b: []}
+    assert found.judged == {a: (), b: ((0.0, math.inf),)}
+
+
+def test_only_verified_stretches_are_judged(tmp_path):
+    rows = ("a.mp4,verified,8,20,m", "a.mp4,goal,10,14,m", "a.mp4,goal,30,34,m", "b.mp4,card,1,2,n")
+    truth = as_truth(read_event_set(labels(tmp_path / "labels.csv", *rows)))
+    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")
+    assert only_judged(truth, truth).events == {a: [Event("goal", 10, 14, 12)], b: []}
+    # By the moment: the first ends, and the last begins, outside of [8 s, 20 s].
+    inside = [Event("goal", 1, 10, 8), Event("goal", 12, 12, 12), Event("goal", 19, 30, 20)]
+    outside = [Event("goal", 7, 9, 7.99), Event("goal", 31, 33, 32), Event("goal", 20, 22, 20.01)]
+    mixed = [inside[0], outside[0], inside[1], outside[1], inside[2], outside[2]]
+    predictions = EventSet(
+        {a: mixed, b: outside},
+        {a: [True, False] * 3, b: [True] * 3},
+        {a: [True] * 6, b: [True] * 3},
+    )
+    judged = only_judged(pair_videos(truth, predictions).predictions, truth)
+    assert (judged.events, judged.accepted) == ({a: inside, b: []}, {a: [True] * 3, b: []})
+    # Without a verified row, everything is judged.
+    truth = read_event_set(labels(tmp_path / "labels.csv", *rows[1:]))
+    assert only_judged(predictions, truth).events == predictions.events
 
 
 def test_a_label_without_times_is_refused_with_its_line(tmp_path):

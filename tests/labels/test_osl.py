@@ -29,8 +29,8 @@ def saved(folder: Path, content: dict[str, Any]) -> Path:
     return save(folder, json.dumps(content), "labels.json")
 
 
-def interval(start_ms: int, end_ms: int, status: str) -> dict[str, Any]:
-    return {"start_ms": start_ms, "end_ms": end_ms, "annotation_status": status}
+def interval(start_ms: int, end_ms: int) -> dict[str, Any]:
+    return {"start_time_ms": start_ms, "end_time_ms": end_ms}
 
 
 def verified_spans(path: Path) -> list[tuple[float | None, float | None]]:
@@ -61,50 +61,71 @@ def test_one_head_of_several_is_asked_for(tmp_path: Path) -> None:
         read_labels(save(tmp_path, CSV), head="action")
 
 
-def test_unlabelled_time_is_no_background_and_excluded_time_neither(tmp_path: Path) -> None:
+def test_only_verified_intervals_hold_background(tmp_path: Path) -> None:
     write_video(tmp_path / "match.mp4", indices=range(25 * 14), stamps=None)
-    spans = [interval(1000, 9000, "verified"), interval(4000, 6000, "excluded")]
+    spans = [interval(1000, 4000), interval(6000, 10401)]
     path = saved(tmp_path, document(metadata={"intervals": spans}))
-    assert verified_spans(path) == [(1.0, 4.0), (6.0, 9.0)]
+    assert verified_spans(path) == [(1.0, 4.0), (6.0, 10.401)]
     every = read_labels(path, verified=True)
     labels = [e for e in every if e.label != "verified"]
     verified = [e for e in every if e.label == "verified"]
     found = verified_background(labels, verified, margin_s=0.5, least_s=0.1)
-    # The goal at 2 s keeps half a second on each side.
-    assert [(e.start_s, e.end_s) for e in found] == [(1.0, 1.5), (2.5, 4.0), (6.0, 9.0)]
-
-
-def test_events_in_excluded_time_are_no_labels(tmp_path: Path) -> None:
-    # Half-open: the goal at 2 s is in [2 s, 3 s), the card at 10.4 s is not in [9 s, 10.4 s).
-    spans = [interval(2000, 3000, "excluded"), interval(9000, 10400, "excluded")]
-    path = saved(tmp_path, document(metadata={"intervals": spans}))
-    assert [e.label for e in read_labels(path)] == ["card"]
-    # Nothing is verified, so no time counts as background.
-    assert verified_spans(path) == [(0.0, 0.0)]
+    # The goal at 2 s and the card at 10.4 s keep half a second on each side.
+    assert [(e.start_s, e.end_s) for e in found] == [(1.0, 1.5), (2.5, 4.0), (6.0, 9.9)]
 
 
 @pytest.mark.parametrize(
-    ("metadata", "spans"),
+    ("metadata", "spans", "found"),
     [
-        ({}, []),
-        ({"annotation_status": "verified"}, [(None, None)]),
-        ({"annotation_status": "unlabeled"}, [(0.0, 0.0)]),
-        ({"annotation_status": "verified", "intervals": [interval(0, 1000, "excluded")]}, [(1, 8)]),
-        ({"annotation_status": "verified", "intervals": [interval(5, 9000, "unlabeled")]},
-         [(0, 0.005)]),
+        # Nothing is said of the file: no label `verified`.
+        ({}, [], 2),
+        ({"annotation_status": "verified"}, [(None, None)], 2),
+        ({"annotation_status": "unlabeled"}, [(0.0, 0.0)], 2),
+        ({"annotation_status": "excluded"}, [(0.0, 0.0)], 0),
+        ({"annotation_status": "excluded", "intervals": []}, [(0.0, 0.0)], 0),
+        ({"intervals": [interval(0, 60000)]}, [(0, 60)], 2),
+        ({"annotation_status": "unlabeled", "intervals": [interval(0, 60000)]}, [(0.0, 0.0)], 2),
+    ],
+)
+def test_a_status_is_that_of_the_sample(
+    tmp_path: Path,
+    metadata: dict[str, Any],
+    spans: list[tuple[float | None, float | None]],
+    found: int,
+) -> None:
+    path = saved(tmp_path, document(metadata=metadata))
+    assert verified_spans(path) == spans
+    assert len(read_labels(path, allow_empty=True)) == found
+
+
+def test_a_sample_that_says_nothing_is_verified_where_another_says_something(
+    tmp_path: Path,
+) -> None:
+    content = document()
+    other = {"id": "b", "inputs": [{"type": "video", "path": "b.mp4"}], "events": []}
+    content["data"].append(other | {"metadata": {"annotation_status": "unlabeled"}})
+    read = read_labels(saved(tmp_path, content), verified=True)
+    verified = [(e.path.name, e.start_s, e.end_s) for e in read if e.label == "verified"]
+    assert verified == [("match.mp4", None, None), ("b.mp4", 0.0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("intervals", "message"),
+    [
+        # Half-open: an event at the end is outside.
+        ([interval(0, 10400)], r"events\[1\]\.position_ms: 10\.4 s is outside of the sample"),
+        ([interval(0, 5000), interval(4000, 20000)], r"intervals\[1\]: begins before the one"),
+        ([interval(5000, 5000)], r"intervals\[0\]: the interval \[5 s, 5 s\) is empty"),
+        ([], r"metadata\.intervals: the list is empty"),
+        ([{"start_ms": 0, "end_ms": 5}], r"intervals\[0\]: no 'start_time_ms' here"),
+        ([interval(0, 20000) | {"annotation_status": "excluded"}], r"\[0\]: the status is that of"),
     ],
 )  # fmt: skip
-def test_a_status_is_for_the_sample_or_for_an_interval(
-    tmp_path: Path, metadata: dict[str, Any], spans: list[tuple[float | None, float | None]]
+def test_intervals_that_cannot_be_meant_are_refused(
+    tmp_path: Path, intervals: list[dict[str, Any]], message: str
 ) -> None:
-    write_video(tmp_path / "match.mp4", indices=range(200), stamps=None)
-    assert verified_spans(saved(tmp_path, document(metadata=metadata))) == spans
-
-
-def test_without_footage_the_end_of_the_verified_time_is_unknown(tmp_path: Path) -> None:
-    metadata = {"annotation_status": "verified", "intervals": [interval(0, 1000, "excluded")]}
-    with pytest.raises(LabelsError, match=r"metadata: .*the length of the footage is unknown"):
-        read_labels(saved(tmp_path, document(metadata=metadata)))
+    with pytest.raises(LabelsError, match=message):
+        read_labels(saved(tmp_path, document(metadata={"intervals": intervals})))
 
 
 def test_samples_without_events_are_labelled_videos_unless_unlabelled(tmp_path: Path) -> None:
@@ -115,24 +136,25 @@ def test_samples_without_events_are_labelled_videos_unless_unlabelled(tmp_path: 
     assert labelled_videos(saved(tmp_path, content)) == []
 
 
-def test_events_in_unlabelled_and_excluded_time_are_not_judged(tmp_path: Path) -> None:
-    spans = [interval(4000, 6000, "excluded"), interval(9000, 60000, "unlabeled")]
-    truth = read_event_set(saved(tmp_path, document(metadata={"intervals": spans})))
-    (video,) = truth.events
-    goal = Event("goal", 2.0, 2.0, 2.0, 0.9)
-    # In excluded time, and in unlabelled time: nobody can say whether these are right.
-    others = [Event("goal", t, t, t, 0.95) for t in (4.0, 5.999, 9.0, 50.0)]
-    found = [goal, *others]
-    predictions = EventSet({video: found}, {video: [True] * 5}, {video: [True] * 5})
+def test_events_outside_of_intervals_are_not_judged(tmp_path: Path) -> None:
+    content = document(metadata={"intervals": [interval(0, 4000), interval(6000, 20000)]})
+    other = {"id": "b", "inputs": [{"type": "video", "path": "b.mp4"}]}
+    content["data"].append(other | {"metadata": {"annotation_status": "unlabeled"}})
+    truth = read_event_set(saved(tmp_path, content))
+    video, unlabelled = truth.events
+    goal, card = Event("goal", 2.0, 2.0, 2.0, 0.9), Event("card", 10.4, 10.4, 10.4, 0.9)
+    # Outside of the game, and in a video that nobody labelled: nobody can say what is right.
+    others = [Event("goal", t, t, t, 0.95) for t in (4.001, 5.999, 20.001)]
+    found = {video: [goal, card, *others], unlabelled: others}
+    flags = {name: [True] * len(events) for name, events in found.items()}
     options = EvaluateOptions(metrics=("spotting",), resamples=0)
-    evaluation = evaluate_events(truth, predictions, options)
-    # The card at 10.4 s is in unlabelled time, so only the goal is looked for.
-    assert [row.label for row in evaluation.metrics[0].per_class] == ["goal"]
+    evaluation = evaluate_events(truth, EventSet(found, flags, flags), options)
+    assert [row.label for row in evaluation.metrics[0].per_class] == ["card", "goal"]
     assert evaluation.metrics[0].headline.value == 1.0
     assert evaluation.accepted[0]["precision"].value == 1.0
     wrong = Event("goal", 6.0, 6.0, 6.0, 0.99)
-    predictions = EventSet({video: [goal, wrong]}, {video: [True] * 2}, {video: [True] * 2})
-    evaluation = evaluate_events(truth, predictions, options)
+    found, flags = {video: [goal, wrong], unlabelled: []}, {video: [True] * 2, unlabelled: []}
+    evaluation = evaluate_events(truth, EventSet(found, flags, flags), options)
     assert evaluation.accepted[0]["precision"].value == 0.5
 
 
@@ -179,19 +201,28 @@ def test_an_interval_is_written_as_its_peak_with_what_is_verified(tmp_path: Path
     video = tmp_path / "clips/a.mp4"
     examples = [
         Example(video, "goal", "m", 2.0, 6.0, peak_s=5.0, score=0.5),
-        Example(video, "verified", "m", 0.0, 8.0),
+        Example(video, "verified", "m", 4.0, 8.0),
+        Example(video, "verified", "m", 0.0, 4.5),
+        Example(video, "verified", "m", 9.0, 9.5),
         Example(tmp_path / "c.mp4", "verified", "n"),
+        # An event outside of what is verified: OSL cannot say both.
+        Example(tmp_path / "d.mp4", "verified", "n", 0.0, 4.0),
+        Example(tmp_path / "d.mp4", "goal", "n", 4.0, 4.0),
     ]
     out = tmp_path / "out.json"
     save(tmp_path, label_texts(examples, out, format_name="osl")[out], "out.json")
     samples = {s["id"]: s for s in json.loads(out.read_text())["data"]}
     (event,) = samples["clips/a"]["events"]
     assert event == {"head": "action", "label": "goal", "position_ms": 5000, "confidence": 0.5}
-    assert samples["clips/a"]["metadata"]["intervals"] == [interval(0, 8000, "verified")]
+    assert samples["clips/a"]["metadata"]["annotation_status"] == "verified"
+    assert samples["clips/a"]["metadata"]["intervals"] == [
+        interval(0, 8000), interval(9000, 9500),
+    ]  # fmt: skip
     read = read_labels(out, verified=True)
     assert {(e.path.name, e.label, e.start_s, e.end_s, e.group) for e in read} == {
         ("a.mp4", "goal", 5.0, 5.0, "m"), ("a.mp4", "verified", 0.0, 8.0, "m"),
-        ("c.mp4", "verified", None, None, "n"),
+        ("a.mp4", "verified", 9.0, 9.5, "m"), ("c.mp4", "verified", None, None, "n"),
+        ("d.mp4", "verified", 0.0, 0.0, "n"), ("d.mp4", "goal", 4.0, 4.0, "n"),
     }  # fmt: skip
 
 

@@ -166,6 +166,26 @@ def test_labels_without_an_event_are_refused_by_name(season):
     assert f"{empty} holds no event" in refusal(season / "good", empty)
 
 
+def test_only_verified_stretches_are_judged_and_the_rest_is_told(season):
+    rows = ["m0.mp4,verified,0,30,m0", "m1.mp4,verified,,,m1"]
+    labels = season / "labels.csv"
+    labels.write_text(labels.read_text() + "\n".join(rows) + "\n")
+    out = season / "metrics.json"
+    # Without the card at 52 s, and without a third match that nobody verified.
+    result = run(season / "good", labels, "--resamples", 0, "-o", out)
+    errors = json.loads(out.read_text())["errors"][0]["per_class"]
+    assert (errors["goal"]["hit"], errors["card"]["hit"]) == (2, 1)
+    assert (errors["goal"]["false"], errors["goal"]["missed"], errors["card"]["missed"]) == (
+        0,
+        0,
+        0,
+    )
+    assert "3 events of" in told(result.stderr)
+    assert "labels.csv outside of the verified stretches: left out" in told(result.stderr)
+    # The cards of two matches, and what is below the threshold in the two that are left out.
+    assert "5 predictions outside of the verified stretches: neither" in told(result.stderr)
+
+
 def test_footage_and_checkpoints_are_no_events(season):
     for name, word in (("m0.mp4", "detect"), ("model.safetensors", "--model")):
         result = CliRunner().invoke(app, [str(season / name), str(season / "labels.csv")])

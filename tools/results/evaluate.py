@@ -300,7 +300,7 @@ def _read_pair(predictions: Path, reading: _Reading) -> tuple[EventSet, EventSet
     from touchline.pipeline.evaluation.event_sets import as_truth, pair_videos, read_event_set
 
     labels, unlabelled = reading.labels, reading.unlabelled
-    truth = as_truth(read_event_set(labels))
+    truth = _judged_labels(labels, as_truth(read_event_set(labels)))
     if not any(truth.events.values()):
         raise ValueError(f"{labels} holds no event. There is nothing to measure against.")
     found = read_event_set(predictions)
@@ -330,7 +330,38 @@ def _read_pair(predictions: Path, reading: _Reading) -> tuple[EventSet, EventSet
             f"no predictions for {counted(len(missed), 'labelled video')} "
             f"({', '.join(missed[:3])}): all events there count as missed"
         )
-    return truth, paired.predictions
+    return truth, _judged_predictions(truth, paired.predictions)
+
+
+def _judged_labels(labels: Path, truth: EventSet) -> EventSet:
+    """The labels in verified stretches, if some are verified; the others are warned of."""
+    from touchline.models.spelling import counted
+    from touchline.pipeline.evaluation.event_sets import only_judged
+
+    judged = only_judged(truth, truth)
+    if out := _num_events(truth) - _num_events(judged):
+        console.warn(
+            f"{counted(out, 'event')} of {labels} outside of the verified stretches: left out. If "
+            "everything is labelled, remove the rows with the label verified."
+        )
+    return judged
+
+
+def _judged_predictions(truth: EventSet, predictions: EventSet) -> EventSet:
+    from touchline.models.spelling import counted
+    from touchline.pipeline.evaluation.event_sets import only_judged
+
+    judged = only_judged(predictions, truth)
+    if out := _num_events(predictions) - _num_events(judged):
+        console.warn(
+            f"{counted(out, 'prediction')} outside of the verified stretches: neither right nor "
+            "false"
+        )
+    return judged
+
+
+def _num_events(events: EventSet) -> int:
+    return sum(map(len, events.events.values()))
 
 
 def _in_subsets(truth: EventSet, found: EventSet, predictions: Path, reading: _Reading) -> EventSet:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from touchline.models.classes import VERIFIED
-from touchline.models.errors import FootageError, LabelsError
+from touchline.models.errors import LabelsError
 from touchline.models.spelling import did_you_mean
 from touchline.pipeline.footage.address import FOOTAGE_SUFFIXES, footage_reference
 from touchline.pipeline.labels.parsed import JsonValue, read_attributes, read_score
@@ -54,9 +54,9 @@ def is_osl(source: LabelSource) -> bool:
 def read_osl(source: LabelSource) -> list[Example]:
     """Read the moments of one head, or else the classes of whole clips.
 
-    A stretch with the status "verified" becomes a label `verified`. Moments in "excluded" time are
-    left out. If the file has any status and nothing is verified, a video gets a `verified` stretch
-    without length: so no time of it counts as background.
+    If the file says anywhere what is labelled, the intervals of a sample that is "verified" become
+    labels `verified`. A sample that is not gets a `verified` stretch without length: so no time of
+    it counts as background. Moments of an "excluded" sample are left out.
 
     Raises:
         LabelsError: A sample cannot be used, or several heads could be meant.
@@ -65,11 +65,11 @@ def read_osl(source: LabelSource) -> list[Example]:
     samples = source.json["data"].elements()
     head = _chosen_head(source, samples)
     classes = _classes_of(source.json, head)
-    has_status = any(_statuses(sample) for sample in samples)
+    said = any(_says_what_is_labelled(sample) for sample in samples)
     timed = [
         example
         for sample in samples
-        for example in _sample_events(source, sample, head, classes, has_status=has_status)
+        for example in _sample_events(source, sample, head, classes, said=said)
     ]
     if any(example.label != VERIFIED for example in timed):
         return timed
@@ -78,22 +78,12 @@ def read_osl(source: LabelSource) -> list[Example]:
 
 
 def osl_videos(source: LabelSource) -> list[LabelledVideo]:
-    """List the videos whose moments are labelled, also those without any.
-
-    Unlabelled and excluded time is not judged.
-    """
+    """List the videos whose moments are labelled, also those without any."""
     videos = []
     for sample in source.json["data"].elements():
-        if not sample.has("events"):
-            continue
-        spans = tuple(
-            span or (0.0, math.inf)
-            for status, span in _statuses(sample)
-            if status in ("unlabeled", "excluded")
-        )
-        if sample["events"].elements() or (0.0, math.inf) not in spans:
+        if sample.has("events") and (sample["events"].elements() or _status(sample) == "verified"):
             name, group = _videos(source, sample)[0], _group(source, sample)
-            videos.append(replace(labelled_video(source, name, group=group), unjudged=spans))
+            videos.append(labelled_video(source, name, group=group))
     return videos
 
 
@@ -166,43 +156,45 @@ def _sample_events(
     head: str,
     classes: Sequence[str],
     *,
-    has_status: bool,
+    said: bool,
 ) -> Iterator[Example]:
-    """The moments of a sample, and the stretches of it that are verified."""
-    statuses = _statuses(sample)
-    excluded = [span or (0.0, math.inf) for status, span in statuses if status == "excluded"]
-    if sample.has("events") or statuses:
+    """The moments of a sample, and its verified stretches if the file says what is labelled."""
+    status, intervals = _status(sample), _intervals(sample)
+    has_moments = sample.has("events") and status != "excluded"
+    if has_moments or said:
         video, group = _videos(source, sample)[0], _group(source, sample)
-    for row in sample["events"].elements() if sample.has("events") else ():
+    for row in sample["events"].elements() if has_moments else ():
         if (row["head"].text() if row.has("head") else "") != head:
             continue
         time_s = row["position_ms"].number() / 1000
-        label = _class(row["label"], classes)
-        if any(start_s <= time_s < end_s for start_s, end_s in excluded):
-            continue
+        if not any(start_s <= time_s < end_s for start_s, end_s in intervals):
+            raise row["position_ms"].error(
+                f"{time_s:g} s is outside of the sample's intervals. Remove the event, or extend "
+                "an interval."
+            )
         yield make_example(
             source,
             row.where,
             video=video,
-            label=label,
+            label=_class(row["label"], classes),
             group=group,
             start_s=time_s,
             end_s=time_s,
             score=_confidence(row),
             attributes=read_attributes(row, known=EVENT_MEMBERS),
         )
-    if not (has_status and (sample.has("events") or statuses)):
+    if not (said and (has_moments or _says_what_is_labelled(sample))):
         return
-    where = f"{sample.where}.metadata"
-    for span in _verified_spans(source, sample, video, excluded) or [(0.0, 0.0)]:
+    for start_s, end_s in intervals if status == "verified" else [(0.0, 0.0)]:
+        whole = end_s == math.inf
         yield make_example(
             source,
-            where,
+            f"{sample.where}.metadata",
             video=video,
             label=VERIFIED,
             group=group,
-            start_s=None if span is None else span[0],
-            end_s=None if span is None else span[1],
+            start_s=None if whole else start_s,
+            end_s=None if whole else end_s,
         )
 
 
@@ -210,56 +202,40 @@ def _confidence(row: JsonValue) -> float:
     return next((read_score(row, name) for name in CONFIDENCES if row.has(name)), 1.0)
 
 
-def _statuses(sample: JsonValue) -> list[tuple[str, _Span | None]]:
-    """What is said of the sample's time: statuses with [start, end) in seconds; None: all of it."""
-    if not sample.has("metadata"):
-        return []
-    metadata = sample["metadata"]
-    found: list[tuple[str, _Span | None]] = []
-    if metadata.has("annotation_status"):
-        found.append((_status(metadata["annotation_status"]), None))
-    for interval in metadata["intervals"].elements() if metadata.has("intervals") else ():
-        if not interval.has("annotation_status"):
-            continue
-        start_s, end_s = (interval[name].number() / 1000 for name in ("start_ms", "end_ms"))
-        if end_s <= start_s:
-            raise interval.error(f"the interval [{start_s:g} s, {end_s:g} s) is empty")
-        found.append((_status(interval["annotation_status"]), (start_s, end_s)))
-    return found
+def _says_what_is_labelled(sample: JsonValue) -> bool:
+    return sample.has("metadata") and any(
+        sample["metadata"].has(name) for name in ("annotation_status", "intervals")
+    )
 
 
-def _status(value: JsonValue) -> str:
+def _status(sample: JsonValue) -> str:
+    """What is labelled of a sample. Without a status it is verified, as in OpenSportsLab."""
+    if not (sample.has("metadata") and sample["metadata"].has("annotation_status")):
+        return "verified"
+    value = sample["metadata"]["annotation_status"]
     if value.text() not in STATUSES:
         raise value.error(f"{value.value!r}; it must be {', '.join(STATUSES[:-1])} or excluded")
     return value.text()
 
 
-def _verified_spans(
-    source: LabelSource, sample: JsonValue, video: str, excluded: Sequence[_Span]
-) -> list[_Span | None]:
-    """The verified time of a sample, without what is excluded or unlabelled; None: all of it."""
-    statuses = _statuses(sample)
-    out = [*excluded, *(span for status, span in statuses if status == "unlabeled" and span)]
-    kept = [span for status, span in statuses if status == "verified" and span]
-    if ("verified", None) in statuses:
-        if not out:
-            return [None]
-        kept = [(0.0, _duration_s(source, sample, video))]
-    for gone_s, back_s in out:
-        pieces = [p for s, e in kept for p in ((s, min(e, gone_s)), (max(s, back_s), e))]
-        kept = [(start_s, end_s) for start_s, end_s in pieces if start_s < end_s]
-    return list(dict.fromkeys(kept))
-
-
-def _duration_s(source: LabelSource, sample: JsonValue, video: str) -> float:
-    from touchline.pipeline.decoding.probe import probe_footage
-
-    try:
-        return probe_footage(source.footage_folder / video).duration_s
-    except FootageError as error:
-        raise sample["metadata"].error(
-            f"some time is not verified, and the length of the footage is unknown ({error})"
-        ) from None
+def _intervals(sample: JsonValue) -> list[_Span]:
+    """The parts [start, end) of the video that are the sample, in seconds; else all of it."""
+    if not (sample.has("metadata") and sample["metadata"].has("intervals")):
+        return [(0.0, math.inf)]
+    spans: list[_Span] = []
+    rows = sample["metadata"]["intervals"]
+    for row in rows.elements():
+        if row.has("annotation_status"):
+            raise row.error("the status is that of the whole sample. Move it to its metadata.")
+        start_s, end_s = (row[name].number() / 1000 for name in ("start_time_ms", "end_time_ms"))
+        if end_s <= start_s:
+            raise row.error(f"the interval [{start_s:g} s, {end_s:g} s) is empty")
+        if spans and start_s < spans[-1][1]:
+            raise row.error("begins before the one before ends. Sort them, and join what overlaps.")
+        spans.append((start_s, end_s))
+    if not spans and _status(sample) != "excluded":
+        raise rows.error("the list is empty. Remove it, or exclude the sample.")
+    return spans
 
 
 def _clip_labels(
@@ -324,21 +300,25 @@ def _timed(example: Example, target: LabelTarget) -> Example:
 
 
 def _written_status(examples: Sequence[Example]) -> dict[str, object]:
+    """What is labelled of a video. OSL holds no event outside of intervals that are verified."""
     verified = [example for example in examples if example.label == VERIFIED]
+    if not verified:
+        return {}
     if any(example.start_s is None for example in verified):
         return {"annotation_status": "verified"}
-    intervals = [
-        {
-            "start_ms": _ms(example.start_s or 0.0),
-            "end_ms": _ms(example.end_s or 0.0),
-            "annotation_status": "verified",
-        }
-        for example in verified
-        if example.start_s != example.end_s
-    ]
-    if verified and not intervals:
+    spans: list[tuple[int, int]] = []
+    for start, end in sorted((_ms(e.start_s or 0.0), _ms(e.end_s or 0.0)) for e in verified):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(end, spans[-1][1])
+        elif start < end:
+            spans.append((start, end))
+    moments = [_ms(e.event().peak_s) for e in examples if e.label != VERIFIED]
+    if not spans or not all(any(a <= ms < b for a, b in spans) for ms in moments):
         return {"annotation_status": "unlabeled"}
-    return {"intervals": intervals} if intervals else {}
+    return {
+        "annotation_status": "verified",
+        "intervals": [{"start_time_ms": start, "end_time_ms": end} for start, end in spans],
+    }
 
 
 def osl_sample(
@@ -347,6 +327,7 @@ def osl_sample(
     *,
     health: FootageHealth | None,
     game_times: Mapping[Event, str] | None = None,
+    predicted: bool = False,
 ) -> dict[str, object]:
     """Return a sample of one video.
 
@@ -355,6 +336,7 @@ def osl_sample(
         moments: The events, each written as the moment of its peak.
         health: What is known of the footage, for its rate.
         game_times: The match clock of each event, as SoccerNet writes it.
+        predicted: A model has found the events, so each has a confidence.
 
     Raises:
         ValueError: An attribute has the name of a member of OSL.
@@ -371,7 +353,7 @@ def osl_sample(
         }
         if game_times is not None and event in game_times:
             row["gameTime"] = game_times[event]
-        if event.score != 1:
+        if predicted or event.score != 1:
             row["confidence"] = float(event.score)
         rows.append(row | free_members(event, taken=EVENT_MEMBERS))
     stem = Path(video).with_suffix("").as_posix()
