@@ -23,6 +23,8 @@ from touchline.tools.detect import detect_command
 from touchline.tools.labels import labels_command
 from touchline.tools.models import models_app
 from touchline.tools.probe import probe_command
+from touchline.tools.results.ask import ask_command
+from touchline.tools.results.commentate import commentate_command
 from touchline.tools.results.evaluate import evaluate_command
 from touchline.tools.results.export import export_command
 from touchline.tools.results.highlights import highlights_command
@@ -55,6 +57,8 @@ app.command("evaluate")(evaluate_command)
 app.command("export")(export_command)
 app.command("highlights")(highlights_command)
 app.command("report")(report_command)
+app.command("ask")(ask_command)
+app.command("commentate")(commentate_command)
 app.command("labels")(labels_command)
 app.add_typer(models_app, name="models")
 app.command("probe")(probe_command)
