@@ -17,6 +17,7 @@ from touchline.tools.results.clock import Kickoff, PeriodMin
 if TYPE_CHECKING:
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.outputs.match_result import MatchResult
+    from touchline.pipeline.scoring.score import Scorer
     from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import FootageHealth
 
@@ -161,6 +162,14 @@ def detect_command(
             rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.mode,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="What the network runs on: torch, onnxruntime, openvino, or auto (on a CPU the "
+            "fastest one that is installed, found by a trial of seconds that is kept).",
+            rich_help_panel=NETWORK,
+        ),
+    ] = DEFAULTS.engine,
     device: Annotated[
         str,
         typer.Option(
@@ -266,6 +275,7 @@ def detect_command(
         batch_size=batch_size,
         decoder=decoder,
         mode=mode,
+        engine=engine,
         stream=stream,
         isolation=isolation,
         features=features,
@@ -283,6 +293,10 @@ def detect_command(
         with console.progress_bar(quiet=not say) as progress:
             task = progress.add_task("", total=1.0, note="")
             log = console.LogLines(quiet=not say)
+
+            def on_ready(scorer: Scorer) -> None:
+                if say and scorer.trial is not None:
+                    console.out.print(_engines(scorer), highlight=False)
 
             def on_start(path: Path) -> None:
                 log.begin(path.name)
@@ -309,6 +323,7 @@ def detect_command(
                 report=report,
                 clocks=clocks,
                 skip_done=skip_done,
+                on_ready=on_ready,
                 on_start=on_start,
                 on_unwritable=on_unwritable,
                 on_time=on_time,
@@ -377,6 +392,13 @@ def _declared(path: Path) -> FootageHealth | None:
         return probe_footage(path)
     except FootageError:
         return None
+
+
+def _engines(scorer: Scorer) -> str:
+    """Which engine runs the network, and how fast each was in the trial."""
+    assert scorer.trial is not None
+    times = ", ".join(f"{name} {ms:.1f}" for name, ms in scorer.trial.ms.items())
+    return f"The network runs on {scorer.engine} (ms per frame on this machine: {times})."
 
 
 def _introduce(trained: TrainedModel, hop_s: float | None) -> None:

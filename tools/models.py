@@ -116,6 +116,43 @@ def show_command(
         _show_weights_file(Path(source))
 
 
+@models_app.command("export")
+def export_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A checkpoint of touchline train, or the name of weights that know classes.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The file (default: MODEL.onnx in this folder)."),
+    ] = None,
+    to: Annotated[str, typer.Option(help="Format of the file: onnx.")] = "onnx",
+) -> None:
+    """Write a model as ONNX, from RGB pictures to probabilities, compared with PyTorch."""
+    from touchline.models.engines.graph import write_model
+    from touchline.models.load import load_model
+
+    if to != "onnx":
+        raise ValueError(f"--to is {to!r}; it must be onnx")
+    trained = load_model(model)
+    path = out or Path(f"{Path(model).stem}.onnx")
+    difference = write_model(path, trained)
+    spec = trained.spec
+    lines = [
+        f"{path}: compared with PyTorch on random clips; largest difference {difference:.1g}",
+        f"  pictures: (1, {spec.num_frames}, 3, {spec.size_px}, {spec.size_px}) uint8 RGB, "
+        f"{spec.rate_hz:g} a second",
+        f"  probabilities: (1, {len(trained.labels)}) float32, {', '.join(trained.labels[:5])}"
+        + (", ..." if len(trained.labels) > 5 else ""),
+    ]
+    for line in lines:
+        console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+
+
 def _show_backbones() -> None:
     from rich.table import Table
 

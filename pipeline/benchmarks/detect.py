@@ -6,8 +6,6 @@ import copy
 import importlib.util
 import io
 import math
-import os
-import platform
 import sys
 import time
 import types
@@ -73,19 +71,6 @@ class DetectSpeed:
     ways: tuple[Way, ...]
     device: str
     dtype: str
-
-
-def machine() -> str:
-    """The processor, its cores and the version of torch, to print next to measurements."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{_processor()}, {cores} cores, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def bench_detect(path: Path, *, footage_s: float, device: str = "auto") -> DetectSpeed:

@@ -29,6 +29,7 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.outputs.score_track import SCORES_FILE, save_track
 from touchline.pipeline.outputs.writers import WRITERS, check_formats, unwritable, write_result
 from touchline.pipeline.report.match_page import REPORT_FILE, write_report
+from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.timecode import MatchClock
 
 TRIAL_FILE = ".writable"
@@ -58,6 +59,7 @@ def detect_all(
     formats: Sequence[str] = ("csv", "json"),
     report: bool = False,
     clocks: Mapping[Path, MatchClock] | None = None,
+    on_ready: Callable[[Scorer], None] = lambda _: None,
     on_start: Callable[[Path], None] = lambda _: None,
     on_unwritable: Callable[[Path, str, str], None] = lambda *_: None,
     on_time: Callable[[float, float], None] | None = None,
@@ -89,6 +91,7 @@ def detect_all(
             reason, before the file is analysed.
         report: Also write report.html, a page to look at.
         clocks: The match clock of each file that has one.
+        on_ready: Called once with the network, when it is prepared.
         on_start: Called with each path before it is analysed.
         on_time: Called with (seconds done, seconds in all) of the current file.
 
@@ -113,7 +116,8 @@ def detect_all(
     applied = applied_options(model, options)
     summary = model_summary(model, path=model_path, sha256=model_sha256)
     _make_folder(out)
-    scorer = make_scorer(model, options)
+    scorer = make_scorer(model, options, paths)
+    on_ready(scorer)
     for path, planned in zip(paths, output_folders(paths, out), strict=True):
         folder = result_folder(path, planned)
         made_with = MatchResult(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from touchline.models.backbone import ClipSpec
 from touchline.models.checkpoint import TrainedModel, file_digest
+from touchline.models.engines.trial import is_worth
+from touchline.models.errors import TouchlineError
 from touchline.pipeline.clips.windows import hop_samples
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.parallel import workers_for
@@ -24,15 +28,41 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Event, FootageHealth, ScoreTrack
 
 
-def make_scorer(model: TrainedModel, options: DetectOptions) -> Scorer:
-    """Prepare a model on its device; all files of a run share it."""
+def make_scorer(
+    model: TrainedModel, options: DetectOptions, footage: Sequence[Path] = ()
+) -> Scorer:
+    """Prepare a model on its device; all files of a run share it.
+
+    Args:
+        model: The model.
+        options: How to look for events.
+        footage: The files of the run. Engines are tried only if there is enough footage for it.
+
+    Raises:
+        ValueError: An option does not fit the model or the machine.
+    """
     return Scorer(
         model,
         device=options.device,
         precision=options.precision,
         batch_size=options.batch_size,
         mode=options.mode,
+        engine=options.engine,
+        worth=lambda: _is_long(footage, model.spec, options),
     )
+
+
+def _is_long(footage: Sequence[Path], spec: ClipSpec, options: DetectOptions) -> bool:
+    """Tell whether a trial of the engines pays. Files are opened until it does."""
+    total_s = 0.0
+    for path in footage:
+        with suppress(TouchlineError, ValueError, OSError):
+            total_s += probe_footage(
+                path, stream=options.stream, isolation=options.isolation and AVAILABLE
+            ).duration_s
+        if is_worth(spec, total_s):
+            return True
+    return False
 
 
 def thresholds_of(model: TrainedModel, options: DetectOptions) -> Mapping[str, float]:
@@ -84,7 +114,9 @@ def detect(
         bright from 8.1 to 9.4 s
     """
     options = options or DetectOptions()
-    scorer = model if isinstance(model, Scorer) else make_scorer(model, options)
+    scorer = (
+        model if isinstance(model, Scorer) else make_scorer(model, options, [footage_path(path)])
+    )
     path = footage_path(path)
     spec = scorer.model.spec
     isolation = options.isolation and AVAILABLE

@@ -28,6 +28,9 @@ class DetectOptions:
         precision: "auto", "float32" or "bf16".
         batch_size: Windows that run through the network together.
         mode: "windows", "shared" or "auto", see `Scorer`.
+        engine: What the trunk runs on: "torch", "onnxruntime", "openvino", or "auto" (on a CPU the
+            fastest one that is installed, by a trial that is kept). It changes scores by less than
+            one in a thousand.
         stream: Index of the video stream in the container. None: the default stream, else the
             largest.
         isolation: Decode in separate processes. Only POSIX systems have them; others ignore this.
@@ -54,6 +57,7 @@ class DetectOptions:
     precision: str = "auto"
     batch_size: int = 8
     mode: str = "auto"
+    engine: str = "auto"
     stream: int | None = None
     isolation: bool = True
     features: Path | None = None

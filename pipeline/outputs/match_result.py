@@ -29,6 +29,7 @@ class AppliedOptions:
         precision: The number format, as asked for ("auto", "float32", "bf16").
         batch_size: Windows that ran through the network together.
         mode: "windows", "shared" or "auto".
+        engine: What the trunk ran on, as asked for ("auto", "torch", ...).
         stream: Index of the video stream that was asked for.
         thresholds: The threshold of each class, background excepted.
     """
@@ -43,6 +44,7 @@ class AppliedOptions:
     precision: str | None = None
     batch_size: int | None = None
     mode: str | None = None
+    engine: str | None = None
     stream: int | None = None
     thresholds: Mapping[str, float] | None = None
 

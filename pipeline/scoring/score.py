@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -11,9 +12,11 @@ from torch import Tensor
 
 from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel
+from touchline.models.engines.engine import ENGINES, Trunk, open_trunk
+from touchline.models.engines.trial import Trial, try_engines
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
-from touchline.pipeline.types import Frames, ScoreTrack, UInt8
+from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
 
 MODES = ("auto", "windows", "shared")
 
@@ -30,9 +33,18 @@ class Scorer:
         batch_size: Windows that go through the network at once.
         mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
             the whole footage and slides the head. "auto" shares where both give the same.
+        engine: What the trunk runs on: "torch", or on a CPU another one of ENGINES. "auto" takes
+            the fastest one by a trial.
+        worth: Asked if "auto" finds no earlier trial: whether to try the engines now, which takes
+            about ten seconds. Without a trial it takes PyTorch.
+
+    Attributes:
+        engine: The name of the engine in use.
+        trial: How fast each engine is here; None if there was no choice.
 
     Raises:
-        ValueError: An argument is out of range, or the trunk cannot be shared.
+        ValueError: An argument is out of range, the trunk cannot be shared, or the engine is not
+            installed or cannot run this trunk.
     """
 
     def __init__(
@@ -43,9 +55,13 @@ class Scorer:
         precision: str = "auto",
         batch_size: int = 8,
         mode: str = "auto",
+        engine: str = "torch",
+        worth: Callable[[], bool] = lambda: True,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
+        if engine not in ENGINES:
+            raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         self.model = model
@@ -53,6 +69,9 @@ class Scorer:
         self.dtype = pick_dtype(precision, self.device)
         self.batch_size = batch_size
         self.backbone = fast_copy(model.backbone, self.device, self.dtype)
+        self._trunk: Trunk = self.backbone.features
+        # Windows, or frames, that the GPU's memory holds at once; None: as many as come.
+        self._at_once: int | None = None
         exact = model.backbone.framewise
         self.shared = mode == "shared" or (mode == "auto" and exact)
         self.stride = self._frames_per_feature() if self.shared else 1
@@ -61,6 +80,28 @@ class Scorer:
         self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
         # Pieces are long because their margins are computed twice.
         self.piece_frames = _round_up(8 * batch_size, self.stride)
+        self.trial: Trial | None = None
+        self.engine = self._pick_engine(engine, precision, worth)
+        if self.engine != "torch":
+            self._trunk = open_trunk(self.engine, model.backbone)
+
+    def _pick_engine(self, engine: str, precision: str, worth: Callable[[], bool]) -> str:
+        """Name the engine; ValueError if the one that was asked for does not fit."""
+        slides = self.shared and not self.model.backbone.framewise
+        reasons = {
+            f"on the CPU, not on {self.device}": self.device.type != "cpu",
+            "in float32": precision == "bf16",
+            "windows of a trunk over space and time. Use mode 'windows'": slides,
+        }
+        reason = next((reason for reason, holds in reasons.items() if holds), None)
+        if engine not in ("auto", "torch") and reason is not None:
+            raise ValueError(f"the engine {engine} runs {reason}")
+        if engine != "auto":
+            return engine
+        if reason is None:
+            with torch.inference_mode():
+                self.trial = try_engines(self.model.backbone, self._trunk, worth)
+        return "torch" if self.trial is None else self.trial.fastest
 
     def score(
         self,
@@ -119,15 +160,27 @@ class Scorer:
     def _parts(
         self, windows: Iterable[tuple[list[tuple[float, float, bool]], Tensor]]
     ) -> Iterator[ScoreTrack]:
+        # A GPU works on the next batches while the scores of this one are copied and used.
+        ahead = 2 if self.device.type == "cuda" else 0
+        pending: deque[tuple[list[tuple[float, float, bool]], Callable[[], Float32]]] = deque()
         for times, logits in windows:
-            start_s, end_s, damaged = zip(*times, strict=True)
-            yield ScoreTrack(
-                labels=self.model.labels,
-                start_s=np.array(start_s, dtype=np.float64),
-                end_s=np.array(end_s, dtype=np.float64),
-                probs=self.model.probs(logits).cpu().numpy(),
-                damaged=np.array(damaged, dtype=np.bool_),
-            )
+            pending.append((times, _copied(self.model.probs(logits))))
+            if len(pending) > ahead:
+                yield self._part(*pending.popleft())
+        while pending:
+            yield self._part(*pending.popleft())
+
+    def _part(
+        self, times: list[tuple[float, float, bool]], probs: Callable[[], Float32]
+    ) -> ScoreTrack:
+        start_s, end_s, damaged = zip(*times, strict=True)
+        return ScoreTrack(
+            labels=self.model.labels,
+            start_s=np.array(start_s, dtype=np.float64),
+            end_s=np.array(end_s, dtype=np.float64),
+            probs=probs(),
+            damaged=np.array(damaged, dtype=np.bool_),
+        )
 
     def logits(self, clips: UInt8) -> Tensor:
         """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
@@ -200,12 +253,30 @@ class Scorer:
 
     @torch.inference_mode()
     def _features(self, clips: UInt8) -> Tensor:
-        """(B, T, 3, S, S) uint8 -> (B, D, T') float32."""
-        x = torch.from_numpy(clips).to(self.device).transpose(1, 2)
+        """(B, T, 3, S, S) uint8 -> (B, D, T') float32; in parts where the GPU's memory is short."""
+        pictures = torch.from_numpy(clips)
+        if self.device.type == "cuda":
+            pictures = pictures.pin_memory()
+        # A trunk of single frames may be given some of the frames, others only whole windows.
+        split, joined = (1, 2) if self.backbone.framewise else (0, 0)
+        while True:
+            parts = torch.split(pictures, self._at_once or pictures.shape[split], dim=split)
+            try:
+                return torch.cat([self._features_of(part) for part in parts], dim=joined)
+            except torch.OutOfMemoryError:
+                if (largest := parts[0].shape[split]) == 1:
+                    raise
+                self._at_once = largest // 2
+            # Here the error, and the tensors that it holds, are gone.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _features_of(self, pictures: Tensor) -> Tensor:
+        x = pictures.to(self.device, non_blocking=True).transpose(1, 2)
         x = normalise(x, self.model.spec).to(self.dtype)
         if not self.backbone.framewise:
             x = x.contiguous(memory_format=torch.channels_last_3d)
-        return self.backbone.features(x)
+        return self._trunk(x)
 
     @torch.inference_mode()
     def _head(self, features: Tensor) -> Tensor:
@@ -222,6 +293,7 @@ def score_footage(
     device: str = "auto",
     precision: str = "auto",
     batch_size: int = 8,
+    engine: str = "torch",
 ) -> ScoreTrack:
     """Score the frames of one file. For many files, make one `Scorer`.
 
@@ -236,9 +308,11 @@ def score_footage(
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "float32" or "bf16".
         batch_size: Windows that go through the network at once.
+        engine: What the trunk runs on, one of ENGINES; "auto" takes the fastest one by a trial.
 
     Raises:
-        ValueError: An argument is out of range, or the trunk cannot be shared.
+        ValueError: An argument is out of range, the trunk cannot be shared, or the engine is not
+            installed or cannot run this trunk.
 
     Example:
         >>> from touchline.pipeline import decode, load_model, score_footage
@@ -248,7 +322,14 @@ def score_footage(
         >>> track.labels, track.probs.shape
         (('background', 'bright'), (23, 2))
     """
-    scorer = Scorer(model, device=device, precision=precision, batch_size=batch_size, mode=mode)
+    scorer = Scorer(
+        model,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        mode=mode,
+        engine=engine,
+    )
     return scorer.score(frames, hop_s=hop_s)
 
 
@@ -308,6 +389,22 @@ def overlapping_pieces(
             before = before_next
     if len(held) > before:
         yield held, before, len(held)
+
+
+def _copied(values: Tensor) -> Callable[[], Float32]:
+    """Begin to copy values to the host; the result waits for this copy, not for later work."""
+    if values.device.type != "cuda":
+        return values.cpu().numpy
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> Float32:
+        copied.synchronize()
+        return host.numpy()
+
+    return wait
 
 
 def _round_up(n: int, step: int) -> int:

@@ -34,7 +34,8 @@ def bench_detect_command(
     """Time detection with I3D-R50, compared with a plain loop that uses PyTorchVideo."""
     from rich.table import Table
 
-    from touchline.pipeline.benchmarks.detect import HOP_S, WINDOW_S, bench_detect, machine
+    from touchline.models.engines.machine import machine
+    from touchline.pipeline.benchmarks.detect import HOP_S, WINDOW_S, bench_detect
 
     speed = bench_detect(footage, footage_s=seconds, device=device)
     table = Table(box=None)
@@ -68,7 +69,7 @@ def bench_evaluate_command(
     """Time every metric on a made-up season: 17 classes, 1,000 predictions per match."""
     from rich.table import Table
 
-    from touchline.pipeline.benchmarks.detect import machine
+    from touchline.models.engines.machine import machine
     from touchline.pipeline.benchmarks.evaluate import PREDICTIONS, TRUTHS, bench_evaluate
 
     steps = bench_evaluate(matches, resamples=resamples)

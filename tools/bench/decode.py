@@ -39,8 +39,8 @@ def bench_decode_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Time each decoder at 25, 8 and 3 Hz and 256 px, and measure its peak memory."""
+    from touchline.models.engines.machine import machine
     from touchline.pipeline.benchmarks.decode import SIZE_PX, bench_decode, make_footage
-    from touchline.pipeline.benchmarks.detect import machine
 
     with tempfile.TemporaryDirectory() as folder:
         path = footage or SHARED_FOOTAGE

@@ -22,7 +22,7 @@ def bench_reel_command(
 
     from rich.table import Table
 
-    from touchline.pipeline.benchmarks.detect import machine
+    from touchline.models.engines.machine import machine
     from touchline.pipeline.benchmarks.reel import bench_reel
 
     with tempfile.TemporaryDirectory() as scratch:

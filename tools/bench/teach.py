@@ -39,8 +39,8 @@ def bench_teach_command(
     import numpy as np
     from rich.table import Table
 
+    from touchline.models.engines.machine import machine
     from touchline.models.errors import TouchlineError
-    from touchline.pipeline.benchmarks.detect import machine
     from touchline.pipeline.benchmarks.teach import (
         TOLERANCE_S,
         bench_teach,

@@ -58,7 +58,7 @@ def bench_transfer_command(
     """
     import torch
 
-    from touchline.pipeline.benchmarks.detect import machine
+    from touchline.models.engines.machine import machine
     from touchline.pipeline.benchmarks.study import read_cells, read_study, run_cells, study_cells
     from touchline.pipeline.benchmarks.study_figures import CLOCKS, plot_study, write_study
     from touchline.pipeline.runs.plots import can_plot
@@ -168,8 +168,8 @@ def bench_cache_command(
     """Time epochs with a frozen trunk: features computed once, or in every epoch."""
     from rich.table import Table
 
+    from touchline.models.engines.machine import machine
     from touchline.pipeline.benchmarks.cache import bench_cache
-    from touchline.pipeline.benchmarks.detect import machine
     from touchline.pipeline.runs.options import TrainJob
 
     if views < 1:
