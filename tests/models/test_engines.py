@@ -52,6 +52,7 @@ def tiny() -> Backbone:
     return brightness_model().backbone
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_runtime_computes_the_features_that_pytorch_computes(lite0):
     trunk = open_trunk("onnxruntime", lite0)
