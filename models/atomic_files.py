@@ -47,16 +47,18 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, *, age_s: float = STALE_S) -> None:
     """Remove temporary files that a killed run left in a folder.
 
-    Files that changed in the last ten minutes may still be written by another run.
+    Args:
+        folder: The folder; nothing happens if it is missing.
+        age_s: Younger files stay, because another run may still be writing them.
     """
     if not folder.is_dir():
         return
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
-            if TEMPORARY.match(path.name) and time.time() - path.stat().st_mtime > STALE_S:
+            if TEMPORARY.match(path.name) and time.time() - path.stat().st_mtime >= age_s:
                 path.unlink()
 
 

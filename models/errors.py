@@ -29,6 +29,10 @@ class FootageError(TouchlineError):
     """The footage cannot be read as video."""
 
 
+class DecoderError(FootageError):
+    """The process that decodes footage crashed, hung or needed too much memory."""
+
+
 class LabelsError(TouchlineError):
     """The label file or events.json cannot be used. The message names the line or the JSON path."""
 

@@ -154,6 +154,75 @@ def progress_bar(*, quiet: bool) -> Iterator[Progress]:
         yield progress
 
 
+class RunProgress:
+    """The progress of a run over many files: of the current one, or of all of them together."""
+
+    def __init__(self, bar: Progress, num_files: int, *, one_by_one: bool, quiet: bool) -> None:
+        """Begin to show progress.
+
+        Args:
+            bar: Where it is shown.
+            num_files: How many files there are.
+            one_by_one: Whether one file is worked on at a time; the bar is then that of the file.
+            quiet: Print no lines to log files.
+        """
+        self._bar, self._num_files, self._one_by_one = bar, num_files, one_by_one
+        self._log = LogLines(quiet=quiet)
+        self._log.begin(f"{num_files} files")
+        self._task = bar.add_task("", total=1.0 if one_by_one else num_files, note="")
+        self._shares: dict[Path, float] = {}
+        self._num_ended = 0
+
+    def begin(self, path: Path) -> None:
+        """A file is worked on."""
+        if self._one_by_one:
+            self._log.begin(path.name)
+            self._bar.reset(self._task, description=escape(path.name[:30]), total=1.0)
+
+    def tell(self, path: Path, done_s: float, total_s: float) -> None:
+        """Show how far a file is.
+
+        Args:
+            path: The file.
+            done_s: Seconds done.
+            total_s: Seconds in all; 0 if that is not known yet.
+        """
+        if not total_s:
+            return
+        if self._one_by_one:
+            self._bar.update(self._task, completed=done_s, total=max(total_s, done_s))
+            self._log.tell(done_s, total_s)
+            return
+        self._shares[path] = min(1.0, done_s / total_s)
+        self._show()
+
+    def end(self, path: Path) -> None:
+        """A file has ended, in whatever way."""
+        self._num_ended += 1
+        self._shares.pop(path, None)
+        if not self._one_by_one:
+            self._show()
+
+    def _show(self) -> None:
+        done = min(self._num_files, self._num_ended + sum(self._shares.values()))
+        described = f"{self._num_ended} of {self._num_files} files"
+        self._bar.update(self._task, completed=done, description=described)
+        self._log.tell(done, self._num_files)
+
+
+@contextmanager
+def run_progress(num_files: int, *, one_by_one: bool, quiet: bool) -> Iterator[RunProgress]:
+    """Show the progress of a run over many files.
+
+    Args:
+        num_files: How many files there are.
+        one_by_one: Whether one file is worked on at a time.
+        quiet: Show nothing.
+    """
+    with progress_bar(quiet=quiet) as bar:
+        yield RunProgress(bar, num_files, one_by_one=one_by_one, quiet=quiet)
+
+
 @contextmanager
 def phase_bars(*, quiet: bool) -> Iterator[Callable[[Phase], None]]:
     """A function that shows training progress, with one bar per phase."""

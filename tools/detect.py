@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,13 +13,19 @@ import typer
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.inputs import find_inputs
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
+from touchline.pipeline.season.options import RunOptions
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from touchline.models.checkpoint import TrainedModel
+    from touchline.pipeline.footage.inputs import Inputs
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.scoring.score import Scorer
+    from touchline.pipeline.season.attempt import Job
+    from touchline.pipeline.season.run import Record
     from touchline.pipeline.timecode import MatchClock
     from touchline.pipeline.types import FootageHealth
 
@@ -25,7 +33,10 @@ EVENTS = "From scores to events"
 NETWORK = "Running the network"
 FOOTAGE = "Reading the footage"
 
+RUN = "Many matches"
+
 DEFAULTS = DetectOptions()
+RUN_DEFAULTS = RunOptions()
 
 
 def detect_command(
@@ -232,30 +243,41 @@ def detect_command(
             rich_help_panel=FOOTAGE,
         ),
     ] = DEFAULTS.isolation,
-    skip_done: Annotated[
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that analyse matches side by side, each with the model in memory. A "
+            "crash of one costs one match. 0: no extra process (default: one per device of "
+            "--devices, else 0).",
+            rich_help_panel=RUN,
+        ),
+    ] = RUN_DEFAULTS.workers,
+    devices: Annotated[
+        str,
+        typer.Option(
+            help="The devices of the workers, comma-separated, such as cuda:0,cuda:1 (default: "
+            "--device for all).",
+            rich_help_panel=RUN,
+        ),
+    ] = ",".join(RUN_DEFAULTS.devices),
+    again: Annotated[
         bool,
         typer.Option(
-            "--skip-done",
-            help="Skip footage whose results are complete, newer than the footage, and made with "
-            "the same model and options.",
+            "--again",
+            help="Analyse every match again. Without it, matches are skipped whose results are "
+            "complete and were made from the same footage with the same model and options.",
+            rich_help_panel=RUN,
         ),
-    ] = False,
+    ] = RUN_DEFAULTS.again,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Find events in FOOTAGE with a trained MODEL."""
     from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
-    from touchline.models.spelling import counted
-    from touchline.pipeline.detection.batch import detect_all
-    from touchline.pipeline.outputs.writers import WRITERS
-    from touchline.pipeline.report.run_page import write_index
+    from touchline.pipeline.season.attempt import Job
 
     inputs = find_inputs(footage, leave_out=out, standard_input=sys.stdin)
-    files = list(inputs.files)
-    for again, first in inputs.duplicates:
-        same = "" if again == first else f" (the same file as {first})"
-        console.warn(f"{again} is given twice{same}. It is analysed once.")
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
         hop_s=hop,
@@ -281,84 +303,161 @@ def detect_command(
         features=features,
         decode_workers=decode_workers,
     )
-    clocks = _clocks(files, kickoff or [], period_min)
+    job = Job(
+        model,
+        labels=tuple(labels or ()),
+        sha256=file_digest(Path(model)) if Path(model).is_file() else None,
+        options=options,
+        formats=tuple(name.strip() for name in to.split(",")),
+        report=report,
+    )
+    run_options = RunOptions(
+        again=again,
+        workers=workers,
+        devices=tuple(name.strip() for name in devices.split(",") if name.strip()),
+    )
+    clocks = _clocks(list(inputs.files), kickoff or [], period_min)
     say = not quiet and not json_
     if say:
         _introduce(trained, options.hop_s)
     for notice in _notices(trained, threshold):
         console.warn(notice)
-    failed = incomplete = 0
-    results = []
-    try:
-        with console.progress_bar(quiet=not say) as progress:
-            task = progress.add_task("", total=1.0, note="")
-            log = console.LogLines(quiet=not say)
+    records = _run(inputs, job, trained, out, run_options, clocks, say=say)
+    _conclude(records, out, report=report, say=say, as_json=json_)
+    if any(record.state == "failed" or record.result.unwritten for record in records):
+        raise typer.Exit(1)
 
-            def on_ready(scorer: Scorer) -> None:
-                if say and scorer.trial is not None:
-                    console.out.print(_engines(scorer), highlight=False)
 
-            def on_start(path: Path) -> None:
-                log.begin(path.name)
-                progress.reset(task, description=console.escape(path.name[:30]), total=1.0)
+def _run(
+    inputs: Inputs,
+    job: Job,
+    trained: TrainedModel,
+    out: Path,
+    options: RunOptions,
+    clocks: Mapping[Path, MatchClock],
+    *,
+    say: bool,
+) -> list[Record]:
+    """Run the matches, show each as it ends, and return how they ended in the order given."""
+    from touchline.models.spelling import counted
+    from touchline.pipeline.outputs.writers import WRITERS
+    from touchline.pipeline.season.run import News, run_matches
 
-            def on_time(done_s: float, total_s: float) -> None:
-                progress.update(task, completed=done_s, total=max(total_s, done_s))
-                log.tell(done_s, total_s)
+    records: list[Record] = []
+    told: dict[Path, set[str]] = {}
+    num_files = len(inputs.files)
 
-            told: set[str] = set()
+    def on_ready(scorer: Scorer) -> None:
+        if say and scorer.trial is not None:
+            console.out.print(_engines(scorer), highlight=False)
 
-            def on_unwritable(path: Path, name: str, reason: str) -> None:
-                told.add(name)
-                console.warn(f"no {WRITERS[name].file_name} for {path.name}. {reason}")
+    def on_unwritable(path: Path, name: str, reason: str) -> None:
+        if name not in told.setdefault(path, set()):
+            told[path].add(name)
+            console.warn(f"no {WRITERS[name].file_name} for {path.name}. {reason}")
 
-            for result in detect_all(
-                files,
-                trained,
-                out,
-                options,
-                model_path=model,
-                model_sha256=file_digest(Path(model)) if Path(model).is_file() else None,
-                formats=[name.strip() for name in to.split(",")],
-                report=report,
-                clocks=clocks,
-                skip_done=skip_done,
-                on_ready=on_ready,
-                on_start=on_start,
-                on_unwritable=on_unwritable,
-                on_time=on_time,
-            ):
-                results.append(result)
-                if result.error is not None:
-                    failed += 1
-                    console.fail(f"{result.path}: {result.error}")
-                elif say:
-                    _show(result)
-                for name in result.unwritten.keys() - told:
-                    on_unwritable(result.path, name, result.unwritten[name])
-                told.clear()
-                incomplete += bool(result.unwritten)
-                _warn_of(result)
-    except KeyboardInterrupt:
-        console.fail(
-            f"interrupted after {len(results)} of {counted(len(files), 'file')} (results in "
-            f"{out}). To go on, repeat the command with --skip-done."
+    with console.run_progress(num_files, one_by_one=not options.num_workers, quiet=not say) as bar:
+        news = News(
+            on_ready=on_ready,
+            on_start=bar.begin,
+            on_time=bar.tell,
+            on_retry=lambda path, why: console.warn(f"{path}: {why} It is tried again at the end."),
+            on_unwritable=on_unwritable,
+            on_takeover=lambda who: console.warn(f"{who}, ended without finishing. Going on."),
         )
-        raise typer.Exit(130) from None
+        run = run_matches(inputs, job, trained, out, options, clocks=clocks, news=news)
+        try:
+            with closing(run):
+                for record in run:
+                    records.append(record)
+                    bar.end(record.result.path)
+                    _show_record(record, say=say)
+                    for name, reason in record.result.unwritten.items():
+                        on_unwritable(record.result.path, name, reason)
+        except KeyboardInterrupt:
+            num_ended = sum(not record.is_duplicate for record in records)
+            console.fail(
+                f"interrupted after {num_ended} of {counted(num_files, 'file')} (results in "
+                f"{out}). To go on, repeat the command."
+            )
+            raise typer.Exit(130) from None
+    place = {path: k for k, path in enumerate(inputs.files)}
+    return sorted(records, key=lambda record: place.get(record.result.path, num_files))
+
+
+def _show_record(record: Record, *, say: bool) -> None:
+    result = record.result
+    if record.is_duplicate:
+        console.warn(f"{result.path} is {record.reason}. It is analysed once.")
+    elif record.state == "failed":
+        console.fail(f"{result.path}: {record.reason}")
+    elif record.state == "skipped" and say:
+        name = console.escape(result.path.name)
+        console.out.print(f"{name}: skipped, {record.reason}", highlight=False)
+    elif say:
+        _show(result)
+    if not record.is_duplicate:
+        _warn_of(result)
+
+
+def _conclude(records: list[Record], out: Path, *, report: bool, say: bool, as_json: bool) -> None:
+    """Write index.html and print the summary."""
+    from touchline.pipeline.report.run_page import write_index
+
+    inputs = [record for record in records if not record.is_duplicate]
+    results = [record.result for record in inputs]
     if report:
-        write_index(results, out, folders=[result.folder or out for result in results])
-    if json_:
+        write_index(
+            results,
+            out,
+            folders=[result.folder or out for result in results],
+            num_skipped=sum(record.state == "skipped" for record in inputs),
+        )
+    if as_json:
         console.print_json(_documents(results))
     elif say:
-        without = sorted({name for result in results for name in result.unwritten})
-        note = f"; {counted(incomplete, 'file')} without {', '.join(without)}" if without else ""
-        console.out.print(
-            f"{len(files) - failed} of {counted(len(files), 'file')} done, "
-            f"results in {console.escape(str(out))}{note}",
-            highlight=False,
-        )
-    if failed or incomplete:
-        raise typer.Exit(1)
+        _summarise(records, out)
+
+
+def _summarise(records: list[Record], out: Path) -> None:
+    """Print how many inputs ended how, and why those failed that did."""
+    from rich.table import Table
+
+    from touchline.models.spelling import counted
+    from touchline.pipeline.timecode import timecode
+
+    failed = [record for record in records if record.state == "failed"]
+    if len(failed) > 1:
+        table = Table(title="failed", title_justify="left", box=None, show_header=False)
+        for record in failed:
+            table.add_row(
+                console.escape(record.result.path.name), console.escape(record.reason or "")
+            )
+        console.out.print(table)
+    counts = Counter(record.state for record in records if not record.is_duplicate)
+    num_duplicates = sum(record.is_duplicate for record in records)
+    done = [record.result for record in records if record.state == "done"]
+    footage_s = sum(result.health.duration_s for result in done if result.health)
+    seconds = sum(record.seconds for record in records if record.state == "done")
+    table = Table(box=None)
+    for name in ("done", "skipped", "failed", "duplicates", "footage", "work"):
+        table.add_column(name, justify="right")
+    table.add_row(
+        *(str(counts[state]) for state in ("done", "skipped", "failed")),
+        str(num_duplicates),
+        timecode(footage_s)[:-4],
+        timecode(seconds)[:-4],
+    )
+    console.out.print(table)
+    incomplete = [record.result for record in records if record.result.unwritten]
+    without = sorted({name for result in incomplete for name in result.unwritten})
+    note = f"; {counted(len(incomplete), 'file')} without {', '.join(without)}" if without else ""
+    num_inputs = sum(counts.values())
+    console.out.print(
+        f"{num_inputs - counts['failed']} of {counted(num_inputs, 'file')} done, "
+        f"results in {console.escape(str(out))}{note}",
+        highlight=False,
+    )
 
 
 def _default_threshold(trained: TrainedModel, threshold: float | None, low: float | None) -> float:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from touchline.models.atomic_files import remove_leftovers, write_atomic
+from touchline.models.atomic_files import FULL, remove_leftovers, write_atomic
 from touchline.models.checkpoint import TrainedModel
-from touchline.models.errors import TouchlineError
+from touchline.models.errors import DecoderError, TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection.detect import (
@@ -23,6 +24,7 @@ from touchline.pipeline.detection.detect import (
 from touchline.pipeline.detection.finished import finished_result, is_stale
 from touchline.pipeline.detection.folders import ASIDE, output_folders, result_folder
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.isolation import AVAILABLE
 from touchline.pipeline.outputs.events_json import EVENTS_FILE
 from touchline.pipeline.outputs.match_result import MatchResult
@@ -33,6 +35,12 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.timecode import MatchClock
 
 TRIAL_FILE = ".writable"
+
+# The files of a long match take less.
+LEAST_FREE_BYTES = 16 << 20
+
+# Another try does not help against these.
+LASTING = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)
 
 # The format that is always written: later runs and other commands read it.
 RECORD = "json"
@@ -109,58 +117,178 @@ def detect_all(
         match.mp4 2 None
         missing.mp4 0 no such file
     """
-    formats = list(dict.fromkeys((*formats, RECORD)))
-    check_formats(formats)
-    check_decoder(options.decoder)
-    # Find options that no file can be analysed with before the first file.
-    applied = applied_options(model, options)
-    summary = model_summary(model, path=model_path, sha256=model_sha256)
-    _make_folder(out)
-    scorer = make_scorer(model, options, paths)
-    on_ready(scorer)
+    analysis = Analysis(
+        model,
+        options,
+        model_path=model_path,
+        model_sha256=model_sha256,
+        formats=formats,
+        report=report,
+    )
+    make_folder(out)
+    on_ready(analysis.prepare(paths))
     for path, planned in zip(paths, output_folders(paths, out), strict=True):
-        folder = result_folder(path, planned)
-        made_with = MatchResult(
-            path, options=applied, model=summary, clock=(clocks or {}).get(path)
-        )
-        problems = _unwritable(made_with, formats, options)
-        for name, reason in problems.items():
+        match = analysis.examined(Match(path, planned, (clocks or {}).get(path)))
+        for name, reason in match.unwritable.items():
             on_unwritable(path, name, reason)
-        possible = [name for name in formats if name not in problems]
-        if skip_done:
-            outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in possible)]
-            done = finished_result(made_with, folder, outputs + [REPORT_FILE] * report)
-            if done is not None:
-                yield replace(done, folder=folder, unwritten=problems)
-                continue
-        on_start(path)
-        wrong_option = False
+        done = analysis.finished(match) if skip_done else None
+        if done is None:
+            on_start(path)
+            done, _ = analysis.run(match, on_time=on_time)
+        yield done
+
+
+@dataclass(frozen=True)
+class Match:
+    """A footage file of a run.
+
+    Attributes:
+        path: The footage.
+        planned: Its result folder, from `output_folders`.
+        clock: Its match clock, if it has one.
+        unwritable: Formats that cannot hold its results, each with the reason.
+    """
+
+    path: Path
+    planned: Path
+    clock: MatchClock | None = None
+    unwritable: Mapping[str, str] = field(default_factory=dict)
+
+
+class Analysis:
+    """What a run does with each match: one model, one set of options, the same output files."""
+
+    def __init__(
+        self,
+        model: TrainedModel,
+        options: DetectOptions,
+        *,
+        model_path: str | None = None,
+        model_sha256: str | None = None,
+        formats: Sequence[str] = TABLES,
+        report: bool = False,
+        device: str | None = None,
+    ) -> None:
+        """Check the options.
+
+        Args:
+            model: The model.
+            options: How to look for events.
+            model_path: Where the model lies, for events.json.
+            model_sha256: The model's digest, for events.json.
+            formats: Names of the formats to write; events.json is always written.
+            report: Also write report.html.
+            device: Where the network runs, if not on `options.device`, which events.json names.
+
+        Raises:
+            ValueError: The options fit no file.
+        """
+        self._formats = list(dict.fromkeys((*formats, RECORD)))
+        check_formats(self._formats)
+        check_decoder(options.decoder)
+        self._model = model
+        self._options = options
+        self._report = report
+        self._device = device or options.device
+        # Find options that no file can be analysed with before the first file.
+        self._applied = applied_options(model, options)
+        self._summary = model_summary(model, path=model_path, sha256=model_sha256)
+        self._scorer: Scorer | None = None
+
+    def prepare(self, footage: Sequence[Path]) -> Scorer:
+        """Prepare the network and return it.
+
+        Args:
+            footage: Files of the run, see `make_scorer`.
+
+        Raises:
+            ValueError: It cannot run on this device.
+        """
+        options = replace(self._options, device=self._device)
+        self._scorer = make_scorer(self._model, options, footage)
+        return self._scorer
+
+    def examined(self, match: Match) -> Match:
+        """Return a match with `unwritable`, judged by what the headers of its file declare."""
+        made_with = self._made_with(match)
+        return replace(match, unwritable=_unwritable(made_with, self._formats, self._options))
+
+    def finished(
+        self,
+        match: Match,
+        *,
+        is_same: Callable[[], bool | None] = lambda: None,
+    ) -> MatchResult | None:
+        """Return the result of an earlier run if it is what this run would make.
+
+        Args:
+            match: The match, examined.
+            is_same: Asked whether the footage has the content of that time. None: the age and the
+                size of the file decide.
+        """
+        folder = result_folder(match.path, match.planned)
+        outputs = [SCORES_FILE, *(WRITERS[name].file_name for name in self._possible(match))]
+        done = finished_result(
+            self._made_with(match), folder, outputs + [REPORT_FILE] * self._report, is_same=is_same
+        )
+        return done and replace(done, folder=folder, unwritten=match.unwritable)
+
+    def run(
+        self,
+        match: Match,
+        *,
+        on_time: Callable[[float, float], None] | None = None,
+    ) -> tuple[MatchResult, bool]:
+        """Analyse a match and write its files; `prepare` must have been called.
+
+        Args:
+            match: The match, examined.
+            on_time: Called with (seconds done, seconds in all).
+
+        Returns:
+            The result, and whether another try may help if it failed.
+        """
+        assert self._scorer is not None
+        folder = result_folder(match.path, match.planned)
+        wrong_option = may_pass = False
         try:
+            check_writable(folder)
             try:
-                result = detect(path, scorer, options, on_time=on_time)
+                result = detect(match.path, self._scorer, self._options, on_time=on_time)
             except ValueError:
                 wrong_option = True
                 raise
-            result = replace(result, model=summary, clock=made_with.clock)
+            result = replace(result, model=self._summary, clock=match.clock)
             # Hours may have passed, and another run may have written there.
-            folder = result_folder(path, planned, result.health)
+            folder = result_folder(match.path, match.planned, result.health)
             # Even if this run is cut short, old and new files must not be mixed.
             _set_aside(folder)
-            refused = _write(result, folder, possible, report=report)
-            result = replace(result, unwritten=problems | refused)
+            refused = _write(result, folder, self._possible(match), report=self._report)
+            result = replace(result, unwritten={**match.unwritable, **refused})
         except TouchlineError as error:
-            result = MatchResult(path=path, error=error.message)
+            result = MatchResult(path=match.path, error=error.message)
+            may_pass = isinstance(error, DecoderError) or isinstance(match.path, Address)
         except (OSError, ValueError) as error:
-            result = MatchResult(path=path, error=str(error))
+            result = MatchResult(path=match.path, error=str(error))
+            may_pass = isinstance(error, OSError) and error.errno not in LASTING
         except (RuntimeError, MemoryError) as error:
-            result = MatchResult(path=path, error=f"{type(error).__name__}: {error}")
+            result = MatchResult(path=match.path, error=f"{type(error).__name__}: {error}")
+            may_pass = True
         # If files cannot be renamed either, the first error is the one to report.
         with suppress(OSError):
             failed = result.error is not None and not wrong_option
-            if failed and is_stale(made_with, folder) and _set_aside(folder):
+            if failed and is_stale(self._made_with(match), folder) and _set_aside(folder):
                 told = f"{result.error}. Earlier results in {folder} are now called *{ASIDE}"
                 result = replace(result, error=told)
-        yield replace(result, folder=folder)
+        return replace(result, folder=folder), may_pass
+
+    def _made_with(self, match: Match) -> MatchResult:
+        return MatchResult(
+            match.path, options=self._applied, model=self._summary, clock=match.clock
+        )
+
+    def _possible(self, match: Match) -> list[str]:
+        return [name for name in self._formats if name not in match.unwritable]
 
 
 def _write(
@@ -223,11 +351,27 @@ def _unwritable(
     return unwritable(replace(made_with, health=health), counting)
 
 
-def _make_folder(out: Path) -> None:
-    """Make OUT if it is missing; OSError if it cannot be written to."""
+def make_folder(out: Path) -> None:
+    """Make OUT if it is missing.
+
+    Raises:
+        OSError: It cannot be written to.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
         message = os.strerror(errno.ENOTDIR)
         raise NotADirectoryError(errno.ENOTDIR, message, str(out)) from None
-    write_atomic(out / TRIAL_FILE, "\n").unlink(missing_ok=True)
+    check_writable(out)
+
+
+def check_writable(folder: Path) -> None:
+    """Write a small file to a folder, or to the folder above it if it is missing.
+
+    Raises:
+        OSError: Nothing can be written there, or the disk is nearly full.
+    """
+    place = folder if folder.exists() else folder.parent
+    write_atomic(place / TRIAL_FILE, "\n").unlink(missing_ok=True)
+    if shutil.disk_usage(place).free < LEAST_FREE_BYTES:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

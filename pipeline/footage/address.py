@@ -44,7 +44,8 @@ NO_RANGES = (
     "the server does not support range requests. Download the footage and give the local file."
 )
 
-# The names that file systems use for the time of the last change.
+# The names that file systems use for the digest and for the time of the last change.
+_TAGS = ("ETag", "etag")
 _CHANGED = ("LastModified", "Last-Modified", "mtime", "updated", "last_modified")
 
 if TYPE_CHECKING:
@@ -164,15 +165,22 @@ def changed_at(path: Path) -> float | None:
     """
     if not isinstance(path, Address):
         return path.stat().st_mtime
-    try:
-        system, name = file_system(path)
-        facts = system.info(name)
-    except FootageError:
-        raise
-    except Exception as error:
-        raise FootageError(path, _why(error)) from None
+    facts = _facts(path)
     changed = next((facts[key] for key in _CHANGED if facts.get(key)), None)
     return None if changed is None else _seconds(changed)
+
+
+def remote_version(path: Address) -> tuple[int | None, str | None]:
+    """Return the size of a remote file in bytes, and what tells its version from others.
+
+    That is its ETag, or else the time of the last change. None: the server does not say.
+
+    Raises:
+        FootageError: The server cannot be asked.
+    """
+    facts = _facts(path)
+    version = next((facts[key] for key in (*_TAGS, *_CHANGED) if facts.get(key)), None)
+    return facts.get("size"), None if version is None else str(version)
 
 
 def remote_files(prefix: Address) -> list[Path]:
@@ -233,6 +241,17 @@ class _Ranges(io.RawIOBase):
                 if failures == TRIES or not _may_pass(error):
                     raise FootageError(self.path, _why(error)) from None
             time.sleep(PAUSE_S * failures)
+
+
+def _facts(path: Address) -> dict[str, Any]:
+    """What the server says about a file."""
+    try:
+        system, name = file_system(path)
+        return dict(system.info(name))
+    except FootageError:
+        raise
+    except Exception as error:
+        raise FootageError(path, _why(error)) from None
 
 
 def _path_part(address: str) -> str:

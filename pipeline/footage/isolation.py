@@ -36,7 +36,7 @@ from typing import Any
 
 import numpy as np
 
-from touchline.models.errors import FootageError, TouchlineError
+from touchline.models.errors import DecoderError, FootageError, TouchlineError
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.types import Bool, Float64, Frames
 
@@ -105,7 +105,8 @@ def run_isolated(
         limited: False lifts the memory limit. CUDA reserves more addresses than any limit allows.
 
     Raises:
-        FootageError: The worker crashes, hangs or needs too much memory, or the task raises it.
+        FootageError: The task raises it.
+        DecoderError: The worker crashes, hangs or needs too much memory.
     """
     run = IsolatedTask(task, arguments, path=path, limited=limited)
     try:
@@ -125,7 +126,7 @@ class IsolatedTask:
         limited: Whether the memory limit holds.
 
     Raises:
-        FootageError: The worker cannot be started.
+        DecoderError: The worker cannot be started.
     """
 
     def __init__(
@@ -143,23 +144,24 @@ class IsolatedTask:
         try:
             self.worker.start(*self.order)
         except WorkerDied as death:
-            raise FootageError(path, str(death)) from None
+            raise DecoderError(path, str(death)) from None
 
     def items(self, log: DecodeLog, *, patience: Patience = PATIENCE) -> Iterator[Any]:
         """Yield what the task yields, and keep `log` equal to the worker's log.
 
         Raises:
-            FootageError: The worker crashes, hangs or needs too much memory, or the task raises it.
+            FootageError: The task raises it.
+        DecoderError: The worker crashes, hangs or needs too much memory.
         """
         try:
             yield from self._tried_twice(log, patience)
         except FootageError as error:
             raise FootageError(self.path, error.message) from None
         except WorkerDied as death:
-            raise FootageError(self.path, str(death)) from None
+            raise DecoderError(self.path, str(death)) from None
         except MemoryError:
             limit = memory_limit_bytes() / (1 << 30)
-            raise FootageError(
+            raise DecoderError(
                 self.path, f"decoding needs more than {limit:.1f} GiB of memory. {_DAMAGED}"
             ) from None
         except (TouchlineError, ValueError):

@@ -25,6 +25,7 @@ def write_index(
     out: str | os.PathLike[str],
     *,
     folders: Sequence[Path],
+    num_skipped: int = 0,
 ) -> Path:
     """Write index.html, with a row per footage file and a link to its report.
 
@@ -32,6 +33,7 @@ def write_index(
         results: The results of the run, failed ones included.
         out: The folder to write to.
         folders: The folder of each result's report, in the order of `results`.
+        num_skipped: How many of the results were made by an earlier run.
 
     Example:
         >>> from pathlib import Path
@@ -51,6 +53,7 @@ def write_index(
         rows=rows,
         labels=[one_line(label) for label in labels],
         num_events=sum(len(result.accepted) for result in results),
+        num_skipped=num_skipped,
         num_failed=sum(result.error is not None for result in results),
         total=timecode(sum(row["duration_s"] for row in rows))[:-4],
     )

@@ -93,7 +93,9 @@ def test_bad_footage_is_one_line_each_and_the_rest_still_runs(run, tmp_path):
     for path, line in zip(bad, errors, strict=True):
         assert str(path) in line
     assert "Traceback" not in done.stderr
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {"good", "index.html"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        *("good", "index.html", "run.jsonl", ".lock")
+    }
 
 
 @pytest.mark.slow

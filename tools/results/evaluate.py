@@ -307,7 +307,7 @@ def _read_pair(predictions: Path, reading: _Reading) -> tuple[EventSet, EventSet
     if len(found.runs) > 1:
         console.warn(
             f"{predictions} mixes results of {len(found.runs)} different models or options. Run "
-            "touchline detect --skip-done again so that all results use one."
+            "touchline detect again so that all results use one."
         )
     truth = _in_subsets(truth, found, predictions, reading)
     paired = pair_videos(truth, found)

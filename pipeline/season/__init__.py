@@ -1,0 +1,1 @@
+"""Many matches in one run: its lock, its journal, its workers."""

@@ -1,0 +1,137 @@
+"""One try at one match: what a run hands to a worker, and what comes back."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from touchline.models.checkpoint import TrainedModel, file_digest
+from touchline.models.errors import CheckpointError, TouchlineError
+from touchline.models.load import load_model
+from touchline.pipeline.detection.batch import Analysis, Match
+from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.footage.address import Address
+from touchline.pipeline.footage.sniff import refuse_place
+from touchline.pipeline.outputs.match_result import MatchResult
+from touchline.pipeline.season.content import Content, content_of
+
+OnTime = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is done with every match of a run. It can be sent to another process.
+
+    Attributes:
+        model: A checkpoint, or the name of published weights.
+        labels: The classes to look for; empty for all.
+        sha256: The digest of the checkpoint; None for published weights.
+        options: How to look for events.
+        formats: The formats to write.
+        report: Whether to write report.html.
+        footage: Some files of the run: engines are tried only if there is enough footage for it.
+    """
+
+    model: str
+    labels: tuple[str, ...] = ()
+    sha256: str | None = None
+    options: DetectOptions = field(default_factory=DetectOptions)
+    formats: tuple[str, ...] = ("csv", "json")
+    report: bool = False
+    footage: tuple[Path, ...] = ()
+
+    def analysis(self, trained: TrainedModel, device: str | None = None) -> Analysis:
+        """Return what analyses matches with a model that has been loaded.
+
+        Args:
+            trained: The model.
+            device: Where the network runs, if not on the device of the options.
+        """
+        return Analysis(
+            trained,
+            self.options,
+            model_path=self.model,
+            model_sha256=self.sha256,
+            formats=self.formats,
+            report=self.report,
+            device=device,
+        )
+
+    def load(self, device: str | None = None) -> Analysis:
+        """Load the model and prepare it.
+
+        Args:
+            device: Where the network runs, if not on the device of the options.
+
+        Raises:
+            CheckpointError: The checkpoint was replaced after the run began.
+        """
+        if self.sha256 is not None and file_digest(Path(self.model)) != self.sha256:
+            raise CheckpointError(self.model, "was replaced during the run. Start the run again.")
+        analysis = self.analysis(load_model(self.model, labels=self.labels), device)
+        analysis.prepare(self.footage)
+        return analysis
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a try.
+
+    Attributes:
+        result: The result, or the error. It holds no score track; that is on disk.
+        content: What was read as footage.
+        may_pass: Whether another try may help.
+        seconds: How long it took.
+        traceback: Where Touchline itself failed.
+    """
+
+    result: MatchResult
+    content: Content | None = None
+    may_pass: bool = False
+    seconds: float = 0.0
+    traceback: str | None = None
+
+
+def attempt(analysis: Analysis, match: Match, on_time: OnTime) -> Outcome:
+    """Analyse a match and write its files. Whatever goes wrong stands in the outcome.
+
+    Args:
+        analysis: What is done.
+        match: The match.
+        on_time: Called with (seconds done, seconds in all), also while the digest is computed.
+    """
+    began_s = time.monotonic()
+    content, trace = None, None
+    try:
+        content = _content(match.path, on_time)
+        result, may_pass = analysis.run(match, on_time=on_time)
+        if result.error is None and _has_changed(match.path, content):
+            told = "the footage changed while it was analysed. Wait until it is recorded or copied."
+            result, may_pass = MatchResult(match.path, error=told, folder=result.folder), True
+    except Exception as error:  # a fault of Touchline costs one match too
+        trace = traceback.format_exc()
+        told = f"Touchline failed ({type(error).__name__}: {error}). Please report this."
+        result, may_pass = MatchResult(match.path, error=told), False
+    seconds = time.monotonic() - began_s
+    return Outcome(replace(result, track=None), content, may_pass, round(seconds, 3), trace)
+
+
+def _content(path: Path, on_time: OnTime) -> Content | None:
+    """The content of footage; None if it cannot be read, which the analysis explains."""
+    if not isinstance(path, Address) and refuse_place(path) is not None:
+        return None
+    with suppress(OSError, TouchlineError):
+        return content_of(path, lambda: on_time(0.0, 0.0))
+    return None
+
+
+def _has_changed(path: Path, content: Content | None) -> bool:
+    """Whether a file was written to after its content was read."""
+    if content is None or isinstance(path, Address):
+        return False
+    found = path.stat()
+    return (found.st_size, found.st_mtime_ns) != (content.size, content.changed_ns)

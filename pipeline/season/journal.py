@@ -1,0 +1,94 @@
+"""The journal of an output folder: one JSON line per input and state, for all of its runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from touchline.pipeline.season.lock import now
+
+JOURNAL_FILE = "run.jsonl"
+
+
+class RunJournal:
+    """A file of JSON lines that only grows. Each is on disk before the run goes on.
+
+    A line without its end was cut short by a kill or a full disk. It is removed when the journal
+    is opened again. While the disk takes nothing, lines wait for the next one.
+
+    Attributes:
+        last: The last line about each input, by the input's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a journal, or start one.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        self.last: dict[str, dict[str, Any]] = {}
+        self._waiting = b""
+        path.touch()
+        self._file = path.open("r+b", buffering=0)
+        self._end = self._read()
+
+    def write(self, state: str, **facts: Any) -> None:
+        """Add a line.
+
+        Args:
+            state: What happened: "run", "started", "retried", "done", "skipped", "failed", "end".
+            facts: More about it; `input` names the footage.
+        """
+        entry = {"time": now(), "state": state, **facts}
+        line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
+        self._waiting += line.encode("utf-8", "replace")
+        with suppress(OSError):
+            self._flush()
+
+    def close(self) -> None:
+        """Write what waits, and close the file.
+
+        Raises:
+            OSError: The disk takes no more.
+        """
+        try:
+            self._flush()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> RunJournal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _flush(self) -> None:
+        # A full disk may have taken a part of what was written last.
+        self._file.truncate(self._end)
+        self._file.seek(self._end)
+        left = memoryview(self._waiting)
+        while left:
+            left = left[self._file.write(left) :]
+        os.fsync(self._file.fileno())
+        self._end += len(self._waiting)
+        self._waiting = b""
+
+    def _read(self) -> int:
+        """Read the lines; return the size of all whole ones in bytes."""
+        whole, newline, _ = self._file.read().rpartition(b"\n")
+        for line in whole.splitlines():
+            # A damaged line tells nothing; its match is then judged by its files.
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("input"), str):
+                    self.last[entry["input"]] = entry
+        return len(whole) + len(newline)

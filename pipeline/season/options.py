@@ -1,0 +1,37 @@
+"""Options of a run over many matches: plain values, quick to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a run goes through its matches. Nothing here changes a result.
+
+    Attributes:
+        again: Analyse every match, also those that are done.
+        workers: Processes that analyse matches side by side. 0: this process, one after the other.
+            None: one per device, or 0 without devices.
+        devices: The device of each worker, in turn. Empty: that of `DetectOptions`.
+        hang_s: A worker that makes no progress for this long is killed.
+    """
+
+    again: bool = False
+    workers: int | None = None
+    devices: tuple[str, ...] = ()
+    hang_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise ValueError(f"workers is {self.workers}; it must be 0 or more")
+        if len({name.partition(":")[0] for name in self.devices}) > 1:
+            raise ValueError(
+                f"devices is {','.join(self.devices)}; all must be of one kind, because results "
+                "differ in the last digits between kinds"
+            )
+
+    @property
+    def num_workers(self) -> int:
+        """How many worker processes there are; 0 for none."""
+        return len(self.devices) if self.workers is None else self.workers
