@@ -18,6 +18,7 @@ from touchline.models.errors import TouchlineError
 from touchline.tools import console
 from touchline.tools.bench.command import bench_app
 from touchline.tools.calibrate import calibrate_command
+from touchline.tools.clock import clock_command
 from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
 from touchline.tools.labels import labels_command
@@ -61,6 +62,7 @@ app.command("ask")(ask_command)
 app.command("commentate")(commentate_command)
 app.command("labels")(labels_command)
 app.add_typer(models_app, name="models")
+app.command("clock")(clock_command)
 app.command("probe")(probe_command)
 app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")

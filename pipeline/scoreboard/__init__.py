@@ -1,0 +1,1 @@
+"""Read the match clock from the scoreboard in the picture."""
