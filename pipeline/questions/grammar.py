@@ -39,7 +39,7 @@ WHEN = ("when", "at what time", "at what point", "at which point", "in which min
 BE = ("is", "was", "are", "were", "'s", "has been", "have been")
 DO = ("did", "do", "does", "has", "have")
 EVENT = ("event", "events", "thing", "things", "moment", "moments")
-ANYBODY = ("anybody", "anyone", "somebody", "someone", "they")
+ANYBODY = ("anybody", "anyone", "somebody", "someone")
 MAKE = ("make", "makes", "made", "have", "had", "get", "got", "take", "took", "receive", "received")
 TAIL = (
     "that happened",
@@ -385,7 +385,10 @@ class _Parser:
         """As many conditions as follow."""
         while True:
             begin = self.at
-            for form in (self._whole, self._when, self._between, self._limit, self._sure, self._by):
+            forms = (self._whole, self._when, self._between, self._limit, self._sure, self._by)
+            # In "cards after the first goal by United" the goal is United's, not the cards.
+            named = any(bound and bound.is_event for bound in (query.after, query.before))
+            for form in forms[:1] if named else forms:
                 self.at = begin
                 try:
                     query = form(query)
@@ -476,6 +479,9 @@ class _Parser:
 
     def _limit(self, query: Query) -> Query:
         adjacent = self.any_of("right", "straight", "immediately", "just", "next")
+        # A goal right after the penalty is not the next goal, however late.
+        if adjacent and query != Query(query.kind, match=query.match):
+            raise _MismatchError
         if self.any_of("after", "since"):
             changed = self.only(query, after=self.bound())
             return self.only(changed, ordinal=1) if adjacent else changed

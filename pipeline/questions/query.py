@@ -51,6 +51,11 @@ class Bound:
     classes: tuple[str, ...] = ()
     ordinal: int | None = None
 
+    @property
+    def is_event(self) -> bool:
+        """Whether an event is meant."""
+        return self.time_s is None and self.kickoff is None
+
     def text(self) -> str:
         """Return the limit in words that the grammar reads."""
         if self.time_s is not None:
@@ -126,15 +131,19 @@ class Query:
             found.append(f"in {self.period_word} " + " or ".join(map(str, self.periods)))
         if self.added:
             found.append("in added time")
-        if self.after and self.before and self.inclusive:
-            found.append(f"between {self.after.text()} and {self.before.text()}")
-        else:
-            found += [f"after {self.after.text()}"] if self.after else []
-            found += [f"before {self.before.text()}"] if self.before else []
         if self.above:
             found.append(f"with score {'above' if self.above[1] else 'at least'} {self.above[0]:g}")
         if self.below:
             found.append(f"with score {'below' if self.below[1] else 'at most'} {self.below[0]:g}")
+        if self.after and self.before and self.inclusive:
+            found.append(f"between {self.after.text()} and {self.before.text()}")
+        else:
+            limits = [("after", self.after), ("before", self.before)]
+            # What follows an event would belong to it.
+            for word, bound in sorted(
+                limits, key=lambda limit: bool(limit[1] and limit[1].is_event)
+            ):
+                found += [f"{word} {bound.text()}"] if bound else []
         return found + ([f'in "{self.match}"'] if self.match is not None else [])
 
 

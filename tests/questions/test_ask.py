@@ -107,6 +107,9 @@ def test_a_refusal_names_the_words_and_offers_a_question() -> None:
         ("List goals between the first penalty and 89:00", [4735, 6495]),
         ("List goals after 0:30:00 in the file", [2384, 4735, 6495]),
         ("List the fifth goal", []),
+        ("List cards by United after the first goal", [2850, 6790]),
+        ("List cards before 60:00 after the first goal", [2850, 4280]),
+        ("Which cards after the first goal did United get?", [2850, 6790]),
         ('List "goal" events by "Novak"', [810, 6495]),
     ],
 )
@@ -140,6 +143,11 @@ def test_added_time_comes_before_the_second_half() -> None:
         "How many goals in the second quarter?",
         "How many goals in period 3?",
         "How many goals? And cards?",
+        "List cards after the first goal by United",  # The goal may be United's, or the cards.
+        "List cards after the first goal of the second half",
+        "List goals after the last card before the penalty",
+        "Was there a goal right after the penalty?",  # The next goal may be far away.
+        "How many goals did they score?",
         "goals",
         "the",
         "How many goals did United and Rovers score?",
