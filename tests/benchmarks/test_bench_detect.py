@@ -8,17 +8,38 @@ import pytest
 from footage_made import write_video
 
 from touchline.models.errors import FootageError
-from touchline.pipeline.benchmarks.detect import bench_detect
+from touchline.pipeline.benchmarks.detect import LOOP, bench_detect
 
 
 @pytest.mark.slow
 def test_footage_shorter_than_asked_for_is_used_whole(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", indices=range(85))
-    speed = bench_detect(path, footage_s=60.0, device="cpu")
+    speed = bench_detect(path, footage_s=60.0, rounds=1, device="cpu")
     assert speed.footage_s == pytest.approx(3.4, abs=0.01)
     # They begin at 0 and 0.64 s.
     assert speed.num_windows == 2
-    assert [way.score_difference < 0.1 for way in speed.ways] == [True, True]
+    assert [row.name for row in speed.rows] == [LOOP, "windows", "trunk once (shared)"]
+    assert all(row.score_difference < 0.1 for row in speed.rows)
+
+
+def test_every_stage_is_measured_in_every_round(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", indices=range(85))
+    speed = bench_detect(path, network="motion_net", footage_s=3.0, rounds=2, device="cpu")
+    loop, windows, _ = speed.rows
+    for row in speed.rows:
+        assert row.least_s <= row.together_s <= row.most_s
+        assert 0 < row.waiting_s < row.together_s
+        assert row.decoding_s > 0
+        assert row.network_s > 0
+        assert row.times_real_time == pytest.approx(3.0 / row.together_s)
+        assert row.share_of_limit is not None
+        assert row.share_of_limit > 0
+    # The same pictures up to how they are scaled, the same operations.
+    assert windows.score_difference < 0.01
+    assert windows.windows_per_s * windows.together_s == pytest.approx(speed.num_windows, abs=1)
+    operations = [row.share_of_limit * row.network_s for row in (loop, windows)]
+    assert operations[0] == pytest.approx(operations[1], rel=0.2)
+    assert speed.limits.convolution_gflops > 0.1
 
 
 def test_less_than_a_window_is_refused_in_a_line(tmp_path: Path) -> None:
