@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Without a GPU driver, torch is the one build the checks run with; with one, pip's own choice.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),,--constraint constraints/cpu.txt)
 
-.PHONY: demo test slow lint types docs format clean
+.PHONY: demo test slow gpu lint types docs format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/touchline demo -o out/demo
@@ -18,6 +18,11 @@ test: $(VENV)/.installed
 slow: $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --no-deps 'SoccerNet>=0.2'
 	$(BIN)/pytest -m slow
+
+# All figures that need a GPU, within eight minutes. GPU=cpu rehearses it on any machine.
+GPU ?= cuda
+gpu: $(VENV)/.installed
+	$(BIN)/python tests/gpu/measure.py --device $(GPU) --out out/gpu
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

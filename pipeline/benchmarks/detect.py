@@ -209,15 +209,16 @@ def bench_detect(
 
 def _scorers(model: TrainedModel, device: str) -> dict[str, Scorer]:
     """Touchline's ways of scoring with this network on this device."""
-    ways = {"windows": Scorer(model, device=device, mode="windows")}
-    if model.backbone.slides_in_time:
-        shared = "each frame once" if model.backbone.framewise else "trunk once (shared)"
+    if not model.backbone.framewise:
+        ways = {"windows": Scorer(model, device=device, mode="windows")}
         with suppress(ValueError):
-            ways[shared] = Scorer(model, device=device, mode="shared")
-    if model.backbone.framewise and pick_device(device).type == "cpu" and is_installed():
+            ways["trunk once (shared)"] = Scorer(model, device=device, mode="shared")
+        return ways
+    ways = {"each frame once": Scorer(model, device=device)}
+    if pick_device(device).type == "cpu" and is_installed():
         for engine in installed_runtimes():
             ways[f"each frame once, {engine}"] = Scorer(
-                model, device=device, precision="float32", mode="shared", engine=engine
+                model, device=device, precision="float32", engine=engine
             )
     return ways
 

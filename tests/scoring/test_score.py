@@ -138,3 +138,19 @@ def test_progress_is_told_in_footage_time(footage):
 def test_empty_footage_gives_an_empty_track():
     track = score_footage(brightness_model(), [])
     assert track.probs.shape == (0, 2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["windows", "shared"])
+@pytest.mark.parametrize("make", [brightness_model, small_3d_model])
+def test_a_gpu_scores_as_a_cpu_does(footage, make, mode):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    by_device = [
+        score_footage(
+            make(), read(footage), device=device, mode=mode, hop_s=0.5, precision="float32"
+        )
+        for device in ("cpu", "cuda")
+    ]
+    np.testing.assert_array_equal(by_device[0].start_s, by_device[1].start_s)
+    np.testing.assert_allclose(by_device[0].probs, by_device[1].probs, atol=1e-3)
