@@ -12,17 +12,20 @@ import typer
 
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.inputs import find_inputs
+from touchline.pipeline.live.options import LiveOptions
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.season.options import RunOptions
 from touchline.tools import console
 from touchline.tools.clock import scoreboard_clocks
+from touchline.tools.live import follow
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.footage.inputs import Inputs
+    from touchline.pipeline.live.source import LiveSource
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.scoring.score import Scorer
     from touchline.pipeline.season.attempt import Job
@@ -35,9 +38,11 @@ NETWORK = "Running the network"
 FOOTAGE = "Reading the footage"
 
 RUN = "Many matches"
+LIVE = "Live streams"
 
 DEFAULTS = DetectOptions()
 RUN_DEFAULTS = RunOptions()
+LIVE_DEFAULTS = LiveOptions()
 
 
 def detect_command(
@@ -277,6 +282,40 @@ def detect_command(
             rich_help_panel=RUN,
         ),
     ] = RUN_DEFAULTS.again,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live",
+            help="Follow FOOTAGE while it goes on: a file that is still written, or - for a stream "
+            "on standard input. Events are printed as JSON lines. Addresses such as rtsp:// or "
+            "udp:// are live without this option.",
+            rich_help_panel=LIVE,
+        ),
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            help="A live run ends when the stream is silent, or its connection broken, for this "
+            "many seconds.",
+            rich_help_panel=LIVE,
+        ),
+    ] = LIVE_DEFAULTS.wait_s,
+    post: Annotated[
+        str | None,
+        typer.Option(
+            help="Live: send each event as JSON to this web address (webhook).",
+            metavar="URL",
+            rich_help_panel=LIVE,
+        ),
+    ] = LIVE_DEFAULTS.post,
+    clips: Annotated[
+        Path | None,
+        typer.Option(
+            help="Live: folder for a clip of each event, cut while the stream goes on.",
+            metavar="DIR",
+            rich_help_panel=LIVE,
+        ),
+    ] = LIVE_DEFAULTS.clips,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
@@ -285,7 +324,23 @@ def detect_command(
     from touchline.models.load import load_model
     from touchline.pipeline.season.attempt import Job
 
-    inputs = find_inputs(footage, leave_out=out, standard_input=sys.stdin)
+    live_options = LiveOptions(wait_s=wait, post=post, clips=clips)
+    source = _live_source(footage, live_options, asked=live)
+    _refuse(
+        source is not None,
+        live={"--post": post, "--clips": clips},
+        complete={
+            "--json": json_,
+            "--again": again,
+            "--clock auto": clock == "auto",
+            "--workers": workers,
+            "--devices": devices,
+            "--features": features,
+            "--decode-workers": decode_workers,
+            "--decoder": decoder != DEFAULTS.decoder,
+        },
+    )
+    inputs = find_inputs([] if source else footage, leave_out=out, standard_input=sys.stdin)
     trained = load_model(model, labels=labels or ())
     options = DetectOptions(
         hop_s=hop,
@@ -319,6 +374,12 @@ def detect_command(
         formats=tuple(name.strip() for name in to.split(",")),
         report=report,
     )
+    if source is not None:
+        for notice in _notices(trained, threshold):
+            console.warn(notice)
+        clock_of = _clocks([source.path], kickoff or [], period_min)
+        follow(source, trained, job, live_options, out, clock_of.get(source.path), quiet=quiet)
+        return
     run_options = RunOptions(
         again=again,
         workers=workers,
@@ -480,6 +541,25 @@ def _default_threshold(trained: TrainedModel, threshold: float | None, low: floa
     default = DEFAULTS.point.threshold
     calibrated = set(trained.labels[1:]) <= set(trained.thresholds or ())
     return max(default, low or 0.0) if calibrated else default
+
+
+def _live_source(footage: Sequence[str], options: LiveOptions, *, asked: bool) -> LiveSource | None:
+    """The stream to follow; None if all footage is complete."""
+    from touchline.pipeline.live.source import live_source
+
+    found = [live_source(text, wait_s=options.wait_s, asked=asked) for text in footage]
+    source = next((stream for stream in found if stream is not None), None)
+    if source is not None and len(footage) > 1:
+        raise ValueError("a live run follows one stream. Start one command for each.")
+    return source
+
+
+def _refuse(is_live: bool, *, live: dict[str, object], complete: dict[str, object]) -> None:
+    """Refuse options of live runs for complete footage, and the other way round."""
+    given = [name for name, value in (complete if is_live else live).items() if value]
+    if given:
+        kind = "not for live streams" if is_live else "for live streams only"
+        raise ValueError(f"{given[0]} is {kind}. Leave it out.")
 
 
 def _clocks(

@@ -172,13 +172,18 @@ def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, 
     if wanted.instants.rate_hz is not None:
         zero_s = first_frame_s(path, wanted.stream)
         wanted = replace(wanted, instants=replace(wanted.instants, zero_s=zero_s))
-    yield from _chunks(_sample(DECODERS[request.decoder](path, wanted, log), wanted.instants))
+    yield from chunks_of(sampled(DECODERS[request.decoder](path, wanted, log), wanted.instants))
 
 
-def _sample(
+def sampled(
     shown: Iterator[ShownFrame], instants: Instants
 ) -> Iterator[tuple[Picture, float, float, bool]]:
-    """Each sample: its picture, since when it is shown, the instant, whether it is damaged."""
+    """Yield each sample: its picture, since when it is shown, the instant, whether it is damaged.
+
+    Args:
+        shown: The frames in presentation order.
+        instants: The sample instants.
+    """
     if instants.rate_hz is None:
         for current in shown:
             if instants.end_s is not None and current.time_s >= instants.end_s:
@@ -214,16 +219,17 @@ def _deep_inside(instant: Fraction, following: ShownFrame) -> bool:
     return since_s + HOLE_ENDS_S < instant < following.time_s - HOLE_ENDS_S
 
 
-def _chunks(
-    samples: Iterator[tuple[Picture, float, float, bool]],
+def chunks_of(
+    samples: Iterator[tuple[Picture, float, float, bool]], most: int = CHUNK_FRAMES
 ) -> Generator[Frames, None, None]:
+    """Draw samples and yield them in chunks of at most `most` frames."""
     pixels = np.empty((0, 3, 0, 0), np.uint8)
     facts: list[tuple[float, float, bool]] = []
     latest: Picture | None = None
     for picture, time_s, sample_s, is_damaged in samples:
         n = len(facts)
         if n == 0:
-            pixels = _empty_chunk(picture.shape)
+            pixels = _empty_chunk(picture.shape, most)
         if n and latest is picture:
             pixels[n] = pixels[n - 1]
         else:
@@ -237,9 +243,9 @@ def _chunks(
         yield _frames(pixels[: len(facts)], facts)
 
 
-def _empty_chunk(shape: tuple[int, int, int]) -> UInt8:
+def _empty_chunk(shape: tuple[int, int, int], most: int) -> UInt8:
     """An array for the pixels of one chunk: (T, 3, H, W), with a smaller T for large pictures."""
-    return np.empty((max(1, min(CHUNK_FRAMES, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
+    return np.empty((max(1, min(most, CHUNK_BYTES // math.prod(shape))), *shape), np.uint8)
 
 
 def _frames(pixels: UInt8, facts: list[tuple[float, float, bool]]) -> Frames:

@@ -135,13 +135,13 @@ def _headers(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
 def _declarations(path: Path, stream: int | None) -> FootageHealth:
     footage = open_footage(path, stream=stream)
     with footage.container:
-        return _declared(footage)
+        return declared_health(footage)
 
 
 def _packets(path: Path, stream: int | None, log: DecodeLog) -> FootageHealth:
     footage = open_footage(path, stream=stream)
     with footage.container:
-        health = _declared(footage)
+        health = declared_health(footage)
         scan = scan_packets(footage, log)
     end_s = scan.time_s(-1) + footage.interval_s if len(scan) else Fraction(0)
     log.num_frames, log.end_s = len(scan), float(end_s)
@@ -215,7 +215,8 @@ def _timed(health: FootageHealth) -> FootageHealth:
 DEPTHS = {"headers": _headers, "packets": _packets, "frames": _frames}
 
 
-def _declared(footage: OpenFootage) -> FootageHealth:
+def declared_health(footage: OpenFootage) -> FootageHealth:
+    """Return what the headers of an open file declare."""
     container, stream = footage.container, footage.stream
     context, rate = stream.codec_context, stream.average_rate
     # Field orders of ITU-T H.264: 0 is unknown, 1 progressive.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -10,7 +10,9 @@ from pathlib import Path
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
 
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.clock import continuous
@@ -126,6 +128,39 @@ def pyav_cuda_frames(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[Sho
     yield from pyav_frames(path, wanted, log, hwaccel=hwaccel)
 
 
+def stream_frames(
+    footage: OpenFootage,
+    packets: Iterable[Packet[VideoStream]],
+    wanted: Wanted,
+    *,
+    renderer: Renderer,
+    log: DecodeLog,
+) -> Iterator[StampedFrame]:
+    """Decode packets of a live stream, each as soon as it comes: every frame, one at a time.
+
+    Args:
+        footage: The open stream.
+        packets: Its packets.
+        wanted: What to decode.
+        renderer: Converts the frames to RGB.
+        log: Gets damage and warnings.
+    """
+    for warning in footage.warnings:
+        log.warn(warning)
+    yield from _stamped(
+        _Pass(
+            footage,
+            wanted,
+            renderer,
+            log,
+            drop_unneeded=False,
+            frame_threads=False,
+            from_beginning=True,
+            packets=packets,
+        )
+    )
+
+
 def renderer_of(footage: OpenFootage, size_px: int | None) -> Renderer:
     """Return a renderer for the pictures of a file.
 
@@ -172,6 +207,7 @@ class _Pass:
         frame_threads: Decode several frames at once. Frames lost at the end are decoded again.
         trusted_from_s: Drop frames with an earlier timestamp; None keeps all.
         from_beginning: The first packet read is that of the file.
+        packets: The packets to decode; None reads those of the file.
     """
 
     footage: OpenFootage
@@ -182,6 +218,7 @@ class _Pass:
     frame_threads: bool = True
     trusted_from_s: Fraction | None = None
     from_beginning: bool = False
+    packets: Iterable[Packet[VideoStream]] | None = None
 
 
 def _covers(first: ShownFrame, first_s: Fraction) -> bool:
@@ -381,7 +418,7 @@ def _planned(one_pass: _Pass) -> Iterator[Planned]:
     footage = one_pass.footage
     drop = one_pass.drop_unneeded and footage.stamped
     return plan(
-        all_packets(footage, one_pass.log),
+        all_packets(footage, one_pass.log) if one_pass.packets is None else one_pass.packets,
         instants=one_pass.wanted.instants,
         time_of=footage.seconds,
         role_of=role_reader(footage.stream) if drop else None,

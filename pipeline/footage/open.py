@@ -6,14 +6,14 @@ Files and addresses that are named inside a file (playlists) are never opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -51,6 +51,13 @@ FIRST_PACKETS = 200
 
 # Raw streams: they hold no timestamps.
 _RAW_FORMATS = {"h264", "hevc", "m4v", "mpegvideo", "vc1", "mjpeg", "h263", "h261", "dirac", "obu"}
+
+
+class SupportsRead(Protocol):
+    """Where bytes can be read, one after the other."""
+
+    def read(self, num_bytes: int, /) -> bytes:
+        """Read at most this many bytes; none is the end."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,68 @@ def open_footage(
     container = _open(path, hwaccel)
     try:
         return _choose(path, container, stream, boxes)
+    except BaseException:
+        container.close()
+        raise
+
+
+def open_stream(
+    path: Path,
+    source: str | SupportsRead,
+    *,
+    stream: int | None,
+    timeout_s: tuple[float, float],
+    formats: Sequence[str],
+    options: Mapping[str, str],
+) -> OpenFootage:
+    """Open footage that is still going on, which can be read only once.
+
+    Args:
+        path: How errors and results name the footage.
+        source: The address for FFmpeg, or an object to read bytes from.
+        stream: Index of the video stream in the container; None chooses one.
+        timeout_s: The longest silence while the stream is opened, and later, in seconds.
+        formats: FFmpeg's demuxers that may open it.
+        options: FFmpeg's options, `protocol_whitelist` among them.
+
+    Raises:
+        FootageError: Nothing comes, or it is no video that can be decoded.
+        ValueError: There is no video stream of this index.
+    """
+    try:
+        container = av.open(
+            source,
+            "r",
+            buffer_size=BUFFER_BYTES,
+            metadata_errors="replace",
+            container_options={
+                "format_whitelist": ",".join(formats),
+                "max_streams": "100",
+                **options,
+            },
+            options={"max_pixels": str(sniff.MAX_PIXELS)},
+            timeout=timeout_s,
+        )
+    except av.error.ExitError:
+        raise FootageError(
+            path, f"nothing came for {timeout_s[0]:g} s. Start the sender, then try again."
+        ) from None
+    except av.error.ConnectionRefusedError:
+        raise FootageError(
+            path, "nobody listens at this address. Check host and port, and start the sender."
+        ) from None
+    except av.error.ProtocolNotFoundError:
+        raise FootageError(
+            path,
+            "the installed FFmpeg libraries (PyAV) cannot read this kind of address. "
+            "Relay the stream as udp:// or tcp://, or pipe it to standard input.",
+        ) from None
+    except (av.error.FFmpegError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+        raise FootageError(
+            path, f"not a stream with video that can be read ({reason(error)})."
+        ) from None
+    try:
+        return _choose(path, container, stream, None)
     except BaseException:
         container.close()
         raise
@@ -295,9 +364,10 @@ def _choose(
     path: Path,
     container: InputContainer,
     wanted: int | None,
-    boxes: _Boxes,
+    boxes: _Boxes | None,
 ) -> OpenFootage:
-    tracks = boxes.tracks
+    """Choose the video stream. Without boxes the footage cannot be read a second time."""
+    tracks = boxes.tracks if boxes else ()
     videos = moving_streams(container)
     if not videos:
         raise FootageError(path, _no_video(container))
@@ -308,16 +378,19 @@ def _choose(
     if stream.codec_context is None:
         raise FootageError(
             path,
-            f"no decoder for its codec ({_codec(path, container, tracks)}). Convert it to H.264.",
+            f"no decoder for its codec ({_codec(path, container, tracks) if boxes else 'unnamed'})."
+            " Convert it to H.264.",
         )
     too_large = sniff.refuse_size(stream.codec_context.width, stream.codec_context.height)
     if too_large is not None:
         raise FootageError(path, too_large)
     is_raw = container.format.name in _RAW_FORMATS
-    origin_s = Fraction(0) if is_raw else container_start_s(path, container)
+    start: int | None = container.start_time
+    is_known = boxes is not None or start is not None
+    origin_s = container_start_s(path, container) if is_known and not is_raw else Fraction(0)
     track = tracks[videos.index(stream)] if len(tracks) == len(videos) else None
     warnings = [
-        *boxes.warnings,
+        *(boxes.warnings if boxes else ()),
         *_choice_warnings(container, videos, stream, wanted),
         *_size_warnings(stream, track),
     ]

@@ -1,0 +1,1 @@
+"""Footage that is still going on: streams, growing files, events as soon as they are final."""

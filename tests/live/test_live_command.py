@@ -1,0 +1,202 @@
+"""touchline detect on live streams: JSON lines, Ctrl+C, webhook, clips, what is refused."""
+
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import av
+import pytest
+from streams import RATE, feed, flashes, grow, seconds_of, tcp_server, write_stream
+from tiny import brightness_model
+from typer.testing import CliRunner
+
+from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.tools.cli import app
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory):
+    """24 seconds with three flashes: the bytes of each second."""
+    return seconds_of(write_stream(tmp_path_factory.mktemp("live") / "stream.ts", flashes(24)))
+
+
+@pytest.fixture(autouse=True)
+def bright(monkeypatch):
+    monkeypatch.setattr("touchline.models.load.load_model", lambda _, labels: brightness_model())
+
+
+def detect(*arguments):
+    command = ["detect", "--model", "bright", "--hop", "0.25", *arguments]
+    return CliRunner().invoke(app, [str(argument) for argument in command])
+
+
+@contextmanager
+def standard_input(parts):
+    """The parts come on descriptor 0, as if another program sent them."""
+    near, far = os.pipe()
+    before = os.dup(0)
+    os.dup2(near, 0)
+    os.close(near)
+    thread = feed(far, parts, 0.02)
+    try:
+        yield
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        thread.join(60)
+
+
+def rows_of(done):
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def the_result(out):
+    [folder] = out.iterdir()
+    return read_events_json(folder / "events.json")
+
+
+def test_events_are_json_lines_and_the_results_are_written_at_the_end(parts, tmp_path):
+    with standard_input(parts):
+        done = detect("-", "--live", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    rows = rows_of(done)
+    assert [round(row["peak_s"]) for row in rows] == [5, 13, 21]
+    assert [row["label"] for row in rows] == ["bright"] * 3
+    result = the_result(tmp_path / "out")
+    assert [round(e.score, 6) for e in result.accepted] == [row["score"] for row in rows]
+    [folder] = (tmp_path / "out").iterdir()
+    assert {f.name for f in folder.iterdir()} >= {"events.csv", "report.html", "scores.npz"}
+    assert "each event is printed about" in done.stderr
+
+
+def test_ctrl_c_writes_the_results(parts, tmp_path):
+    path = tmp_path / "growing.ts"
+    grow(path, parts[:16], 0.02)
+
+    def interrupt():
+        out = tmp_path / "out"
+        until = time.monotonic() + 120
+        # The folder of the run is there before its stream is opened.
+        while time.monotonic() < until and not (out.exists() and any(out.iterdir())):
+            time.sleep(0.1)
+        time.sleep(8)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    before = signal.getsignal(signal.SIGINT)
+    began = time.monotonic()
+    done = detect(path, "--live", "--wait", "600", "-o", tmp_path / "out")
+    assert time.monotonic() - began < 300
+    assert done.exit_code == 0, done.stderr
+    assert signal.getsignal(signal.SIGINT) is before
+    [folder] = (tmp_path / "out").iterdir()
+    assert folder.name.startswith("growing-")
+    assert len(read_events_json(folder / "events.json").accepted) == len(rows_of(done))
+
+
+def test_each_event_is_posted_and_tried_again(parts, tmp_path):
+    asked, bodies = [], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append(body)
+            if len(asked) > 1:
+                bodies.append(json.loads(body))
+            self.send_response(503 if len(asked) == 1 else 204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_address[1]}/events"
+        with standard_input(parts):
+            done = detect("-", "--live", "--post", url, "-o", tmp_path / "out", "-q")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.exit_code == 0, done.stderr
+    assert bodies == rows_of(done)
+    assert len(asked) == len(bodies) + 1
+
+
+def test_a_web_server_that_is_not_there_stops_nothing(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr("touchline.pipeline.live.webhook.PAUSES_S", (0.1,))
+    with tcp_server() as address:
+        url = address.replace("tcp://", "http://")
+    with standard_input(parts):
+        done = detect("-", "--live", "--post", url, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert len(rows_of(done)) == 3
+    assert done.stderr.count("was not posted") == 3
+
+
+def test_each_event_gets_its_clip_while_the_stream_goes_on(parts, tmp_path):
+    with standard_input(parts):
+        done = detect("-", "--live", "--clips", tmp_path / "clips", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    clips = sorted((tmp_path / "clips").iterdir())
+    assert len(clips) == 3
+    assert "no clip" not in done.stderr
+    for clip in clips:
+        with av.open(str(clip)) as container:
+            frames = [
+                frame.to_ndarray(format="gray8").mean() for frame in container.decode(video=0)
+            ]
+        # Two bright seconds, two seconds before and after, from a key frame to a key frame.
+        bright = [k for k, level in enumerate(frames) if level > 128]
+        assert len(bright) == 2 * RATE
+        assert RATE <= bright[0] <= 4 * RATE
+        assert len(frames) - bright[-1] > RATE
+
+
+def test_text_on_standard_input_is_refused(tmp_path):
+    with standard_input([b"this is not a video\n" * 2000]):
+        done = detect("-", "--live", "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert "not a stream with video" in str(done.exception)
+    assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["udp://127.0.0.1:9", "udp://127.0.0.1:10"], "a live run follows one stream"),
+        (["udp://127.0.0.1:9", "--json"], "--json is not for live streams"),
+        (["udp://127.0.0.1:9", "--again"], "--again is not for live streams"),
+        (["udp://127.0.0.1:9", "--decoder", "opencv"], "--decoder is not for live streams"),
+        (["udp://127.0.0.1:9", "--post", "ftp://there"], "it must be an address with http"),
+        (["match.mp4", "--post", "http://there"], "--post is for live streams only"),
+        (["gopher://there", "--live"], "cannot be read live"),
+        (["nothing.ts", "--live"], "no such file"),
+        (["udp://127.0.0.1:9", "--wait", "0"], "wait_s is 0"),
+    ],
+)
+def test_what_a_live_run_cannot_do_is_said(arguments, said, tmp_path):
+    done = detect(*arguments, "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert said in str(done.exception)
+
+
+def test_silence_at_an_address_is_an_error_in_time(tmp_path):
+    began = time.monotonic()
+    done = detect("udp://127.0.0.1:0", "--wait", "1", "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert "nothing came" in str(done.exception) or "cannot" in str(done.exception)
+    assert time.monotonic() - began < 120
+
+
+def test_a_password_stays_secret(tmp_path):
+    with tcp_server() as address:
+        secret = address.replace("tcp://", "rtsp://me:hunter2@") + "/camera"
+    done = detect(secret, "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert "nobody listens" in str(done.exception)
+    assert "hunter2" not in str(done.exception) + done.stderr
