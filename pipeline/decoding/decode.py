@@ -172,10 +172,10 @@ def decode_here(log: DecodeLog, *, request: Request) -> Generator[Frames, None, 
     if wanted.instants.rate_hz is not None:
         zero_s = first_frame_s(path, wanted.stream)
         wanted = replace(wanted, instants=replace(wanted.instants, zero_s=zero_s))
-    yield from chunks_of(sampled(DECODERS[request.decoder](path, wanted, log), wanted.instants))
+    yield from chunks_of(samples_of(DECODERS[request.decoder](path, wanted, log), wanted.instants))
 
 
-def sampled(
+def samples_of(
     shown: Iterator[ShownFrame], instants: Instants
 ) -> Iterator[tuple[Picture, float, float, bool]]:
     """Yield each sample: its picture, since when it is shown, the instant, whether it is damaged.

@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from touchline.pipeline.decoding.clock import continuous
 from touchline.pipeline.decoding.contract import Instants, Picture, ShownFrame, StampedFrame, Wanted
-from touchline.pipeline.decoding.decode import chunks_of, sampled
+from touchline.pipeline.decoding.decode import chunks_of, samples_of
 from touchline.pipeline.decoding.probe import declared_health
 from touchline.pipeline.decoding.pyav import renderer_of, stream_frames
 from touchline.pipeline.decoding.to_rgb import Renderer
@@ -189,7 +189,7 @@ class _Decoder:
         shown = self._counted(
             continuous(stamped(), footage.interval_s, self._log, keeps_gaps=keeps_gaps)
         )
-        samples = sampled(shown, wanted.instants)
+        samples = samples_of(shown, wanted.instants)
         if self._reader.source.is_network:
             samples = self._keeping_up(samples)
         rate = wanted.instants.rate_hz or Fraction(1)

@@ -11,7 +11,7 @@ import pytest
 from footage_made import burn, overwrite, packet_places, write_video
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
-from touchline.pipeline.decoding.decode import _chunks, _sample
+from touchline.pipeline.decoding.decode import chunks_of, samples_of
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.footage.log import DecodeLog
 
@@ -59,7 +59,7 @@ def sampled(
     """Every sample's picture and whether it counts as damaged."""
     wanted, log = Wanted(Instants(rate_hz), 32, threads=threads), DecodeLog()
     shown = pyav_frames(path, wanted, log, drop_unneeded=drop)
-    chunks = list(_chunks(_sample(shown, wanted.instants)))
+    chunks = list(chunks_of(samples_of(shown, wanted.instants)))
     pixels = np.concatenate([chunk.pixels for chunk in chunks])
     return pixels, np.concatenate([chunk.damaged for chunk in chunks]), log
 

@@ -12,7 +12,7 @@ from footage_cases import Case
 from footage_made import X264, X264_B, write_video
 
 from touchline.pipeline.decoding.contract import Instants, ShownFrame, Wanted
-from touchline.pipeline.decoding.decode import _sample
+from touchline.pipeline.decoding.decode import samples_of
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.decoding.skipping import LOOK_AHEAD, Role, h264_role, hevc_role, mpeg12_role
 from touchline.pipeline.footage.log import DecodeLog
@@ -102,7 +102,7 @@ def part(path: Path, end_s: int) -> DecodeLog:
     """What decoding the samples up to an end, at 5 Hz, has learnt."""
     instants, log = Instants(F(5), end_s=F(end_s)), DecodeLog()
     shown = pyav_frames(path, Wanted(instants, 48, threads=2), log)
-    assert len(list(_sample(shown, instants))) == 5 * end_s
+    assert len(list(samples_of(shown, instants))) == 5 * end_s
     return log
 
 
