@@ -273,6 +273,22 @@ def detect_command(
             rich_help_panel=RUN,
         ),
     ] = ",".join(RUN_DEFAULTS.devices),
+    on: Annotated[
+        str,
+        typer.Option(
+            help="local: analyse on this machine. ray: on a Ray cluster, one worker per GPU (needs "
+            "the extra ray). See --ray-address.",
+            rich_help_panel=RUN,
+        ),
+    ] = RUN_DEFAULTS.on,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="With --on ray: the cluster, such as auto or ray://head:10001 (default: Ray "
+            "starts one on this machine).",
+            rich_help_panel=RUN,
+        ),
+    ] = RUN_DEFAULTS.ray_address,
     again: Annotated[
         bool,
         typer.Option(
@@ -383,6 +399,8 @@ def detect_command(
     run_options = RunOptions(
         again=again,
         workers=workers,
+        on=on,
+        ray_address=ray_address,
         devices=tuple(name.strip() for name in devices.split(",") if name.strip()),
     )
     if clock not in ("auto", "none"):
@@ -430,7 +448,9 @@ def _run(
             told[path].add(name)
             console.warn(f"no {WRITERS[name].file_name} for {path.name}. {reason}")
 
-    with console.run_progress(num_files, one_by_one=not options.num_workers, quiet=not say) as bar:
+    with console.run_progress(
+        num_files, one_by_one=options.on == "local" and not options.num_workers, quiet=not say
+    ) as bar:
         news = News(
             on_ready=on_ready,
             on_start=bar.begin,

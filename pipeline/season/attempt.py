@@ -61,18 +61,20 @@ class Job:
             device=device,
         )
 
-    def load(self, device: str | None = None) -> Analysis:
+    def load(self, device: str | None = None, *, file: Path | None = None) -> Analysis:
         """Load the model and prepare it.
 
         Args:
             device: Where the network runs, if not on the device of the options.
+            file: A copy of the checkpoint, if it lies elsewhere on this machine.
 
         Raises:
             CheckpointError: The checkpoint was replaced after the run began.
         """
-        if self.sha256 is not None and file_digest(Path(self.model)) != self.sha256:
+        source = self.model if file is None else file
+        if self.sha256 is not None and file_digest(Path(source)) != self.sha256:
             raise CheckpointError(self.model, "was replaced during the run. Start the run again.")
-        analysis = self.analysis(load_model(self.model, labels=self.labels), device)
+        analysis = self.analysis(load_model(source, labels=self.labels), device)
         analysis.prepare(self.footage)
         return analysis
 

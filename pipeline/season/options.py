@@ -12,19 +12,29 @@ class RunOptions:
     Attributes:
         again: Analyse every match, also those that are done.
         workers: Processes that analyse matches side by side. 0: this process, one after the other.
-            None: one per device, or 0 without devices.
+            None: one per device, or 0 without devices. On Ray None or 0: one per GPU of the
+            cluster, or one per core.
         devices: The device of each worker, in turn. Empty: that of `DetectOptions`.
+        on: "local" (this machine) or "ray" (a Ray cluster).
+        ray_address: The cluster, such as "auto" or "ray://head:10001". None: Ray starts one on this
+            machine.
         hang_s: A worker that makes no progress for this long is killed.
     """
 
     again: bool = False
     workers: int | None = None
     devices: tuple[str, ...] = ()
+    on: str = "local"
+    ray_address: str | None = None
     hang_s: float = 900.0
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 0:
             raise ValueError(f"workers is {self.workers}; it must be 0 or more")
+        if self.on not in ("local", "ray"):
+            raise ValueError(f"on is {self.on!r}; it must be local or ray")
+        if self.on == "ray" and self.devices:
+            raise ValueError("devices cannot be chosen on ray, which places one worker per GPU")
         if len({name.partition(":")[0] for name in self.devices}) > 1:
             raise ValueError(
                 f"devices is {','.join(self.devices)}; all must be of one kind, because results "

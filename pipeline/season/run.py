@@ -21,6 +21,7 @@ from touchline.pipeline.season.attempt import Job, Outcome, attempt
 from touchline.pipeline.season.content import Content
 from touchline.pipeline.season.journal import JOURNAL_FILE, RunJournal
 from touchline.pipeline.season.lock import hold
+from touchline.pipeline.season.on_ray import RayRunner
 from touchline.pipeline.season.options import RunOptions
 from touchline.pipeline.season.workers import WorkerPool
 from touchline.pipeline.timecode import MatchClock
@@ -183,16 +184,12 @@ def run_matches(
             _clean(out)
         run = _Run(inputs, analysis, out, options, clocks or {}, news, journal)
         yield from run.duplicates(inputs)
-        runner: Runner = (
-            WorkerPool(job, options, news.on_time)
-            if options.num_workers
-            else HereRunner(analysis, job, news)
-        )
+        runner = _runner(analysis, job, options, news)
         try:
             yield from run.matches(runner)
         finally:
             runner.close()
-            if runner.num_busy:
+            if runner.num_busy or run.has_failures:
                 _clean(out)
             journal.write("end", **run.counts)
 
@@ -225,6 +222,11 @@ class _Run:
         num_inputs = len(inputs.files) + len(inputs.duplicates)
         journal.write("run", inputs=num_inputs, workers=options.num_workers)
 
+    @property
+    def has_failures(self) -> bool:
+        """Whether a try has failed."""
+        return bool(self._failures)
+
     def duplicates(self, inputs: Inputs) -> Iterator[Record]:
         for path, first in inputs.duplicates:
             reason = f"the same file as {first}"
@@ -247,7 +249,7 @@ class _Run:
                 self._journal.write("started", input=self._name(match.path))
                 self._news.on_start(match.path)
                 runner.submit(match)
-            if not runner.num_busy:
+            if not (runner.num_busy or self._waiting):
                 return
             for match, outcome in runner.wait():
                 record = self._ended(match, outcome)
@@ -306,6 +308,14 @@ class _Run:
     def _name(self, path: Path) -> str:
         """The name of an input in the journal: its path from the output folder."""
         return named_footage(path, self._out)
+
+
+def _runner(analysis: Analysis, job: Job, options: RunOptions, news: News) -> Runner:
+    if options.on == "ray":
+        return RayRunner(job, options, news.on_time)
+    if options.num_workers:
+        return WorkerPool(job, options, news.on_time)
+    return HereRunner(analysis, job, news)
 
 
 def _clean(out: Path) -> None:
