@@ -32,6 +32,7 @@ from touchline.tools.results.highlights import highlights_command
 from touchline.tools.results.report import report_command
 from touchline.tools.studio import studio_command
 from touchline.tools.train.command import train_command
+from touchline.tools.watch import watch_command
 
 # Options whose name differs from that of the Python argument by more than its unit.
 OTHER_NAMES = {
@@ -51,6 +52,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("detect")(detect_command)
+app.command("watch")(watch_command)
 app.command("studio")(studio_command)
 app.command("train")(train_command)
 app.command("calibrate")(calibrate_command)

@@ -205,7 +205,8 @@ class RunProgress:
 
     def _show(self) -> None:
         done = min(self._num_files, self._num_ended + sum(self._shares.values()))
-        described = f"{self._num_ended} of {self._num_files} files"
+        of_all = f" of {self._num_files}" if self._num_files else ""
+        described = f"{self._num_ended}{of_all} files"
         self._bar.update(self._task, completed=done, description=described)
         self._log.tell(done, self._num_files)
 

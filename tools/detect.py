@@ -21,7 +21,7 @@ from touchline.tools.live import follow
 from touchline.tools.results.clock import Kickoff, PeriodMin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from touchline.models.checkpoint import TrainedModel
     from touchline.pipeline.footage.inputs import Inputs
@@ -336,9 +336,7 @@ def detect_command(
     json_: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
     """Find events in FOOTAGE with a trained MODEL."""
-    from touchline.models.checkpoint import file_digest
     from touchline.models.load import load_model
-    from touchline.pipeline.season.attempt import Job
 
     live_options = LiveOptions(wait_s=wait, post=post, clips=clips)
     source = _live_source(footage, live_options, asked=live)
@@ -351,6 +349,7 @@ def detect_command(
             "--clock auto": clock == "auto",
             "--workers": workers,
             "--devices": devices,
+            "--on": on != RUN_DEFAULTS.on,
             "--features": features,
             "--decode-workers": decode_workers,
             "--decoder": decoder != DEFAULTS.decoder,
@@ -382,14 +381,7 @@ def detect_command(
         features=features,
         decode_workers=decode_workers,
     )
-    job = Job(
-        model,
-        labels=tuple(labels or ()),
-        sha256=file_digest(Path(model)) if Path(model).is_file() else None,
-        options=options,
-        formats=tuple(name.strip() for name in to.split(",")),
-        report=report,
-    )
+    job = detect_job(model, options, labels=labels or (), formats=to, report=report)
     if source is not None:
         for notice in _notices(trained, threshold):
             console.warn(notice)
@@ -401,7 +393,7 @@ def detect_command(
         workers=workers,
         on=on,
         ray_address=ray_address,
-        devices=tuple(name.strip() for name in devices.split(",") if name.strip()),
+        devices=RunOptions.named(devices),
     )
     if clock not in ("auto", "none"):
         raise ValueError(f"clock is {clock!r}; it must be auto or none")
@@ -410,27 +402,84 @@ def detect_command(
     if read_clocks:
         clocks = scoreboard_clocks(inputs.files, period_min)
     say = not quiet and not json_
-    if say:
-        _introduce(trained, options.hop_s)
-    for notice in _notices(trained, threshold):
-        console.warn(notice)
-    records = _run(inputs, job, trained, out, run_options, clocks, say=say)
-    _conclude(records, out, report=report, say=say, as_json=json_)
+    print_start(trained, options, say=say)
+    records = run_and_show(inputs, job, trained, out, run_options, clocks=clocks, say=say)
+    if json_:
+        console.print_json(_documents([r.result for r in records if not r.is_duplicate]))
     if any(record.state == "failed" or record.result.unwritten for record in records):
         raise typer.Exit(1)
 
 
-def _run(
+def detect_job(
+    model: str,
+    options: DetectOptions,
+    *,
+    formats: str,
+    report: bool,
+    labels: Sequence[str] = (),
+) -> Job:
+    """Return what is done with each match.
+
+    Args:
+        model: A checkpoint, or the name of published weights.
+        options: How to look for events.
+        formats: Names of output formats, comma-separated.
+        report: Whether to write report.html.
+        labels: The classes to look for; empty for all.
+    """
+    from touchline.models.checkpoint import file_digest
+    from touchline.pipeline.season.attempt import Job
+
+    return Job(
+        model,
+        labels=tuple(labels),
+        sha256=file_digest(Path(model)) if Path(model).is_file() else None,
+        options=options,
+        formats=tuple(name.strip() for name in formats.split(",")),
+        report=report,
+    )
+
+
+def print_start(trained: TrainedModel, options: DetectOptions, *, say: bool) -> None:
+    """Print the model's windows, and warn about what the user must know of the model.
+
+    Args:
+        trained: The model.
+        options: How to look for events.
+        say: Print more than warnings.
+    """
+    if say:
+        _introduce(trained, options.hop_s)
+    for notice in _notices(trained, options.threshold):
+        console.warn(notice)
+
+
+def run_and_show(
     inputs: Inputs,
     job: Job,
     trained: TrainedModel,
     out: Path,
     options: RunOptions,
-    clocks: Mapping[Path, MatchClock],
     *,
     say: bool,
+    clocks: Mapping[Path, MatchClock] | None = None,
+    arrivals: Callable[[], Sequence[Path]] | None = None,
 ) -> list[Record]:
-    """Run the matches, show each as it ends, and return how they ended in the order given."""
+    """Run the matches, show each as it ends, write index.html and print the summary.
+
+    Args:
+        inputs: The footage.
+        job: What is done with it.
+        trained: The model of the job.
+        out: The folder for the results.
+        options: Workers, and whether to analyse again what is done.
+        say: Print more than warnings and errors.
+        clocks: The match clock of each file that has one.
+        arrivals: Asked for more footage until Ctrl-C, which then is the proper end.
+
+    Returns:
+        How the inputs ended, in the order in which they were given.
+    """
     from touchline.models.spelling import counted
     from touchline.pipeline.outputs.writers import WRITERS
     from touchline.pipeline.season.run import News, run_matches
@@ -459,24 +508,34 @@ def _run(
             on_unwritable=on_unwritable,
             on_takeover=lambda who: console.warn(f"{who}, ended without finishing. Going on."),
         )
-        run = run_matches(inputs, job, trained, out, options, clocks=clocks, news=news)
+        run = run_matches(
+            inputs, job, trained, out, options, clocks=clocks, news=news, arrivals=arrivals
+        )
         try:
             with closing(run):
                 for record in run:
                     records.append(record)
                     bar.end(record.result.path)
+                    if arrivals is not None and job.report:
+                        _write_index(records, out)
                     _show_record(record, say=say)
                     for name, reason in record.result.unwritten.items():
                         on_unwritable(record.result.path, name, reason)
         except KeyboardInterrupt:
-            num_ended = sum(not record.is_duplicate for record in records)
-            console.fail(
-                f"interrupted after {num_ended} of {counted(num_files, 'file')} (results in "
-                f"{out}). To go on, repeat the command."
-            )
-            raise typer.Exit(130) from None
+            if arrivals is None:
+                num_ended = sum(not record.is_duplicate for record in records)
+                console.fail(
+                    f"interrupted after {num_ended} of {counted(num_files, 'file')} (results in "
+                    f"{out}). To go on, repeat the command."
+                )
+                raise typer.Exit(130) from None
     place = {path: k for k, path in enumerate(inputs.files)}
-    return sorted(records, key=lambda record: place.get(record.result.path, num_files))
+    records.sort(key=lambda record: place.get(record.result.path, num_files))
+    if job.report:
+        _write_index(records, out)
+    if say:
+        _summarise(records, out)
+    return records
 
 
 def _show_record(record: Record, *, say: bool) -> None:
@@ -494,23 +553,18 @@ def _show_record(record: Record, *, say: bool) -> None:
         _warn_of(result)
 
 
-def _conclude(records: list[Record], out: Path, *, report: bool, say: bool, as_json: bool) -> None:
-    """Write index.html and print the summary."""
+def _write_index(records: Sequence[Record], out: Path) -> None:
+    """Write index.html; of a match that was analysed several times, the last record counts."""
     from touchline.pipeline.report.run_page import write_index
 
-    inputs = [record for record in records if not record.is_duplicate]
-    results = [record.result for record in inputs]
-    if report:
-        write_index(
-            results,
-            out,
-            folders=[result.folder or out for result in results],
-            num_skipped=sum(record.state == "skipped" for record in inputs),
-        )
-    if as_json:
-        console.print_json(_documents(results))
-    elif say:
-        _summarise(records, out)
+    last = {record.result.path: record for record in records if not record.is_duplicate}
+    results = [record.result for record in last.values()]
+    write_index(
+        results,
+        out,
+        folders=[result.folder or out for result in results],
+        num_skipped=sum(record.state == "skipped" for record in last.values()),
+    )
 
 
 def _summarise(records: list[Record], out: Path) -> None:

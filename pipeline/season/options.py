@@ -41,7 +41,23 @@ class RunOptions:
                 "differ in the last digits between kinds"
             )
 
+    @staticmethod
+    def named(text: str) -> tuple[str, ...]:
+        """Return the devices in a comma-separated list."""
+        return tuple(name.strip() for name in text.split(",") if name.strip())
+
     @property
     def num_workers(self) -> int:
         """How many worker processes there are; 0 for none."""
         return len(self.devices) if self.workers is None else self.workers
+
+
+@dataclass(frozen=True)
+class WatchOptions:
+    """How footage that arrives in a folder is found.
+
+    Attributes:
+        rest_s: Seconds for which a file must stay the same before it is analysed.
+    """
+
+    rest_s: float = 30.0

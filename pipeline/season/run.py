@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,9 @@ from touchline.pipeline.season.workers import WorkerPool
 from touchline.pipeline.timecode import MatchClock
 
 TRIES = 2
+
+# How often a run that waits for footage looks for it.
+POLL_S = 1.0
 
 # A season has enough footage for a trial of the engines if its first files have.
 SOME_FILES = 20
@@ -149,6 +153,7 @@ def run_matches(
     *,
     clocks: Mapping[Path, MatchClock] | None = None,
     news: News | None = None,
+    arrivals: Callable[[], Sequence[Path]] | None = None,
 ) -> Generator[Record, None, None]:
     """Analyse matches and yield how each ended, as it ends.
 
@@ -164,6 +169,7 @@ def run_matches(
         options: Workers, and whether to analyse again what is done.
         clocks: The match clock of each file that has one.
         news: Whom to tell what happens.
+        arrivals: Asked again and again for more footage; the run then never ends by itself.
 
     Raises:
         ValueError: The options fit no file, before anything is decoded.
@@ -182,7 +188,7 @@ def run_matches(
         if gone is not None:
             news.on_takeover(gone)
             _clean(out)
-        run = _Run(inputs, analysis, out, options, clocks or {}, news, journal)
+        run = _Run(inputs, analysis, out, options, clocks or {}, news, journal, arrivals)
         yield from run.duplicates(inputs)
         runner = _runner(analysis, job, options, news)
         try:
@@ -206,12 +212,13 @@ class _Run:
         clocks: Mapping[Path, MatchClock],
         news: News,
         journal: RunJournal,
+        arrivals: Callable[[], Sequence[Path]] | None,
     ) -> None:
-        folders = output_folders(inputs.files, out)
-        self._waiting = deque(
-            Match(path, folder, clocks.get(path))
-            for path, folder in zip(inputs.files, folders, strict=True)
-        )
+        self._waiting: deque[Match] = deque()
+        self._folders: dict[Path, Path] = {}
+        self._working: set[Path] = set()
+        self._clocks = clocks
+        self._arrivals = arrivals
         self._analysis = analysis
         self._out = out
         self._again = options.again
@@ -221,6 +228,7 @@ class _Run:
         self.counts: Counter[str] = Counter()
         num_inputs = len(inputs.files) + len(inputs.duplicates)
         journal.write("run", inputs=num_inputs, workers=options.num_workers)
+        self._add(inputs.files)
 
     @property
     def has_failures(self) -> bool:
@@ -236,6 +244,8 @@ class _Run:
 
     def matches(self, runner: Runner) -> Iterator[Record]:
         while True:
+            if self._arrivals is not None:
+                self._add(self._arrivals())
             while self._waiting and runner.num_free:
                 match = self._waiting.popleft()
                 if not self._failures[match.path]:
@@ -248,13 +258,28 @@ class _Run:
                         continue
                 self._journal.write("started", input=self._name(match.path))
                 self._news.on_start(match.path)
+                self._working.add(match.path)
                 runner.submit(match)
             if not (runner.num_busy or self._waiting):
-                return
+                if self._arrivals is None:
+                    return
+                time.sleep(POLL_S)
+                continue
             for match, outcome in runner.wait():
                 record = self._ended(match, outcome)
                 if record is not None:
                     yield record
+
+    def _add(self, paths: Sequence[Path]) -> None:
+        """Let matches wait. One that waits already, or is worked on, is not added again."""
+        known = self._working | {match.path for match in self._waiting}
+        self._folders |= dict.fromkeys(paths, self._out)
+        planned = output_folders(list(self._folders), self._out)
+        self._folders = dict(zip(self._folders, planned, strict=True))
+        for path in paths:
+            if path not in known:
+                del self._failures[path]
+                self._waiting.append(Match(path, self._folders[path], self._clocks.get(path)))
 
     def _finished(self, match: Match) -> Record | None:
         """The record of a match that an earlier run has done."""
@@ -283,6 +308,7 @@ class _Run:
     def _ended(self, match: Match, outcome: Outcome) -> Record | None:
         """Write down what came of a try; None if there is another one."""
         result, name = outcome.result, self._name(match.path)
+        self._working.discard(match.path)
         facts = {"input": name, "seconds": outcome.seconds}
         if result.folder is not None:
             facts["folder"] = result.folder.name
