@@ -65,7 +65,7 @@ def watch_command(
     ] = ",".join(RUN_DEFAULTS.devices),
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
 ) -> None:
-    """Analyse footage as it arrives in FOLDER, until Ctrl-C. What is done is skipped."""
+    """Analyse footage as it arrives in FOLDER, until Ctrl-C."""
     from touchline.models.load import load_model
     from touchline.pipeline.scoring.options import EventOptions
     from touchline.pipeline.season.watch import Arrivals

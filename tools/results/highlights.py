@@ -129,7 +129,7 @@ def highlights_command(
         bool, typer.Option("--json", help="Print the files written and their cuts, as JSON.")
     ] = False,
 ) -> None:
-    """Cut one clip per event, and a reel of the best events, as MP4 files."""
+    """Cut a clip of each event, and a reel of the best, as MP4 files."""
     from touchline.pipeline.outputs.read_results import read_results, refuse_empty
     from touchline.tools.results.clock import clocks_of
 
