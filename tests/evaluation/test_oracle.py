@@ -1,7 +1,7 @@
 """The labels themselves, given as predictions, score 1 in every metric and every format.
 
 Footage is of constant and of variable rate, events come after 90 minutes too, files list them in
-another order, and there are several videos.
+another order, and there are several videos. Last, `detect` finds the events in real footage.
 """
 
 from __future__ import annotations
@@ -9,11 +9,21 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from footage_made import write_video
 from label_samples import save
+from torch import Tensor, nn
 
+from touchline.models.backbone import ClipSpec
+from touchline.models.checkpoint import TrainedModel
+from touchline.models.networks.cnn_lstm import CNNLSTM
+from touchline.pipeline.detection.detect import detect
+from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.evaluation.evaluate import METRICS, Evaluation, evaluate_events
 from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
 from touchline.pipeline.evaluation.options import EvaluateOptions
@@ -117,14 +127,19 @@ def test_the_labels_as_predictions_are_perfect(tmp_path: Path, name: str, health
         found[video] = events_in(path, name, Path(video), health)
     accepted = {video: [True] * len(events) for video, events in found.items()}
     predictions = EventSet(found, accepted, accepted)
-    metrics = [
+    metrics = metrics_of(name)
+    options = EvaluateOptions(metrics=tuple(metrics), resamples=0)
+    assert refused(evaluate_events(truth, predictions, options), metrics) == []
+
+
+def metrics_of(name: str) -> list[str]:
+    """The metrics that a format holds enough for."""
+    return [
         metric
         for metric in METRICS
         if not (metric in INTERVAL_METRICS and name in MOMENTS)
         and not (metric == "player-f1" and name in NO_PLAYERS)
     ]
-    options = EvaluateOptions(metrics=tuple(metrics), resamples=0)
-    assert refused(evaluate_events(truth, predictions, options), metrics) == []
 
 
 def events_in(path: Path, name: str, video: Path, health: FootageHealth) -> list[Event]:
@@ -148,6 +163,87 @@ def events_in(path: Path, name: str, video: Path, health: FootageHealth) -> list
         replace(e, start_s=e.start_s - early_s, end_s=e.end_s - early_s, peak_s=e.peak_s - early_s)
         for e in read
     ]
+
+
+# The red of a frame says which class it shows, the green how near the peak is.
+STEP = 14
+REACH_S = 8.0
+
+
+class PictureReader(nn.Module):
+    """Features (B, colours, T) -> logits (B, classes), by the colours that `variable_footage` has.
+
+    An event scores 0.6 far from its peak and 0.95 at its peak.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        red, green = features[:, 0] * 127.5 + 127.5, features[:, 1] * 0.5 + 0.5  # (B, T)
+        levels = STEP * torch.arange(1, len(CLASSES) + 1, device=red.device)
+        wrong = (red[..., None] - levels).abs() > STEP / 3  # (B, T, classes)
+        scores = torch.where(wrong, -50.0, 0.4 + 2.5 * green[..., None]).mean(dim=1)
+        return torch.cat([torch.zeros_like(scores[:, :1]), scores], dim=1)
+
+
+def picture_reader() -> TrainedModel:
+    spec = ClipSpec(num_frames=2, rate_hz=8.0, size_px=32, mean=(0.5,) * 3, std=(0.5,) * 3)
+    network = CNNLSTM({"stem": nn.Sequential(nn.AvgPool2d(4))}, 3, spec, 18, hidden=4)
+    network.head = PictureReader()
+    return TrainedModel(network.eval(), "cnn_lstm", ("background", *CLASSES))
+
+
+def variable_footage(path: Path, events: Sequence[Event], rng: random.Random) -> None:
+    """Footage of variable frame rate that shows each event; a frame begins where an event does."""
+    stamps = {round(s, 3) for e in events for s in (e.start_s, e.peak_s, e.end_s)}
+    time_s = 0.0
+    while time_s < MATCH_S:
+        stamps.add(round(time_s, 3))
+        shown = any(e.start_s - 1 <= time_s < e.end_s for e in events)
+        time_s += rng.choice([0.02, 0.04, 0.1, 0.24] if shown else [0.033, 0.1, 0.2, 0.7])
+    times_s = sorted(stamps)
+
+    def picture(index: int) -> np.ndarray:
+        rgb = np.zeros((48, 64, 3), np.uint8)
+        for event in events:
+            if round(event.start_s, 3) <= times_s[index] < round(event.end_s, 3):
+                rgb[..., 0] = STEP * (1 + CLASSES.index(event.label))
+                rgb[..., 1] = 255 * (1 - abs(times_s[index] - event.peak_s) / REACH_S)
+        return rgb
+
+    write_video(
+        path,
+        indices=range(len(times_s)),
+        stamps=[Fraction(round(time_s * 1000), 1000) for time_s in times_s],
+        time_base=Fraction(1, 1000),
+        size=(64, 48),
+        picture=picture,
+    )
+
+
+@pytest.mark.slow
+def test_events_found_in_footage_of_variable_rate_are_perfect_in_every_format(
+    tmp_path: Path,
+) -> None:
+    """From the pictures to the figures: decoding, scoring, events, every format, every metric."""
+    video = str(tmp_path / "match.mp4")
+    truth = truth_of([video], middle=True)
+    variable_footage(Path(video), truth.events[video], random.Random(4))
+    result = detect(video, picture_reader(), DetectOptions(hop_s=0.125))
+    assert result.health is not None
+    assert result.health.variable_rate
+    assert result.accepted == result.candidates
+    assert len(result.accepted) == 2 * len(CLASSES)
+    # Who did it is what a person adds.
+    both = zip(result.accepted, truth.events[video], strict=True)
+    events = tuple(replace(found, attributes=true.attributes) for found, true in both)
+    result = replace(result, candidates=events, accepted=events)
+    for name in (*LENGTHS, *MOMENTS):
+        (path,) = write_result(result, tmp_path / f"out {name}", formats=[name])
+        found = {video: events_in(path, name, Path(video), result.health)}
+        flags = {video: [True] * len(found[video])}
+        metrics = metrics_of(name)
+        options = EvaluateOptions(metrics=tuple(metrics), resamples=0)
+        evaluation = evaluate_events(truth, EventSet(found, flags, flags), options)
+        assert (name, refused(evaluation, metrics)) == (name, [])
 
 
 @pytest.mark.parametrize("name", [n for n in WRITABLE if not BY_NAME[n].one_video])
