@@ -57,7 +57,9 @@ def test_the_commands_after_detection_write_what_they_say(folder: Path) -> None:
     made = {path for _, _, files in os.walk(folder / "out") for path in files}
     table = re.findall(r"^\| `([a-z]+\.[a-z]+)` \|", README, re.M)
     assert set(table) == {"report.html", "events.csv", "events.json", "scores.npz"}
+    assert "`out/run.jsonl`" in README
     assert made == {
         *table,
-        *("index.html", "events.vtt", "events.edl", "reel.mp4", "001-class-1-0h00m00s.mp4"),
+        *("index.html", "run.jsonl", ".lock"),
+        *("events.vtt", "events.edl", "reel.mp4", "001-class-1-0h00m00s.mp4"),
     }
