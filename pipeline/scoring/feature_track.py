@@ -7,7 +7,8 @@ A track is a folder with three files that grow together, one row per sampled fra
     damaged.u8      (N,) 1 where the frame is damaged
 
 and `track.json`, which says what they were made from and whether they are complete. A kill may cut
-the files at different places; what all of them have is kept, and the rest is computed again.
+the files at different places; what all of them have is kept, and the rest is computed again. So is
+everything if `track.json` is damaged or a field of it has another type.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ from torch import Tensor
 from touchline.models.atomic_files import write_atomic
 from touchline.models.backbone import trunk_digest
 from touchline.models.errors import TouchlineError
+from touchline.models.json_values import from_json, to_json
 from touchline.pipeline.clips.windows import Sampled, frames_of
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.scoring.score import Scorer
@@ -85,6 +87,23 @@ class TrackRows:
         )
 
 
+@dataclass(frozen=True)
+class _Facts:
+    """The fields of track.json.
+
+    Attributes:
+        format: The version of the format.
+        key: What the features were made from.
+        width: D.
+        rows: N if they are complete, else None.
+    """
+
+    format: str
+    key: str
+    width: int
+    rows: int | None
+
+
 class FeatureTrack:
     """The features of one file under one trunk and sampling, in a folder."""
 
@@ -97,17 +116,19 @@ class FeatureTrack:
         """
         self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
         self._key = key
-        self._known: dict[str, Any] | None = None
+        self._known: _Facts | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the features reach the end of the footage."""
-        return self._facts().get("rows") == self._num_rows()
+        facts = self._facts()
+        return facts is not None and facts.rows == self._num_rows()
 
     @property
     def width(self) -> int:
         """D, or 0 before the first row."""
-        return int(self._facts().get("width") or 0)
+        facts = self._facts()
+        return 0 if facts is None else facts.width
 
     def rows(self) -> TrackRows:
         """Return what is on disk now."""
@@ -204,7 +225,7 @@ class FeatureTrack:
 
     def _write_row(self, files: Sequence[BinaryIO], row: Sampled[Tensor]) -> None:
         values = row.item.float().cpu().numpy().clip(-FLOAT16_MAX, FLOAT16_MAX).astype(np.float16)
-        if self._facts().get("width") is None:
+        if self._facts() is None:
             self._save_facts(width=len(values), rows=None)
         files[0].write(values.tobytes())
         files[1].write(np.array([row.start_s, row.end_s]).tobytes())
@@ -227,22 +248,22 @@ class FeatureTrack:
     def _paths(self) -> list[Path]:
         return [self.folder / name for name in ("features.f16", "times.f64", "damaged.u8")]
 
-    def _facts(self) -> dict[str, Any]:
-        if self._known is not None:
-            return self._known
-        try:
-            facts = json.loads((self.folder / "track.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        if not isinstance(facts, dict) or facts.get("key") != self._key:
-            return {}
-        self._known = facts
-        return facts
+    def _facts(self) -> _Facts | None:
+        """What track.json says; None if there is none that can be used."""
+        if self._known is None:
+            try:
+                text = (self.folder / "track.json").read_text(encoding="utf-8")
+                facts = from_json(json.loads(text), _Facts)
+            except (OSError, ValueError, RecursionError):
+                return None
+            if facts.key == self._key and facts.width > 0:
+                self._known = facts
+        return self._known
 
     def _save_facts(self, *, width: int, rows: int | None) -> None:
         """Write what the features were made from; rows is None until they are complete."""
-        facts = {"format": FORMAT, "key": self._key, "width": width, "rows": rows}
-        write_atomic(self.folder / "track.json", json.dumps(facts, indent=1))
+        facts = _Facts(FORMAT, self._key, width, rows)
+        write_atomic(self.folder / "track.json", json.dumps(to_json(facts), indent=1))
         self._known = facts
 
 

@@ -9,9 +9,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from touchline.models.classes import BACKGROUND
+from touchline.models.json_values import from_json
 
 NUM_COLOURS = 12
 MAX_CLASSES = 60
@@ -20,6 +21,20 @@ MAX_NOTE = 2000
 
 Action = Mapping[str, Any]
 T = TypeVar("T")
+
+Proposed = TypedDict("Proposed", {"class": str, "start": float, "end": float}, total=False)
+
+ActionFields = TypedDict(
+    "ActionFields",
+    {
+        "do": str, "class": str, "into": str, "name": str, "colour": int,
+        "match": str, "mark": str, "rejection": str,
+        "start": float, "end": float, "peak": float, "score": float | None,
+        "note": str, "source": str, "proposed": Proposed,
+    },
+    total=False,
+)  # fmt: skip
+"""The fields that actions have. `proposed` is what was proposed, if the person corrected it."""
 
 # Control characters, what turns the direction of writing, and halves of characters.
 UNWRITABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -127,15 +142,17 @@ class History:
         Raises:
             ActionError: It cannot be done.
         """
+        try:
+            from_json(dict(action), ActionFields)
+        except ValueError as error:
+            raise ActionError(str(error)) from None
         kind = action.get("do")
-        if not _is_flat(action):
-            raise ActionError("an action holds texts and numbers, and nothing nested")
         if kind in ("undo", "redo"):
             steps = self._done if kind == "undo" else self._undone
             if not steps:
                 raise ActionError(f"there is nothing to {kind}")
             return _taken(self.state, steps[-1], 0 if kind == "undo" else 1), ""
-        change = CHANGES.get(kind) if isinstance(kind, str) else None
+        change = CHANGES.get(kind or "")
         if change is None:
             raise ActionError(f"{kind!r} is not an action; use one of {', '.join(CHANGES)}")
         known = set(matches)
@@ -161,14 +178,6 @@ class History:
         self.state = state
         self.revision += 1
         return made
-
-
-def _is_flat(action: Action) -> bool:
-    """Tell whether nothing is nested, but for what was proposed when it was corrected."""
-    proposed = action.get("proposed")
-    inner = proposed if isinstance(proposed, dict) else {}
-    values = [*inner.values(), *(v for v in action.values() if v is not proposed or not inner)]
-    return not any(isinstance(value, list | dict) for value in values)
 
 
 def _step(old: State, new: State) -> _Step:
@@ -321,8 +330,7 @@ def clean_name(name: str) -> str:
 
 
 def _class_name(state: State, action: Action, own: LabelClass | None = None) -> str:
-    name = action.get("name")
-    name = clean_name(name) if isinstance(name, str) else ""
+    name = clean_name(action.get("name", ""))
     if not name:
         raise ActionError("a class needs a name")
     if len(name) > MAX_NAME:
@@ -335,8 +343,8 @@ def _class_name(state: State, action: Action, own: LabelClass | None = None) -> 
 
 
 def _colour(action: Action, *, default: int) -> int:
-    colour = action.get("colour", default)
-    if not isinstance(colour, int) or isinstance(colour, bool) or not 0 <= colour < NUM_COLOURS:
+    colour: int = action.get("colour", default)
+    if not 0 <= colour < NUM_COLOURS:
         raise ActionError(f"a colour is a whole number from 0 to {NUM_COLOURS - 1}")
     return colour
 
@@ -349,8 +357,8 @@ def _known_mark(state: State, action: Action) -> Mark:
 
 
 def _match(action: Action) -> str:
-    match = action.get("match")
-    if not isinstance(match, str):
+    match: str | None = action.get("match")
+    if match is None:
         raise ActionError("a mark needs its match")
     return match
 
@@ -372,20 +380,14 @@ def _score(action: Action) -> float | None:
 
 
 def _number(action: Action, key: str) -> float:
-    value = action.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ActionError(f"{key} must be a number")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
+    number = float(action.get(key, math.nan))
     if not math.isfinite(number):
         raise ActionError(f"{key} must be a number")
     return number
 
 
 def _note(action: Action) -> str:
-    note = action.get("note", "")
-    if not isinstance(note, str) or len(note) > MAX_NOTE:
+    note: str = action.get("note", "")
+    if len(note) > MAX_NOTE:
         raise ActionError(f"a note is a text of at most {MAX_NOTE} characters")
     return note

@@ -8,18 +8,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from touchline.models.atomic_files import write_atomic
 from touchline.models.errors import FootageError, TouchlineError
+from touchline.models.json_values import to_json
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.address import Address, footage_reference, footage_stem
 from touchline.pipeline.labels.csv_files import write_csv
 from touchline.pipeline.labels.read import JOURNAL_FILE, LABELS_FILE
 from touchline.pipeline.labels.target import LabelTarget
 from touchline.pipeline.teaching.actions import Action, History, State
+from touchline.pipeline.teaching.entries import (
+    ActionEntry,
+    MatchEntry,
+    SuggestedEntry,
+    SuggestedRow,
+    read_entry,
+)
 from touchline.pipeline.teaching.journal import Journal, JournalError
 from touchline.pipeline.teaching.learning import Proposal
 from touchline.pipeline.teaching.options import StudioOptions
@@ -113,20 +120,24 @@ class Project:
         self._matches: dict[str, Match] = {}
         self._history = History()
         self._suggested: dict[str, tuple[Proposal, ...]] = {}
-        settings: Mapping[str, Any] | None = None
-        for number, entry in enumerate(self._journal.entries, start=2):
+        settings: StudioOptions | None = None
+        for number, line in enumerate(self._journal.entries, start=2):
             try:
-                if "action" in entry:
-                    self._history.do(entry["action"])
-                elif "match" in entry:
+                entry = read_entry(line)
+            except ValueError as error:
+                raise JournalError(
+                    self._journal.path, f"line {number} is damaged ({error})"
+                ) from None
+            try:
+                if isinstance(entry, ActionEntry):
+                    self._history.do(line["action"])
+                elif isinstance(entry, MatchEntry):
                     self._recall(entry)
-                elif "suggested" in entry:
+                elif isinstance(entry, SuggestedEntry):
                     self._take_suggested(entry)
-                elif "settings" in entry:
-                    settings = entry["settings"]
                 else:
-                    raise ValueError(f"it holds {', '.join(entry) or 'nothing'}")
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                    settings = entry.settings
+            except ValueError as error:
                 raise JournalError(
                     self._journal.path, f"line {number} does not fit those before it ({error})"
                 ) from None
@@ -140,20 +151,14 @@ class Project:
         with suppress(OSError):
             self.write_labels()
 
-    def _settle(self, settings: Mapping[str, Any] | None, options: StudioOptions | None) -> None:
-        if settings is None:
+    def _settle(self, recorded: StudioOptions | None, options: StudioOptions | None) -> None:
+        if recorded is None:
             self.options = options or StudioOptions()
             fixed = asdict(self.options)
             for where_it_runs in ("device", "precision"):
                 del fixed[where_it_runs]
             self._journal.append({"settings": fixed})
             return
-        try:
-            recorded = StudioOptions(**settings)
-        except (TypeError, ValueError) as error:
-            raise JournalError(
-                self._journal.path, f"has settings of another version ({error})"
-            ) from None
         asked = options or recorded
         self.options = replace(recorded, device=asked.device, precision=asked.precision)
         if (
@@ -168,12 +173,10 @@ class Project:
                 "project cannot change that; start another one with -o",
             )
 
-    def _recall(self, entry: Mapping[str, Any]) -> None:
-        """Take a match from the journal, and look whether its file is still the same."""
-        path = Path(os.path.normpath(self.folder.absolute() / entry["path"]))
-        match = Match(entry["match"], path, stamp=tuple(entry["stamp"]))
-        match = replace(match, content=entry.get("content"))
-        self._matches[match.id] = match
+    def _recall(self, entry: MatchEntry) -> None:
+        """Take a match from the journal."""
+        path = Path(os.path.normpath(self.folder.absolute() / entry.path))
+        self._matches[entry.match] = Match(entry.match, path, entry.stamp, content=entry.content)
 
     def add_match(self, path: Path) -> Match:
         """Add a footage file, unless the project has it.
@@ -189,15 +192,13 @@ class Project:
                     return match
             probe_footage(path)
             match = Match(f"m{len(self._matches) + 1}", path, stamp=_stamp(path))
-            self._journal.append(self._entry(match))
+            self._journal.append(to_json(self._entry(match)))
             self._matches[match.id] = match
             return match
 
-    def _entry(self, match: Match) -> dict[str, Any]:
+    def _entry(self, match: Match) -> MatchEntry:
         path = footage_reference(match.path, self.folder)
-        return {
-            "match": match.id, "path": path, "stamp": match.stamp, "content": match.content,
-        }  # fmt: skip
+        return MatchEntry(match.id, path, match.stamp, match.content)
 
     def remember_content(self, match_id: str, content: str) -> None:
         """Record the digest of a match's file, as it is now.
@@ -215,7 +216,7 @@ class Project:
                     "old file back, or start a new project with -o",
                 )
             match = replace(match, content=content, stamp=stamp)
-            self._journal.append(self._entry(match))
+            self._journal.append(to_json(self._entry(match)))
             self._matches[match_id] = match
 
     def health_of(self, match_id: str) -> FootageHealth:
@@ -310,29 +311,29 @@ class Project:
             for mark in sorted(marks, key=lambda mark: mark.start_s)
         ]
 
-    def suggest(self, match_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def suggest(self, match_id: str, rows: Sequence[SuggestedRow]) -> None:
         """Keep events that a detection found as proposals for a match, instead of earlier ones.
 
         Args:
             match_id: The match.
-            rows: class, start, end, peak, score and accepted of each.
+            rows: The events.
 
         Raises:
             JournalError: They cannot be written.
         """
         with self._mutex:
-            entry = {"suggested": match_id, "events": [dict(row) for row in rows]}
-            self._journal.append(entry)
+            entry = SuggestedEntry(match_id, tuple(rows))
+            self._journal.append(to_json(entry))
             self._take_suggested(entry)
 
-    def _take_suggested(self, entry: Mapping[str, Any]) -> None:
-        self._suggested[entry["suggested"]] = tuple(
+    def _take_suggested(self, entry: SuggestedEntry) -> None:
+        self._suggested[entry.suggested] = tuple(
             Proposal(
                 Event(row["class"], row["start"], row["end"], row["peak"], row["score"]),
                 row["accepted"],
                 teaches=1 - abs(2 * row["score"] - 1),
             )
-            for row in entry["events"]
+            for row in entry.events
         )
 
     def suggested(self, match_id: str) -> Sequence[Proposal]:

@@ -11,6 +11,7 @@ from touchline.pipeline.labels.read import read_labels
 from touchline.pipeline.outputs.events_json import EVENTS_FILE
 from touchline.pipeline.outputs.read_results import read_results
 from touchline.pipeline.teaching.actions import clean_name
+from touchline.pipeline.teaching.entries import SuggestedRow
 from touchline.pipeline.teaching.project import Project
 
 
@@ -76,7 +77,7 @@ def add_events(project: Project, path: Path) -> int:
     added = 0
     for result in results:
         accepted = set(result.accepted)
-        rows = [
+        rows: list[SuggestedRow] = [
             {
                 "class": class_id(project, event.label),
                 "start": event.start_s, "end": event.end_s, "peak": event.peak_s,

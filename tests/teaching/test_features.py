@@ -181,7 +181,19 @@ def test_other_content_or_another_sampling_is_another_track(tmp_path, footage, s
         assert len(other.rows()) == 0
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": "other", "width": 3}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"key": "other", "width": 3}',
+        '{"format": "touchline-features-1", "key": "key", "width": "8", "rows": 96}',
+        '{"format": "touchline-features-1", "key": "key", "width": 8, "rows": true}',
+        '{"format": "touchline-features-1", "key": "key", "width": -1, "rows": 96}',
+        '{"format": "touchline-features-1", "key": "key", "width": 8, "rows": 96, "more": 1}',
+    ],
+)
 def test_damaged_facts_start_the_track_anew(tmp_path, footage, scorer, content):
     track = computed(tmp_path / "features", footage, scorer)
     (track.folder / "track.json").write_text(content)
