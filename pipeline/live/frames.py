@@ -39,7 +39,9 @@ CHUNKS_AHEAD = 3
 MAX_LAG_S, LAG_LEFT_S = 10.0, 2.0
 
 IDLE_S = 0.5
-SILENCE_TOLD_S = 3.0
+
+# A silence of this length is told. Playlists bring their pictures in pieces of several seconds.
+SILENCE_TOLD_S, PLAYLIST_SILENCE_TOLD_S = 3.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,8 @@ def live_here(
     decoder = _Decoder(reader, wanted, log, told)
     reader.start()
     decoder.start()
+    is_playlist = source.scheme.startswith("http")
+    told_after_s = PLAYLIST_SILENCE_TOLD_S if is_playlist else SILENCE_TOLD_S
     is_silent = False
     try:
         while True:
@@ -108,7 +112,7 @@ def live_here(
             if item is None:
                 break
             yield item
-            if (reader.silent_s() > SILENCE_TOLD_S) != is_silent:
+            if (reader.silent_s() > told_after_s) != is_silent:
                 is_silent = not is_silent
                 if is_silent and source.is_network and reader.latest is not None:
                     at_s = float(reader.latest.time_s)

@@ -132,6 +132,7 @@ class Reader:
         self._stream = stream
         self._tell = tell
         self._keep = keep
+        self._has_ended = False
         self._offset_s = Fraction(0)
         self._suspect: VideoPacket | None = None
         self._came: deque[float] = deque(maxlen=HELD_BACK)
@@ -168,8 +169,10 @@ class Reader:
         return min(float(latest.time_s), by_wall_s)
 
     def silent_s(self) -> float:
-        """Return for how long nothing has come; 0 before the first packet."""
-        return 0.0 if self.latest is None else time.monotonic() - self.latest.wall_s
+        """Return for how long nothing has come; 0 before the first packet and after the last."""
+        if self.latest is None or self._has_ended:
+            return 0.0
+        return time.monotonic() - self.latest.wall_s
 
     def _packets(self, following: list[object]) -> Iterator[VideoPacket]:
         while isinstance(item := self.waiting.get(), Packet):
@@ -181,6 +184,7 @@ class Reader:
             self._read()
         except Exception as error:
             self.waiting.put(error)
+        self._has_ended = True
         self.waiting.put(None)
 
     def _read(self) -> None:
@@ -230,7 +234,7 @@ class Reader:
                         return None
                     for placed in self._placed(footage, packet, is_fresh=is_fresh):
                         self._hand_over(footage, placed)
-                    is_fresh = False
+                    is_fresh = is_fresh and packet.dts is None and packet.pts is None
             except av.error.ExitError:
                 return "nothing came"
             except av.error.InvalidDataError:
