@@ -91,14 +91,9 @@ def live_here(
     """
     told: deque[News] = deque()
     kept = Fragments(told.append) if fragments else None
-    reader = Reader(
-        source,
-        stream,
-        tell=lambda text: told.append(Notice(text)),
-        keep=None if kept is None else kept.add,
-    )
+    reader = Reader(source, stream, tell=lambda text: told.append(Notice(text)))
     wanted = Wanted(Instants.of(rate_hz, 0.0, None), size_px, stream)
-    decoder = _Decoder(reader, wanted, log, told)
+    decoder = _Decoder(reader, wanted, log, told, kept)
     reader.start()
     decoder.start()
     is_playlist = source.scheme.startswith("http")
@@ -127,11 +122,19 @@ def live_here(
 class _Decoder:
     """Decodes in a thread, so that the caller never waits long."""
 
-    def __init__(self, reader: Reader, wanted: Wanted, log: DecodeLog, told: deque[News]) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        wanted: Wanted,
+        log: DecodeLog,
+        told: deque[News],
+        kept: Fragments | None = None,
+    ) -> None:
         self._reader = reader
         self._wanted = wanted
         self._log = log
         self._told = told
+        self._kept = kept
         self._chunks: queue.Queue[Frames | Exception | None] = queue.Queue(CHUNKS_AHEAD)
         self._thread = threading.Thread(target=self._run, name="live decoder", daemon=True)
 
@@ -209,6 +212,9 @@ class _Decoder:
         def counted() -> Iterator[VideoPacket]:
             for packet in packets:
                 self._log.num_packets += 1
+                # Here and not in the reader, which may be minutes ahead in a file.
+                if self._kept is not None:
+                    self._kept.add(footage, packet)
                 yield packet
 
         yield from stream_frames(footage, counted(), wanted, renderer=renderer, log=self._log)

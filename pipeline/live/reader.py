@@ -114,7 +114,6 @@ class Reader:
         source: Where it comes from.
         stream: Index of the video stream in the container; None chooses one.
         tell: Called with a sentence about each break, from the reader's thread.
-        keep: Called with each packet before it is decoded; None keeps none.
     """
 
     def __init__(
@@ -123,7 +122,6 @@ class Reader:
         stream: int | None,
         *,
         tell: Callable[[str], None],
-        keep: Callable[[OpenFootage, VideoPacket], None] | None = None,
     ) -> None:
         self.source = source
         self.waiting = Waiting()
@@ -131,7 +129,6 @@ class Reader:
         self.latest: Place | None = None
         self._stream = stream
         self._tell = tell
-        self._keep = keep
         self._has_ended = False
         self._offset_s = Fraction(0)
         self._suspect: VideoPacket | None = None
@@ -248,8 +245,6 @@ class Reader:
             return None if is_over else "the sender closed it"
 
     def _hand_over(self, footage: OpenFootage, packet: VideoPacket) -> None:
-        if self._keep is not None:
-            self._keep(footage, packet)
         start_s = None
         if packet.is_keyframe and packet.pts is not None:
             start_s = footage.seconds(packet.pts)
