@@ -21,7 +21,7 @@ from touchline.pipeline.types import Event
 
 CLIP_TASK = "touchline.pipeline.live.clips:write_here"
 
-# What is kept of the stream: so much time, and so many bytes at most.
+# The newest part of the stream is kept: at most this long, and at most this large.
 KEPT_S = 180.0
 KEPT_BYTES = 512 << 20
 

@@ -40,7 +40,7 @@ MAX_LAG_S, LAG_LEFT_S = 10.0, 2.0
 
 IDLE_S = 0.5
 
-# A silence of this length is told. Playlists bring their pictures in pieces of several seconds.
+# A silence of this length is reported. Playlists bring their pictures in pieces of several seconds.
 SILENCE_TOLD_S, PLAYLIST_SILENCE_TOLD_S = 3.0, 30.0
 
 

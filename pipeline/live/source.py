@@ -15,7 +15,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.open import DEMUXERS, OpenFootage, open_stream
 
-# The protocols that FFmpeg may use for each kind of address, and what else it is told.
+# FFmpeg options for each kind of address: the protocols that it may use, and others.
 PROTOCOLS: dict[str, dict[str, str]] = {
     "udp": {"protocol_whitelist": "udp", "overrun_nonfatal": "1"},
     "rtp": {"protocol_whitelist": "rtp,udp"},

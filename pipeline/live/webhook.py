@@ -53,7 +53,7 @@ class Webhook:
             self._tell(f"{MAX_WAITING} events wait for the web server; one more is not sent")
 
     def end(self, wait_s: float = FAREWELL_S) -> None:
-        """Wait until everything is sent, but not long; say what is not."""
+        """Wait a short while until all events are sent; report those that are not."""
         until = time.monotonic() + wait_s
         while self._waiting.full() and time.monotonic() < until:
             time.sleep(0.1)

@@ -114,7 +114,7 @@ def _score_query(query: Query, vocabulary: Vocabulary) -> Query:
         raise RefusalError(f"The score does not follow from {', '.join(vocabulary.classes)}.")
     allowed = Query(Kind.SCORE, before=query.before, match=query.match)
     if query != allowed:
-        raise RefusalError("The score is told for a whole match, or up to a time in it.")
+        raise RefusalError("The score can only be given for a whole match, or up to a time in it.")
     return replace(query, classes=vocabulary.score)
 
 

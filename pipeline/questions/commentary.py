@@ -144,7 +144,7 @@ class Commentary:
 
         Args:
             event: The event.
-            words: Words for it, beside its attributes.
+            words: Words for it, in addition to its attributes.
         """
         known = (value for _, value in event.attributes)
         scores = self._scores([*words, *(w for value in known for w in split_words(value))])

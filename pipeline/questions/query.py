@@ -73,7 +73,7 @@ class Query:
         kind: What is wanted.
         classes: Classes of the events; none for every class.
         ordinal: Which of them: 1 is the first, -1 the last.
-        limit: The first so many of them; negative: the last so many.
+        limit: How many of the first ones; negative: of the last ones.
         team: The team that the events name.
         player: The player that the events name.
         jersey: The number on the shirt that the events name.

@@ -55,7 +55,7 @@ class WordTable:
 
     Attributes:
         rows: Classes, nouns and verbs that mean them.
-        score: Classes of which each event counts one in the score.
+        score: Classes whose events each count one in the score.
     """
 
     rows: tuple[tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]], ...] = ()
@@ -118,7 +118,7 @@ class Vocabulary:
     Attributes:
         phrases: The words of a phrase -> every meaning.
         classes: The classes that the model finds.
-        score: Classes of which each event counts one in the score.
+        score: Classes whose events each count one in the score.
     """
 
     phrases: dict[tuple[str, ...], list[Token]] = field(default_factory=dict)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
+from touchline.pipeline.line_file import LineFile
 from touchline.pipeline.season.lock import now
 
 JOURNAL_FILE = "run.jsonl"
@@ -17,8 +17,7 @@ JOURNAL_FILE = "run.jsonl"
 class RunJournal:
     """A file of JSON lines that only grows. Each is on disk before the run goes on.
 
-    A line without its end was cut short by a kill or a full disk. It is removed when the journal
-    is opened again. While the disk takes nothing, lines wait for the next one.
+    While the disk takes nothing, lines wait for the next one.
 
     Attributes:
         last: The last line about each input, by the input's name.
@@ -32,9 +31,13 @@ class RunJournal:
         """
         self.last: dict[str, dict[str, Any]] = {}
         self._waiting = b""
-        path.touch()
-        self._file = path.open("r+b", buffering=0)
-        self._end = self._read()
+        self._file = LineFile(path)
+        for line in self._file.lines:
+            # A damaged line tells nothing; its match is then judged by its files.
+            with suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict) and isinstance(entry.get("input"), str):
+                    self.last[entry["input"]] = entry
 
     def write(self, state: str, **facts: Any) -> None:
         """Add a line.
@@ -60,7 +63,7 @@ class RunJournal:
         finally:
             self._file.close()
 
-    def __enter__(self) -> RunJournal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -72,23 +75,5 @@ class RunJournal:
         self.close()
 
     def _flush(self) -> None:
-        # A full disk may have taken a part of what was written last.
-        self._file.truncate(self._end)
-        self._file.seek(self._end)
-        left = memoryview(self._waiting)
-        while left:
-            left = left[self._file.write(left) :]
-        os.fsync(self._file.fileno())
-        self._end += len(self._waiting)
+        self._file.append(self._waiting)
         self._waiting = b""
-
-    def _read(self) -> int:
-        """Read the lines; return the size of all whole ones in bytes."""
-        whole, newline, _ = self._file.read().rpartition(b"\n")
-        for line in whole.splitlines():
-            # A damaged line tells nothing; its match is then judged by its files.
-            with suppress(ValueError):
-                entry = json.loads(line)
-                if isinstance(entry, dict) and isinstance(entry.get("input"), str):
-                    self.last[entry["input"]] = entry
-        return len(whole) + len(newline)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from touchline.models.errors import TouchlineError
+from touchline.pipeline.line_file import LineFile
 
 FORMAT = "touchline-studio-1"
 FIRST_LINE = json.dumps({"format": FORMAT}).encode() + b"\n"
@@ -38,14 +37,12 @@ class Journal:
         """
         self.path = path
         try:
-            path.touch()
-            # Without a buffer: after a full disk there is nothing that would be written later.
-            self._file = path.open("r+b", buffering=0)
+            self._file = LineFile(path)
         except OSError as error:
             raise JournalError(path, f"cannot be written: {error.strerror}") from None
         try:
-            self.entries, self._end = self._read()
-            if self._end == 0:
+            self.entries = self._read()
+            if not self._file.lines:
                 self._write({"format": FORMAT})
         except OSError as error:
             self.close()
@@ -61,7 +58,7 @@ class Journal:
             JournalError: The disk is full or refuses, or the file was removed; the journal is as
                 it was.
         """
-        if os.fstat(self._file.fileno()).st_nlink == 0:
+        if self._file.is_removed:
             raise JournalError(
                 self.path,
                 "was removed while the project was open. Nothing was changed. Start the studio "
@@ -78,7 +75,7 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -91,34 +88,15 @@ class Journal:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
-        content = line.encode("utf-8", "surrogatepass")
-        self._cut()
-        try:
-            left = memoryview(content)
-            while left:
-                left = left[self._file.write(left) :]
-            os.fsync(self._file.fileno())
-        except OSError:
-            # A full disk may have taken a part of the line.
-            with suppress(OSError):
-                self._cut()
-            raise
-        self._end += len(content)
+        self._file.append(line.encode("utf-8", "surrogatepass"))
 
-    def _cut(self) -> None:
-        """Remove what lies behind the last line that is certain to be on disk."""
-        self._file.truncate(self._end)
-        self._file.seek(self._end)
-
-    def _read(self) -> tuple[list[dict[str, Any]], int]:
-        """Return the entries after the first line, and the size of all whole lines in bytes."""
-        text = self._file.read()
-        lines = text.split(b"\n")
-        torn = lines.pop()
+    def _read(self) -> list[dict[str, Any]]:
+        """Return the entries after the first line."""
+        lines = self._file.lines
         if not lines:
-            if not FIRST_LINE.startswith(torn):
+            if not FIRST_LINE.startswith(self._file.torn):
                 raise JournalError(self.path, "line 1 is damaged (this is no journal)")
-            return [], 0
+            return []
         found = self._entry(1, lines[0]).get("format")
         if found != FORMAT:
             raise JournalError(
@@ -126,8 +104,7 @@ class Journal:
                 f"is of another version ({found!r}, not {FORMAT!r}). Open it with the Touchline "
                 "that made it, or start a new project with -o",
             )
-        entries = [self._entry(n, line) for n, line in enumerate(lines[1:], start=2)]
-        return entries, len(text) - len(torn)
+        return [self._entry(n, line) for n, line in enumerate(lines[1:], start=2)]
 
     def _entry(self, number: int, line: bytes) -> dict[str, Any]:
         try:

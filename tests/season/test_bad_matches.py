@@ -1,4 +1,4 @@
-"""200 short matches of which 20 are bad in 20 ways: 180 results and 20 reasons."""
+"""200 short matches, 20 of them bad in 20 ways: 180 results and 20 reasons."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from touchline.pipeline.teaching import journal as journal_module
+from touchline.pipeline import line_file
 from touchline.pipeline.teaching.journal import FORMAT, Journal, JournalError
 
 HEADER = f'{{"format": "{FORMAT}"}}\n'.encode()
@@ -48,7 +48,7 @@ def test_an_entry_is_on_disk_before_append_returns(path, monkeypatch):
     def fsync(number: int) -> None:
         seen.append(path.read_bytes())
 
-    monkeypatch.setattr(journal_module.os, "fsync", fsync)
+    monkeypatch.setattr(line_file.os, "fsync", fsync)
     with Journal(path) as journal:
         journal.append({"n": 1})
     assert seen == [HEADER, HEADER + b'{"n": 1}\n']
@@ -107,7 +107,7 @@ def test_a_full_disk_changes_nothing_and_later_entries_are_written(path, monkeyp
         journal.append({"n": 1})
         before = path.read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr(journal_module.os, "fsync", full)
+            patch.setattr(line_file.os, "fsync", full)
             for n in (2, 3):
                 with pytest.raises(JournalError, match="No space left on device"):
                     journal.append({"n": n, "note": "x" * 100_000})

@@ -15,9 +15,9 @@ from studio_material import hold_open, write_match
 
 from touchline.models.checkpoint import file_digest
 from touchline.models.errors import FootageError, TouchlineError
+from touchline.pipeline import line_file
 from touchline.pipeline.footage.address import footage_path
 from touchline.pipeline.labels.read import read_labels
-from touchline.pipeline.teaching import journal as journal_module
 from touchline.pipeline.teaching import project as project_module
 from touchline.pipeline.teaching.actions import ActionError
 from touchline.pipeline.teaching.journal import JournalError
@@ -317,7 +317,7 @@ def test_a_full_disk_loses_nothing(tmp_path, footage, monkeypatch):
     teach(project)
     before = (project.state, project.revision)
     with monkeypatch.context() as patch:
-        patch.setattr(journal_module.os, "fsync", full)
+        patch.setattr(line_file.os, "fsync", full)
         for action in ({"do": "undo"}, {"do": "add_class", "name": "pass"}):
             with pytest.raises(
                 JournalError, match=r"No space left on device\. Nothing was changed"
