@@ -16,7 +16,7 @@ from touchline.models.backbone import Backbone, ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.checkpoint import save_checkpoint
 from touchline.models.engines import graph, trial
-from touchline.models.engines.engine import PASS_FRAMES, engine_folder, open_trunk
+from touchline.models.engines.engine import PASS_FRAMES, GraphTrunk, engine_folder, open_trunk
 from touchline.models.engines.trial import is_worth, try_engines
 from touchline.models.heads import HeadSpec
 from touchline.pipeline.decoding.decode import decode
@@ -169,12 +169,37 @@ def test_trunks_over_space_and_time_are_not_tried():
     assert try_engines(backbone, backbone.features, always) is None
 
 
-def test_events_are_the_same_on_every_engine(tmp_path):
+def test_auto_runs_on_the_engine_that_the_trial_found_faster(monkeypatch):
+    times(monkeypatch, {"torch": 10.0, "onnxruntime": 6.0})
+    scorer = Scorer(brightness_model(), device="cpu", precision="float32", engine="auto")
+    assert scorer.engine == "onnxruntime"
+    assert isinstance(scorer._trunk, GraphTrunk)
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_detect_tries_engines_only_with_enough_footage(tmp_path, monkeypatch, long):
+    path = write_levels(tmp_path / "a.mp4", [20] * 32)
+    if long:
+        monkeypatch.setattr(trial, "WORTH_PIXELS", 8 * 32**2)
+    trials = times(monkeypatch, {"torch": 10.0, "onnxruntime": 6.0})
+    detect(path, brightness_model(), DetectOptions(device="cpu", precision="float32"))
+    assert len(trials) == long
+
+
+def test_events_are_the_same_on_every_engine(tmp_path, monkeypatch):
     path = write_levels(tmp_path / "a.mp4", [20] * 64 + [235] * 32 + [20] * 64)
     found = {}
+    honest, calls = GraphTrunk.__call__, []
+
+    def counted(self, clips):
+        calls.append(len(clips))
+        return honest(self, clips)
+
+    monkeypatch.setattr(GraphTrunk, "__call__", counted)
     for engine in ("torch", "onnxruntime"):
         options = DetectOptions(engine=engine, device="cpu", precision="float32")
         found[engine] = detect(path, brightness_model(), options)
+        assert bool(calls) == (engine == "onnxruntime")
     one, other = found["torch"], found["onnxruntime"]
     assert len(one.accepted) == 1
     assert [replace(e, score=0.0) for e in one.candidates] == [
