@@ -67,6 +67,8 @@ def test_an_interrupted_demonstration_can_be_repeated(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "scratch" / SNAPSHOT_FILE).exists()
 
 
+# Three demonstrations of four minutes each, on a machine that may be five times slower.
+@pytest.mark.timeout(3600)
 @pytest.mark.slow
 def test_over_three_seeds_most_plays_are_found_and_scratch_finds_next_to_none(tmp_path, capsys):
     results = [run_demo(tmp_path / str(seed), DemoOptions(seed=seed)) for seed in range(3)]

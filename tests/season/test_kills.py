@@ -20,7 +20,8 @@ from tiny import write_levels
 
 from touchline.pipeline.season.attempt import Job
 
-pytestmark = pytest.mark.slow
+# It takes ten minutes, on a machine that may be five times slower.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FILES = ("events.json", "events.csv", "scores.npz", "report.html")
 NUM_KILLS, NUM_MATCHES = 100, 20
