@@ -70,6 +70,7 @@ def write_trunk(path: Path, backbone: Backbone, num_frames: int) -> None:
 
     Raises:
         ValueError: PyTorch cannot write this network, or the file computes something else.
+        OSError: The file cannot be written.
     """
     size_px = backbone.spec.size_px
     clip = torch.randn(
@@ -92,6 +93,7 @@ def write_model(path: Path, model: TrainedModel) -> float:
 
     Raises:
         ValueError: PyTorch cannot write this network, or the file computes something else.
+        OSError: The file cannot be written.
     """
     spec = model.spec
     shape = (1, spec.num_frames, 3, spec.size_px, spec.size_px)
@@ -143,6 +145,8 @@ def _write(
                     opset_version=OPSET,
                     verbose=False,
                 )
+        except OSError:
+            raise
         except Exception as error:
             reason = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(

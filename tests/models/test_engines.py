@@ -294,3 +294,13 @@ def test_export_names_what_it_cannot_write(tmp_path, monkeypatch):
     run = CliRunner().invoke(app, ["models", "export", "nothing.safetensors"])
     assert run.exit_code != 0
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"folder\.onnx"):
+        graph.write_model(tmp_path / "folder.onnx", brightness_model())
+    gone = Path("/proc/nowhere.onnx")
+    if gone.parent.is_dir():
+        with pytest.raises(OSError, match=r"/proc/nowhere\.onnx"):
+            graph.write_model(gone, brightness_model())
