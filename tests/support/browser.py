@@ -41,8 +41,15 @@ class Browser:
             deviceScaleFactor=1,
             mobile=width < 600,
         )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.cdp("Emulation.setEmulatedMedia", features=[scheme])
+        # Without motion: a page is judged as it stands, never half-way through a change of colour.
+        preferences = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",
+        }
+        self.cdp(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": name, "value": value} for name, value in preferences.items()],
+        )
 
     def open(self, page: Path | str) -> None:
         self.call("url", url=page.as_uri() if isinstance(page, Path) else page)
