@@ -146,6 +146,9 @@ class Backbone(nn.Module):
     single_path = True
     """True if a single tensor passes between stages, so that features can be cached there."""
 
+    flattens = False
+    """True if the trunk can give every place of a picture, which a dense head needs."""
+
     min_frames = 1
     """The fewest frames the trunk can work with."""
 
@@ -163,6 +166,7 @@ class Backbone(nn.Module):
         self.num_frozen = 0
         self.head_spec = HeadSpec()
         self.mirrored = False
+        self.flat = False
         if spec.num_frames < self.min_frames or spec.size_px < self.min_size_px:
             raise ValueError(
                 f"the clip has {spec.num_frames} frames of {spec.size_px} px. "
@@ -277,8 +281,17 @@ class Backbone(nn.Module):
             num_classes: K.
             width: How many features the trunk has for a clip without its mirror image; None runs
                 it once to find out.
+
+        Raises:
+            ValueError: The head needs every place of a picture, and the trunk does not give them.
         """
         self.mirrored = False
+        self.flat = spec.kind == "dense"
+        if self.flat and not self.flattens:
+            raise ValueError(
+                f"{type(self).__name__} cannot have a dense head. Use a network that sees pictures "
+                "one by one, such as cnn_lstm_lite0"
+            )
         if width is None:
             T, S = self.spec.num_frames, self.spec.size_px
             with torch.no_grad():
@@ -341,7 +354,8 @@ def trunk_digest(
         spec: The clip that they are computed for; None: the backbone's own.
     """
     mirrored = " mirrored" * (backbone.mirrored and stop == len(backbone.stages))
-    made = f"{type(backbone).__name__} {stop} {dtype} {spec or backbone.spec}{mirrored}"
+    flat = " flat" * (backbone.flat and stop == len(backbone.stages))
+    made = f"{type(backbone).__name__} {stop} {dtype} {spec or backbone.spec}{mirrored}{flat}"
     hashed = hashlib.sha256(made.encode())
     for name in backbone.stage_names[:stop]:
         for key, tensor in backbone.stages[name].state_dict().items():

@@ -33,6 +33,10 @@ class DecoderError(FootageError):
     """The process that decodes footage crashed, hung or needed too much memory."""
 
 
+class PhotoError(TouchlineError):
+    """The photo cannot be read as a picture, or a folder of photos cannot be used."""
+
+
 class LabelsError(TouchlineError):
     """The label file or events.json cannot be used. The message names the line or the JSON path."""
 

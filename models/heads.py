@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-KINDS = ("own", "linear", "frame", "temporal")
+KINDS = ("own", "linear", "frame", "temporal", "dense")
 POOLINGS = ("mean", "mean_std", "mean_max")
 NORMALISATIONS = ("none", "l2")
 
 TEMPORAL_CHANNELS = 64
+
+DENSE_UNITS = 512
 
 
 @dataclass(frozen=True)
@@ -22,8 +24,8 @@ class HeadSpec:
 
     Attributes:
         kind: own (the one the backbone is built with), linear (a linear layer over features that
-            are pooled over a window), frame (a linear layer over the features of one frame), or
-            temporal (convolutions over time).
+            are pooled over a window), frame (a linear layer over the features of one frame),
+            temporal (convolutions over time), or dense (512 units over every place of the picture).
         pooling: How features are pooled over time: mean, mean_std (mean and standard deviation) or
             mean_max (mean and maximum). A temporal head pools the mean of its own features.
         normalisation: none, or l2: each feature vector is scaled to length 1 before pooling.
@@ -141,6 +143,33 @@ class TemporalHead(nn.Module):
         return logits
 
 
+class DenseHead(nn.Module):
+    """Features (B, D, T) of flattened pictures -> logits (B, K): 512 units with ReLU, linear.
+
+    The usual recipe for a pretrained image network: flatten its last maps, one layer of 512 units,
+    softmax. Several frames are averaged first.
+    """
+
+    def __init__(self, spec: HeadSpec, width: int, num_classes: int) -> None:
+        """Build a head with random weights.
+
+        Args:
+            spec: How to normalise.
+            width: D, all numbers of a picture's last maps.
+            num_classes: K.
+        """
+        super().__init__()
+        self.spec = spec
+        self.hidden = nn.Linear(width, DENSE_UNITS)
+        self.linear = fresh_linear(DENSE_UNITS, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D, T) -> logits (B, K)."""
+        seen = normalise_features(features, self.spec).mean(dim=2)
+        logits: Tensor = self.linear(self.hidden(seen).relu())
+        return logits
+
+
 def build_head(spec: HeadSpec, width: int, num_classes: int) -> nn.Module:
     """Build a head with random weights; its last layer is `linear`.
 
@@ -149,8 +178,8 @@ def build_head(spec: HeadSpec, width: int, num_classes: int) -> nn.Module:
         width: D, the number of features of the trunk.
         num_classes: K.
     """
-    kind = TemporalHead if spec.kind == "temporal" else PooledLinearHead
-    return kind(spec, width, num_classes)
+    kinds = {"temporal": TemporalHead, "dense": DenseHead}
+    return kinds.get(spec.kind, PooledLinearHead)(spec, width, num_classes)
 
 
 def head_width(spec: HeadSpec, state: Mapping[str, Tensor]) -> int:
@@ -161,6 +190,8 @@ def head_width(spec: HeadSpec, state: Mapping[str, Tensor]) -> int:
     """
     if spec.kind == "temporal":
         return state["head.project.weight"].shape[1]
+    if spec.kind == "dense":
+        return state["head.hidden.weight"].shape[1]
     return state["head.linear.weight"].shape[1] // spec.widening
 
 

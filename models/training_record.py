@@ -168,6 +168,19 @@ class CalibrationEvidence:
 
 
 @dataclass(frozen=True)
+class PhotoRules:
+    """Which photos a model of players answers.
+
+    Attributes:
+        min_size_px: The shorter side of a photo must be at least this long.
+        min_sharpness: Least variance of the Laplacian of a photo, see `sharpness`.
+    """
+
+    min_size_px: int
+    min_sharpness: float
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """How a model came to be. Everything is optional: a model may be made by hand.
 
@@ -179,6 +192,7 @@ class TrainingRecord:
         calibration: What its temperature and thresholds rest on.
         job: The settings of the training, JSON values: to be read by people, not by code.
         figures: Its figures on the validation clips, likewise.
+        photos: Which photos it answers; None for a model of footage.
     """
 
     groups: TrainedGroups = field(default_factory=TrainedGroups)
@@ -188,6 +202,7 @@ class TrainingRecord:
     calibration: CalibrationEvidence | None = None
     job: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] | None = None
+    photos: PhotoRules | None = None
 
 
 def record_text(record: TrainingRecord) -> str:

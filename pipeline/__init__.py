@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.outputs.score_track import load_track, save_track
     from touchline.pipeline.outputs.writers import write_result
+    from touchline.pipeline.players.name import Naming, name_players
+    from touchline.pipeline.players.options import PlayersOptions
+    from touchline.pipeline.players.train import TrainedPlayers, train_players
     from touchline.pipeline.reels.options import RenderOptions
     from touchline.pipeline.reels.plan import Cut, plan_reel
     from touchline.pipeline.reels.render import Rendered, cut_clips, cut_reel, render_cuts
@@ -74,6 +77,9 @@ _HOMES = {
     "touchline.pipeline.outputs.score_track": "load_track save_track",
     "touchline.pipeline.timecode": "MatchClock",
     "touchline.pipeline.outputs.writers": "write_result",
+    "touchline.pipeline.players.name": "Naming name_players",
+    "touchline.pipeline.players.options": "PlayersOptions",
+    "touchline.pipeline.players.train": "TrainedPlayers train_players",
     "touchline.pipeline.reels.options": "RenderOptions",
     "touchline.pipeline.reels.plan": "Cut plan_reel",
     "touchline.pipeline.reels.render": "Rendered cut_clips cut_reel render_cuts",
@@ -105,13 +111,16 @@ __all__ = [
     "Frames",
     "MatchClock",
     "MatchResult",
+    "Naming",
     "OperatingPoint",
     "PeakWidths",
+    "PlayersOptions",
     "RenderOptions",
     "Rendered",
     "ScoreTrack",
     "TrainOptions",
     "TrainedModel",
+    "TrainedPlayers",
     "Truth",
     "WriteOptions",
     "cut_clips",
@@ -125,6 +134,7 @@ __all__ = [
     "fine_tune",
     "load_model",
     "load_track",
+    "name_players",
     "operating_points",
     "pair_videos",
     "plan_reel",
@@ -140,6 +150,7 @@ __all__ = [
     "score_footage",
     "sliding_windows",
     "split_by_group",
+    "train_players",
     "write_index",
     "write_report",
     "write_result",

@@ -23,6 +23,7 @@ from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
 from touchline.tools.labels import labels_command
 from touchline.tools.models import models_app
+from touchline.tools.players.command import players_app
 from touchline.tools.probe import probe_command
 from touchline.tools.results.ask import ask_command
 from touchline.tools.results.commentate import commentate_command
@@ -65,6 +66,7 @@ app.command("commentate")(commentate_command)
 app.command("labels")(labels_command)
 app.add_typer(models_app, name="models")
 app.command("clock")(clock_command)
+app.add_typer(players_app, name="players")
 app.command("probe")(probe_command)
 app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")

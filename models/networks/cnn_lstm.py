@@ -68,6 +68,7 @@ class CNNLSTM(Backbone):
 
     framewise = True
     slides_in_time = True
+    flattens = True
     min_size_px = 32
     classifier = "head.linear"
 
@@ -94,8 +95,12 @@ class CNNLSTM(Backbone):
         return frames_first(clips).contiguous(memory_format=torch.channels_last)
 
     def leave(self, x: Tensor, batch: int) -> Tensor:
-        """(B * T, D, H', W') -> features (B, D, T), spatial mean in float32."""
-        return x.float().mean(dim=(2, 3)).reshape(batch, -1, x.shape[1]).transpose(1, 2)
+        """(B * T, D, H', W') -> features (B, D, T) float32: the spatial mean.
+
+        With a dense head (B, D * H' * W', T): all places.
+        """
+        rows = x.float().flatten(1) if self.flat else x.float().mean(dim=(2, 3))
+        return rows.reshape(batch, -1, rows.shape[1]).transpose(1, 2)
 
 
 def cnn_lstm(num_classes: int, spec: ClipSpec | None = None) -> CNNLSTM:

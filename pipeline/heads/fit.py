@@ -118,7 +118,7 @@ def fit_head(
         [c.example.group for c in material.train_clips],
         [c.example.label for c in material.train_clips],
     )
-    windows = _clip_windows(network, material, options, cache=cache, on_progress=on_progress)
+    windows = clip_windows(network, material, options, cache=cache, on_progress=on_progress)
     if head == "auto" and suits_temporal(material.targets, num_steps=windows[0].shape[2]):
         specs = [*specs, *candidates("temporal", framewise=model.backbone.framewise)]
     num_train = len(material.train_clips)
@@ -207,7 +207,7 @@ def _temporal_limit_s(
     return max(0.01, (deadline - time.monotonic()) / num_trainings)
 
 
-def _clip_windows(
+def clip_windows(
     network: SplitNetwork,
     material: Material,
     options: TrainOptions,
@@ -215,7 +215,18 @@ def _clip_windows(
     cache: Path | None,
     on_progress: Callable[[Progress], None],
 ) -> list[Float32]:
-    """Per clip, training clips first: (V, D, T) features of its windows."""
+    """Return per clip, training clips first, the features (V, D, T) of its windows.
+
+    Args:
+        network: The network with all stages frozen.
+        material: The clips.
+        options: How to sample them.
+        cache: Folder of features that later runs reuse.
+        on_progress: Called with news.
+
+    Raises:
+        ValueError: The features do not fit into memory.
+    """
     clips: list[LabelledClip] = [*material.train_clips, *material.val_clips]
     # Where no clip is longer than a window, all windows of a clip are the same.
     views = options.val_views if any(clip.first < clip.last for clip in clips) else 1

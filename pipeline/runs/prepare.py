@@ -70,7 +70,7 @@ def prepare(
         seed=job.options.seed,
     )
     classes = class_names(visible_examples(split.train + split.val))
-    model = _untrained(job, classes, on_download)
+    model = untrained(job, classes, on_download)
     plan = BackgroundPlan(
         footage=tuple(footage_files(job.background)),
         ratio=job.background_ratio,
@@ -106,12 +106,21 @@ def prepare(
     return model, split, replace(job, options=options)
 
 
-def _untrained(
+def untrained(
     job: TrainJob, labels: tuple[str, ...], on_download: OnProgress | None
 ) -> TrainedModel:
     """Build the network with its pretrained trunk and a random classifier.
 
     Its record holds the SHA-256 of the weights, and the groups that they were trained on.
+
+    Args:
+        job: Which network and weights, and how pictures are sampled.
+        labels: The K classes; the first is background.
+        on_download: Called during a download.
+
+    Raises:
+        WeightsError: The weights cannot be had, or do not fit the backbone.
+        ValueError: A name is unknown.
     """
     torch.manual_seed(job.options.seed)
 

@@ -4,6 +4,7 @@ match.mp4          12 s at 16 Hz, 48 x 48: bright from 3 to 5 s and from 8 to 9.
 second.mp4         12 s at 16 Hz, 48 x 48: bright from 2 to 6 s, else dark
 labels.csv         those stretches as `bright`, two dark ones as `background`; group A and group B
 model.safetensors  a network that calls a window `bright` when its mean pixel is above middle grey
+photos/            Anna/ and Berta/: three photos each, reddish and bluish noise
 out/match/         events.json, events.csv, scores.npz: the results of that model on match.mp4
 """
 
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from tiny import SPEC, write_levels
 from torch import Tensor, nn
 
@@ -52,6 +55,16 @@ def brightness_backbone(num_classes: int, spec: ClipSpec | None = None) -> CNNLS
     return backbone
 
 
+def write_noise(folder: Path) -> None:
+    """Photos of two players: noise with more red, and with more blue."""
+    for p, name in enumerate(("Anna", "Berta")):
+        (folder / name).mkdir(parents=True)
+        for k in range(3):
+            picture = np.random.default_rng([p, k]).integers(0, 160, (40, 40, 3), dtype=np.uint8)
+            picture[:, :, 2 * p] += 90
+            Image.fromarray(picture).save(folder / name / f"{k}.png")
+
+
 def make_examples_folder(folder: Path) -> None:
     """Fill `folder`; ARCHITECTURE must be registered."""
     dark, bright = [20], [235]
@@ -68,6 +81,7 @@ def make_examples_folder(folder: Path) -> None:
         linear.bias.zero_()
     model = TrainedModel(backbone.eval(), ARCHITECTURE, ("background", "bright"))
     save_checkpoint(folder / "model.safetensors", model)
+    write_noise(folder / "photos")
     options = DetectOptions(hop_s=0.25, device="cpu")
     (result,) = detect_all([folder / "match.mp4"], model, folder / "out", options)
     assert result.error is None

@@ -1,0 +1,1 @@
+"""Players by their photos: training, naming, and what is honestly unknown."""

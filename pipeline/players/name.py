@@ -1,0 +1,99 @@
+"""Name the player in a photo, or say why not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from touchline.models.backbone import normalise
+from touchline.models.checkpoint import TrainedModel, load_checkpoint
+from touchline.models.errors import CheckpointError
+from touchline.pipeline.clips.windows import squared
+from touchline.pipeline.players.options import UNKNOWN
+from touchline.pipeline.players.photos import refusal
+from touchline.pipeline.players.train import least_prob_of
+from touchline.pipeline.types import UInt8
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Who is in a photo.
+
+    Attributes:
+        player: The name; None: unknown.
+        probability: Of the name, or of the likeliest one if that is too low; None if the photo was
+            not good enough to be asked about.
+        why: Why the player is unknown; empty with a name.
+
+    Example:
+        >>> from touchline.pipeline import Naming
+        >>> Naming("Anna", 0.97).player
+        'Anna'
+    """
+
+    player: str | None
+    probability: float | None
+    why: str = ""
+
+
+def load_players_model(path: str | os.PathLike[str]) -> TrainedModel:
+    """Load a model that `touchline players train` wrote.
+
+    Raises:
+        CheckpointError: The file cannot be used, or is a model of another kind.
+    """
+    model = load_checkpoint(path)
+    if model.record.photos is None:
+        raise CheckpointError(
+            Path(path), "a model of footage, not of players. Use `touchline players train`."
+        )
+    return model
+
+
+@torch.no_grad()
+def name_players(model: TrainedModel, pictures: Sequence[UInt8]) -> list[Naming]:
+    """Name the player in each picture.
+
+    Args:
+        model: From `train_players` or `load_players_model`.
+        pictures: (3, H, W) RGB each, of any size.
+
+    Raises:
+        ValueError: The model is not one of players.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from touchline.pipeline import PlayersOptions, name_players, train_players
+        >>> options = PlayersOptions(backbone="brightness", weights="model.safetensors")
+        >>> model = train_players(Path("photos"), options).model
+        >>> (naming,) = name_players(model, [np.zeros((3, 20, 30), np.uint8)])
+        >>> naming.player, naming.why
+        (None, 'too small: 30 x 20 px, at least 32 px are needed')
+    """
+    rules = model.record.photos
+    if rules is None:
+        raise ValueError(
+            "the model is one of footage, not of players. Use one of `touchline players train`"
+        )
+    return [_name(model, picture, refusal(picture, rules)) for picture in pictures]
+
+
+def _name(model: TrainedModel, picture: UInt8, why: str | None) -> Naming:
+    if why:
+        return Naming(None, None, why)
+    square = torch.from_numpy(squared(picture[None], model.spec))  # (1, 3, S, S)
+    clip = normalise(square.transpose(0, 1)[None], model.spec)
+    probs = model.probs(model.backbone(clip))[0]
+    k = int(probs.argmax())
+    top, least = float(probs[k]), least_prob_of(model)
+    if k == 0:
+        return Naming(None, top, f"looks like the people in {UNKNOWN}/")
+    if top < least:
+        likeliest = f"the likeliest player has {top:.2f}, at least {least:.2f} is needed"
+        return Naming(None, top, likeliest)
+    return Naming(model.labels[k], top)

@@ -1,0 +1,74 @@
+"""Options of training on photos of players; quick to import, so that `--help` is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from touchline.pipeline.runs.options import DEFAULT_BACKBONE, DEFAULT_WEIGHTS
+
+UNKNOWN = "unknown"
+"""A folder of this name holds people who are none of the players."""
+
+HEADS = ("linear", "dense")
+
+MIN_SIZE_PX = 32
+MIN_SHARPNESS = 30.0
+
+LEAST_PROB = 0.5
+"""No name is given below this probability, whatever the held-out photos say."""
+
+
+@dataclass(frozen=True)
+class PlayersOptions:
+    """How `train_players` learns players from photos.
+
+    Attributes:
+        backbone: A network that sees pictures one by one, a name of `touchline models`.
+        weights: Its pretrained weights: a name or a file.
+        head: linear (logistic regression, solved exactly), or dense (flatten, 512 units, softmax,
+            trained by gradient descent).
+        freeze: A number of stages, the name of the last frozen stage, or `trunk` for all stages.
+            Stages behind it are trained from the linear head, where cross-validation gains.
+        epochs: Most passes over the photos where something is trained by gradient descent.
+        min_right: The share of names that should be right; sets the least probability of a name.
+        min_size_px: Photos whose shorter side is shorter are left out, and not named later.
+        min_sharpness: Photos that are softer are left out, and not named later; see `sharpness`.
+        max_bad: How many files that are no pictures may be skipped.
+        seed: Seed of all random numbers.
+
+    Raises:
+        ValueError: An option is outside its range.
+
+    Example:
+        >>> from touchline.pipeline import PlayersOptions
+        >>> PlayersOptions(min_right=0.99).head
+        'linear'
+    """
+
+    backbone: str = DEFAULT_BACKBONE
+    weights: str = DEFAULT_WEIGHTS
+    head: str = "linear"
+    freeze: str = "trunk"
+    epochs: int = 10
+    min_right: float = 0.95
+    min_size_px: int = MIN_SIZE_PX
+    min_sharpness: float = MIN_SHARPNESS
+    max_bad: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.head not in HEADS:
+            raise ValueError(f"head is {self.head!r}. Use one of {', '.join(HEADS)}")
+        if self.head == "dense" and self.freeze != "trunk":
+            raise ValueError("head is dense, which needs a frozen trunk. Use --freeze trunk")
+        if not 0.5 <= self.min_right <= 1:
+            raise ValueError(f"min_right is {self.min_right}; it must be in [0.5, 1]")
+        if not 16 <= self.min_size_px <= 4096:
+            raise ValueError(f"min_size_px is {self.min_size_px}; it must be in [16, 4096]")
+        if not 0 <= self.min_sharpness < float("inf"):
+            raise ValueError(f"min_sharpness is {self.min_sharpness}; it must be 0 or more")
+        if self.epochs < 1 or self.max_bad < 0:
+            raise ValueError(
+                f"epochs is {self.epochs} and max_bad is {self.max_bad}; they must be at least 1 "
+                "and 0"
+            )

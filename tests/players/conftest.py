@@ -1,0 +1,21 @@
+"""Rendered players in folders, and a model trained on them once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drawn_players import looks, write_photos
+
+from touchline.pipeline.players.options import PlayersOptions
+from touchline.pipeline.players.train import TrainedPlayers, train_players
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_photos(tmp_path_factory.mktemp("photos"), looks(4, seed=3), 6)
+
+
+@pytest.fixture(scope="session")
+def trained(photos: Path) -> TrainedPlayers:
+    return train_players(photos, PlayersOptions(), device="cpu")

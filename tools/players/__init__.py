@@ -1,0 +1,1 @@
+"""`touchline players`: learn players from photos, and name them."""
