@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -40,7 +40,16 @@ DIGIT_RECOGNISER = PackageFile(
     # What rapidocr depends on would install a second OpenCV over the first.
     install="pip install 'touchline[clock]', then: pip install --no-deps rapidocr==3.10.0",
 )
-"""PP-OCRv6 small, Apache-2.0: reads text in a line. `touchline clock` reads digits with it."""
+"""PP-OCRv6 small, Apache-2.0: reads text in a line. `touchline clock` and `touchline players` read
+digits with it."""
+
+TEXT_DETECTOR = replace(
+    DIGIT_RECOGNISER,
+    name="the text detector",
+    inside="rapidocr/models/PP-OCRv6_det_small.onnx",
+    digest="sha256:090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+)
+"""PP-OCRv6 small, Apache-2.0: finds text. `touchline players` finds shirt numbers with it."""
 
 
 def installed_path(entry: WeightsEntry) -> Path | None:

@@ -31,6 +31,8 @@ class PlayersOptions:
             Stages behind it are trained from the linear head, where cross-validation gains.
         epochs: Most passes over the photos where something is trained by gradient descent.
         min_right: The share of names that should be right; sets the least probability of a name.
+        max_strangers: The share of strangers' photos that may get a name; raises the least
+            probability of a name, where it can be measured.
         min_size_px: Photos whose shorter side is shorter are left out, and not named later.
         min_sharpness: Photos that are softer are left out, and not named later; see `sharpness`.
         max_bad: How many files that are no pictures may be skipped.
@@ -51,6 +53,7 @@ class PlayersOptions:
     freeze: str = "trunk"
     epochs: int = 10
     min_right: float = 0.95
+    max_strangers: float = 0.1
     min_size_px: int = MIN_SIZE_PX
     min_sharpness: float = MIN_SHARPNESS
     max_bad: int = 0
@@ -63,6 +66,8 @@ class PlayersOptions:
             raise ValueError("head is dense, which needs a frozen trunk. Use --freeze trunk")
         if not 0.5 <= self.min_right <= 1:
             raise ValueError(f"min_right is {self.min_right}; it must be in [0.5, 1]")
+        if not 0 <= self.max_strangers <= 1:
+            raise ValueError(f"max_strangers is {self.max_strangers}; it must be in [0, 1]")
         if not 16 <= self.min_size_px <= 4096:
             raise ValueError(f"min_size_px is {self.min_size_px}; it must be in [16, 4096]")
         if not 0 <= self.min_sharpness < float("inf"):
@@ -71,4 +76,41 @@ class PlayersOptions:
             raise ValueError(
                 f"epochs is {self.epochs} and max_bad is {self.max_bad}; they must be at least 1 "
                 "and 0"
+            )
+
+
+@dataclass(frozen=True)
+class WhoOptions:
+    """Where shirt numbers are looked for after an event, and how much evidence names a player.
+
+    Attributes:
+        after_s: Seconds after the event that are looked at, in (0, 120].
+        rate_hz: Pictures per second, in (0, 10].
+        size_px: Shorter side of the pictures.
+        min_reading: Least probability of a digit.
+        min_pictures: In how many pictures the number must be read.
+        min_share: The share of all evidence that must be for one player, in [0.5, 1].
+
+    Raises:
+        ValueError: An option is outside its range.
+    """
+
+    after_s: float = 12.0
+    rate_hz: float = 2.0
+    size_px: int = 720
+    min_reading: float = 0.7
+    min_pictures: int = 3
+    min_share: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not 0 < self.after_s <= 120:
+            raise ValueError(f"after_s is {self.after_s}; it must be in (0, 120]")
+        if not 0 < self.rate_hz <= 10:
+            raise ValueError(f"rate_hz is {self.rate_hz}; it must be in (0, 10]")
+        if not 0.5 <= self.min_share <= 1:
+            raise ValueError(f"min_share is {self.min_share}; it must be in [0.5, 1]")
+        if self.min_pictures < 1 or not 0 < self.min_reading <= 1:
+            raise ValueError(
+                f"min_pictures is {self.min_pictures} and min_reading is {self.min_reading}; they "
+                "must be at least 1, and in (0, 1]"
             )

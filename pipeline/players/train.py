@@ -142,13 +142,16 @@ def train_players(
     fitting = _dense if options.head == "dense" else _linear
     fitted = fitting(model, material, folds, options, device, on_progress)
     model, held_out = calibrated(fitted.model, fitted.held_out)
-    min_prob, _ = least_prob(held_out, options.min_right)
-    record = replace(model.record, photos=rules, job=asdict(options))
-    model = replace(model, thresholds=dict.fromkeys(model.labels[1:], min_prob), record=record)
     strangers = None
     if fitted.features is not None and fitted.trial is not None:
-        strangers = strangers_named(fitted.features, fitted.trial, model.temperature, min_prob)
-    return TrainedPlayers(model, held_out, photos, strangers, fitted.how, time.monotonic() - began)
+        strangers = stranger_probs(fitted.features, fitted.trial, model.temperature)
+    min_prob = least_prob(held_out, options.min_right)
+    if strangers is not None:
+        min_prob = max(min_prob, least_prob_for_strangers(strangers, options.max_strangers))
+    record = replace(model.record, photos=rules, job=asdict(options))
+    model = replace(model, thresholds=dict.fromkeys(model.labels[1:], min_prob), record=record)
+    named = None if strangers is None else float((strangers >= min_prob).mean())
+    return TrainedPlayers(model, held_out, photos, named, fitted.how, time.monotonic() - began)
 
 
 def _untrained(
@@ -358,11 +361,11 @@ def calibrated(model: TrainedModel, held_out: HeldOut) -> tuple[TrainedModel, He
     )
 
 
-def least_prob(held_out: HeldOut, min_right: float) -> tuple[float, int]:
-    """Return the least probability of a name, and how many held-out photos get one.
+def least_prob(held_out: HeldOut, min_right: float) -> float:
+    """Return the lowest probability at which enough names are right.
 
-    It is the lowest at which `min_right` of the names given to held-out photos are right, and at
-    least `LEAST_PROB`. If none is, it is 1: then no name is given.
+    That is where `min_right` of the names given to held-out photos are right, and at least
+    `LEAST_PROB`. If there is none, it is 1: then no name is given.
 
     Args:
         held_out: Photos with calibrated answers.
@@ -379,16 +382,26 @@ def least_prob(held_out: HeldOut, min_right: float) -> tuple[float, int]:
     ends = [k for k in range(len(order)) if k == last or top[order[k + 1]] < top[order[k]]]
     good = [k for k in ends if shares[k] >= min_right]
     if not good:
-        return 1.0, 0
-    if max(good) == last:
-        return LEAST_PROB, len(order)
-    return float(top[order[max(good)]]), max(good) + 1
+        return 1.0
+    return LEAST_PROB if max(good) == last else float(top[order[max(good)]])
 
 
-def strangers_named(
-    features: ClipFeatures, trial: Trial, temperature: float, min_prob: float
-) -> float | None:
-    """Return how often photos get a name from a head that has never seen their player.
+def least_prob_for_strangers(probs: Float64, max_named: float) -> float:
+    """Return the lowest probability that at most this share of strangers reaches.
+
+    Args:
+        probs: (N,) from `stranger_probs`.
+        max_named: The share of them that may get a name.
+    """
+    highest_first = np.sort(probs)[::-1]
+    allowed = int(max_named * len(probs))
+    if allowed == len(probs):
+        return 0.0
+    return float(np.nextafter(highest_first[allowed], 2.0).clip(0, 1))
+
+
+def stranger_probs(features: ClipFeatures, trial: Trial, temperature: float) -> Float64 | None:
+    """Return the probability of the name that a photo gets from a head that never saw its player.
 
     Each player is left out in turn. None with fewer than three players.
 
@@ -396,24 +409,36 @@ def strangers_named(
         features: All photos.
         trial: The head.
         temperature: The logits are divided by it.
-        min_prob: The least probability of a name.
+
+    Returns:
+        (N,) of every photo of a player; 0 where the head says unknown.
     """
     truth = features.targets.argmax(axis=1)
     players = [k for k in np.unique(truth).tolist() if k > 0]
     if len(players) < 3:
         return None
-    named = []
+    found = []
     for player in players:
         columns = [k for k in range(features.targets.shape[1]) if k != player]
         others = features.take(np.flatnonzero(truth != player).tolist())
-        others = replace(others, targets=others.targets[:, columns])
-        layer = fit(others, trial)
+        layer = fit(replace(others, targets=others.targets[:, columns]), trial)
         assert isinstance(layer, Linear)
         X, _ = features.take(np.flatnonzero(truth == player).tolist()).inputs(trial.spec)
         logits = torch.from_numpy(layer(X) / temperature)
         probs = class_probs(logits, has_background=features.has_background).numpy()
-        named += ((probs.argmax(axis=1) > 0) & (probs.max(axis=1) >= min_prob)).tolist()
-    return float(np.mean(named))
+        found += np.where(probs.argmax(axis=1) > 0, probs.max(axis=1), 0.0).tolist()
+    return np.array(found, dtype=np.float64)
+
+
+def num_named(held_out: HeldOut, min_prob: float) -> int:
+    """Return how many held-out photos get a name.
+
+    Args:
+        held_out: Photos with calibrated answers.
+        min_prob: The least probability of a name.
+    """
+    probs = held_out.probs
+    return int(((probs.argmax(axis=1) > 0) & (probs.max(axis=1) >= min_prob)).sum())
 
 
 def coverage_rows(held_out: HeldOut) -> list[tuple[float, float, int]]:

@@ -22,7 +22,9 @@ from touchline.pipeline.players.train import (
     calibrated,
     coverage_rows,
     least_prob,
-    strangers_named,
+    least_prob_for_strangers,
+    num_named,
+    stranger_probs,
     train_players,
 )
 from touchline.pipeline.types import Example
@@ -106,22 +108,24 @@ def test_people_in_the_folder_unknown_are_none_of_the_players(tmp_path):
 
 def test_the_least_probability_is_the_lowest_at_which_enough_names_are_right():
     rows = [(0.9, 1, 1), (0.8, 2, 2), (0.7, 1, 2), (0.6, 2, 2), (0.55, 1, 2)]
-    assert least_prob(answers(rows), 0.95) == (0.8, 2)
-    assert least_prob(answers(rows), 0.75) == (pytest.approx(0.6), 4)
-    assert least_prob(answers(rows), 0.6) == (LEAST_PROB, 5)
+    assert least_prob(answers(rows), 0.95) == 0.8
+    assert least_prob(answers(rows), 0.75) == 0.6
+    assert least_prob(answers(rows), 0.6) == LEAST_PROB
+    assert [num_named(answers(rows), p) for p in (0.8, 0.6, LEAST_PROB)] == [2, 4, 5]
 
 
 def test_no_name_is_given_where_no_probability_is_sure_enough():
-    assert least_prob(answers([(0.9, 1, 2), (0.8, 2, 2)]), 0.95) == (1.0, 0)
+    assert least_prob(answers([(0.9, 1, 2), (0.8, 2, 2)]), 0.95) == 1.0
 
 
 def test_answers_of_one_probability_are_named_together():
-    assert least_prob(answers([(0.8, 1, 1), (0.8, 1, 2), (0.8, 1, 1)]), 0.9) == (1.0, 0)
+    assert least_prob(answers([(0.8, 1, 1), (0.8, 1, 2), (0.8, 1, 1)]), 0.9) == 1.0
 
 
 def test_unknown_and_low_answers_never_set_the_least_probability():
     rows = [(0.99, 0, 1), (0.9, 1, 1), (0.4, 1, 1)]
-    assert least_prob(answers(rows), 0.9) == (LEAST_PROB, 1)
+    assert least_prob(answers(rows), 0.9) == LEAST_PROB
+    assert num_named(answers(rows), LEAST_PROB) == 1
 
 
 def test_coverage_takes_the_surest_photos_first():
@@ -150,11 +154,23 @@ def corners(num_players: int) -> ClipFeatures:
 
 def test_strangers_are_asked_of_a_head_that_never_saw_them():
     trial = Trial(HeadSpec("linear"), 10.0, 0.0, 1.0)
-    assert strangers_named(corners(3), trial, 1.0, 0.5) == 1.0  # two players: one has half
-    assert strangers_named(corners(3), trial, 1.0, 1.0) == 0.0
-    # Seen players would be answered with nearly 1 here; a stranger lies between the others.
-    assert strangers_named(corners(5), trial, 1.0, 0.9) == 0.0
-    assert strangers_named(corners(2), trial, 1.0, 0.5) is None
+    probs = stranger_probs(corners(5), trial, 1.0)
+    assert probs is not None
+    assert probs.shape == (30,)
+    # A player that was seen would be answered with nearly 1 here; a stranger is far from all four.
+    assert probs.max() < 0.7
+    assert stranger_probs(corners(2), trial, 1.0) is None
+
+
+def test_the_least_probability_for_strangers_lets_the_wanted_share_through():
+    probs = np.array([0.9, 0.2, 0.8, 0.5])
+    shares = {share: least_prob_for_strangers(probs, share) for share in (0, 0.25, 0.5, 1)}
+    assert {s: float((probs >= p).mean()) for s, p in shares.items()} == {s: s for s in shares}
+
+
+def test_few_strangers_are_named_in_training(trained):
+    assert trained.strangers_named is not None
+    assert trained.strangers_named <= PlayersOptions().max_strangers
 
 
 def test_a_model_of_footage_is_no_model_of_players(trained, tmp_path):
@@ -173,6 +189,7 @@ def test_a_model_of_footage_is_no_model_of_players(trained, tmp_path):
         ({"head": "sparse"}, "head is 'sparse'"),
         ({"head": "dense", "freeze": "block6"}, "needs a frozen trunk"),
         ({"min_right": 0.2}, "min_right is 0.2"),
+        ({"max_strangers": 2.0}, "max_strangers is 2.0"),
         ({"min_size_px": 1}, "min_size_px is 1"),
         ({"min_sharpness": -1.0}, "min_sharpness is -1"),
         ({"epochs": 0}, "epochs is 0"),

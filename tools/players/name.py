@@ -1,35 +1,65 @@
-"""`touchline players name`: say who is in photos."""
+"""`touchline players name`: say who is in photos, or whom the events of a match are about."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from touchline.pipeline.players.options import WhoOptions
 from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.errors import PhotoError
+    from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.players.name import Naming
+    from touchline.pipeline.players.who import Who
+    from touchline.pipeline.types import Event
+
+WHO = WhoOptions()
 
 
 def name_command(
     photos: Annotated[
         list[Path],
         typer.Argument(
-            metavar="PHOTO...", help="Photos, or folders of photos.", show_default=False
+            metavar="PHOTO...|MATCH EVENTS",
+            help="Photos, or folders of photos. With --lineup: the footage, and its events.",
+            show_default=False,
         ),
     ],
     model: Annotated[
         Path, typer.Option(help="The model that `touchline players train` wrote.")
     ] = Path("players.safetensors"),
+    lineup: Annotated[
+        Path | None,
+        typer.Option(
+            help="A line-up (CSV: team,number,name,colour). Players of events are then named by "
+            "the shirt numbers in the seconds after each event."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="With --lineup: write an events.json with the players to this file."
+        ),
+    ] = None,
+    after: Annotated[
+        float, typer.Option(help="With --lineup: seconds after an event that are looked at.")
+    ] = WHO.after_s,
     json_: Annotated[bool, typer.Option("--json", help="Print the answers as JSON.")] = False,
 ) -> None:
-    """Say who is in photos: a name with its probability, or unknown and why.
+    """Say who is in photos, or whom events are about: a name, or unknown and why.
 
     Exits with 1 if a file is no picture; the others are answered all the same.
     """
+    if lineup is not None:
+        _name_events(photos, lineup, out, after, as_json=json_)
+        return
+    if out is not None:
+        raise ValueError("--out is for the events of a match. Give a line-up with --lineup, too.")
     from touchline.models.errors import PhotoError
     from touchline.pipeline.players.name import load_players_model, name_players
     from touchline.pipeline.players.photos import read_photo
@@ -103,4 +133,76 @@ def _show(rows: list[tuple[Path, Naming | PhotoError]]) -> None:
             probability,
             console.escape(found.why),
         )
+    console.out.print(table)
+
+
+def _name_events(
+    given: list[Path], lineup: Path, out: Path | None, after_s: float, *, as_json: bool
+) -> None:
+    """Name the players of the accepted events of one match."""
+    from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
+    from touchline.pipeline.outputs.read_results import read_results
+    from touchline.pipeline.players.lineup import read_lineup
+    from touchline.pipeline.players.numbers import NumberReader
+    from touchline.pipeline.players.who import name_events
+
+    if len(given) != 2:
+        raise ValueError(
+            f"--lineup takes the footage and its events, but {len(given)} files are given. "
+            "Example: touchline players name match.mp4 out/match/events.json --lineup teams.csv"
+        )
+    footage, events = given
+    console.keep_inputs(out, footage, events, lineup)
+    teams = read_lineup(lineup)
+    (result,) = read_results(events, footage=footage)
+    reader = NumberReader(verified_file(TEXT_DETECTOR)[0], verified_file(DIGIT_RECOGNISER)[0])
+    with console.err.status("reading shirt numbers"):
+        named = name_events(
+            footage, result.accepted, teams, reader.numbers, WhoOptions(after_s=after_s)
+        )
+    if out is not None:
+        _write(out, result, [event for event, _ in named])
+    if as_json:
+        console.print_json([_event_row(event, who) for event, who in named])
+    else:
+        _show_events(named)
+
+
+def _write(out: Path, result: MatchResult, events: list[Event]) -> None:
+    """Write an events.json in which the accepted events have their players."""
+    from touchline.models.atomic_files import write_atomic
+    from touchline.pipeline.outputs.events_json import json_text
+    from touchline.pipeline.outputs.writers import result_sheet
+
+    by_old = dict(zip(result.accepted, events, strict=True))
+    candidates = tuple(by_old.get(event, event) for event in result.candidates)
+    named = replace(result, accepted=tuple(events), candidates=candidates)
+    write_atomic(out, json_text(result_sheet(named, out.parent)))
+
+
+def _event_row(event: Event, who: Who) -> dict[str, object]:
+    return {
+        "label": event.label,
+        "peak_s": event.peak_s,
+        "team": who.team,
+        "jersey": who.number,
+        "player": who.name,
+        "score": round(who.score, 4),
+        "pictures": who.pictures,
+        "why_unknown": who.why or None,
+    }
+
+
+def _show_events(named: list[tuple[Event, Who]]) -> None:
+    from rich.table import Table
+
+    from touchline.pipeline.timecode import timecode
+
+    table = Table(box=None)
+    for name in ("time", "event", "team", "number", "player", "score", ""):
+        table.add_column(name, overflow="fold")
+    for event, who in named:
+        score = f"{who.score:.2f}" if who.name else ""
+        texts = (who.team or "", who.number or "", who.name or "unknown", score, who.why)
+        table.add_row(timecode(event.peak_s), *map(console.escape, (event.label, *texts)))
     console.out.print(table)

@@ -48,6 +48,12 @@ def train_command(
         float,
         typer.Option(help="Share of names that should be right. Sets when a player is unknown."),
     ] = DEFAULTS.min_right,
+    max_strangers: Annotated[
+        float,
+        typer.Option(
+            help="Share of photos of people who are none of the players that may get a name."
+        ),
+    ] = DEFAULTS.max_strangers,
     min_size: Annotated[
         int,
         typer.Option(
@@ -89,6 +95,7 @@ def train_command(
         freeze=freeze,
         epochs=epochs,
         min_right=min_right,
+        max_strangers=max_strangers,
         min_size_px=min_size,
         min_sharpness=min_sharpness,
         max_bad=max_bad,
@@ -106,20 +113,19 @@ def train_command(
         if len(messages) > MOST_SHOWN:
             console.warn(f"{name}: {len(messages) - MOST_SHOWN} more")
     save_checkpoint(out, trained.model)
-    figures = _figures(trained, options.min_right)
+    figures = _figures(trained)
     if json_:
         console.print_json(figures | {"model": str(out)})
     else:
         _show(trained, figures, out)
 
 
-def _figures(trained: TrainedPlayers, min_right: float) -> dict[str, Any]:
-    from touchline.pipeline.players.train import coverage_rows, least_prob
+def _figures(trained: TrainedPlayers) -> dict[str, Any]:
+    from touchline.pipeline.players.train import coverage_rows, num_named
     from touchline.pipeline.runs.summary import accuracy, class_figures, confusions
 
     held = trained.held_out
     overall = accuracy(held)
-    _, named = least_prob(held, min_right)
     return {
         "accuracy": {key: overall[key] for key in ("value", "low", "high")},
         "photos": overall["clips"],
@@ -135,7 +141,7 @@ def _figures(trained: TrainedPlayers, min_right: float) -> dict[str, Any]:
             for share, right, count in coverage_rows(held)
         ],
         "min_probability": trained.min_prob,
-        "named": named,
+        "named": num_named(held, trained.min_prob),
         "strangers_named": trained.strangers_named,
         "left_out": len(trained.photos.left_out),
         "temperature": trained.model.temperature,
@@ -178,8 +184,13 @@ def _show(trained: TrainedPlayers, figures: dict[str, Any], out: Path) -> None:
             f"{figures['named']} of {figures['photos']} photos get one"
         )
     else:
-        console.warn("no probability is sure enough for --min-right, so no photo gets a name.")
-    if figures["strangers_named"] is not None:
+        console.warn(
+            "no photo gets a name: no probability is sure enough for --min-right and "
+            "--max-strangers. Add photos."
+        )
+    if figures["strangers_named"] is None:
+        _say("strangers: not measured, so people who are none of the players may get a name")
+    else:
         _say(
             f"strangers: {figures['strangers_named']:.0%} of photos get a (wrong) name if their "
             "player is left out of training"

@@ -1,8 +1,9 @@
-"""Measure `touchline players` on rendered players: python measure_players.py [photos|sizes|ways]
+"""Measure `touchline players` on rendered players: python measure_players.py [NAME ...]
 
 photos: accuracy by the number of photos per player, and how often strangers get a name.
 sizes:  what is right, named and refused by the size of a photo.
 ways:   frozen trunk, last stages, dense head and training from scratch, in equal seconds.
+match:  whom the events of rendered footage are about, by shirt numbers and a line-up.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from drawn_match import Scene, write_lineup, write_scenes
 from drawn_players import Look, draw_player, looks, write_photos
 
 from touchline.models.catalog import build_backbone
@@ -24,6 +26,7 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
 from touchline.models.heads import HeadSpec
 from touchline.models.training_record import PhotoRules
+from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
 from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.heads.attach import with_head
@@ -31,15 +34,18 @@ from touchline.pipeline.heads.choose import ClipFeatures, cross_validate
 from touchline.pipeline.heads.fit import clip_windows
 from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.tune import tuning_options
+from touchline.pipeline.players.lineup import read_lineup
 from touchline.pipeline.players.name import name_players
-from touchline.pipeline.players.options import PlayersOptions
+from touchline.pipeline.players.numbers import NumberReader
+from touchline.pipeline.players.options import PlayersOptions, WhoOptions
 from touchline.pipeline.players.photos import photo_clip, refusal
 from touchline.pipeline.players.train import dense_options, train_players, trained_answers
+from touchline.pipeline.players.who import name_events
 from touchline.pipeline.training.batches import Material
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.training.targets import make_targets
-from touchline.pipeline.types import Example
+from touchline.pipeline.types import Event, Example
 
 PLAYERS, TESTED = 10, 6
 SECONDS = 60.0
@@ -197,9 +203,50 @@ def measure_ways() -> None:
         report("from scratch", lambda: network(pretrained=False), scratch)
 
 
+def measure_match() -> None:
+    """Print a row per height of the footage and width of the player in the close-up."""
+    people = looks(22, seed=5)
+    others = looks(22, seed=6)
+    taken = {(look.team, look.number) for look in people}
+    strangers = [look for look in others if (look.team, look.number) not in taken]
+    reader = NumberReader(*(verified_file(f)[0] for f in (TEXT_DETECTOR, DIGIT_RECOGNISER)))
+    options = WhoOptions(after_s=7, rate_hz=1)
+    for height in (224, 360, 720):
+        for share in (0.9, 0.5):
+            shown: list[Look | None] = [*people[:14], *[None] * 8]
+            scenes = [
+                *(Scene(look, share=share) for look in people[:14]),
+                *(Scene(look, number=False, share=share) for look in people[14:17]),
+                *(Scene(look, share=share) for look in strangers[:3]),
+                *(Scene(None) for _ in range(2)),
+            ]
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "match.mp4"
+                times = write_scenes(path, scenes, height=height)
+                lineup = read_lineup(write_lineup(Path(folder) / "teams.csv", people))
+                events = [Event("goal", t, t, t) for t in times]
+                named = name_events(path, events, lineup, reader.numbers, options)
+            pairs = [
+                (w.name, look.name if look else None)
+                for (_, w), look in zip(named, shown, strict=True)
+            ]
+            right = sum(a is not None and a == b for a, b in pairs)
+            wrong = sum(a is not None and a != b for a, b in pairs)
+            print(
+                f"{height} lines, player {share:g} of the height: {right} of 14 named right, "
+                f"{wrong} of {len(pairs)} events named wrong",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Run the measurements that are named; all without a name."""
-    known = {"photos": measure_photos, "sizes": measure_sizes, "ways": measure_ways}
+    known = {
+        "photos": measure_photos,
+        "sizes": measure_sizes,
+        "ways": measure_ways,
+        "match": measure_match,
+    }
     for name in sys.argv[1:] or known:
         print(f"# {name}", flush=True)
         known[name]()

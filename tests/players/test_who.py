@@ -1,0 +1,241 @@
+"""Who an event is about: votes of shirt numbers, teams by colour, and nobody where unsure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from drawn_match import Scene, write_lineup, write_scenes
+from drawn_players import TEAMS, looks
+
+from touchline.models.errors import LabelsError, WeightsError
+from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
+from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.players.lineup import Lineup, read_lineup
+from touchline.pipeline.players.numbers import (
+    NumberReader,
+    ShirtNumber,
+    colour_around,
+    text_boxes,
+)
+from touchline.pipeline.players.options import WhoOptions
+from touchline.pipeline.players.who import decide, name_events, team_of, with_player
+from touchline.pipeline.types import Event
+from touchline.tools.cli import main
+
+COLOURS = {"Reds": TEAMS["red"], "Blues": TEAMS["blue"]}
+LINEUP = Lineup({("Reds", "9"): "Anna", ("Reds", "7"): "Berta", ("Blues", "9"): "Cora"}, COLOURS)
+OPTIONS = WhoOptions()
+
+
+def lab(rgb: tuple[int, int, int]) -> tuple[float, float, float]:
+    L, a, b = cv2.cvtColor(np.array([[rgb]], np.float32) / 255, cv2.COLOR_RGB2Lab)[0, 0]
+    return float(L), float(a), float(b)
+
+
+def shirt(
+    number: str, team: str = "Reds", *, score: float = 0.95, height: int = 60, x: int = 0
+) -> ShirtNumber:
+    return ShirtNumber(number, score, height, lab(COLOURS[team]), (x, 50, x + 60, 50 + height))
+
+
+def moving(number: str, pictures: int, team: str = "Reds", **how: int) -> list[list[ShirtNumber]]:
+    return [[shirt(number, team, x=20 * k, **how)] for k in range(pictures)]
+
+
+def test_a_number_read_often_on_a_shirt_of_the_team_is_the_player():
+    who = decide(moving("9", 5), LINEUP, OPTIONS)
+    assert (who.team, who.number, who.name) == ("Reds", "9", "Anna")
+    assert who.score == 1.0
+    assert who.pictures == 5
+
+
+def test_the_colour_of_the_shirt_tells_two_players_of_one_number_apart():
+    assert decide(moving("9", 5, "Blues"), LINEUP, OPTIONS).name == "Cora"
+
+
+def test_nobody_is_named_from_too_few_pictures():
+    who = decide(moving("9", 2), LINEUP, OPTIONS)
+    assert who.name is None
+    assert who.why == "Reds 9 was read in 2 pictures only"
+
+
+def test_nobody_is_named_if_two_players_share_the_evidence():
+    who = decide([*moving("9", 5), *moving("7", 5)], LINEUP, OPTIONS)
+    assert who.name is None
+    assert "several players" in who.why
+
+
+def test_the_player_that_is_shown_large_wins():
+    small = [[*a, *b] for a, b in zip(moving("7", 5), moving("9", 5, height=20), strict=True)]
+    assert decide(small, LINEUP, OPTIONS).name == "Berta"
+
+
+def test_numbers_that_are_not_in_the_line_up_or_not_sure_name_nobody():
+    assert decide(moving("8", 5), LINEUP, OPTIONS).name is None
+    doubtful = [[shirt("9", score=0.5, x=20 * k)] for k in range(5)]
+    assert decide(doubtful, LINEUP, OPTIONS).why == "no number was read"
+
+
+def test_a_number_that_never_moves_is_a_graphic():
+    assert decide([[shirt("9")] for _ in range(6)], LINEUP, OPTIONS).name is None
+
+
+@pytest.mark.parametrize(
+    ("rgb", "team"),
+    [
+        (TEAMS["red"], "Reds"),
+        ((130, 20, 30), "Reds"),  # in the shade
+        (TEAMS["blue"], "Blues"),
+        ((235, 235, 40), None),  # the referee
+        ((115, 45, 115), None),  # between both
+        ((50, 120, 45), None),  # grass
+    ],
+)
+def test_a_team_is_known_by_its_colour_or_not_at_all(rgb, team):
+    assert team_of(lab(rgb), COLOURS) == team
+
+
+def test_an_event_that_names_its_player_keeps_it(tmp_path):
+    event = Event("goal", 1, 1, 1, attributes=(("player", "Dora"),))
+    ((kept, who),) = name_events(tmp_path / "no.mp4", [event], LINEUP, lambda _: [], OPTIONS)
+    assert kept == event
+    assert who.why == "the event names a player already"
+
+
+def test_the_event_gets_team_player_jersey_and_score_beside_what_it_has():
+    event = Event("goal", 1, 1, 1, attributes=(("note", "header"),))
+    named = with_player(event, decide(moving("9", 5), LINEUP, OPTIONS))
+    assert dict(named.attributes) == {
+        "note": "header",
+        "team": "Reds",
+        "player": "Anna",
+        "jersey": "9",
+        "player_score": "1.00",
+    }
+
+
+def test_the_colour_around_a_number_is_that_of_the_shirt_or_none():
+    picture = np.zeros((100, 100, 3), np.uint8)
+    picture[:] = TEAMS["red"]
+    picture[40:60, 40:60] = 255
+    as_lab = cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2Lab)
+    assert colour_around(as_lab, (40, 40, 60, 60)) == pytest.approx(lab(TEAMS["red"]), abs=0.5)
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3)).astype(np.float32) / 255
+    assert colour_around(cv2.cvtColor(noise, cv2.COLOR_RGB2Lab), (40, 40, 60, 60)) is None
+
+
+def test_text_boxes_grow_around_sure_islands_only():
+    probs = np.zeros((64, 64), np.float32)
+    probs[20:30, 20:40] = 0.9
+    probs[50:60, 5:20] = 0.4  # an island, but not sure
+    ((x0, y0, x1, y1),) = text_boxes(probs, 128, 128)
+    assert (x0, y0) < (40, 40)
+    assert x1 > 80
+    assert y1 > 60
+
+
+GOOD = "team,number,name,colour\nReds,9,Anna,red\nReds,07,Berta,\nBlues,9,Cora,#1e3cbe\n"
+
+
+def test_a_line_up_is_read_with_the_colour_in_one_row_of_a_team(tmp_path):
+    path = tmp_path / "teams.csv"
+    path.write_text("\ufeff" + GOOD, encoding="utf-8")
+    lineup = read_lineup(path)
+    assert lineup.players[("Reds", "7")] == "Berta"
+    assert lineup.colours == {"Reds": (255, 0, 0), "Blues": (30, 60, 190)}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "an empty file"),
+        ("team,number,name\nReds,9,Anna\n", "no column 'colour'"),
+        ("team,number,name,colour\n", "holds no player"),
+        ("team,number,name,colour\nReds,9,Anna,\n", "team 'Reds' has no colour"),
+        ("team,number,name,colour\nReds,nine,Anna,red\n", "line 2: number is 'nine'"),
+        ("team,number,name,colour\nReds,100,Anna,red\n", "line 2: number is '100'"),
+        ("team,number,name,colour\nReds,9,Anna,reddish\n", "line 2: colour is 'reddish'"),
+        ("team,number,name,colour\nReds,9,Anna,red\nReds,9,B,\n", "line 3: Reds has number 9"),
+        ("team,number,name,colour\nReds,9,Anna,red\nReds,8,B,blue\n", "line 3: Reds has two"),
+        ("team,number,name,colour\n,9,Anna,red\n", "line 2 has no team"),
+    ],
+)
+def test_a_line_up_that_cannot_be_used_names_the_line(tmp_path, text, says):
+    path = tmp_path / "teams.csv"
+    path.write_text(text)
+    with pytest.raises(LabelsError, match=says):
+        read_lineup(path)
+
+
+@pytest.fixture(scope="module")
+def reader() -> NumberReader:
+    pytest.importorskip("onnxruntime")
+    try:
+        files = [verified_file(file)[0] for file in (TEXT_DETECTOR, DIGIT_RECOGNISER)]
+    except WeightsError as error:
+        pytest.skip(str(error))
+    return NumberReader(*files, threads=1)
+
+
+def events_at(times: list[float]) -> list[Event]:
+    return [Event("goal", t, t, t) for t in times]
+
+
+def test_the_player_of_a_rendered_close_up_is_named_and_nobody_where_no_number_shows(
+    reader, tmp_path
+):
+    people = looks(6, seed=2)
+    scenes = [Scene(people[0]), Scene(None), Scene(people[1], number=False)]
+    times = write_scenes(tmp_path / "match.mp4", scenes)
+    lineup = read_lineup(write_lineup(tmp_path / "teams.csv", people))
+    options = WhoOptions(after_s=7, rate_hz=1)
+    named = name_events(tmp_path / "match.mp4", events_at(times), lineup, reader.numbers, options)
+    assert [who.name for _, who in named] == [people[0].name, None, None]
+
+
+def test_the_command_writes_events_with_their_players_and_keeps_its_inputs(
+    reader, tmp_path, monkeypatch, capsys
+):
+    people = looks(4, seed=2)
+    footage = tmp_path / "match.mp4"
+    (time_s,) = write_scenes(footage, [Scene(people[0])])
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"video,label,start_s,end_s,group\nmatch.mp4,goal,{time_s},{time_s},A\n")
+    lineup = write_lineup(tmp_path / "teams.csv", people)
+    out = tmp_path / "named.json"
+    words = ("name", footage, labels, "--lineup", lineup, "--json", "-o", out)
+    assert run(monkeypatch, *words) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["player"] == people[0].name
+    (event,) = read_events_json(out).accepted
+    assert dict(event.attributes)["jersey"] == str(people[0].number)
+    assert run(monkeypatch, *words[:-1], labels) == 1
+    assert labels.read_text().startswith("video,label")
+
+
+def test_the_command_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    lineup = tmp_path / "teams.csv"
+    lineup.write_text(GOOD)
+    assert run(monkeypatch, "name", tmp_path / "match.mp4", "--lineup", lineup) == 1
+    assert "takes the footage and its events" in capsys.readouterr().err
+    assert run(monkeypatch, "name", lineup, "-o", tmp_path / "x.json") == 1
+    assert "--lineup" in capsys.readouterr().err
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["touchline", "players", *map(str, words)])
+    try:
+        main()
+    except SystemExit as left:
+        return int(left.code or 0)
+    return 0
+
+
+def test_drawn_line_ups_are_read(tmp_path: Path):
+    lineup = read_lineup(write_lineup(tmp_path / "teams.csv", looks(4)))
+    assert len(lineup.players) == 4
