@@ -38,7 +38,7 @@ def clock_command(
     ] = DEFAULTS.period_min,
     json_: Annotated[bool, typer.Option("--json", help="Print the clock as JSON.")] = False,
 ) -> None:
-    """Read the match clock from the scoreboard, and print the kick-offs that follow.
+    """Read the match clock from the scoreboard, and print kick-offs.
 
     Exits with 0 if there is a clock, and with 3 if none was read.
     """

@@ -141,7 +141,7 @@ def _name_events(
 ) -> None:
     """Name the players of the accepted events of one match."""
     from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
-    from touchline.pipeline.outputs.read_results import read_results
+    from touchline.pipeline.outputs.read_results import read_results, refuse_empty
     from touchline.pipeline.players.lineup import read_lineup
     from touchline.pipeline.players.numbers import NumberReader
     from touchline.pipeline.players.who import name_events
@@ -155,6 +155,7 @@ def _name_events(
     console.keep_inputs(out, footage, events, lineup)
     teams = read_lineup(lineup)
     (result,) = read_results(events, footage=footage)
+    refuse_empty(events, [result])
     reader = NumberReader(verified_file(TEXT_DETECTOR)[0], verified_file(DIGIT_RECOGNISER)[0])
     with console.err.status("reading shirt numbers"):
         named = name_events(

@@ -50,7 +50,7 @@ def report_command(
         bool, typer.Option("--json", help="Print the paths of the files written, as JSON.")
     ] = False,
 ) -> None:
-    """Make report.html for each EVENTS file, and index.html if there are several."""
+    """Make report.html for each EVENTS file, and index.html for several."""
     from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.read_results import read_results
     from touchline.pipeline.report.match_page import write_report
