@@ -73,7 +73,7 @@ def name_players(model: TrainedModel, pictures: Sequence[UInt8]) -> list[Naming]
         >>> model = train_players(Path("photos"), options).model
         >>> (naming,) = name_players(model, [np.zeros((3, 20, 30), np.uint8)])
         >>> naming.player, naming.why
-        (None, 'too small: 30 x 20 px, at least 32 px are needed')
+        (None, 'too small: 30 x 20 px, at least 96 px are needed')
     """
     rules = model.record.photos
     if rules is None:

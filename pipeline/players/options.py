@@ -11,7 +11,9 @@ UNKNOWN = "unknown"
 
 HEADS = ("linear", "dense")
 
-MIN_SIZE_PX = 32
+MIN_SIZE_PX = 96
+"""In a picture of head and chest, the face then has about 32 pixels."""
+
 MIN_SHARPNESS = 30.0
 
 LEAST_PROB = 0.5
@@ -86,7 +88,7 @@ class WhoOptions:
     Attributes:
         after_s: Seconds after the event that are looked at, in (0, 120].
         rate_hz: Pictures per second, in (0, 10].
-        size_px: Shorter side of the pictures.
+        size_px: Larger pictures are scaled down until their shorter side has this many pixels.
         min_reading: Least probability of a digit.
         min_pictures: In how many pictures the number must be read.
         min_share: The share of all evidence that must be for one player, in [0.5, 1].

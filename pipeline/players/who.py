@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.players.lineup import Colour, Lineup
 from touchline.pipeline.players.numbers import ShirtNumber
 from touchline.pipeline.players.options import WhoOptions
@@ -75,7 +76,7 @@ def name_events(
         FootageError: The footage cannot be read.
     """
     options = options or WhoOptions()
-    named = []
+    named: list[tuple[Event, Who]] = []
     for done, event in enumerate(events):
         on_event(done)
         if dict(event.attributes).keys() & {"player", "jersey"}:
@@ -91,10 +92,12 @@ def _seen(
 ) -> list[list[ShirtNumber]]:
     """The numbers of each picture after the event."""
     seen = []
+    # Small pictures stay as they are: enlarged digits are no easier to read, and seem large enough.
+    size_px = min(options.size_px, *probe_footage(path).shown_size)
     with decode(
         path,
         rate_hz=options.rate_hz,
-        size_px=options.size_px,
+        size_px=size_px,
         start_s=event.peak_s,
         end_s=event.peak_s + options.after_s,
     ) as stream:

@@ -60,7 +60,7 @@ def write_noise(folder: Path) -> None:
     for p, name in enumerate(("Anna", "Berta")):
         (folder / name).mkdir(parents=True)
         for k in range(3):
-            picture = np.random.default_rng([p, k]).integers(0, 160, (40, 40, 3), dtype=np.uint8)
+            picture = np.random.default_rng([p, k]).integers(0, 160, (128, 128, 3), dtype=np.uint8)
             picture[:, :, 2 * p] += 90
             Image.fromarray(picture).save(folder / name / f"{k}.png")
 

@@ -39,7 +39,12 @@ from touchline.pipeline.players.name import name_players
 from touchline.pipeline.players.numbers import NumberReader
 from touchline.pipeline.players.options import PlayersOptions, WhoOptions
 from touchline.pipeline.players.photos import photo_clip, refusal
-from touchline.pipeline.players.train import dense_options, train_players, trained_answers
+from touchline.pipeline.players.train import (
+    dense_options,
+    least_prob_of,
+    train_players,
+    trained_answers,
+)
 from touchline.pipeline.players.who import name_events
 from touchline.pipeline.training.batches import Material
 from touchline.pipeline.training.options import TrainOptions
@@ -49,6 +54,8 @@ from touchline.pipeline.types import Event, Example
 
 PLAYERS, TESTED = 10, 6
 SECONDS = 60.0
+SIZES = [(px, "as it is") for px in (24, 32, 48, 64, 96, 128, 224)]
+SIZES += [(px, "enlarged") for px in (24, 48, 96)]
 
 
 def pictures(people: list[Look], each: int, size_px: int = 224) -> tuple[list[np.ndarray], list]:
@@ -103,22 +110,23 @@ def measure_sizes() -> None:
         model = train_players(write_photos(Path(folder), people, 10)).model
     rules = model.record.photos
     assert rules is not None
-    for made in ("as it is", "enlarged"):
-        for size_px in (16, 24, 32, 48, 64, 128, 224):
-            shown, names = pictures(people, TESTED, size_px)
-            if made == "enlarged":
-                shown = [enlarged(one) for one in shown]
-            guessed = name_players(loose(model), shown)
-            right = np.array([n.player == b for n, b in zip(guessed, names, strict=True)])
-            sure = float(np.mean([n.probability or 0 for n in guessed]))
-            refused = np.array([refusal(one, rules) is not None for one in shown])
-            named = np.array([n.player is not None for n in name_players(model, shown)])
-            print(
-                f"{size_px} px {made}: {right.mean():.2f} right at a mean probability of "
-                f"{sure:.2f}; refused {refused.mean():.2f}; named {named.mean():.2f}, "
-                f"{int((named & ~right).sum())} of {named.sum()} names wrong",
-                flush=True,
-            )
+    everything = loose(model)
+    least = least_prob_of(model)
+    for size_px, made in SIZES:
+        shown, names = pictures(people, TESTED, size_px)
+        if made == "enlarged":
+            shown = [enlarged(one) for one in shown]
+        guessed = name_players(everything, shown)
+        right = np.array([n.player == b for n, b in zip(guessed, names, strict=True)])
+        probs = np.array([n.probability or 0.0 for n in guessed])
+        refused = np.array([refusal(one, rules) is not None for one in shown])
+        named = ~refused & (probs >= least)
+        print(
+            f"{size_px} px {made}: {right.mean():.2f} right at a mean probability of "
+            f"{probs.mean():.2f}; refused {refused.mean():.2f}; named {named.mean():.2f}, "
+            f"{int((named & ~right).sum())} of {named.sum()} names wrong",
+            flush=True,
+        )
 
 
 def measure_ways() -> None:
