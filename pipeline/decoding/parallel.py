@@ -38,6 +38,10 @@ SEGMENT_S = Fraction(10)
 LONG_FOOTAGE_S = 120.0
 WORKERS_AT_MOST = 4
 
+# Every worker holds an index of the whole file, at FFmpeg's 40 bytes for each frame: together they
+# index this many frames at most.
+INDEXED_FRAMES = 5_000_000
+
 # A worker fills these slots while the caller still reads earlier segments.
 SLOTS_PER_WORKER = 24
 
@@ -57,11 +61,17 @@ class Request:
     wanted: Wanted
 
 
-def workers_for(duration_s: float) -> int:
-    """Return the number of workers for footage of this length. One keeps two cores busy."""
+def workers_for(duration_s: float, num_frames: int = 0) -> int:
+    """Return the number of workers for footage of this length. One keeps two cores busy.
+
+    Args:
+        duration_s: How long the footage is, in seconds.
+        num_frames: How many frames its index declares; 0 if it has none.
+    """
     if duration_s < LONG_FOOTAGE_S:
         return 1
-    return max(1, min(WORKERS_AT_MOST, (os.cpu_count() or 1) // 2))
+    fitting = INDEXED_FRAMES // max(1, num_frames)
+    return max(1, min(WORKERS_AT_MOST, (os.cpu_count() or 1) // 2, fitting))
 
 
 def decode_segments(

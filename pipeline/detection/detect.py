@@ -198,7 +198,7 @@ def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions)
     if options.decode_workers is not None:
         return options.decode_workers
     alone = isinstance(path, Address) or options.decoder != "pyav"
-    return 1 if alone else workers_for(declared.duration_s)
+    return 1 if alone else workers_for(declared.duration_s, declared.num_frames)
 
 
 def _ending_by(event: Event, end_s: float) -> Event:

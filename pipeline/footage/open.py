@@ -136,7 +136,7 @@ def open_footage(
     """
     path = footage_path(path)
     boxes = _refuse_or_read_boxes(path)
-    container = _open(path, hwaccel)
+    container = open_container(path, hwaccel=hwaccel)
     try:
         return _choose(path, container, stream, boxes)
     except BaseException:
@@ -320,11 +320,26 @@ def _box_warnings(boxes: list[mp4_boxes.Box], size: int, *, joined: bool) -> Ite
         yield "cut short: its last fragment is incomplete. What follows is missing."
 
 
-def _open(path: Path, hwaccel: HWAccel | None = None) -> InputContainer:
+def open_container(
+    path: Path, source: SupportsRead | None = None, *, hwaccel: HWAccel | None = None
+) -> InputContainer:
+    """Open a file or an address as a container; `open_footage` also chooses the video stream.
+
+    Args:
+        path: The footage.
+        source: What to read in its place; None reads the footage itself.
+        hwaccel: Decode on a GPU; None: on the CPU.
+
+    Raises:
+        FootageError: The file is in no format that can be read.
+        ValueError: The GPU cannot be used.
+    """
+    if source is None and isinstance(path, Address):
+        source = open_bytes(path)
     try:
         return av.open(
             # With the protocol written out, FFmpeg takes no name for an address ("http:x.mp4").
-            open_bytes(path) if isinstance(path, Address) else f"file:{path}",
+            f"file:{path}" if source is None else source,
             "r",
             buffer_size=BUFFER_BYTES,
             metadata_errors="replace",
@@ -497,7 +512,7 @@ def _size_warnings(stream: VideoStream, track: mp4_boxes.VideoTrack | None) -> I
 def _first_stamp_s(path: Path) -> Fraction:
     """The earliest timestamp among the first packets, for containers without a start time."""
     stamps = []
-    with _open(path) as container:
+    with open_container(path) as container:
         try:
             for packet in islice(container.demux(), FIRST_PACKETS):
                 if packet.pts is not None and packet.size:

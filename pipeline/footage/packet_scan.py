@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -156,20 +156,21 @@ _restarts: dict[tuple[Path, tuple[int, int] | None, int], bool] = {}
 
 
 def _has_parts(footage: OpenFootage, log: DecodeLog) -> bool:
+    index = footage.stream.index_entries
+    if footage.container.format.name.startswith("mov") and is_indexed(footage, index):
+        # FFmpeg holds 40 bytes for each of perhaps millions of frames: not twice.
+        return _index_jumps(index, footage.time_base)
     again = open_footage(footage.path, stream=footage.stream.index)
     with again.container:
         index = whole_index(again)
         if is_indexed(again, index):
-            if again.container.format.name.startswith("mov"):
-                # Millions of entries: one at a time.
-                return _index_jumps(index, footage.time_base)
             # In the order of the file: FFmpeg sorts the entries by time.
             places = sorted((entry.pos, entry.timestamp) for entry in index)
-            return clock_parts([stamp for _, stamp in places], footage.time_base)[-1] > 0
+            return any(clock_parts((stamp for _, stamp in places), footage.time_base))
     again = open_footage(footage.path, stream=footage.stream.index)
     with again.container:
-        stamps = [packet.pts for packet in all_packets(again, log)]
-        return clock_parts(stamps, footage.time_base)[-1:] > [0]
+        stamps = (packet.pts for packet in all_packets(again, log))
+        return any(clock_parts(stamps, footage.time_base))
 
 
 def _index_jumps(index: IndexEntries, step_s: Fraction) -> bool:
@@ -225,15 +226,14 @@ def packets_past_errors(
                 return
 
 
-def follows_one_clock(stamps: Sequence[int], step_s: Fraction, *, in_order: bool) -> bool:
+def follows_one_clock(ticks: npt.NDArray[np.int64], step_s: Fraction, *, in_order: bool) -> bool:
     """Tell whether every frame has a time of its own, on one clock that never restarts.
 
     Args:
-        stamps: Presentation timestamps in decode order.
+        ticks: (N,) presentation timestamps in decode order.
         step_s: Seconds per tick.
         in_order: Frames are shown in the order in which they are decoded.
     """
-    ticks = np.array(stamps, np.int64)
     steps = np.diff(np.sort(ticks))
     if not ((steps > 0).all() and (steps <= int(JUMP_AHEAD_S / step_s)).all()):
         return False
@@ -241,7 +241,7 @@ def follows_one_clock(stamps: Sequence[int], step_s: Fraction, *, in_order: bool
     return bool((np.diff(ticks) >= backward).all())
 
 
-def clock_parts(stamps: Sequence[int | None], step_s: Fraction) -> list[int]:
+def clock_parts(stamps: Iterable[int | None], step_s: Fraction) -> Iterator[int]:
     """Number the parts of a stream, for each packet: a part ends where the clock restarts.
 
     A single wrong timestamp does not end a part.
@@ -251,20 +251,26 @@ def clock_parts(stamps: Sequence[int | None], step_s: Fraction) -> list[int]:
         step_s: Seconds per tick.
     """
     back, ahead = int(STEP_BACK_S / step_s), int(JUMP_AHEAD_S / step_s)
-    known = [stamp for stamp in stamps if stamp is not None]
-    following = iter([*known[1:], None])
-    part, previous, parts = 0, None, []
+    part, previous = 0, None
+    for stamp, after in _with_following(stamps):
+        if stamp is not None:
+            if previous is None or -back < stamp - previous < ahead:
+                previous = stamp
+            elif after is not None and abs(after - previous) >= abs(after - stamp):
+                part += 1
+                previous = stamp
+        yield part
+
+
+def _with_following(stamps: Iterable[int | None]) -> Iterator[tuple[int | None, int | None]]:
+    """Each timestamp with the next one that is known."""
+    held: list[int | None] = []
     for stamp in stamps:
         if stamp is not None:
-            after = next(following)
-            if previous is not None and not -back < stamp - previous < ahead:
-                if after is None or abs(after - previous) < abs(after - stamp):
-                    parts.append(part)
-                    continue
-                part += 1
-            previous = stamp
-        parts.append(part)
-    return parts
+            yield from ((earlier, stamp) for earlier in held)
+            held = []
+        held.append(stamp)
+    yield from ((earlier, None) for earlier in held)
 
 
 def is_even(times_s: Float64) -> bool:

@@ -8,19 +8,24 @@ Packets come in decode order. Frames are shown in the order of their presentatio
 A clean point is a place in decode order where every earlier packet is shown before every later
 one. A frame depends only on frames decoded before it, so the stream can end at a clean point.
 
+Of MP4 files with H.264 or HEVC only the tables are read, and the packets that are cut out. Other
+files are read once to their end.
+
 The times of the frames are those that `decode` gives. Where the file's own timestamps are in order,
 both are the same and the packets tell them. Otherwise the file is decoded once to learn them.
 """
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import Callable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +39,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.decoding.frame_times import NUMBERED
 from touchline.pipeline.decoding.pyav import pyav_frames
+from touchline.pipeline.footage.hollow import can_be_hollow, sync_places, without_contents
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.nal_units import (
     NAL_IDR,
@@ -68,7 +74,10 @@ SLIVER_S = Fraction(1, 100)
 REPAIRED_TIME_BASE = Fraction(1, 90_000)
 
 # Later than any timestamp, for packets that show no frame.
-NEVER = np.iinfo(np.int64).max
+NEVER = int(np.iinfo(np.int64).max)
+
+# Whether copying can begin at a packet, before anybody asks.
+UNKNOWN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +87,38 @@ class CodedFrame:
     Attributes:
         pts: When its frame is shown; None if it shows no frame.
         key: Decoding can start here.
-        idr: An H.264 IDR frame (no later frame depends on an earlier one) that needs no other
-            parameter sets than those of the header.
     """
 
     pts: int | None
     key: bool
-    idr: bool
+
+
+class CodedFrames(Sequence[CodedFrame]):
+    """Every packet of a stream in decode order, at nine bytes each.
+
+    Args:
+        pts: (N,) int64: when each frame is shown; NEVER for packets that show no frame.
+        keys: (N,) bool: where decoding can start.
+    """
+
+    def __init__(self, pts: npt.NDArray[np.int64], keys: npt.NDArray[np.bool_]) -> None:
+        self._pts = pts
+        self._keys = keys
+
+    def __len__(self) -> int:
+        return len(self._pts)
+
+    @overload
+    def __getitem__(self, k: int) -> CodedFrame: ...
+
+    @overload
+    def __getitem__(self, k: slice) -> Sequence[CodedFrame]: ...
+
+    def __getitem__(self, k: int | slice) -> CodedFrame | Sequence[CodedFrame]:
+        if isinstance(k, slice):
+            return CodedFrames(self._pts[k], self._keys[k])
+        pts = int(self._pts[k])
+        return CodedFrame(None if pts == NEVER else pts, bool(self._keys[k]))
 
 
 def decodable(decode: Callable[[], list[FrameT]]) -> list[FrameT]:
@@ -120,7 +154,7 @@ class ShownPictures(Generic[PictureT]):
 class CodedVideo:
     """The video stream of a file: all its packets by number, all its frames by time.
 
-    Opening reads the file once to its end. Use it in a `with` block.
+    Use it in a `with` block.
 
     Attributes:
         path: The footage file.
@@ -134,7 +168,7 @@ class CodedVideo:
         h264: The stream is H.264.
         length_bytes: How NAL units are separated; see `footage.nal_units`.
         rows: Every packet of the stream, in decode order.
-        frame_pts: When each frame is shown, in time order.
+        frame_pts: (N,) int64: when each frame is shown, in time order.
         end_pts: When the last frame stops being shown.
         one_clock: The file's own timestamps are right. Otherwise `shifts_s` says how far off.
         shifts_s: For each part of a file whose clock restarts: add this to its timestamps.
@@ -169,64 +203,65 @@ class CodedVideo:
         self.h264 = context.name == "h264"
         self.length_bytes = length_bytes(context.extradata)
         self.clock_origin_s = footage.origin_s
-        self._raw = _RawPackets.of(footage, self._starts_clean(context.extradata))
+        self._starts_clean = self._clean_start(context.extradata)
+        self._raw = _RawPackets.of(footage, self._starts_clean)
         self.one_clock = self._raw.one_clock
         self.shifts_s: tuple[Fraction, ...] = (Fraction(0),)
         self.matched = True
+        self.frame_pts: npt.NDArray[np.int64]
         if self.one_clock:
             self.time_base, self.origin_s = footage.time_base, footage.origin_s
-            times: list[int | None] = list(self._raw.shown)
-            last = max(range(len(times)), key=lambda k: -1 if times[k] is None else times[k] or 0)
+            shown = self._raw.shown
+            self.frame_pts = np.sort(shown[shown < NEVER])
+            latest = int(self.frame_pts[-1])
+            last = int(np.flatnonzero(shown == latest)[0])
             length = self._raw.durations[last] or round(footage.interval_s / self.time_base)
-            self.end_pts = (times[last] or 0) + max(1, length)
+            self.end_pts = latest + max(1, length)
         else:
             self.time_base, self.origin_s = REPAIRED_TIME_BASE, Fraction(0)
-            times = self._decoded_times()
-        self.rows = [
-            CodedFrame(*row) for row in zip(times, self._raw.keys, self._raw.idrs, strict=True)
-        ]
-        shown = np.array([NEVER if t is None else t for t in times], np.int64)
-        if self.one_clock:
-            self.frame_pts: list[int] = np.sort(shown[shown < NEVER]).tolist()
-        self._row_at = {pts: k for k, pts in enumerate(times) if pts is not None}
+            shown = self._decoded_times()
+        self.rows = CodedFrames(shown, self._raw.keys)
+        self._by_time = np.argsort(shown, kind="stable")
+        self._in_time = shown[self._by_time]
         self._hidden = np.concatenate([[0], np.cumsum(shown == NEVER)])
-        first = min(self.frame_pts)
+        first = int(self.frame_pts[0])
         self._latest = np.maximum.accumulate(np.where(shown == NEVER, first - 1, shown))
         earliest = np.minimum.accumulate(shown[::-1])[::-1]
         inside = self._latest[:-1] < earliest[1:]
-        self._clean: npt.NDArray[np.int64] = np.flatnonzero([False, *inside, True])
+        self._clean: npt.NDArray[np.int64] = np.flatnonzero(np.r_[False, inside, True])
 
-    def _starts_clean(self, header: bytes | None) -> Callable[[Packet[VideoStream]], bool]:
+    def _clean_start(self, header: bytes | None) -> Callable[[memoryview], bool]:
         """Tells whether copying can begin at a key frame: it is IDR and uses the header's sets."""
         if not self.h264:
-            return lambda packet: False
+            return lambda content: False
         known = set(parameter_sets(header or b"")[0])
 
-        def starts_clean(packet: Packet[VideoStream]) -> bool:
-            units = list(nal_units(memoryview(packet), self.length_bytes))
+        def starts_clean(content: memoryview) -> bool:
+            units = list(nal_units(content, self.length_bytes))
             idr = any(unit[0] & 31 == NAL_IDR for unit in units)
             return idr and set(sets_among(units)) <= known
 
         return starts_clean
 
-    def _decoded_times(self) -> list[int | None]:
+    def _decoded_times(self) -> npt.NDArray[np.int64]:
         """When the frame of each packet is shown, as decoding gives it; also the frames' times."""
-        times: list[int | None] = [None] * len(self._raw)
-        self.frame_pts, shifts = [], dict[int, Fraction]()
+        times = np.full(len(self._raw), NEVER)
+        frame_pts, shifts = array("q"), dict[int, Fraction]()
         wanted = Wanted(Instants(rate_hz=None), stream=self.stream.index, from_beginning=True)
         for shown in pyav_frames(self.path, wanted, DecodeLog()):
             pts = self.pts_of(shown.time_s)
-            if self.frame_pts and pts <= self.frame_pts[-1]:
-                pts = self.frame_pts[-1] + 1
-            self.frame_pts.append(pts)
+            if frame_pts and pts <= frame_pts[-1]:
+                pts = frame_pts[-1] + 1
+            frame_pts.append(pts)
             self.end_pts = max(pts + 1, self.pts_of(shown.time_s + shown.duration_s))
-            if shown.seq is None or times[shown.seq] is not None:
+            if shown.seq is None or times[shown.seq] != NEVER:
                 self.matched = False
                 continue
             times[shown.seq] = pts
             stamp_s = self._raw.stamp_s(shown.seq)
             if stamp_s is not None:
-                shifts.setdefault(self._raw.parts[shown.seq], shown.time_s - stamp_s)
+                shifts.setdefault(int(self._raw.parts[shown.seq]), shown.time_s - stamp_s)
+        self.frame_pts = np.array(frame_pts, np.int64)
         self.shifts_s = tuple(shifts[part] for part in sorted(shifts)) or self.shifts_s
         return times
 
@@ -259,12 +294,26 @@ class CodedVideo:
 
     def after(self, pts: int) -> int:
         """When the first frame after a timestamp is shown; the end if there is none."""
-        k = bisect.bisect_right(self.frame_pts, pts)
-        return self.frame_pts[k] if k < len(self.frame_pts) else self.end_pts
+        k = np.searchsorted(self.frame_pts, pts, side="right")
+        return int(self.frame_pts[k]) if k < len(self.frame_pts) else self.end_pts
 
     def row_shown_at(self, pts: int) -> int | None:
         """The number of the packet whose frame is shown from `pts` on; None if it is not known."""
-        return self._row_at.get(pts)
+        k = np.searchsorted(self._in_time, pts, side="right") - 1
+        return int(self._by_time[k]) if k >= 0 and self._in_time[k] == pts else None
+
+    def is_idr(self, row: int) -> bool:
+        """Whether a row is an H.264 IDR frame that needs only the parameter sets of the header.
+
+        No frame after an IDR frame depends on one before it.
+        """
+        frame = self.rows[row]
+        if not self.h264 or frame.pts is None or not frame.key:
+            return False
+        known = self._raw.idrs[row]
+        if known == UNKNOWN:
+            known = self._raw.idrs[row] = self._starts_clean(memoryview(self._raw.content(row)))
+        return bool(known)
 
     def hides_some(self, rows: range) -> bool:
         """Whether some packet among these rows shows no frame."""
@@ -295,12 +344,12 @@ class CodedVideo:
         first_row = self.row_shown_at(first_pts)
         if not self.matched or first_row is None:
             return None
-        keys = [
+        keys = (
             k
             for k in range(first_row, -1, -1)
             if self.rows[k].key and (self.rows[k].pts or first_pts) <= first_pts
-        ]
-        for begin in (*keys[:TRIED_KEYS], 0):
+        )
+        for begin in chain(islice(keys, TRIED_KEYS), [0]):
             frames = self._decoded(begin, first_pts, end_pts)
             first = next(frames, None)
             if first is not None and (first.pts == first_pts or begin == 0):
@@ -349,15 +398,15 @@ class CodedVideo:
         self, footage: OpenFootage, row: int, back_s: int
     ) -> tuple[int, Packet[VideoStream], Iterator[Packet[VideoStream]]] | None:
         """Seek to a key frame at or before a row: its number, its packet and those after it."""
-        stamp = self._raw.stamps[row]
-        if stamp is None or not self._raw.numbers:
+        stamp = int(self._raw.stamps[row])
+        if stamp == NEVER:
             return None
         ticks = stamp - round(back_s / footage.time_base)
         try:
             footage.container.seek(ticks, stream=footage.stream, backward=True)
             packets = all_packets(footage, DecodeLog())
             for packet in islice(packets, UNKNOWN_PACKETS):
-                number = self._raw.numbers.get(_identity(packet))
+                number = self._raw.key_number(packet)
                 if number is not None:
                     return (number, packet, packets) if number <= row else None
         except (FFmpegError, OSError):
@@ -366,34 +415,34 @@ class CodedVideo:
         return None
 
 
-def _identity(packet: Packet[VideoStream]) -> tuple[int | None, int]:
-    return packet.pos, packet.size
-
-
 @dataclass(frozen=True)
 class _RawPackets:
     """What the packets of a file say, in decode order.
 
     Attributes:
         footage: The open file.
-        shown: The presentation timestamp; None for packets that an edit list hides.
-        stamps: The timestamp to seek to.
-        durations: How long each frame is shown; 0 if unknown.
-        keys: Whether decoding can start here.
-        idrs: Whether copying can begin here; see `CodedFrame`.
-        parts: Which part of the file the packet is in. A part ends where the clock restarts.
-        numbers: Packet number by file position and size, for key frames.
+        shown: (N,) int64: presentation timestamps; NEVER for packets that an edit list hides.
+        stamps: (N,) int64: the timestamps to seek to; NEVER if there is none.
+        durations: (N,): how long each frame is shown; 0 if unknown.
+        keys: (N,) bool: whether decoding can start here.
+        idrs: Whether copying can begin here (see `CodedVideo.is_idr`): 0, 1 or UNKNOWN.
+        parts: (N,) int32: the part of the file. A part ends where the clock restarts.
+        key_rows: (K,) int64: the packets at which decoding can start, and have a place.
+        key_places: (K,) int64: where they are in the file, in bytes.
+        key_sizes: (K,) int64: how long they are, in bytes.
         one_clock: Whether every frame has its own timestamp, on one clock.
     """
 
     footage: OpenFootage
-    shown: list[int | None]
-    stamps: list[int | None]
-    durations: list[int]
-    keys: list[bool]
-    idrs: list[bool]
-    parts: list[int]
-    numbers: dict[tuple[int | None, int], int]
+    shown: npt.NDArray[np.int64]
+    stamps: npt.NDArray[np.int64]
+    durations: array[int]
+    keys: npt.NDArray[np.bool_]
+    idrs: bytearray
+    parts: npt.NDArray[np.int32]
+    key_rows: npt.NDArray[np.int64]
+    key_places: npt.NDArray[np.int64]
+    key_sizes: npt.NDArray[np.int64]
     one_clock: bool
 
     def __len__(self) -> int:
@@ -401,67 +450,109 @@ class _RawPackets:
 
     def stamp_s(self, k: int) -> Fraction | None:
         """The file's own time of packet k, in seconds from the container's start."""
-        stamp = self.stamps[k]
-        return None if stamp is None else self.footage.seconds(stamp)
+        stamp = int(self.stamps[k])
+        return None if stamp == NEVER else self.footage.seconds(stamp)
+
+    def key_number(self, packet: Packet[VideoStream]) -> int | None:
+        """The number of a packet at which decoding can start; None if nothing tells it."""
+        if packet.pos is None:
+            return None
+        found = np.flatnonzero((self.key_places == packet.pos) & (self.key_sizes == packet.size))
+        return int(self.key_rows[found[0]]) if len(found) == 1 else None
+
+    def content(self, k: int) -> bytes:
+        """What is in packet k, at which decoding can start; nothing if the file is shorter."""
+        n = int(np.searchsorted(self.key_rows, k))
+        if n == len(self.key_rows) or self.key_rows[n] != k:
+            return b""
+        with self.footage.path.open("rb") as file:
+            file.seek(int(self.key_places[n]))
+            return file.read(int(self.key_sizes[n]))
 
     @classmethod
-    def of(
-        cls, footage: OpenFootage, starts_clean: Callable[[Packet[VideoStream]], bool]
+    def of(cls, footage: OpenFootage, starts_clean: Callable[[memoryview], bool]) -> _RawPackets:
+        """Read an open file to its end; only its tables, where that is possible."""
+        with ExitStack() as stack:
+            hollow = can_be_hollow(footage)
+            source = stack.enter_context(without_contents(footage)) if hollow else footage
+            return cls._of(footage, source, None if hollow else starts_clean)
+
+    @classmethod
+    def _of(
+        cls,
+        footage: OpenFootage,
+        source: OpenFootage,
+        starts_clean: Callable[[memoryview], bool] | None,
     ) -> _RawPackets:
-        """Read an open file to its end."""
-        shown: list[int | None] = []
-        stamps: list[int | None] = []
-        durations: list[int] = []
-        keys: list[bool] = []
-        idrs: list[bool] = []
-        numbers: dict[tuple[int | None, int], int] = {}
-        doubled = set()
+        shown, stamps, durations = array("q"), array("q"), array("q")
+        keys, idrs = bytearray(), bytearray()
+        key_rows, key_places, key_sizes = array("q"), array("q"), array("q")
         shows_nothing = _shows_nothing(footage.stream.codec_context.name)
         # AVI has no presentation times. Without B-frames, decoding times are the same.
         stamped = footage.stamped or not (footage.is_raw or _reorders(footage))
         missing = False
-        for k, packet in enumerate(all_packets(footage, DecodeLog())):
+        places = sync_places(source) if starts_clean is None else None
+        for k, packet in enumerate(all_packets(source, DecodeLog())):
             stamp = packet.pts if footage.stamped else packet.dts
             visible = not packet.is_discard and not shows_nothing(packet)
             missing = missing or (visible and stamp is None)
-            shown.append(stamp if visible else None)
-            stamps.append(stamp)
+            stamps.append(NEVER if stamp is None else stamp)
+            shown.append(stamps[k] if visible else NEVER)
             durations.append(packet.duration or 0)
-            keys.append(packet.is_keyframe)
-            idrs.append(packet.is_keyframe and visible and starts_clean(packet))
-            if packet.is_keyframe and packet.pos is not None:
-                identity = _identity(packet)
-                if identity in numbers:
-                    doubled.add(identity)
-                numbers[identity] = k
-        if not shown:
+            is_key = packet.is_keyframe if places is None else _is_among(places, packet.pos)
+            keys.append(is_key)
+            idr = 0
+            if is_key and visible:
+                idr = UNKNOWN if starts_clean is None else starts_clean(memoryview(packet))
+            idrs.append(idr)
+            if is_key and packet.pos is not None:
+                key_rows.append(k)
+                key_places.append(packet.pos)
+                key_sizes.append(packet.size)
+        times = np.array(shown, np.int64)
+        if 1 in keys:
+            _hide_undecodable(times, keys.index(1))
+        if not len(times):
             raise FootageError(footage.path, "has no frame, so it cannot be cut")
-        for identity in doubled:
-            del numbers[identity]
-        if any(keys):
-            _hide_undecodable(shown, keys.index(True))
         one_clock = (
             stamped
             and not missing
             and follows_one_clock(
-                [stamp for stamp in shown if stamp is not None],
-                footage.time_base,
-                in_order=not _reorders(footage),
+                times[times < NEVER], footage.time_base, in_order=not _reorders(footage)
             )
         )
-        parts = clock_parts(stamps, footage.time_base)
-        return cls(footage, shown, stamps, durations, keys, idrs, parts, numbers, one_clock)
+        known = (None if stamp == NEVER else stamp for stamp in stamps)
+        parts = np.fromiter(clock_parts(known, footage.time_base), np.int32)
+        return cls(
+            footage,
+            times,
+            np.array(stamps, np.int64),
+            durations,
+            np.frombuffer(keys, np.bool_),
+            idrs,
+            parts,
+            np.array(key_rows, np.int64),
+            np.array(key_places, np.int64),
+            np.array(key_sizes, np.int64),
+            one_clock,
+        )
 
 
-def _hide_undecodable(shown: list[int | None], start: int) -> None:
+def _is_among(places: array[int], place: int | None) -> bool:
+    k = len(places) if place is None else bisect_left(places, place)
+    return k < len(places) and places[k] == place
+
+
+def _hide_undecodable(shown: npt.NDArray[np.int64], start: int) -> None:
     """Hide what comes before the first key frame, and its leading pictures (ITU-T H.265, 3.75)."""
     first = shown[start]
-    shown[:start] = [None] * start
+    shown[:start] = NEVER
+    if first == NEVER:
+        return
     for k in range(start + 1, len(shown)):
-        stamp = shown[k]
-        if first is None or stamp is None or stamp >= first:
+        if shown[k] >= first:
             return
-        shown[k] = None
+        shown[k] = NEVER
 
 
 def _reorders(footage: OpenFootage) -> bool:
@@ -496,8 +587,8 @@ class Span:
 
 
 def _span(video: CodedVideo, first_pts: int, end_pts: int) -> Span:
-    begin, end = (bisect.bisect_left(video.frame_pts, pts) for pts in (first_pts, end_pts))
-    return Span(first_pts, end_pts, tuple(video.frame_pts[begin:end]))
+    begin, end = np.searchsorted(video.frame_pts, (first_pts, end_pts))
+    return Span(first_pts, end_pts, tuple(video.frame_pts[begin:end].tolist()))
 
 
 def exact_span(video: CodedVideo, start_s: float, end_s: float) -> Span:
@@ -516,20 +607,23 @@ def exact_span(video: CodedVideo, start_s: float, end_s: float) -> Span:
     """
     start, end = video.pts(start_s), video.pts(end_s)
     shown, slack = video.frame_pts, video.rounding()
-    first = max(0, bisect.bisect_right(shown, start + slack) - 1)
-    after = bisect.bisect_left(shown, end - slack)
+    first = max(0, int(np.searchsorted(shown, start + slack, side="right")) - 1)
+    after = int(np.searchsorted(shown, end - slack))
     if first >= after:
         raise FootageError(video.path, f"has no frame between {start_s:.3f} s and {end_s:.3f} s")
 
+    def pts_at(k: int) -> int:
+        return int(shown[k])
+
     def is_sliver(k: int, length: int) -> bool:
-        whole = video.after(shown[k]) - shown[k]
+        whole = video.after(pts_at(k)) - pts_at(k)
         return after - first > 1 and length < min(SLIVER * whole, SLIVER_S / video.time_base)
 
-    if is_sliver(first, video.after(shown[first]) - start):
+    if is_sliver(first, video.after(pts_at(first)) - start):
         first += 1
-    if is_sliver(after - 1, end - shown[after - 1]):
+    if is_sliver(after - 1, end - pts_at(after - 1)):
         after -= 1
-    return _span(video, shown[first], shown[after] if after < len(shown) else video.end_pts)
+    return _span(video, pts_at(first), pts_at(after) if after < len(shown) else video.end_pts)
 
 
 def copy_span(
@@ -568,7 +662,7 @@ def copy_span(
             break
         if wants_idr and row.pts < earliest:
             break
-        if row.pts <= exact.first_pts and (row.idr if wants_idr else row.key):
+        if row.pts <= exact.first_pts and (video.is_idr(begin) if wants_idr else row.key):
             return _span(video, row.pts, video.after(video.latest(end))), range(begin, end)
     raise FootageError(
         video.path,

@@ -135,7 +135,7 @@ def _copy_from(video: CodedVideo, pts: int, limit: int) -> range | None:
 
 def _idr_row(video: CodedVideo, pts: int) -> int | None:
     row = video.row_shown_at(pts)
-    return row if row is not None and video.rows[row].idr else None
+    return row if row is not None and video.is_idr(row) else None
 
 
 def why_not_spliced(video: CodedVideo, picture: PictureFormat, *, scaled: bool) -> str:

@@ -292,3 +292,71 @@ def cut(path: Path, share: float) -> Path:
     body = path.read_bytes()
     path.write_bytes(body[: int(len(body) * share)])
     return path
+
+
+def write_noise(path: Path, *, num_frames: int) -> Path:
+    """Footage of noise, about 100 kB a frame, a key frame every half second."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 240, 320, 3), np.uint8)
+    return write_video(
+        path, indices=range(num_frames), size=(320, 240), options={**X264, "qp": "1"},
+        picture=lambda k: noise[k % 8],
+    )  # fmt: skip
+
+
+def _full_box(*parts: bytes) -> bytes:
+    return b"".join([bytes(4), *parts])
+
+
+def repeated(path: Path, target: Path, *, times: int) -> Path:
+    """An MP4 whose index names the frames of a file `times` over: long footage in a small file.
+
+    For files with one track, without B-frames, that begin with a key frame.
+    """
+    places = packet_places(path)
+    count = len(places) * times
+    sizes = struct.pack(f">{len(places)}I", *(size for _, size, _ in places))
+    keys = [k + 1 for k, place in enumerate(places) if place[2]]
+    keys = [k + r * len(places) for r in range(times) for k in keys]
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        ticks = round(1 / (stream.average_rate * stream.time_base))
+    table = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+    body = path.read_bytes()
+    for name, parts in {
+        b"stts": [struct.pack(">III", 1, count, ticks)],
+        b"stsz": [struct.pack(">II", 0, count), sizes * times],
+        b"stsc": [struct.pack(">IIII", 1, 1, len(places), 1)],
+        b"stss": [struct.pack(f">{len(keys) + 1}I", len(keys), *keys)],
+        b"stco": [struct.pack(">I", times), struct.pack(">I", places[0][0]) * times],
+    }.items():
+        body = edit_box(body, (*table, name), lambda old, parts=parts: _full_box(*parts))
+    body = edit_box(body, (b"moov", b"trak", b"edts"), lambda old: b"")
+    target.write_bytes(body)
+    return target
+
+
+def spread(path: Path, target: Path, *, gaps: dict[int, int]) -> Path:
+    """An MP4 with holes of so many bytes before these packets. Holes take no room on the disk.
+
+    For files with one track.
+    """
+    source = path.read_bytes()
+    with target.open("wb") as file:
+        start = source.index(b"mdat") - 4
+        file.write(source[:start] + struct.pack(">I4sQ", 1, b"mdat", 0))
+        offsets = []
+        for k, (place, size, _) in enumerate(packet_places(path)):
+            file.seek(gaps.get(k, 0), 1)
+            offsets.append(file.tell())
+            file.write(source[place : place + size])
+        end = file.tell()
+        table = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+        moov = source[source.index(b"moov") - 4 :]
+        chunks = _full_box(struct.pack(f">I{len(offsets)}Q", len(offsets), *offsets))
+        moov = edit_box(moov, (*table, b"co64"), lambda old: chunks)
+        each = _full_box(struct.pack(">IIII", 1, 1, 1, 1))
+        moov = edit_box(moov, (*table, b"stsc"), lambda old: each)
+        file.write(moov.replace(b"stco", b"free"))
+        file.seek(start + 8)
+        file.write(struct.pack(">Q", end - start))
+    return target

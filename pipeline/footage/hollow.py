@@ -1,0 +1,120 @@
+"""Read the packets of an MP4 file without their contents, which may be many gigabytes.
+
+MP4 keeps times, places and key frames in tables of their own. FFmpeg gives them only together with
+the contents of each packet, so it is handed a file whose contents read as zeros.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from touchline.pipeline.footage.address import Address
+from touchline.pipeline.footage.mp4_boxes import read_boxes
+from touchline.pipeline.footage.open import OpenFootage, open_container
+
+# FFmpeg parses the packets of other codecs (VP9, AV1) and needs what is in them.
+CODECS = ("h264", "hevc")
+
+
+class HollowFile(io.RawIOBase):
+    """A file in which some places read as zeros, once `is_hollow` is set.
+
+    Args:
+        path: The file.
+        holes: (start, end) of each such place in bytes, in order.
+
+    Attributes:
+        is_hollow: Zeros are given in place of what is there.
+        num_read: Bytes read from the file.
+    """
+
+    def __init__(self, path: Path, holes: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        self.is_hollow = False
+        self.num_read = 0
+        self._holes = holes
+        self._starts = [start for start, _ in holes]
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, num_bytes: int = -1, /) -> bytes:
+        """Read at most this many bytes."""
+        if self.is_hollow and num_bytes > 0:
+            at = self._file.tell()
+            k = bisect_right(self._starts, at) - 1
+            if k >= 0 and at < self._holes[k][1]:
+                num_bytes = min(num_bytes, self._holes[k][1] - at)
+                self._file.seek(num_bytes, os.SEEK_CUR)
+                return bytes(num_bytes)
+            if k + 1 < len(self._starts):
+                num_bytes = min(num_bytes, self._starts[k + 1] - at)
+        content = self._file.read(num_bytes)
+        self.num_read += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        """Move, as in any file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._file.tell()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+        super().close()
+
+
+def can_be_hollow(footage: OpenFootage) -> bool:
+    """Tell whether the packets of a file can be read without their contents."""
+    # Fragments have their tables between the contents.
+    in_one = footage.container.format.name.startswith("mov") and footage.stream.frames > 0
+    codec = footage.stream.codec_context.name
+    return in_one and codec in CODECS and not isinstance(footage.path, Address)
+
+
+def sync_places(footage: OpenFootage) -> array[int]:
+    """Return where the packets are at which decoding can start, in bytes, sorted.
+
+    Without contents FFmpeg does not tell it of the packets themselves.
+    """
+    return array("q", sorted(e.pos for e in footage.stream.index_entries if e.is_keyframe))
+
+
+@contextmanager
+def without_contents(footage: OpenFootage) -> Iterator[OpenFootage]:
+    """Open a file again, for packets without contents; see `sync_places` for the key frames.
+
+    Args:
+        footage: The open file, for which `can_be_hollow` holds.
+
+    Raises:
+        FootageError: The file can no longer be read.
+    """
+    with footage.path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        boxes = list(read_boxes(file, 0, size))
+    holes = [(box.payload, min(box.end, size)) for box in boxes if box.kind == b"mdat"]
+    with (
+        HollowFile(footage.path, holes) as source,
+        open_container(footage.path, source) as container,
+    ):
+        # Opening looks into the first packets: only now.
+        source.is_hollow = True
+        stream = next(s for s in container.streams.video if s.index == footage.stream.index)
+        yield replace(footage, container=container, stream=stream)
