@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.footage.address import Address, StoredFolder, output_path
 from touchline.pipeline.footage.inputs import find_inputs
 from touchline.pipeline.live.options import LiveOptions
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
@@ -65,7 +66,12 @@ def detect_command(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="Folder for the results: OUT/<name of the footage>/events.json, ..."
+            "--out",
+            "-o",
+            parser=output_path,
+            metavar="FOLDER",
+            help="Folder for the results: OUT/<name of the footage>/events.json, ... It may be in "
+            "a remote store (s3://bucket/season, gs://...).",
         ),
     ] = Path("out"),
     hop: Annotated[
@@ -353,6 +359,7 @@ def detect_command(
             "--features": features,
             "--decode-workers": decode_workers,
             "--decoder": decoder != DEFAULTS.decoder,
+            "--out with an address": isinstance(out, Address),
         },
     )
     inputs = find_inputs([] if source else footage, leave_out=out, standard_input=sys.stdin)
@@ -555,16 +562,27 @@ def _show_record(record: Record, *, say: bool) -> None:
 
 def _write_index(records: Sequence[Record], out: Path) -> None:
     """Write index.html; of a match that was analysed several times, the last record counts."""
+    from tempfile import TemporaryDirectory
+
     from touchline.pipeline.report.run_page import write_index
+    from touchline.pipeline.season.store import Store
 
     last = {record.result.path: record for record in records if not record.is_duplicate}
     results = [record.result for record in last.values()]
-    write_index(
-        results,
-        out,
-        folders=[result.folder or out for result in results],
-        num_skipped=sum(record.state == "skipped" for record in last.values()),
-    )
+    num_skipped = sum(record.state == "skipped" for record in last.values())
+
+    def write(folder: Path) -> Path:
+        folders = [
+            folder if result.folder is None else folder / result.folder.name for result in results
+        ]
+        return write_index(results, folder, folders=folders, num_skipped=num_skipped)
+
+    if isinstance(out, Address):
+        with TemporaryDirectory(prefix="touchline-") as desk:
+            page = write(StoredFolder(desk))
+            Store(out).write(page.name, page.read_bytes())
+    else:
+        write(out)
 
 
 def _summarise(records: list[Record], out: Path) -> None:

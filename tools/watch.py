@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from touchline.pipeline.detection.options import DetectOptions
+from touchline.pipeline.footage.address import output_path
 from touchline.pipeline.footage.inputs import Inputs
 from touchline.pipeline.season.options import RunOptions, WatchOptions
 from touchline.tools.detect import detect_job, print_start, run_and_show
@@ -21,7 +22,14 @@ def watch_command(
     folder: Annotated[Path, typer.Argument(help="The folder to watch, with all folders below it.")],
     model: Annotated[str, typer.Option(help="A checkpoint of touchline train.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the results, as of touchline detect.")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            parser=output_path,
+            metavar="FOLDER",
+            help="Folder for the results, as of touchline detect.",
+        ),
     ] = Path("out"),
     rest: Annotated[
         float,

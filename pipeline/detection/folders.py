@@ -40,6 +40,17 @@ def output_folders(paths: Sequence[Path], out: Path) -> list[Path]:
     ]
 
 
+def possible_folders(path: Path, planned: Path) -> tuple[Path, Path]:
+    """Return the folders that may hold results of an input: without and with a hash.
+
+    Args:
+        path: The footage.
+        planned: Its folder from `output_folders`.
+    """
+    stem = safe_name(path.stem, fallback="footage")
+    return planned.with_name(stem), planned.with_name(f"{stem}-{path_hash(path)}")
+
+
 def result_folder(path: Path, planned: Path, health: FootageHealth | None = None) -> Path:
     """Return the result folder of an input; it replaces no results of other footage.
 
@@ -53,8 +64,7 @@ def result_folder(path: Path, planned: Path, health: FootageHealth | None = None
         planned: Its folder from `output_folders`.
         health: What is known about the footage. None: it has not been read yet.
     """
-    stem = safe_name(path.stem, fallback="footage")
-    alone, hashed = (planned.with_name(name) for name in (stem, f"{stem}-{path_hash(path)}"))
+    alone, hashed = possible_folders(path, planned)
     if hashed.is_dir():
         return hashed
     earlier = _earlier(alone)

@@ -1,4 +1,4 @@
-"""Read footage from an address (https://, s3://, gs://) in byte ranges, through fsspec.
+"""Addresses of remote files, and reading footage from them in byte ranges, through fsspec.
 
 Only a string with "://" becomes an address. A Path never does: Touchline looks for the files that
 a label file or an events file names on this machine, and never opens a connection for them.
@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePath, PurePosixPath
@@ -55,7 +56,7 @@ else:
 
 
 class Address(LocalPath):
-    """The address of remote footage, usable as a path: `name` and `stem` are those of its file."""
+    """The address of a remote file, usable as a path: `name` and `stem` are those of the file."""
 
     address: str
 
@@ -96,6 +97,10 @@ class Address(LocalPath):
         return self.address
 
 
+class StoredFolder(LocalPath):
+    """A local folder whose files go to a remote store. Seen from it, footage has absolute paths."""
+
+
 def footage_path(text: str | os.PathLike[str]) -> Path:
     """Return an Address for text with "://", a local path for everything else.
 
@@ -114,13 +119,34 @@ def footage_path(text: str | os.PathLike[str]) -> Path:
     return Address(text)
 
 
+def output_path(text: str | os.PathLike[str]) -> Path:
+    """Return where results are written: an Address for text with "://", else a local path.
+
+    Raises:
+        FootageError: Nothing can be written to this kind of address.
+    """
+    scheme = _SCHEME.match(text) if isinstance(text, str) else None
+    if scheme is None:
+        return Path(text)
+    if scheme[1].lower() in ("http", "https"):
+        raise FootageError(
+            text, "results cannot be written to a web address. Use s3://, gs:// or a folder."
+        )
+    return Address(str(text))
+
+
 def footage_reference(footage: Path, folder: Path) -> str:
     """Return the path of `footage` relative to `folder`, with forward slashes.
 
-    An address stays as it is. Footage on another drive (Windows) gets its absolute path.
+    An address stays as it is. Footage on another drive (Windows) gets its absolute path, and so
+    does footage outside of a `StoredFolder`.
     """
     if isinstance(footage, Address):
         return str(footage)
+    if isinstance(folder, StoredFolder):
+        place = Path(os.path.abspath(footage))  # noqa: PTH100 - no link is followed
+        is_inside = place.is_relative_to(Path(folder))
+        return (place.relative_to(Path(folder)) if is_inside else place).as_posix()
     try:
         return Path(os.path.relpath(footage, folder)).as_posix()
     except ValueError:
@@ -259,8 +285,12 @@ def _path_part(address: str) -> str:
     return f"/{parts.netloc}/{unquote(parts.path)}"
 
 
-def file_system(path: Address) -> tuple[Any, str]:
+def file_system(path: Address, *, settings: Mapping[str, Any] | None = None) -> tuple[Any, str]:
     """Return the file system of an address, and the file's name in it.
+
+    Args:
+        path: The address.
+        settings: More for the constructor of the file system.
 
     Raises:
         FootageError: The extra `remote` is not installed.
@@ -268,7 +298,7 @@ def file_system(path: Address) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs
 
-        options: dict[str, Any] = {}
+        options = dict(settings or {})
         if urlsplit(path.address).scheme.lower().startswith("http"):
             import aiohttp
 
@@ -278,8 +308,7 @@ def file_system(path: Address) -> tuple[Any, str]:
     except ImportError as error:
         raise FootageError(
             path,
-            f"reading from an address needs the extra `remote` ({error}). "
-            "Run: pip install 'touchline[remote]'",
+            f"an address needs the extra `remote` ({error}). Run: pip install 'touchline[remote]'",
         ) from None
     return system, str(name)
 

@@ -252,4 +252,5 @@ def result_sheet(
         rate = rate_of_footage(result.health)
     if clock is None:
         clock = result.clock
-    return Sheet(result, Path(folder), rate, clock, options or WriteOptions())
+    folder = folder if isinstance(folder, Path) else Path(folder)
+    return Sheet(result, folder, rate, clock, options or WriteOptions())

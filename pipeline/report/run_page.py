@@ -42,7 +42,7 @@ def write_index(
         >>> write_index([match], "out", folders=[Path("out/match")]).as_posix()
         'out/index.html'
     """
-    out = Path(out)
+    out = out if isinstance(out, Path) else Path(out)
     labels = sorted({event.label for result in results for event in result.accepted})
     rows = [
         _index_row(result_sheet(result, folder), out, labels)
@@ -66,7 +66,8 @@ def _index_row(sheet: Sheet, out: Path, labels: Sequence[str]) -> dict[str, Any]
     duration_s = max(sheet.duration_s, 1e-3)
     return {
         "name": one_line(result.path.name),
-        "href": Sheet(MatchResult(sheet.folder / REPORT_FILE), out).video_url,
+        # The reports go with the page, also if both go to a remote store.
+        "href": Sheet(MatchResult(sheet.folder / REPORT_FILE), Path(out)).video_url,
         "path": one_line(footage_reference(result.path, out)),
         "error": one_line(result.error) if result.error is not None else None,
         "duration_s": sheet.duration_s,

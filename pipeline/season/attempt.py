@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import traceback
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.errors import CheckpointError, TouchlineError
 from touchline.models.load import load_model
 from touchline.pipeline.detection.batch import Analysis, Match
+from touchline.pipeline.detection.folders import possible_folders
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.sniff import refuse_place
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.season.content import Content, content_of
+from touchline.pipeline.season.store import UNSENT_FILE, Store
 
 OnTime = Callable[[float, float], None]
 
@@ -34,6 +37,7 @@ class Job:
         formats: The formats to write.
         report: Whether to write report.html.
         footage: Some files of the run: engines are tried only if there is enough footage for it.
+        store: The remote store that takes the results; None if they stay in their folders.
     """
 
     model: str
@@ -43,6 +47,7 @@ class Job:
     formats: tuple[str, ...] = ("csv", "json")
     report: bool = False
     footage: tuple[Path, ...] = ()
+    store: Address | None = None
 
     def analysis(self, trained: TrainedModel, device: str | None = None) -> Analysis:
         """Return what analyses matches with a model that has been loaded.
@@ -98,19 +103,27 @@ class Outcome:
     traceback: str | None = None
 
 
-def attempt(analysis: Analysis, match: Match, on_time: OnTime) -> Outcome:
+def attempt(
+    analysis: Analysis, match: Match, on_time: OnTime, store: Address | None = None
+) -> Outcome:
     """Analyse a match and write its files. Whatever goes wrong stands in the outcome.
 
     Args:
         analysis: What is done.
         match: The match.
         on_time: Called with (seconds done, seconds in all), also while the digest is computed.
+        store: The remote store that takes the results; None if they stay in their folder.
     """
     began_s = time.monotonic()
     content, trace = None, None
     try:
         content = _content(match.path, on_time)
-        result, may_pass = analysis.run(match, on_time=on_time)
+        if store is None:
+            result, may_pass = analysis.run(match, on_time=on_time)
+        else:
+            result, may_pass = _run_and_send(
+                analysis, match, on_time, Store(store, on_try=lambda: on_time(0.0, 0.0))
+            )
         if result.error is None and _has_changed(match.path, content):
             told = "the footage changed while it was analysed. Wait until it is recorded or copied."
             result, may_pass = MatchResult(match.path, error=told, folder=result.folder), True
@@ -120,6 +133,42 @@ def attempt(analysis: Analysis, match: Match, on_time: OnTime) -> Outcome:
         result, may_pass = MatchResult(match.path, error=told), False
     seconds = time.monotonic() - began_s
     return Outcome(replace(result, track=None), content, may_pass, round(seconds, 3), trace)
+
+
+def _run_and_send(
+    analysis: Analysis, match: Match, on_time: OnTime, store: Store
+) -> tuple[MatchResult, bool]:
+    """Analyse a match in a local folder, send its files, and remove that folder.
+
+    What the store does not take stays there: the next try sends it without analysing again.
+    """
+    bench = match.planned.with_name(f".{match.planned.name}")
+    here = replace(match, planned=bench / match.planned.name)
+    result, may_pass, is_changed = None, True, True
+    try:
+        if (bench / UNSENT_FILE).exists():
+            result = analysis.finished(here)
+        if result is None:
+            bench.mkdir(parents=True, exist_ok=True)
+            for folder in possible_folders(match.path, here.planned):
+                store.fetch(folder)
+            before = sorted(bench.rglob("*"))
+            result, may_pass = analysis.run(here, on_time=on_time)
+            # Earlier results that are no longer right were set aside.
+            is_changed = result.error is None or sorted(bench.rglob("*")) != before
+        assert result.folder is not None
+        if result.error is None:
+            (bench / UNSENT_FILE).touch()
+        if is_changed:
+            store.send(result.folder)
+        shutil.rmtree(bench)
+    except (OSError, TouchlineError) as error:
+        if result is None or result.error is None:
+            told = error.message if isinstance(error, TouchlineError) else str(error)
+            result = MatchResult(match.path, error=f"the results cannot be stored: {told}")
+            return result, True
+    name = match.planned.name if result.folder is None else result.folder.name
+    return replace(result, folder=match.planned.with_name(name)), may_pass
 
 
 def _content(path: Path, on_time: OnTime) -> Content | None:

@@ -10,11 +10,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.detection.batch import Match
+from touchline.pipeline.footage.address import StoredFolder
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.season.attempt import Job, Outcome, attempt
 from touchline.pipeline.season.options import RunOptions
@@ -203,6 +205,8 @@ class _Analyst:
             model: The content of the checkpoint, because its file may be on another machine.
         """
         self._told = 0, 0.0, 0.0
+        self._store = job.store
+        self._desk = tempfile.TemporaryDirectory(prefix="touchline-")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             path.write_bytes(model)
@@ -214,7 +218,10 @@ class _Analyst:
         def on_time(done_s: float, total_s: float) -> None:
             self._told = self._told[0] + 1, done_s, total_s
 
-        return attempt(self._analysis, match, on_time)
+        if self._store is not None:  # the folder of the driver may be on another machine
+            desk = StoredFolder(self._desk.name)
+            match = replace(match, planned=desk / match.planned.name)
+        return attempt(self._analysis, match, on_time, self._store)
 
     def progress(self) -> tuple[int, float, float]:
         """Return how often there was progress, the seconds done and the seconds in all."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+DEVICE = re.compile(r"(auto|cpu|cuda|mps|xpu)(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,12 @@ class RunOptions:
             raise ValueError(f"on is {self.on!r}; it must be local or ray")
         if self.on == "ray" and self.devices:
             raise ValueError("devices cannot be chosen on ray, which places one worker per GPU")
+        for name in self.devices:
+            if not DEVICE.fullmatch(name):
+                raise ValueError(
+                    f"devices has {name!r}, which is no device. Use --devices with cpu, cuda, "
+                    "cuda:1 or mps, separated by commas."
+                )
         if len({name.partition(":")[0] for name in self.devices}) > 1:
             raise ValueError(
                 f"devices is {','.join(self.devices)}; all must be of one kind, because results "

@@ -13,15 +13,14 @@ from typing import Literal, Protocol
 from touchline.models.atomic_files import remove_leftovers
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.detection.batch import Analysis, Match, make_folder
+from touchline.pipeline.detection.batch import Analysis, Match
 from touchline.pipeline.detection.folders import named_footage, output_folders
 from touchline.pipeline.footage.inputs import Inputs
 from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.season.attempt import Job, Outcome, attempt
 from touchline.pipeline.season.content import Content
-from touchline.pipeline.season.journal import JOURNAL_FILE, RunJournal
-from touchline.pipeline.season.lock import hold
+from touchline.pipeline.season.desk import Desk, open_desk
 from touchline.pipeline.season.on_ray import RayRunner
 from touchline.pipeline.season.options import RunOptions
 from touchline.pipeline.season.workers import WorkerPool
@@ -113,6 +112,7 @@ class HereRunner:
         """
         news.on_ready(analysis.prepare(job.footage))
         self._analysis = analysis
+        self._store = job.store
         self._on_time = news.on_time
         self._match: Match | None = None
 
@@ -138,7 +138,7 @@ class HereRunner:
         def on_time(done_s: float, total_s: float) -> None:
             self._on_time(match.path, done_s, total_s)
 
-        return [(match, attempt(self._analysis, match, on_time))]
+        return [(match, attempt(self._analysis, match, on_time, self._store))]
 
     def close(self) -> None:
         """Do nothing: no work goes on."""
@@ -165,7 +165,7 @@ def run_matches(
         inputs: The footage.
         job: What is done with it.
         trained: The model of the job.
-        out: The folder for the result folders.
+        out: The folder for the result folders, or its address in a remote store.
         options: Workers, and whether to analyse again what is done.
         clocks: The match clock of each file that has one.
         news: Whom to tell what happens.
@@ -174,7 +174,8 @@ def run_matches(
     Raises:
         ValueError: The options fit no file, before anything is decoded.
         OSError: Nothing can be written to `out`.
-        TouchlineError: Another run writes to `out`, or no worker can load the model.
+        TouchlineError: Another run writes to `out`, its store takes nothing, or no worker can load
+            the model.
     """
     news = news or News()
     if options.devices:
@@ -183,21 +184,20 @@ def run_matches(
         job = replace(job, options=replace(job.options, device=kind))
     job = replace(job, footage=inputs.files[:SOME_FILES])
     analysis = job.analysis(trained)
-    make_folder(out)
-    with hold(out) as gone, RunJournal(out / JOURNAL_FILE) as journal:
-        if gone is not None:
-            news.on_takeover(gone)
-            _clean(out)
-        run = _Run(inputs, analysis, out, options, clocks or {}, news, journal, arrivals)
+    with open_desk(out) as desk:
+        if desk.gone is not None:
+            news.on_takeover(desk.gone)
+            _clean(desk.folder)
+        run = _Run(inputs, analysis, desk, options, clocks or {}, news, arrivals)
         yield from run.duplicates(inputs)
-        runner = _runner(analysis, job, options, news)
+        runner = _runner(analysis, replace(job, store=desk.address), options, news)
         try:
             yield from run.matches(runner)
         finally:
             runner.close()
             if runner.num_busy or run.has_failures:
-                _clean(out)
-            journal.write("end", **run.counts)
+                _clean(desk.folder)
+            desk.journal.write("end", **run.counts)
 
 
 class _Run:
@@ -207,11 +207,10 @@ class _Run:
         self,
         inputs: Inputs,
         analysis: Analysis,
-        out: Path,
+        desk: Desk,
         options: RunOptions,
         clocks: Mapping[Path, MatchClock],
         news: News,
-        journal: RunJournal,
         arrivals: Callable[[], Sequence[Path]] | None,
     ) -> None:
         self._waiting: deque[Match] = deque()
@@ -220,14 +219,15 @@ class _Run:
         self._clocks = clocks
         self._arrivals = arrivals
         self._analysis = analysis
-        self._out = out
+        self._desk = desk
+        self._out = desk.folder
         self._again = options.again
         self._news = news
-        self._journal = journal
+        self._journal = desk.journal
         self._failures: Counter[Path] = Counter()
         self.counts: Counter[str] = Counter()
         num_inputs = len(inputs.files) + len(inputs.duplicates)
-        journal.write("run", inputs=num_inputs, workers=options.num_workers)
+        self._journal.write("run", inputs=num_inputs, workers=options.num_workers)
         self._add(inputs.files)
 
     @property
@@ -297,6 +297,7 @@ class _Run:
                 return content.is_same_as(match.path)
             return None
 
+        self._desk.outline(match)
         result = self._analysis.finished(match, is_same=is_same)
         if result is None:
             return None

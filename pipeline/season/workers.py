@@ -213,7 +213,7 @@ def _serve(connection: Connection[Any, Any], job: Job, device: str | None, threa
 
     with suppress(EOFError):
         while True:
-            outcome = attempt(analysis, connection.recv(), on_time)
+            outcome = attempt(analysis, connection.recv(), on_time, job.store)
             connection.send(("outcome", outcome))
 
 

@@ -105,5 +105,7 @@ def test_devices_are_of_one_kind() -> None:
     assert RunOptions().num_workers == 0
     with pytest.raises(ValueError, match="devices is cuda:0,cpu; all must be of one kind"):
         RunOptions(devices=("cuda:0", "cpu"))
+    with pytest.raises(ValueError, match=r"devices has 'foo', .+ Use --devices with cpu"):
+        RunOptions(devices=("cuda:0", "foo"))
     with pytest.raises(ValueError, match="workers is -1"):
         RunOptions(workers=-1)
