@@ -15,7 +15,7 @@ pytest.importorskip("moto.s3", reason="moto is not installed")
 pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
 
 from click.testing import Result
-from s3 import BUCKET, KEYS, S3, serve_s3
+from loopback import BUCKET, KEYS, S3, serve_s3
 from typer.testing import CliRunner
 
 from touchline.models.errors import DecoderError, FootageError, TouchlineError
