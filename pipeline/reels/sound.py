@@ -17,7 +17,7 @@ from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.open import open_footage
 from touchline.pipeline.footage.packet_scan import clock_parts, packets_past_errors
 from touchline.pipeline.reels.coded_video import CodedVideo, decodable
@@ -176,8 +176,14 @@ def _track_samples(
 def _timed_blocks(
     video: CodedVideo, track: int, start_s: Fraction, sound: SoundFormat
 ) -> Iterator[tuple[int, Float32]]:
-    """Decoded blocks from shortly before start_s, each with the index of its first sample."""
+    """Decoded blocks from shortly before start_s, each with the index of its first sample.
+
+    Timestamps may be rounded, in Matroska and FLV to milliseconds. So a block whose timestamp is
+    that near to the end of the one before follows it at once.
+    """
     known: tuple[str, str, int] | None = None
+    following: int | None = None
+    rounding = int(TIMESTAMP_ROUNDING_S * sound.rate_hz)
     for packet, shift_s in _packets_from(video, track, start_s - RUN_UP_S):
         for frame in decodable(packet.decode):
             if frame.pts is None:
@@ -190,7 +196,11 @@ def _timed_blocks(
             time_s = frame.pts * (frame.time_base or packet.time_base) + shift_s
             for out in resampler.resample(frame):
                 block: Float32 = out.to_ndarray().astype(np.float32, copy=False)  # (C, n)
-                yield round(time_s * sound.rate_hz), block
+                at = round(time_s * sound.rate_hz)
+                if following is not None and abs(at - following) <= rounding:
+                    at = following
+                yield at, block
+                following = at + block.shape[1]
                 time_s += Fraction(block.shape[1], sound.rate_hz)
 
 

@@ -100,6 +100,20 @@ def test_the_default_track_is_taken_not_the_first(tmp_path: Path) -> None:
         assert set(pitches(clip.path)) == {880}
 
 
+def test_a_tone_stays_a_tone_where_timestamps_are_rounded(tmp_path: Path) -> None:
+    # Blocks of 20.833 ms, whose timestamps Matroska rounds to milliseconds.
+    path = with_sound(tmp_path / "a.mkv", [tone(440, "stereo", 4, "pcm_s16le")], codec="pcm_s16le")
+    clip = render_cuts(path, [Cut(1.0, 3.0, ())], tmp_path / "clip.mp4")
+    with av.open(str(clip.path)) as container:
+        left = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    left = left[4800:-4800]
+    turns = 2 * np.pi * 440 * np.arange(len(left)) / RATE_HZ
+    waves = np.stack([np.sin(turns), np.cos(turns)], axis=1)
+    rest = left - waves @ np.linalg.lstsq(waves, left, rcond=None)[0]
+    assert left.std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
+    assert rest.std() < 0.02 * left.std()
+
+
 def test_a_mono_track_for_each_channel_becomes_stereo(tmp_path: Path) -> None:
     tracks = [tone(hertz, "mono", 4, "pcm_s16le") for hertz in (440, 880, 220, 330)]
     path = with_sound(tmp_path / "a.mov", tracks, codec="pcm_s16le", layout="mono")
