@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,6 +114,24 @@ def test_a_tone_stays_a_tone_where_timestamps_are_rounded(tmp_path: Path) -> Non
     rest = left - waves @ np.linalg.lstsq(waves, left, rcond=None)[0]
     assert left.std() == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
     assert rest.std() < 0.02 * left.std()
+
+
+@pytest.mark.skipif(
+    shutil.which("ffmpeg") is None,
+    reason="PyAV has no encoder for TrueHD, and the program ffmpeg is not installed",
+)
+@pytest.mark.parametrize("mode", ["exact", "copy", "encode"])
+def test_truehd_sound_is_kept(mode: str, tmp_path: Path) -> None:
+    silent = write_video(tmp_path / "silent.mp4", indices=range(100))
+    path = tmp_path / "a.mkv"
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", silent, "-f", "lavfi", "-i", "sine=440:r=48000:d=4",
+         "-ac", "2", "-c:v", "copy", "-c:a", "truehd", "-strict", "-2", path],
+        check=True, timeout=60,
+    )  # fmt: skip
+    options = RenderOptions(mode=mode, encoder="libx264")
+    clip = render_cuts(path, [Cut(1.0, 3.0, ())], tmp_path / "clip.mp4", options=options)
+    assert pitches(clip.path) == [440, 440]
 
 
 def test_a_mono_track_for_each_channel_becomes_stereo(tmp_path: Path) -> None:
