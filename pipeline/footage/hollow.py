@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from touchline.pipeline.footage.address import Address
-from touchline.pipeline.footage.mp4_boxes import read_boxes
+from touchline.pipeline.footage.mp4_boxes import Box, read_boxes
 from touchline.pipeline.footage.open import OpenFootage, open_container
 
 # FFmpeg parses the packets of other codecs (VP9, AV1) and needs what is in them.
@@ -82,10 +82,18 @@ class HollowFile(io.RawIOBase):
 
 def can_be_hollow(footage: OpenFootage) -> bool:
     """Tell whether the packets of a file can be read without their contents."""
-    # Fragments have their tables between the contents.
-    in_one = footage.container.format.name.startswith("mov") and footage.stream.frames > 0
-    codec = footage.stream.codec_context.name
-    return in_one and codec in CODECS and not isinstance(footage.path, Address)
+    is_mp4 = footage.container.format.name.startswith("mov")
+    if isinstance(footage.path, Address) or not is_mp4:
+        return False
+    # Fragments have their tables between the contents, so the first table does not name all.
+    in_one = all(box.kind != b"moof" for box in _boxes(footage.path))
+    return in_one and footage.stream.codec_context.name in CODECS
+
+
+def _boxes(path: Path) -> list[Box]:
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        return [replace(box, end=min(box.end, size)) for box in read_boxes(file, 0, size)]
 
 
 def sync_places(footage: OpenFootage) -> array[int]:
@@ -106,10 +114,7 @@ def without_contents(footage: OpenFootage) -> Iterator[OpenFootage]:
     Raises:
         FootageError: The file can no longer be read.
     """
-    with footage.path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        boxes = list(read_boxes(file, 0, size))
-    holes = [(box.payload, min(box.end, size)) for box in boxes if box.kind == b"mdat"]
+    holes = [(box.payload, box.end) for box in _boxes(footage.path) if box.kind == b"mdat"]
     with (
         HollowFile(footage.path, holes) as source,
         open_container(footage.path, source) as container,

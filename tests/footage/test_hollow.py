@@ -91,3 +91,13 @@ def test_other_files_are_read_as_they_are(name: str, how: dict[str, Any], tmp_pa
     footage = open_footage(write_video(tmp_path / name, **how))
     with footage.container:
         assert not can_be_hollow(footage)
+
+
+def test_fragments_after_the_first_table_are_read_as_they_are(tmp_path: Path):
+    path = write_video(tmp_path / "a.mp4", options=X264)
+    with path.open("ab") as file:
+        file.write(b"\0\0\0\x08moof")
+    footage = open_footage(path)
+    with footage.container:
+        assert footage.stream.frames == 25
+        assert not can_be_hollow(footage)
