@@ -45,6 +45,7 @@ from touchline.pipeline.calibration.thresholds import (
     choose_above,
     choose_for_rate,
     choose_threshold,
+    common_threshold,
     count_events,
     hours_of,
     most_events_per_hour,
@@ -258,22 +259,31 @@ def calibrate(
     options, footage = events or EventOptions(), list((tracks or {}).values())
     beside = [] if verified else footage
     curves: dict[str, ThresholdCurve] = {}
-    choices: dict[str, ThresholdChoice] = {}
     widths: dict[str, PeakWidths] = {}
     for k, label in enumerate(model.labels[1:], start=1):
         positive = truth == k
-        own = options
         if positive.any() and stitched and options.spots:
             widths[label], curves[label] = choose_widths(stitched, beside, label, options)
-            own = replace(options, widths={label: widths[label]})
         elif positive.any() and stitched:
             curves[label] = event_curve(stitched, beside, label, options)
         elif positive.any():
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
-        # Stitched clips count each event once an order, windows count it once a window.
-        copies = len(stitched) or scores.logits.shape[1]
-        curve = curves.get(label)
-        choice = _choose(label, curve, target, footage, own, copies=copies, floor=floor)
+    # Stitched clips count each event once an order, windows count it once a window.
+    copies = len(stitched) or scores.logits.shape[1]
+    common = common_threshold(list(curves.values()), copies=copies, floor=floor)
+    choices: dict[str, ThresholdChoice] = {}
+    for label in model.labels[1:]:
+        own = replace(options, widths={label: widths[label]}) if label in widths else options
+        choice = _choose(
+            label,
+            curves.get(label),
+            target,
+            footage,
+            own,
+            copies=copies,
+            floor=floor,
+            common=common,
+        )
         if choice is None:
             continue
         error_s = timing_error_s(stitched, label, choice.threshold, own)
@@ -312,13 +322,15 @@ def _choose(
     *,
     copies: int,
     floor: float,
+    common: float,
 ) -> ThresholdChoice | None:
     """The choice for one class; None without clips of it and without a rate to keep."""
     if target.kind == "false_per_hour":
         choice = choose_for_rate(footage, label, target, options)
-        choice = choice if curve is None else choose_above(curve, choice, copies=copies)
+        if curve is not None:
+            choice = choose_above(curve, choice, copies=copies, common=common)
     elif curve is not None:
-        choice = choose_threshold(curve, target, copies=copies, floor=floor)
+        choice = choose_threshold(curve, target, copies=copies, floor=floor, common=common)
     else:
         return None
     if footage:

@@ -26,7 +26,6 @@ from touchline.models.classes import BACKGROUND
 from touchline.pipeline.calibration.thresholds import (
     LEAST_THRESHOLD,
     ThresholdCurve,
-    curve_from_counts,
     halfway_down,
     hours_of,
     one_class,
@@ -221,7 +220,7 @@ def event_curve(
     quiet = [one_class(track, label) for track in eventless]
     count = _count_spots if options.spots and not options.refractory_s else _count_intervals
     score, hits, kept = count(tracks, truths, quiet, label, options)
-    return curve_from_counts(score, hits, kept, num_positive=num_positive)
+    return ThresholdCurve(score, hits, kept, num_positive)
 
 
 def _count_spots(

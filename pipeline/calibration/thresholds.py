@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from touchline.models.classes import BACKGROUND
 from touchline.models.training_record import ThresholdChoice
@@ -19,8 +18,11 @@ from touchline.pipeline.types import Bool, Float64, ScoreTrack
 LEAST_THRESHOLD = 0.01
 """The lowest threshold: candidates below it are not kept."""
 
-SLACK_EVENTS = 0.5
-"""A default is left only if that gains more than this share of one event, in F1 or precision."""
+CLEAR_GAIN = 1.0
+"""The default threshold is left only if that gains more than this many events of all classes."""
+
+CLEAR_GAIN_OF_CLASS = 2.0
+"""A class leaves the threshold of all classes only if that gains more than this many events."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,31 @@ class ThresholdCurve:
 
     Attributes:
         score: The lowest score kept.
-        precision: NaN if nothing is kept.
-        recall: 0 if nothing is kept.
-        f1: 0 if nothing is kept.
+        hits: How many of those kept are right.
+        kept: How many are kept.
         num_positive: How many windows or events there are to find.
     """
 
     score: Float64
-    precision: Float64
-    recall: Float64
-    f1: Float64
+    hits: Float64
+    kept: Float64
     num_positive: int
+
+    @property
+    def precision(self) -> Float64:
+        """(C,) the share of those kept that is right; NaN if nothing is kept."""
+        unknown = np.full_like(self.hits, np.nan)
+        return np.divide(self.hits, self.kept, out=unknown, where=self.kept > 0)
+
+    @property
+    def recall(self) -> Float64:
+        """(C,) the share that is found."""
+        return self.hits / self.num_positive
+
+    @property
+    def f1(self) -> Float64:
+        """(C,) the harmonic mean of both; 0 if nothing is kept."""
+        return 2 * self.hits / (self.kept + self.num_positive)
 
     @property
     def threshold(self) -> Float64:
@@ -56,6 +72,18 @@ class ThresholdCurve:
         """Find the point of the curve for a threshold; None if it keeps nothing."""
         kept = int((self.score >= threshold).sum())
         return kept - 1 if kept else None
+
+
+def join_curves(curves: Sequence[ThresholdCurve]) -> ThresholdCurve:
+    """Return the curve of several classes together, each at the same threshold."""
+    score = np.unique(np.concatenate([curve.score for curve in curves]))[::-1]
+    hits, kept = np.zeros(len(score)), np.zeros(len(score))
+    for curve in curves:
+        # How many of its points lie at or above each score; before the first, nothing is kept.
+        reached = np.searchsorted(-curve.score, -score, side="right")
+        hits += np.append(0.0, curve.hits)[reached]
+        kept += np.append(0.0, curve.kept)[reached]
+    return ThresholdCurve(score, hits, kept, sum(curve.num_positive for curve in curves))
 
 
 def halfway_down(score: Float64) -> Float64:
@@ -75,29 +103,43 @@ def window_curve(scores: Float64, positive: Bool) -> ThresholdCurve:
     order = np.argsort(-scores, kind="stable")
     score, hits = scores[order], np.cumsum(positive[order])
     last = np.flatnonzero(np.append(score[1:] != score[:-1], True))
-    return curve_from_counts(score[last], hits[last], last + 1, num_positive=int(positive.sum()))
-
-
-def curve_from_counts(
-    score: Float64, hits: npt.ArrayLike, kept: npt.ArrayLike, *, num_positive: int
-) -> ThresholdCurve:
-    """Make the curve from counts.
-
-    Args:
-        score: (C,) scores, highest first.
-        hits: (C,) how many are right from each score up.
-        kept: (C,) how many there are from each score up.
-        num_positive: How many windows or events there are to find.
-    """
-    right, shown = np.asarray(hits, dtype=np.float64), np.asarray(kept, dtype=np.float64)
-    precision = np.divide(right, shown, out=np.full_like(right, np.nan), where=shown > 0)
     return ThresholdCurve(
-        score, precision, right / num_positive, 2 * right / (shown + num_positive), num_positive
+        score[last],
+        hits[last].astype(np.float64),
+        (last + 1).astype(np.float64),
+        int(positive.sum()),
     )
 
 
+def common_threshold(
+    curves: Sequence[ThresholdCurve], *, copies: int = 1, floor: float = LEAST_THRESHOLD
+) -> float:
+    """Choose one threshold for all classes together, by the best F1 of their events.
+
+    A class has few events, and the best F1 of a few events is partly luck. All classes together
+    have more. So this is where the threshold of each class starts from.
+
+    Args:
+        curves: The effect of every threshold, one curve a class.
+        copies: How many times the curves count each event.
+        floor: The lowest threshold allowed.
+    """
+    default = OperatingPoint().threshold
+    if not curves:
+        return max(default, floor)
+    every = join_curves(curves)
+    slack = CLEAR_GAIN * copies / every.num_positive
+    nearest = _nearest_good(every, floor, default, slack)
+    return floor if nearest is None else nearest
+
+
 def choose_threshold(
-    curve: ThresholdCurve, target: Target, *, copies: int = 1, floor: float = LEAST_THRESHOLD
+    curve: ThresholdCurve,
+    target: Target,
+    *,
+    copies: int = 1,
+    floor: float = LEAST_THRESHOLD,
+    common: float | None = None,
 ) -> ThresholdChoice:
     """Choose the threshold of one class: for a precision, the highest of equally good ones.
 
@@ -106,9 +148,11 @@ def choose_threshold(
         target: What the threshold is to achieve.
         copies: How many times the curve counts each event.
         floor: For the best F1: the lowest threshold allowed.
+        common: For the best F1: the threshold of all classes, from `common_threshold`. None: the
+            class is judged alone.
     """
     if target.kind != "precision":
-        return choose_above(curve, ThresholdChoice(floor), copies=copies)
+        return choose_above(curve, ThresholdChoice(floor), copies=copies, common=common)
     good = np.nan_to_num(curve.precision) >= target.value
     reached = bool(good.any())
     best = np.where(good, curve.recall, -1.0) if reached else np.nan_to_num(curve.precision)
@@ -117,30 +161,43 @@ def choose_threshold(
 
 
 def choose_above(
-    curve: ThresholdCurve, least: ThresholdChoice, *, copies: int = 1
+    curve: ThresholdCurve,
+    least: ThresholdChoice,
+    *,
+    copies: int = 1,
+    common: float | None = None,
 ) -> ThresholdChoice:
     """Choose the threshold with the best F1 that is at least as high as the one of `least`.
 
     The best F1 of a few events is partly luck, and all thresholds between two scores far apart are
-    equally good. So of the thresholds whose F1 is at most `SLACK_EVENTS` of an event below the
-    best, the nearest to the default wins.
+    equally good. So of the thresholds whose F1 is at most `CLEAR_GAIN_OF_CLASS` events below the
+    best, the nearest to the threshold of all classes wins.
 
     Args:
         curve: The effect of every threshold.
         least: The lowest choice allowed.
         copies: How many times the curve counts each event.
+        common: The threshold of all classes; None: the one of this class alone.
     """
-    allowed = curve.score >= least.threshold
-    if allowed.any():
-        slack = SLACK_EVENTS * copies / curve.num_positive
-        good = allowed & (curve.f1 >= curve.f1[allowed].max() - slack - 1e-9)
-        # From halfway to the next lower score up to the lowest one kept, all thresholds are alike.
-        low = np.maximum(curve.threshold[good], least.threshold)
-        default = OperatingPoint().threshold
-        nearest = np.clip(default, low, np.maximum(curve.score[good], low))
-        threshold = float(nearest[np.abs(nearest - default).argmin()])
+    if common is None:
+        common = common_threshold([curve], copies=copies, floor=least.threshold)
+    slack = CLEAR_GAIN_OF_CLASS * copies / curve.num_positive
+    threshold = _nearest_good(curve, least.threshold, common, slack)
+    if threshold is not None:
         least = replace(least, threshold=threshold)
     return describe_threshold(least, curve)
+
+
+def _nearest_good(curve: ThresholdCurve, least: float, aim: float, slack: float) -> float | None:
+    """The threshold nearest to `aim` whose F1 is at most `slack` below the best; None of none."""
+    allowed = curve.score >= least
+    if not allowed.any():
+        return None
+    good = allowed & (curve.f1 >= curve.f1[allowed].max() - slack - 1e-9)
+    # From halfway to the next lower score up to the lowest one kept, all thresholds are alike.
+    low = np.maximum(curve.threshold[good], least)
+    nearest = np.clip(aim, low, np.maximum(curve.score[good], low))
+    return float(nearest[np.abs(nearest - aim).argmin()])
 
 
 def describe_threshold(choice: ThresholdChoice, curve: ThresholdCurve) -> ThresholdChoice:

@@ -11,7 +11,7 @@ from touchline.pipeline.calibration.stitched_clips import (
     event_curve,
     has_enough_eventless,
 )
-from touchline.pipeline.calibration.thresholds import SLACK_EVENTS, ThresholdCurve
+from touchline.pipeline.calibration.thresholds import ThresholdCurve
 from touchline.pipeline.scoring.events import widths_of
 from touchline.pipeline.scoring.options import EventOptions
 from touchline.pipeline.types import ScoreTrack
@@ -21,6 +21,9 @@ SMOOTH_S = (0.0, 0.2, 0.3, 0.5, 0.8, 1.2)
 
 NMS_S = (1.0, 2.0, 4.0)
 """The suppression that is tried, in seconds, besides the default."""
+
+CLEAR_GAIN = 0.5
+"""The default stays unless others gain more than this many clips, in average precision."""
 
 LEAST_CLIPS = 5
 """With fewer clips of a class, its widths stay at the default."""
@@ -34,7 +37,7 @@ def choose_widths(
 ) -> tuple[PeakWidths, ThresholdCurve]:
     """Choose the widths with the best average precision of a class's spots.
 
-    The default stays unless others gain more than `SLACK_EVENTS` / N with N clips. It also stays
+    The default stays unless others gain more than `CLEAR_GAIN` / N with N clips. It also stays
     with fewer than `LEAST_CLIPS`, and with little eventless footage: smoothing is there to keep
     false events out of it. Of equally good widths those nearest to the default win.
 
@@ -61,7 +64,7 @@ def choose_widths(
     best = max(curves, key=lambda widths: curves[widths].average_precision)
     num_clips = curves[default].num_positive / len(stitched)
     gain = curves[best].average_precision - curves[default].average_precision
-    is_clear = num_clips >= LEAST_CLIPS and gain > SLACK_EVENTS / num_clips
+    is_clear = num_clips >= LEAST_CLIPS and gain > CLEAR_GAIN / num_clips
     is_clear = is_clear and has_enough_eventless(stitched, eventless)
     chosen = best if is_clear else default
     return chosen, curves[chosen]

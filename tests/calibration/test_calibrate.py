@@ -29,6 +29,8 @@ from touchline.pipeline.calibration.thresholds import (
     choose_above,
     choose_for_rate,
     choose_threshold,
+    common_threshold,
+    join_curves,
     most_events_per_hour,
     window_curve,
 )
@@ -50,14 +52,45 @@ def test_the_best_f1_lies_halfway_to_the_next_window():
     assert found.positives == 30
 
 
-def test_of_few_events_half_a_one_is_no_reason_to_leave_the_default():
-    # Of 3 events that is 1/6: F1 may fall from 6/7 to 3/4, which .5 still has. Of 6 it is 1/12.
-    found = choose_threshold(window_curve(SCORES, POSITIVE), Target("f1"))
+def test_of_few_events_one_is_no_reason_to_leave_the_default():
+    # Of 9 events that is 1/9: F1 may fall from 6/7 to 3/4, which .5 still has. Of 12 it is 1/12.
+    few = window_curve(np.repeat(SCORES, 3), np.repeat(POSITIVE, 3))
+    found = choose_threshold(few, Target("f1"))
     assert (found.threshold, found.f1) == (0.5, 0.75)
-    twice = window_curve(np.repeat(SCORES, 2), np.repeat(POSITIVE, 2))
-    assert choose_threshold(twice, Target("f1")).threshold == pytest.approx(0.55)
-    # Counted twice, three events are still three.
-    assert choose_threshold(twice, Target("f1"), copies=2).threshold == 0.5
+    more = window_curve(np.repeat(SCORES, 4), np.repeat(POSITIVE, 4))
+    assert choose_threshold(more, Target("f1")).threshold == pytest.approx(0.55)
+    # Counted twice, six events are still six.
+    assert choose_threshold(more, Target("f1"), copies=2).threshold == 0.5
+
+
+def test_all_classes_together_choose_what_each_starts_from():
+    # Of both classes, what scores .3 is right and what scores .2 is false.
+    plenty = window_curve(np.repeat([0.3, 0.2], 20), np.repeat([True, False], 20))
+    rare = window_curve(np.repeat([0.3, 0.2], 3), np.repeat([True, False], 3))
+    common = common_threshold([plenty, rare])
+    assert common == pytest.approx(0.3)
+    assert choose_threshold(rare, Target("f1"), common=common).threshold == pytest.approx(0.3)
+    # F1 may fall by 2/13 to 0.87, but not by 2/15 to 0.8.
+    for count, threshold in ((3, 0.3), (5, 0.15)):
+        scores = np.concatenate([np.repeat(0.3, 10), np.repeat(0.15, count)])
+        own = window_curve(scores, np.ones(len(scores), dtype=bool))
+        found = choose_threshold(own, Target("f1"), common=common)
+        assert found.threshold == pytest.approx(threshold)
+
+
+def test_the_curve_of_all_classes_counts_each_at_the_same_threshold():
+    first = window_curve(np.array([0.9, 0.4]), np.array([True, False]))
+    second = window_curve(np.array([0.6, 0.4, 0.2]), np.array([True, True, False]))
+    joined = join_curves([first, second])
+    assert joined.score.tolist() == [0.9, 0.6, 0.4, 0.2]
+    assert joined.hits.tolist() == [1, 2, 3, 3]
+    assert joined.kept.tolist() == [1, 2, 4, 5]
+    assert joined.num_positive == 3
+
+
+def test_without_labelled_events_the_default_is_common():
+    assert common_threshold([]) == 0.5
+    assert common_threshold([], floor=0.7) == 0.7
 
 
 def test_no_threshold_is_below_the_floor():
@@ -98,7 +131,7 @@ def test_a_precision_out_of_reach_is_told():
 
 
 def test_equal_scores_are_kept_or_left_out_together():
-    curve = window_curve(np.array([0.8, 0.8, 0.2]), np.array([True, False, True]))
+    curve = window_curve(np.repeat([0.8, 0.2], [8, 4]), np.repeat([True, False, True], 4))
     found = choose_threshold(curve, Target("f1"))
     assert found.f1 == pytest.approx(0.8)
     assert found.threshold == pytest.approx(0.2)
@@ -180,12 +213,12 @@ def test_the_rate_raises_a_threshold_that_clips_would_set_too_low(model):
 
 
 def test_calibrating_for_a_rate_takes_the_best_f1_above_it(model):
-    # Clips of goal: six at .95 are goals, five at .75 none, four goals at .3; footage reaches .5.
-    probs = np.repeat([0.95, 0.75, 0.3], [6, 5, 4])
-    logits = np.zeros((15, 1, 3), dtype=np.float32)
+    # Clips of goal: 18 at .95 are goals, 15 at .75 none, 12 goals at .3; footage reaches .5.
+    probs = np.repeat([0.95, 0.75, 0.3], [18, 15, 12])
+    logits = np.zeros((45, 1, 3), dtype=np.float32)
     logits[:, 0, 1] = np.log(probs / (1 - probs))
     logits[:, 0, 2] = -50
-    truth = np.repeat([1, 0, 1], [6, 5, 4])
+    truth = np.repeat([1, 0, 1], [18, 15, 12])
     scores = ClipScores(
         tuple(Example("x.mp4", LABELS[k], f"B{n}") for n, k in enumerate(truth)), logits, truth
     )
