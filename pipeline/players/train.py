@@ -324,6 +324,9 @@ def trained_answers(
         cache: Folder of frozen features.
         seconds: Time limit of each training.
         on_progress: Called before each training.
+
+    Raises:
+        ValueError: The features do not fit into memory.
     """
     probs = np.zeros(material.targets.shape)
     for k, fold in enumerate(folds):
@@ -337,6 +340,7 @@ def trained_answers(
             [],
         )
         trainer = Trainer(fresh(), part, options, BudgetClock(seconds), device=device, cache=cache)
+        trainer.batches.check_memory({options.frozen_at(0)})
         for _ in train_epochs(trainer, options.epochs):
             pass
         probs[list(fold)] = trainer.val_probs()
