@@ -17,10 +17,16 @@ from pathlib import Path
 
 from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.mp4_boxes import Box, read_boxes
+from touchline.pipeline.footage.nal_units import begins_group, length_bytes, nal_headers
 from touchline.pipeline.footage.open import OpenFootage, open_container
 
 # FFmpeg parses the packets of other codecs (VP9, AV1) and needs what is in them.
 CODECS = ("h264", "hevc")
+
+# How many key frames of an index are looked at, and how much of each: slices come after a few
+# parameter sets and messages.
+KEYS_TRIED = 64
+HEAD_BYTES = 4096
 
 
 class HollowFile(io.RawIOBase):
@@ -87,7 +93,30 @@ def can_be_hollow(footage: OpenFootage) -> bool:
         return False
     # Fragments have their tables between the contents, so the first table does not name all.
     in_one = all(box.kind != b"moof" for box in _boxes(footage.path))
-    return in_one and footage.stream.codec_context.name in CODECS
+    return in_one and footage.stream.codec_context.name in CODECS and _names_keys(footage)
+
+
+def _names_keys(footage: OpenFootage) -> bool:
+    """Whether decoding can start where the index says so, as far as some of its entries tell."""
+    keys = [(entry.pos, entry.size) for entry in footage.stream.index_entries if entry.is_keyframe]
+    with footage.path.open("rb") as file:
+        for place, size in keys[:: max(1, len(keys) // KEYS_TRIED)]:
+            file.seek(place)
+            if not is_key(footage, file.read(min(size, HEAD_BYTES))):
+                return False
+    return bool(keys)
+
+
+def is_key(footage: OpenFootage, head: bytes) -> bool:
+    """Tell whether decoding can start at a packet.
+
+    Args:
+        footage: The open file, for which `can_be_hollow` holds.
+        head: The first HEAD_BYTES of the packet, or all of it.
+    """
+    context = footage.stream.codec_context
+    prefix = length_bytes(context.extradata, at=21 if context.name == "hevc" else 4)
+    return begins_group(context.name, nal_headers(memoryview(head), prefix))
 
 
 def _boxes(path: Path) -> list[Box]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-NAL_IDR, NAL_SPS, NAL_PPS = 5, 7, 8
+NAL_IDR, NAL_SEI, NAL_SPS, NAL_PPS = 5, 6, 7, 8
+RECOVERY_POINT = 6
 START_CODE = b"\x00\x00\x00\x01"
 
 _SHORT_START_CODE = b"\x00\x00\x01"
@@ -69,6 +70,24 @@ def nal_headers(packet: memoryview, prefix: int) -> Iterator[bytes]:
         if length == 0:
             return
         k += prefix + length
+
+
+def begins_group(codec: str, headers: Iterable[bytes]) -> bool:
+    """Tell whether decoding can start at a packet, as FFmpeg's parsers do.
+
+    H.264: an IDR slice, or a message of a recovery point (ITU-T H.264, D.2.8). HEVC: a slice of an
+    IRAP picture (ITU-T H.265, table 7-1).
+
+    Args:
+        codec: "h264" or "hevc".
+        headers: The `nal_headers` of the packet.
+    """
+    if codec == "hevc":
+        return any(16 <= header[0] >> 1 & 63 <= 23 for header in headers)
+    return any(
+        header[0] & 31 == NAL_IDR or (header[0] & 31 == NAL_SEI and header[1] == RECOVERY_POINT)
+        for header in headers
+    )
 
 
 def parameter_sets(extradata: bytes) -> tuple[list[bytes], set[int]]:

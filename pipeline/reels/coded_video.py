@@ -39,7 +39,7 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.decoding.frame_times import NUMBERED
 from touchline.pipeline.decoding.pyav import pyav_frames
-from touchline.pipeline.footage.hollow import can_be_hollow, sync_places, without_contents
+from touchline.pipeline.footage.hollow import can_be_hollow, is_key, sync_places, without_contents
 from touchline.pipeline.footage.log import TIMESTAMP_ROUNDING_S, DecodeLog
 from touchline.pipeline.footage.nal_units import (
     NAL_IDR,
@@ -301,6 +301,11 @@ class CodedVideo:
         """The number of the packet whose frame is shown from `pts` on; None if it is not known."""
         k = np.searchsorted(self._in_time, pts, side="right") - 1
         return int(self._by_time[k]) if k >= 0 and self._in_time[k] == pts else None
+
+    def is_key(self, row: int) -> bool:
+        """Whether decoding can start at a row. Where only the index says so, the file is asked."""
+        asked = self.rows[row].key and self._raw.idrs[row] == UNKNOWN
+        return is_key(self._raw.footage, self._raw.content(row)) if asked else self.rows[row].key
 
     def is_idr(self, row: int) -> bool:
         """Whether a row is an H.264 IDR frame that needs only the parameter sets of the header.
@@ -662,7 +667,9 @@ def copy_span(
             break
         if wants_idr and row.pts < earliest:
             break
-        if row.pts <= exact.first_pts and (video.is_idr(begin) if wants_idr else row.key):
+        if row.pts <= exact.first_pts and (
+            video.is_idr(begin) if wants_idr else video.is_key(begin)
+        ):
             return _span(video, row.pts, video.after(video.latest(end))), range(begin, end)
     raise FootageError(
         video.path,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from footage_bad_cases import CASES
 from footage_made import X264, X264_B, X265, with_edits, write_noise, write_video
 
 from touchline.pipeline.footage import hollow
@@ -100,4 +101,14 @@ def test_fragments_after_the_first_table_are_read_as_they_are(tmp_path: Path):
     footage = open_footage(path)
     with footage.container:
         assert footage.stream.frames == 25
+        assert not can_be_hollow(footage)
+
+
+@pytest.mark.parametrize(
+    "name", ["index_calls_every_frame_key.mp4", "index_calls_wrong_frames_key.mp4"]
+)
+def test_an_index_that_names_wrong_key_frames_is_not_believed(name: str, tmp_path: Path):
+    (case,) = (case for case in CASES if case.name == name)
+    footage = open_footage(case.make(tmp_path))
+    with footage.container:
         assert not can_be_hollow(footage)
