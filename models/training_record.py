@@ -181,6 +181,41 @@ class PhotoRules:
 
 
 @dataclass(frozen=True)
+class SharedAgreement:
+    """How well a trunk that runs once over the footage agrees with whole windows.
+
+    Attributes:
+        mean_ap: The events of one way as labels, those of the other as predictions: mAP at 1 s, the
+            lower one of both directions, in [0, 1]. None if neither way finds an event.
+        largest_difference: Largest difference of a class probability of a window, in [0, 1].
+        events: How many events whole windows find.
+        windows: How many windows were compared.
+        footage_s: How long the footage was, in seconds.
+        stride: Frames per feature of the trunk. A hop must be a multiple of it.
+        tuned: Whether the head was tuned on features that are shared.
+    """
+
+    mean_ap: float | None
+    largest_difference: float
+    events: int
+    windows: int
+    footage_s: float
+    stride: int
+    tuned: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("mean_ap", "largest_difference"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} is {value}; it must be in [0, 1]")
+        for name, least in (("events", 0), ("windows", 1), ("stride", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 < self.footage_s < math.inf:
+            raise ValueError(f"footage_s is {self.footage_s}; it must be more than 0 and finite")
+
+
+@dataclass(frozen=True)
 class TrainingRecord:
     """How a model came to be. Everything is optional: a model may be made by hand.
 
@@ -190,6 +225,7 @@ class TrainingRecord:
         max_clip_s: How much of a clip the training used at most, in seconds. None: all of it.
         seconds: How long the training took.
         calibration: What its temperature and thresholds rest on.
+        shared: How well a shared trunk agrees with whole windows; None if it was not measured.
         job: The settings of the training, JSON values: to be read by people, not by code.
         figures: Its figures on the validation clips, likewise.
         photos: Which photos it answers; None for a model of footage.
@@ -200,6 +236,7 @@ class TrainingRecord:
     max_clip_s: float | None = None
     seconds: float | None = None
     calibration: CalibrationEvidence | None = None
+    shared: SharedAgreement | None = None
     job: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] | None = None
     photos: PhotoRules | None = None

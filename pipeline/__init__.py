@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.decoding.probe import probe_footage
     from touchline.pipeline.detection.batch import detect_all
     from touchline.pipeline.detection.detect import detect
+    from touchline.pipeline.detection.kept_scores import KeepScores
     from touchline.pipeline.detection.options import DetectOptions
     from touchline.pipeline.evaluation.evaluate import Evaluation, evaluate_events
     from touchline.pipeline.evaluation.event_sets import EventSet, pair_videos, read_event_set
@@ -64,6 +65,7 @@ _HOMES = {
     "touchline.pipeline.decoding.probe": "probe_footage",
     "touchline.pipeline.detection.batch": "detect_all",
     "touchline.pipeline.detection.detect": "detect",
+    "touchline.pipeline.detection.kept_scores": "KeepScores",
     "touchline.pipeline.detection.options": "DetectOptions",
     "touchline.pipeline.evaluation.evaluate": "Evaluation evaluate_events",
     "touchline.pipeline.evaluation.event_sets": "EventSet pair_videos read_event_set",
@@ -109,6 +111,7 @@ __all__ = [
     "FineTuneResult",
     "FootageHealth",
     "Frames",
+    "KeepScores",
     "MatchClock",
     "MatchResult",
     "Naming",

@@ -63,6 +63,9 @@ def follow(
     check_formats(job.formats)
     # Windows that wait for a full batch would make events late.
     options = replace(job.options, batch_size=1)
+    if options.mode == "auto" and not trained.backbone.framewise:
+        # A trunk over space and time is shared piece by piece, and events wait for whole pieces.
+        options = replace(options, mode="windows")
     folder = live_folder(source, out, datetime.now())
     folder.mkdir(parents=True)
     sheet = result_sheet(MatchResult(source.path, clock=clock), folder)

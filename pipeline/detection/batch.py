@@ -23,6 +23,7 @@ from touchline.pipeline.detection.detect import (
 )
 from touchline.pipeline.detection.finished import finished_result, is_stale
 from touchline.pipeline.detection.folders import ASIDE, output_folders, result_folder
+from touchline.pipeline.detection.kept_scores import KEPT_FILE, KeepScores
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.isolation import AVAILABLE
@@ -231,19 +232,39 @@ class Analysis:
         done = finished_result(
             self._made_with(match), folder, outputs + [REPORT_FILE] * self._report, is_same=is_same
         )
-        return done and replace(done, folder=folder, unwritten=match.unwritable)
+        if done is None:
+            return None
+        (folder / KEPT_FILE).unlink(missing_ok=True)
+        return replace(done, folder=folder, unwritten=match.unwritable)
+
+    def forget(self, match: Match) -> None:
+        """Remove the scores that a run which was stopped has kept of a match.
+
+        Args:
+            match: The match.
+
+        Raises:
+            OSError: They cannot be removed.
+        """
+        (result_folder(match.path, match.planned) / KEPT_FILE).unlink(missing_ok=True)
 
     def run(
         self,
         match: Match,
         *,
+        content: str | None = None,
         on_time: Callable[[float, float], None] | None = None,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> tuple[MatchResult, bool]:
         """Analyse a match and write its files; `prepare` must have been called.
 
         Args:
             match: The match, examined.
+            content: What tells the content of the footage from any other, such as its digest.
+                Scores are then kept as they come, and the next run goes on where this one was
+                stopped. None keeps none.
             on_time: Called with (seconds done, seconds in all).
+            tell: Called with a sentence if an earlier run has kept scores.
 
         Returns:
             The result, and whether another try may help if it failed.
@@ -253,8 +274,10 @@ class Analysis:
         wrong_option = may_pass = False
         try:
             check_writable(folder)
+            kept = folder / KEPT_FILE
+            keep = None if content is None else KeepScores(kept, content, tell)
             try:
-                result = detect(match.path, self._scorer, self._options, on_time=on_time)
+                result = detect(match.path, self._scorer, self._options, keep=keep, on_time=on_time)
             except ValueError:
                 wrong_option = True
                 raise
@@ -265,6 +288,7 @@ class Analysis:
             _set_aside(folder)
             refused = _write(result, folder, self._possible(match), report=self._report)
             result = replace(result, unwritten={**match.unwritable, **refused})
+            kept.unlink(missing_ok=True)
         except TouchlineError as error:
             result = MatchResult(path=match.path, error=error.message)
             may_pass = isinstance(error, DecoderError) or isinstance(match.path, Address)

@@ -16,6 +16,7 @@ from touchline.pipeline.clips.windows import hop_samples
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.parallel import workers_for
 from touchline.pipeline.decoding.probe import health_after, probe_footage, rate_is_wrong
+from touchline.pipeline.detection.kept_scores import KeepScores, score_and_keep, scores_key
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE
@@ -47,6 +48,7 @@ def make_scorer(
         precision=options.precision,
         batch_size=options.batch_size,
         mode=options.mode,
+        hop_s=options.hop_s,
         engine=options.engine,
         worth=lambda: _is_long(footage, model.spec, options),
     )
@@ -91,6 +93,7 @@ def detect(
     model: TrainedModel | Scorer,
     options: DetectOptions | None = None,
     *,
+    keep: KeepScores | None = None,
     on_time: Callable[[float, float], None] | None = None,
 ) -> MatchResult:
     """Find the events of one footage file.
@@ -99,6 +102,8 @@ def detect(
         path: A file, or an address as text (https://, s3://, gs://).
         model: The model. Give a `Scorer` to prepare the network once for many files.
         options: How to look for events. None: the defaults of `DetectOptions`.
+        keep: Where scores are kept as they come, so that a run that was killed goes on in
+            mid-file. The caller removes the file. `options.features` does without.
         on_time: Called with (seconds done, seconds in all) after each batch of windows.
 
     Raises:
@@ -123,6 +128,7 @@ def detect(
     declared = probe_footage(path, stream=options.stream, isolation=isolation)
     told = None if on_time is None else lambda s: on_time(s, declared.duration_s)
     if options.features is None:
+        workers = _decode_workers(path, declared, options) if isolation else 1
         frames = decode(
             path,
             rate_hz=spec.rate_hz,
@@ -130,9 +136,13 @@ def detect(
             decoder=options.decoder,
             stream=options.stream,
             isolation=isolation,
-            workers=_decode_workers(path, declared, options) if isolation else 1,
+            workers=workers,
         )
-        track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
+        if keep is None:
+            track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
+        else:
+            key = scores_key(scorer, options, keep.footage, decode_workers=workers)
+            track = score_and_keep(keep, key, scorer, frames, hop_s=options.hop_s, on_window=told)
         health = _health(declared, frames.log)
     else:
         rows = _kept_features(path, scorer, options, declared.stream_index, told)

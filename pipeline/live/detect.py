@@ -84,7 +84,7 @@ class LiveRun:
     def latency_s(self) -> float:
         """Return how long after an event it is given, in seconds, on a machine that keeps up."""
         scorer, rate_hz = self.scorer, self.scorer.model.spec.rate_hz
-        batch = scorer.batch_size * (4 if scorer.shared else 1)
+        batch = scorer.windows_per_part
         # A GPU works on two more batches while one is used.
         waiting_s = (batch * (3 if scorer.device.type == "cuda" else 1) - 1) * self._hop_s
         if scorer.shared:

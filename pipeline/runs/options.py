@@ -40,6 +40,7 @@ class TrainJob:
             unlabelled parts of the video.
         background_margin_s: How many seconds these background examples stay away from every label.
         hard_negatives: An earlier model; half of these background examples are its false alarms.
+        dense: Tune the head on features of a trunk that runs once over the footage, too.
         multi_label: Whether classes are independent of each other; labels of one stretch are then
             one clip.
         num_frames: Frames per window; None is the default of the weights, or of the backbone.
@@ -64,6 +65,7 @@ class TrainJob:
     background_ratio: float = 1.0
     background_margin_s: float = 2.0
     hard_negatives: Path | None = None
+    dense: bool = False
     multi_label: bool = False
     num_frames: int | None = None
     rate_hz: float | None = None

@@ -26,6 +26,7 @@ from touchline.pipeline.footage.inputs import footage_files
 from touchline.pipeline.labels.checks import find_problems, names_a_side, no_groups
 from touchline.pipeline.labels.read import class_names, read_labels, split_verified
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
+from touchline.pipeline.runs.agreement import can_share
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.scoring.seen_groups import trained_groups
@@ -86,6 +87,8 @@ def prepare(
         unfreeze=tuple((epoch, first_trained(stage, names)) for epoch, stage in job.unfreeze),
     )
     check_head(job.head, options, num_stages=len(names), pretrained=job.weights is not None)
+    if job.dense:
+        check_dense(model, split, options)
     if job.head != "own" and model.backbone.framewise and job.rate_hz is job.num_frames is None:
         rate_hz = window_rate_hz(split.train, model.spec, max_clip_s=options.max_clip_s)
         model.backbone.spec = model.spec.with_sampling(rate_hz=rate_hz)
@@ -203,6 +206,33 @@ def check_head(head: str, options: TrainOptions, *, num_stages: int, pretrained:
             f"--head {head} starts from features of frozen stages, but here no stage is frozen and "
             "the weights are random. Use --weights NAME, or --head own"
         )
+
+
+def check_dense(model: TrainedModel, split: Split, options: TrainOptions) -> None:
+    """Check that a head can be tuned on shared features.
+
+    Args:
+        model: The untrained model.
+        split: The examples.
+        options: How to train.
+
+    Raises:
+        ValueError: The backbone, the labels or an option does not allow it.
+    """
+    if model.backbone.framewise:
+        raise ValueError(
+            f"--dense is not for {model.architecture}: it sees single frames, so windows share its "
+            "features exactly. Leave it out"
+        )
+    if not can_share(model):
+        raise ValueError(
+            f"--dense needs a backbone that slides in time, and {model.architecture} with "
+            f"{model.spec} does not. Use another backbone, such as i3d, or leave it out"
+        )
+    if not split.val:
+        raise ValueError("--dense needs validation clips to compare on. Use --val-groups")
+    if options.sampling != "dense":
+        raise ValueError("--dense needs windows of consecutive frames: --sampling dense")
 
 
 # Options of the training loop, which a head over a frozen trunk is fitted without.

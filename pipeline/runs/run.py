@@ -17,7 +17,9 @@ from touchline.models.atomic_files import remove_leftovers, write_atomic
 from touchline.models.backbone import stage_table
 from touchline.models.checkpoint import TrainedModel, save_checkpoint
 from touchline.models.json_values import to_json
-from touchline.models.training_record import TrainedGroups
+from touchline.models.training_record import SharedAgreement, TrainedGroups
+from touchline.pipeline.calibration.stitched_clips import mixed_order
+from touchline.pipeline.clips.load import LabelledClip, LoadedClips, load_clips
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.heads.choose import Trial
 from touchline.pipeline.heads.fit import fit_head
@@ -27,14 +29,19 @@ from touchline.pipeline.heads.suspects import find_suspects, suspects_text
 from touchline.pipeline.heads.tune import Tuning
 from touchline.pipeline.labels.split import Split
 from touchline.pipeline.report.suspects_page import write_suspects_page
+from touchline.pipeline.runs.agreement import can_share, join_clips, measure_agreement
+from touchline.pipeline.runs.dense import tune_on_shared
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
 from touchline.pipeline.runs.summary import next_command, summarise
 from touchline.pipeline.scoring.clip_figures import average_precision, mean_average_precision
+from touchline.pipeline.scoring.options import ClipOptions
+from touchline.pipeline.scoring.score_clips import clip_probs, score_loaded
+from touchline.pipeline.training.cache import ClipStore
 from touchline.pipeline.training.finetune import fine_tune
 from touchline.pipeline.training.result import FineTuneResult, OnEpoch, Progress
 from touchline.pipeline.training.snapshot import KeepState
-from touchline.pipeline.types import Bool, Float32
+from touchline.pipeline.types import Bool, Example, Float32
 
 MODEL_FILE = "model.safetensors"
 METRICS_FILE = "metrics.json"
@@ -42,6 +49,9 @@ HEADS_FILE = "heads.csv"
 SUSPECTS_FILE = "suspects.csv"
 SUSPECTS_PAGE = "suspects.html"
 SNAPSHOT_FILE = "snapshot.safetensors"
+
+MOST_CLIPS = 256
+"""With --dense, the head is tuned on at most this many training clips."""
 
 
 def run_training(
@@ -117,7 +127,11 @@ def run_training(
         )
         result, heads = fitted.result, head_rows(fitted.trials, fitted.tuning)
         answers["cross-validation"], curve = fitted.held_out, fitted.curve
+    result, before = _compared(
+        result, split, job, device=device, cache=cache, on_progress=on_progress
+    )
     metrics = metrics_record(result, split, job, heads)
+    metrics["shared_before_tuning"] = to_json(before)
     if len(result.val_truth):
         answers["validation"] = validated(result)
     command = next_command(job, split, result.model, out / MODEL_FILE)
@@ -127,6 +141,77 @@ def run_training(
         _write_suspects(list(answers.values()), out)
         keep.path.unlink(missing_ok=True)
     return result, metrics
+
+
+def _compared(
+    result: FineTuneResult,
+    split: Split,
+    job: TrainJob,
+    *,
+    device: str,
+    cache: Path | None,
+    on_progress: Callable[[Progress], None],
+) -> tuple[FineTuneResult, SharedAgreement | None]:
+    """Measure how a shared trunk agrees with whole windows; tune the head on it if asked for.
+
+    Returns:
+        The result, its model with the agreement in its record, and with --dense the agreement
+        before the head was tuned.
+    """
+    if not result.val_examples or not can_share(result.model):
+        return result, None
+    options = job.options
+
+    def loaded(examples: Sequence[Example]) -> list[LabelledClip]:
+        return load_clips(
+            examples,
+            result.model.spec,
+            max_clip_s=options.max_clip_s,
+            max_bad=options.max_bad,
+            load=None if cache is None else ClipStore(cache).load,
+        ).clips
+
+    clips = loaded(result.val_examples)
+    frames = join_clips(result.model, clips, seed=options.seed)
+
+    def measured(model: TrainedModel, *, tuned: bool = False) -> SharedAgreement:
+        return measure_agreement(
+            model,
+            frames,
+            device=device,
+            precision=options.precision,
+            tuned=tuned,
+            on_way=lambda done: on_progress(Progress("comparing shared features", done, 2)),
+        )
+
+    model, agreement, before = result.model, measured(result.model), None
+    if job.dense:
+        tuned = tune_on_shared(
+            model,
+            loaded(_some(split.train, options.seed)),
+            device=device,
+            precision=options.precision,
+            seed=options.seed,
+            on_step=lambda done, total: on_progress(Progress("tuning the head", done, total)),
+        )
+        before, after = agreement, measured(tuned, tuned=True)
+        if _rank(after) > _rank(before):
+            model, agreement = tuned, after
+            views = ClipOptions(views=options.val_views, device=device, precision=options.precision)
+            probs = clip_probs(model, score_loaded(model, LoadedClips(clips, []), views))
+            result = replace(result, val_probs=probs)
+    record = replace(model.record, shared=agreement)
+    return replace(result, model=replace(model, record=record)), before
+
+
+def _rank(agreement: SharedAgreement) -> tuple[float, float]:
+    return agreement.mean_ap or 0.0, -agreement.largest_difference
+
+
+def _some(examples: Sequence[Example], seed: int) -> list[Example]:
+    """At most MOST_CLIPS examples, of all classes as far as possible."""
+    order = mixed_order([example.label for example in examples], np.random.default_rng(seed))
+    return [examples[k] for k in order[:MOST_CLIPS]]
 
 
 def _write_run(
@@ -235,6 +320,7 @@ def metrics_record(
         "classes": list(result.model.labels),
         "figures": validation_figures(result),
         "heads": list(heads),
+        "shared": to_json(result.model.record.shared),
         "history": result.history,
         "best_epoch": result.best_epoch,
         "stopped": result.stopped,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -16,9 +17,16 @@ from touchline.models.engines.engine import ENGINES, Trunk, open_trunk
 from touchline.models.engines.trial import Trial, try_engines
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
+from touchline.pipeline.scoring.mode import choose_mode
 from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
 
 MODES = ("auto", "windows", "shared")
+
+PIECE_FRAMES = 64
+"""A trunk over space and time runs over pieces of this many frames, whatever the batch size.
+
+What it sees at the ends of a piece is part of the scores, so that the pieces must not change.
+"""
 
 T = TypeVar("T")
 
@@ -32,13 +40,17 @@ class Scorer:
         precision: "auto", "float32" or "bf16".
         batch_size: Windows that go through the network at once.
         mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
-            the whole footage and slides the head. "auto" shares where both give the same.
+            the whole footage and slides the head. "auto" shares where both give the same, and
+            where training found that both agree (see `choose_mode`).
+        hop_s: Seconds between windows, by which "auto" chooses; None: a quarter of the window.
         engine: What the trunk runs on: "torch", or on a CPU another one of ENGINES. "auto" takes
             the fastest one by a trial.
         worth: Asked if "auto" finds no earlier trial: whether to try the engines now, which takes
             about ten seconds. Without a trial it takes PyTorch.
 
     Attributes:
+        shared: Whether the trunk runs once over the footage.
+        why: Why "auto" chose this; empty without a choice.
         engine: The name of the engine in use.
         trial: How fast each engine is here; None if there was no choice.
 
@@ -55,6 +67,7 @@ class Scorer:
         precision: str = "auto",
         batch_size: int = 8,
         mode: str = "auto",
+        hop_s: float | None = None,
         engine: str = "torch",
         worth: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -73,13 +86,14 @@ class Scorer:
         # Windows, or frames, that the GPU's memory holds at once; None: as many as come.
         self._at_once: int | None = None
         exact = model.backbone.framewise
-        self.shared = mode == "shared" or (mode == "auto" and exact)
+        chosen = choose_mode(model, mode, hop_s=hop_s, engine=engine)
+        self.shared, self.why = chosen.shared, chosen.why
         self.stride = self._frames_per_feature() if self.shared else 1
         # A framewise trunk needs no frames around a piece. Other trunks look beyond the piece's
         # ends: half a window on each side keeps the error small.
         self.margin = 0 if exact else _round_up(model.spec.num_frames // 2, self.stride)
         # Pieces are long because their margins are computed twice.
-        self.piece_frames = _round_up(8 * batch_size, self.stride)
+        self.piece_frames = _round_up(8 * batch_size if exact else PIECE_FRAMES, self.stride)
         self.trial: Trial | None = None
         self.engine = self._pick_engine(engine, precision, worth)
         if self.engine != "torch":
@@ -119,20 +133,29 @@ class Scorer:
         """
         return joined(self.score_parts(frames, hop_s=hop_s), self.model.labels, on_window)
 
+    @property
+    def windows_per_part(self) -> int:
+        """How many windows each part of `score_parts` has; the last one may have fewer."""
+        return self.batch_size * (4 if self.shared else 1)
+
     def score_parts(
-        self, frames: Iterable[Frames], *, hop_s: float | None = None
+        self, frames: Iterable[Frames], *, hop_s: float | None = None, after: int = 0
     ) -> Iterator[ScoreTrack]:
         """Score the frames of one file as they come: each batch of windows is a part of the track.
 
         Args:
             frames: Frames at the model's rate and size, in chunks (see `decode`).
             hop_s: Seconds between windows; None: a quarter of the window.
+            after: Leave out this many windows, which an earlier run has scored. On a CPU the others
+                get the same scores, bit for bit, if it is a whole number of parts.
         """
         hop = hop_samples(self.model.spec, hop_s)
         track = frames_of(frames, self.model.spec)
         if self.shared:
-            return self._parts(self._shared(self.feature_track(track), hop))
-        return self._parts(self._windows(track, hop))
+            # The last window ends with the footage, so it may begin before the next whole hop.
+            features = self.feature_track(track, skip=hop // self.stride * max(0, after - 1))
+            return self._parts(self._shared(features, hop, after))
+        return self._parts(self._windows(track, hop, after))
 
     def score_features(
         self,
@@ -184,17 +207,17 @@ class Scorer:
 
     def logits(self, clips: UInt8) -> Tensor:
         """Windows (B, T, 3, S, S) uint8 -> logits (B, K) float32, on the scorer's device."""
-        return self._head(self._features(clips))
+        return self._head(self.features(clips))
 
     def _windows(
-        self, track: Iterator[Sampled[UInt8]], hop: int
+        self, track: Iterator[Sampled[UInt8]], hop: int, after: int
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
         """Every window through the whole network."""
         spec = self.model.spec
-        windows = slide(track, length=spec.num_frames, hop=hop)
+        windows = islice(slide(track, length=spec.num_frames, hop=hop), after, None)
         for batch in batched(windows, self.batch_size):
             clips = np.stack([np.stack([w.item for w in window]) for window, _ in batch])
-            features = self._features(clips)
+            features = self.features(clips)
             yield _times(batch), self._head(features)
 
     def _frames_per_feature(self) -> int:
@@ -206,7 +229,7 @@ class Scorer:
                 f"{model.architecture} is not. Use mode 'windows'."
             )
         clip = np.zeros((1, spec.num_frames, 3, spec.size_px, spec.size_px), np.uint8)
-        num_features = self._features(clip).shape[2]
+        num_features = self.features(clip).shape[2]
         if spec.num_frames % num_features:
             raise ValueError(
                 f"mode 'shared' needs num_frames to be a multiple of {num_features}, the number "
@@ -215,7 +238,7 @@ class Scorer:
         return spec.num_frames // num_features
 
     def _shared(
-        self, features: Iterator[Sampled[Tensor]], hop: int
+        self, features: Iterator[Sampled[Tensor]], hop: int, after: int = 0
     ) -> Iterator[tuple[list[tuple[float, float, bool]], Tensor]]:
         """Slide the head over the features of the footage."""
         spec, stride = self.model.spec, self.stride
@@ -225,23 +248,32 @@ class Scorer:
                 f"it is {hop / spec.rate_hz:g} s. Change the hop or use mode 'windows'."
             )
         windows = slide(features, length=spec.num_frames // stride, hop=hop // stride)
-        for batch in batched(windows, 4 * self.batch_size):
+        for batch in batched(islice(windows, after, None), self.windows_per_part):
             stacked = torch.stack(
                 [torch.stack([w.item for w in window], dim=-1) for window, _ in batch]
             )  # (B, D, T')
             yield _times(batch), self._head(stacked)
 
-    def feature_track(self, track: Iterator[Sampled[UInt8]]) -> Iterator[Sampled[Tensor]]:
+    def feature_track(
+        self, track: Iterator[Sampled[UInt8]], *, skip: int = 0
+    ) -> Iterator[Sampled[Tensor]]:
         """Yield one item (D,) per feature of the trunk, from its first frame to its last.
 
         Args:
             track: The frames of one file, from `frames_of`.
+            skip: The first features that are not needed. Those of pieces without any other stay
+                empty, and the trunk does not run for them.
         """
         length, margin = self.piece_frames, self.margin
+        done = 0
         for piece, first, last in overlapping_pieces(track, length=length, margin=margin):
             short = -len(piece) % self.stride
             piece = piece + piece[-1:] * short
-            features = self._features(np.stack([s.item for s in piece])[None])[0]  # (D, T')
+            done += -(-(last - first) // self.stride)
+            if done <= skip:
+                features = torch.empty(0, len(piece) // self.stride)
+            else:
+                features = self.features(np.stack([s.item for s in piece])[None])[0]  # (D, T')
             for start in range(first, last, self.stride):
                 frames = piece[start : start + self.stride]
                 yield Sampled(
@@ -252,8 +284,11 @@ class Scorer:
                 )
 
     @torch.inference_mode()
-    def _features(self, clips: UInt8) -> Tensor:
-        """(B, T, 3, S, S) uint8 -> (B, D, T') float32; in parts where the GPU's memory is short."""
+    def features(self, clips: UInt8) -> Tensor:
+        """Windows (B, T, 3, S, S) uint8 -> features (B, D, T') float32, on the scorer's device.
+
+        They are computed in parts where the GPU's memory is short.
+        """
         pictures = torch.from_numpy(clips)
         if self.device.type == "cuda":
             pictures = pictures.pin_memory()
@@ -303,8 +338,8 @@ def score_footage(
         hop_s: Seconds between windows; None: a quarter of the window.
         mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
             the whole footage and slides the head; windows then see their surroundings instead of
-            zero padding, so the scores differ slightly. "auto" shares only where the trunk sees
-            single frames and both give the same.
+            zero padding, so the scores differ slightly. "auto" shares where the trunk sees single
+            frames and both give the same, and where training found that both agree.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "float32" or "bf16".
         batch_size: Windows that go through the network at once.
@@ -328,6 +363,7 @@ def score_footage(
         precision=precision,
         batch_size=batch_size,
         mode=mode,
+        hop_s=hop_s,
         engine=engine,
     )
     return scorer.score(frames, hop_s=hop_s)

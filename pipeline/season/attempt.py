@@ -94,6 +94,7 @@ class Outcome:
         may_pass: Whether another try may help.
         seconds: How long it took.
         traceback: Where Touchline itself failed.
+        notes: Sentences about scores that an earlier run had kept.
     """
 
     result: MatchResult
@@ -101,6 +102,7 @@ class Outcome:
     may_pass: bool = False
     seconds: float = 0.0
     traceback: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def attempt(
@@ -116,10 +118,14 @@ def attempt(
     """
     began_s = time.monotonic()
     content, trace = None, None
+    notes: list[str] = []
     try:
         content = _content(match.path, on_time)
         if store is None:
-            result, may_pass = analysis.run(match, on_time=on_time)
+            told = None if content is None else content.sha256 or content.version
+            result, may_pass = analysis.run(
+                match, content=told, on_time=on_time, tell=notes.append
+            )
         else:
             result, may_pass = _run_and_send(
                 analysis, match, on_time, Store(store, on_try=lambda: on_time(0.0, 0.0))
@@ -132,7 +138,9 @@ def attempt(
         told = f"Touchline failed ({type(error).__name__}: {error}). Please report this."
         result, may_pass = MatchResult(match.path, error=told), False
     seconds = time.monotonic() - began_s
-    return Outcome(replace(result, track=None), content, may_pass, round(seconds, 3), trace)
+    return Outcome(
+        replace(result, track=None), content, may_pass, round(seconds, 3), trace, tuple(notes)
+    )
 
 
 def _run_and_send(

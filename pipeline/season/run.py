@@ -67,6 +67,7 @@ class News:
         on_retry: Called with a match that is tried again, and why.
         on_unwritable: Called with each match whose results a format cannot hold, the format and
             the reason, before the match is analysed.
+        on_note: Called with a match and a sentence about scores that an earlier run had kept.
         on_takeover: Called with who held the folder's lock and is gone.
     """
 
@@ -75,6 +76,7 @@ class News:
     on_time: Callable[[Path, float, float], None] = lambda *_: None
     on_retry: Callable[[Path, str], None] = lambda *_: None
     on_unwritable: Callable[[Path, str, str], None] = lambda *_: None
+    on_note: Callable[[Path, str], None] = lambda *_: None
     on_takeover: Callable[[str], None] = lambda _: None
 
 
@@ -284,6 +286,8 @@ class _Run:
     def _finished(self, match: Match) -> Record | None:
         """The record of a match that an earlier run has done."""
         if self._again:
+            with suppress(OSError):  # what cannot be removed fails when the match is analysed
+                self._analysis.forget(match)
             return None
         name = self._name(match.path)
         last = self._journal.last.get(name, {})
@@ -309,6 +313,8 @@ class _Run:
     def _ended(self, match: Match, outcome: Outcome) -> Record | None:
         """Write down what came of a try; None if there is another one."""
         result, name = outcome.result, self._name(match.path)
+        for note in outcome.notes:
+            self._news.on_note(match.path, note)
         self._working.discard(match.path)
         facts = {"input": name, "seconds": outcome.seconds}
         if result.folder is not None:

@@ -77,6 +77,15 @@ def train_command(
             rich_help_panel=NETWORK,
         ),
     ] = None,
+    dense: Annotated[
+        bool,
+        typer.Option(
+            "--dense",
+            help="For 3-D networks: at the end, tune the head so that it also scores features "
+            "that are computed once over the video, as detect --mode shared does.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = TrainJob.dense,
     unfreeze_at: Annotated[
         list[str] | None,
         typer.Option(
@@ -435,6 +444,7 @@ def train_command(
         background_ratio=background_ratio,
         background_margin_s=background_margin,
         hard_negatives=hard_negatives,
+        dense=dense,
         multi_label=multi_label,
         num_frames=num_frames,
         rate_hz=rate,

@@ -168,7 +168,29 @@ def conclude(metrics: dict[str, Any], out: Path) -> None:
         console.out.print(_heads_table(metrics["heads"]))
         for note in filter(None, (row["note"] for row in metrics["heads"])):
             console.out.print(note, highlight=False)
+    if metrics["shared"] is not None:
+        console.out.print(_agreement(metrics), highlight=False, soft_wrap=True)
     show_summary(metrics, out)
+
+
+def _agreement(metrics: Mapping[str, Any]) -> str:
+    """How a shared trunk compares with whole windows on the validation clips."""
+    from touchline.models.json_values import from_json
+    from touchline.models.training_record import SharedAgreement
+    from touchline.pipeline.scoring.mode import agreement_text
+
+    found = from_json(metrics["shared"], SharedAgreement)
+    text = (
+        f"trunk once over the footage against whole windows: {agreement_text(found)}, scores "
+        f"differ by at most {found.largest_difference:.3f} ({found.events} events in "
+        f"{found.footage_s:.0f} s of joined validation clips)"
+    )
+    before = metrics["shared_before_tuning"]
+    if before is None:
+        return text
+    earlier = agreement_text(from_json(before, SharedAgreement))
+    kept = "" if found.tuned else ". Tuning the head did not help, so it is as it was"
+    return f"{text}; before the head was tuned: {earlier}{kept}"
 
 
 def _heads_table(heads: Sequence[Mapping[str, Any]]) -> Table:
