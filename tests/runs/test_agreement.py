@@ -72,9 +72,11 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Run folders of `train` on the clips, with and without --dense."""
     out = tmp_path_factory.mktemp("runs")
-    command = ["train", str(labels), "--backbone", "motion_net", "--num-frames", "8",
-               "--size", "32", "--rate", "8", "--epochs", "12", "--val-groups", "match_3",
-               "--device", "cpu", "--precision", "float32", "--no-augment", "--lr", "0.003"]  # fmt: skip
+    options = (
+        "--backbone motion_net --num-frames 8 --size 32 --rate 8 --epochs 12 --val-groups match_3 "
+        "--device cpu --precision float32 --no-augment --lr 0.003"
+    )
+    command = ["train", str(labels), *options.split()]
     folders = {}
     for name, more in (("plain", []), ("dense", ["--dense"])):
         folders[name] = out / name
