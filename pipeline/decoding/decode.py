@@ -27,7 +27,7 @@ import numpy as np
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Picture, ShownFrame, Wanted
 from touchline.pipeline.decoding.other_decoders import LIBRARIES, USE_PYAV, library_frames
-from touchline.pipeline.decoding.parallel import DECODE_TASK, Request, decode_segments
+from touchline.pipeline.decoding.parallel import DECODE_TASK, Passed, Request, decode_segments
 from touchline.pipeline.decoding.pyav import pyav_cuda_frames, pyav_frames
 from touchline.pipeline.footage.address import Address, footage_path
 from touchline.pipeline.footage.isolation import AVAILABLE, run_isolated
@@ -67,6 +67,8 @@ def decode(
     stream: int | None = None,
     workers: int = 1,
     isolation: bool = AVAILABLE,
+    passed: Passed | None = None,
+    on_passed: Callable[[Passed], None] = lambda _: None,
 ) -> FrameStream:
     """Decode the frames shown every 1 / rate_hz seconds from the first frame, in [start_s, end_s).
 
@@ -85,6 +87,9 @@ def decode(
             isolation. The frames stay the same. Next to damage, the number of intact frames that
             are marked as damaged depends on how many frames are decoded at once.
         isolation: Decode in a process of its own: a decoder that crashes or hangs costs one file.
+        passed: With several workers: leave out what an earlier call with the same arguments has
+            decoded. The log is that of the whole file.
+        on_passed: With several workers: called when more of the file is done.
 
     Raises:
         ValueError: An option has an impossible value.
@@ -117,7 +122,12 @@ def decode(
         wanted=Wanted(Instants.of(rate_hz, start_s, end_s), size_px, stream),
     )
     if workers > 1 and decoder == "pyav":
-        return FrameStream(decode_segments(request, workers=workers, path=path, log=log), log)
+        segments = decode_segments(
+            request, workers=workers, path=path, log=log, passed=passed, on_passed=on_passed
+        )
+        return FrameStream(segments, log)
+    if passed is not None:
+        raise ValueError("only several workers can leave out what was decoded earlier")
     if not isolation:
         return FrameStream(decode_here(log, request=request), log)
     arguments = {"request": request}

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
@@ -61,6 +61,21 @@ class Request:
     wanted: Wanted
 
 
+@dataclass(frozen=True)
+class Passed:
+    """How far a file has been decoded. With it, decoding goes on behind the segments that are done.
+
+    Attributes:
+        segments: How many segments are done.
+        samples: How many frames they gave.
+        log: What was found in them.
+    """
+
+    segments: int = 0
+    samples: int = 0
+    log: DecodeLog = field(default_factory=DecodeLog)
+
+
 def workers_for(duration_s: float, num_frames: int = 0) -> int:
     """Return the number of workers for footage of this length. One keeps two cores busy.
 
@@ -81,6 +96,8 @@ def decode_segments(
     path: str | os.PathLike[str],
     log: DecodeLog,
     segment_s: Fraction = SEGMENT_S,
+    passed: Passed | None = None,
+    on_passed: Callable[[Passed], None] = lambda _: None,
 ) -> Generator[Frames, None, None]:
     """Decode a file in several workers. The frames are those of a single process.
 
@@ -92,6 +109,8 @@ def decode_segments(
         path: The footage as the caller named it, for errors.
         log: Gets what all segments together find.
         segment_s: A segment lasts this many seconds or longer.
+        passed: The segments to leave out, from an earlier call for the same file.
+        on_passed: Called when all frames of a segment have been taken.
 
     Raises:
         FootageError: The file cannot be read.
@@ -107,18 +126,25 @@ def decode_segments(
         for part in _parts(request.wanted.instants, bounds)
     )
     running: deque[IsolatedTask] = deque()
-    done = DecodeLog()
+    passed = passed or Passed()
+    for _ in range(min(passed.segments, len(parts))):
+        parts.popleft()
+    num_segments, num_samples, done = passed.segments, passed.samples, replace(passed.log)
+    _merge(log, done, DecodeLog())
     try:
         while parts or running:
             while parts and len(running) < workers:
                 running.append(_begun(parts.popleft(), path))
             part_log = DecodeLog()
             for frames in running[0].items(part_log):
+                num_samples += len(frames)
                 yield frames
                 _merge(log, done, part_log)
             _merge(log, done, part_log)
             done = replace(log)
             running.popleft().close()
+            num_segments += 1
+            on_passed(Passed(num_segments, num_samples, replace(done)))
     finally:
         for run in running:
             run.close()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 from touchline.models.backbone import ClipSpec
@@ -129,7 +130,8 @@ def detect(
     told = None if on_time is None else lambda s: on_time(s, declared.duration_s)
     if options.features is None:
         workers = _decode_workers(path, declared, options) if isolation else 1
-        frames = decode(
+        read = partial(
+            decode,
             path,
             rate_hz=spec.rate_hz,
             size_px=spec.size_px,
@@ -139,10 +141,13 @@ def detect(
             workers=workers,
         )
         if keep is None:
+            frames = read()
             track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
         else:
             key = scores_key(scorer, options, keep.footage, decode_workers=workers)
-            track = score_and_keep(keep, key, scorer, frames, hop_s=options.hop_s, on_window=told)
+            track, frames = score_and_keep(
+                keep, key, scorer, read, hop_s=options.hop_s, on_window=told
+            )
         health = _health(declared, frames.log)
     else:
         rows = _kept_features(path, scorer, options, declared.stream_index, told)

@@ -1,8 +1,9 @@
 """The scores of a match on disk as they come, so that a run that was killed goes on in mid-file.
 
 A file has a line of JSON that names what the scores depend on, and then one record for each part of
-the track (see `Scorer.score_parts`): the number of windows and a checksum, then a row per window. A
-kill leaves half a record at most. What is behind the last whole part is computed again.
+the track (see `Scorer.score_parts`): the number of windows and a checksum, then a row per window.
+Where several processes decode, records between them say which segments of the file are done. A kill
+leaves half a record at most. What is behind the last whole part is computed again.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import torch
 
 from touchline.models.checkpoint import TrainedModel, tensors_digest
 from touchline.models.engines.machine import processor
-from touchline.models.json_values import from_json
+from touchline.models.json_values import from_json, to_json
 from touchline.pipeline.clips.windows import hop_samples
+from touchline.pipeline.decoding.decode import FrameStream
+from touchline.pipeline.decoding.parallel import Passed
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.scoring.score import Scorer, joined
 from touchline.pipeline.timecode import timecode
@@ -38,10 +42,11 @@ FORMAT = "touchline-scores-1"
 SYNC_S = 5.0
 """The file is forced to the disk this often. After a kill the system writes it anyway."""
 
-RECORD = struct.Struct("<II")
-"""Windows of the record, and the CRC-32 of its rows."""
+RECORD = struct.Struct("<III")
+"""Windows of the record (0: how far the file is decoded), its bytes, and their CRC-32."""
 
 MAX_KEY_BYTES = 4096
+MAX_RECORD_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,14 @@ class KeepScores:
     tell: Callable[[str], None] = lambda _: None
 
 
+class Read(Protocol):
+    """Begins to decode a file; see `decode`."""
+
+    def __call__(
+        self, *, passed: Passed | None, on_passed: Callable[[Passed], None]
+    ) -> FrameStream: ...
+
+
 def scores_key(
     scorer: Scorer, options: DetectOptions, footage: str, *, decode_workers: int
 ) -> ScoresKey:
@@ -118,7 +131,8 @@ def scores_key(
     hop = hop_samples(scorer.model.spec, options.hop_s)
     shaping = (hop, scorer.shared, scorer.engine, str(scorer.dtype), scorer.batch_size)
     reading = (options.decoder, options.stream, decode_workers)
-    machine = (str(scorer.device), processor(), torch.get_num_threads(), torch.__version__)
+    threads = (torch.get_num_threads(), os.cpu_count())
+    machine = (str(scorer.device), processor(), threads, torch.__version__)
     return ScoresKey(footage, _weights(scorer.model), f"{shaping} {reading}", f"{machine}")
 
 
@@ -134,23 +148,27 @@ def score_and_keep(
     keep: KeepScores,
     key: ScoresKey,
     scorer: Scorer,
-    frames: Iterable[Frames],
+    read: Read,
     *,
     hop_s: float | None = None,
     on_window: Callable[[float], None] | None = None,
-) -> ScoreTrack:
+) -> tuple[ScoreTrack, FrameStream]:
     """Score the frames of one file; go on with what an earlier run has kept, if it fits.
 
-    Frames whose windows have scores are decoded again, but the network does not see them: so the
-    result is that of a run that was not stopped, and what is known about the footage, too.
+    Segments of the file that are done are not decoded again. Other frames whose windows have scores
+    are, but the network does not see them. So the result is that of a run that was not stopped, and
+    so is what is known about the footage.
 
     Args:
         keep: Where the scores are kept.
         key: What they depend on.
         scorer: The network.
-        frames: All frames at the model's rate and size, in chunks.
+        read: Begins to decode the file, behind the segments that are done.
         hop_s: Seconds between windows; None: a quarter of the window.
         on_window: Called with the end of the last window scored, or passed over, in seconds.
+
+    Returns:
+        The scores, and the frames with what was found out about the file.
 
     Raises:
         OSError: The file cannot be written.
@@ -158,30 +176,35 @@ def score_and_keep(
     tell_s = on_window or (lambda _: None)
     labels = scorer.model.labels
     after, until_s = _whole_parts(keep, key, labels, scorer.windows_per_part)
-    parts = scorer.score_parts(_passing(frames, until_s, tell_s), hop_s=hop_s, after=after)
-    synced_s = time.monotonic()
+    passed = _passed(keep, labels, scorer.first_frame(after, hop_s=hop_s)) if after else None
+    waiting: list[Passed] = []
+    frames = read(passed=passed, on_passed=waiting.append)
+    parts = scorer.score_parts(
+        _passing(frames, until_s, tell_s),
+        hop_s=hop_s,
+        after=after,
+        first=0 if passed is None else passed.samples,
+    )
     first = next(parts, None)
     if first is None and not after:
-        return joined([], labels)
+        return joined([], labels), frames
     keep.path.parent.mkdir(parents=True, exist_ok=True)
+    synced_s = time.monotonic()
     with keep.path.open("ab") as file:
         if not after:
             file.write(json.dumps(asdict(key)).encode() + b"\n")
-        for part in _again(first, parts):
-            _write(file, part)
+        for part in () if first is None else chain([first], parts):
+            while waiting:
+                _write(file, 0, json.dumps(to_json(waiting.pop(0))).encode())
+            _write_part(file, part)
             if time.monotonic() - synced_s >= SYNC_S:
                 os.fsync(file.fileno())
                 synced_s = time.monotonic()
             tell_s(float(part.end_s[-1]))
     with keep.path.open("rb") as file:
         file.readline()
-        return joined((part for part, _ in _records(file, labels)), labels)
-
-
-def _again(first: ScoreTrack | None, rest: Iterator[ScoreTrack]) -> Iterator[ScoreTrack]:
-    if first is not None:
-        yield first
-        yield from rest
+        kept = (record for record, _ in _records(file, labels))
+        return joined((part for part in kept if isinstance(part, ScoreTrack)), labels), frames
 
 
 def _passing(
@@ -205,29 +228,44 @@ def _whole_parts(
         file = keep.path.open("r+b")
     except FileNotFoundError:
         return 0, 0.0
+    num_windows, until_s = 0, 0.0
     with file:
-        try:
-            found = from_json(json.loads(file.readline(MAX_KEY_BYTES)), ScoresKey)
-        except (ValueError, RecursionError):
-            found, why = None, "they are damaged"
-        if found is not None and (changed := found.difference(key)) is not None:
-            found, why = None, f"{changed} changed"
-        if found is not None:
-            num_windows, until_s, end = 0, 0.0, file.tell()
-            for part, part_end in _records(file, labels):
-                if len(part.start_s) != size:
-                    break
-                num_windows, until_s, end = num_windows + size, float(part.end_s[-1]), part_end
+        why = _unusable(file.readline(MAX_KEY_BYTES), key)
+        if why is None:
+            end = file.tell()
+            for record, record_end in _records(file, labels):
+                if isinstance(record, ScoreTrack):
+                    if len(record.start_s) != size:
+                        break
+                    num_windows, until_s, end = (
+                        num_windows + size, float(record.end_s[-1]), record_end
+                    )  # fmt: skip
             file.truncate(end)
-    if found is None:
-        keep.path.unlink()
+    if why is not None:
         keep.tell(f"scores of a run that was stopped are not used, because {why}")
-        return 0, 0.0
-    if num_windows:
+    elif num_windows:
         keep.tell(f"goes on at {timecode(until_s)}, where an earlier run was stopped")
-    else:
+    if not num_windows:
         keep.path.unlink()
     return num_windows, until_s
+
+
+def _unusable(line: bytes, key: ScoresKey) -> str | None:
+    """Say why scores behind this first line cannot be used; None if they can."""
+    try:
+        changed = from_json(json.loads(line), ScoresKey).difference(key)
+    except (ValueError, RecursionError):
+        return "they are damaged"
+    return None if changed is None else f"{changed} changed"
+
+
+def _passed(keep: KeepScores, labels: tuple[str, ...], before: int) -> Passed | None:
+    """The most of the file that is decoded and ends at or before this frame; None for nothing."""
+    with keep.path.open("rb") as file:
+        file.readline()
+        found = [record for record, _ in _records(file, labels) if isinstance(record, Passed)]
+    fits = [passed for passed in found if passed.samples <= before]
+    return max(fits, key=lambda passed: passed.samples, default=None)
 
 
 def _row(labels: tuple[str, ...]) -> np.dtype[Any]:
@@ -235,25 +273,31 @@ def _row(labels: tuple[str, ...]) -> np.dtype[Any]:
     return np.dtype([*fields, ("probs", "<f4", (len(labels),))])
 
 
-def _write(file: BinaryIO, part: ScoreTrack) -> None:
+def _write_part(file: BinaryIO, part: ScoreTrack) -> None:
     rows = np.empty(len(part.start_s), _row(part.labels))
     for name in rows.dtype.names or ():
         rows[name] = getattr(part, name)
-    raw = rows.tobytes()
-    file.write(RECORD.pack(len(rows), zlib.crc32(raw)) + raw)
+    _write(file, len(rows), rows.tobytes())
+
+
+def _write(file: BinaryIO, count: int, content: bytes) -> None:
+    file.write(RECORD.pack(count, len(content), zlib.crc32(content)) + content)
     file.flush()
 
 
-def _records(file: BinaryIO, labels: tuple[str, ...]) -> Iterator[tuple[ScoreTrack, int]]:
-    """The parts that are whole, each with the place in the file where it ends."""
+def _records(file: BinaryIO, labels: tuple[str, ...]) -> Iterator[tuple[ScoreTrack | Passed, int]]:
+    """The records that are whole, each with the place in the file where it ends."""
     row = _row(labels)
     while len(head := file.read(RECORD.size)) == RECORD.size:
-        count, checksum = RECORD.unpack(head)
-        # A damaged count must not ask for all of the memory.
-        raw = file.read(min(count, 1 << 20) * row.itemsize)
-        if not count or len(raw) != count * row.itemsize or zlib.crc32(raw) != checksum:
+        count, length, checksum = RECORD.unpack(head)
+        # A damaged length must not ask for all of the memory.
+        content = file.read(min(length, MAX_RECORD_BYTES))
+        if len(content) != length or zlib.crc32(content) != checksum:
             return
-        rows = np.frombuffer(raw, row)
+        if not count:
+            yield from_json(json.loads(content), Passed), file.tell()
+            continue
+        rows = np.frombuffer(content, row)
         part = ScoreTrack(
             labels=labels,
             start_s=rows["start_s"].astype(np.float64),

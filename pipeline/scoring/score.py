@@ -138,8 +138,26 @@ class Scorer:
         """How many windows each part of `score_parts` has; the last one may have fewer."""
         return self.batch_size * (4 if self.shared else 1)
 
+    def first_frame(self, after: int, *, hop_s: float | None = None) -> int:
+        """Return from which frame on `score_parts` needs the frames, at the latest.
+
+        Args:
+            after: How many windows are left out.
+            hop_s: Seconds between windows; None: a quarter of the window.
+        """
+        # The last window ends with the footage, so it may begin before the next whole hop.
+        frame = hop_samples(self.model.spec, hop_s) * max(0, after - 1)
+        if not self.shared:
+            return frame
+        return max(0, frame // self.piece_frames * self.piece_frames - self.margin)
+
     def score_parts(
-        self, frames: Iterable[Frames], *, hop_s: float | None = None, after: int = 0
+        self,
+        frames: Iterable[Frames],
+        *,
+        hop_s: float | None = None,
+        after: int = 0,
+        first: int = 0,
     ) -> Iterator[ScoreTrack]:
         """Score the frames of one file as they come: each batch of windows is a part of the track.
 
@@ -148,14 +166,28 @@ class Scorer:
             hop_s: Seconds between windows; None: a quarter of the window.
             after: Leave out this many windows, which an earlier run has scored. On a CPU the others
                 get the same scores, bit for bit, if it is a whole number of parts.
+            first: How many frames of the file come before `frames`; at most `first_frame`.
         """
         hop = hop_samples(self.model.spec, hop_s)
         track = frames_of(frames, self.model.spec)
-        if self.shared:
-            # The last window ends with the footage, so it may begin before the next whole hop.
-            features = self.feature_track(track, skip=hop // self.stride * max(0, after - 1))
-            return self._parts(self._shared(features, hop, after))
-        return self._parts(self._windows(track, hop, after))
+        if not self.shared:
+            begin = _round_up(first, hop)
+            windows = islice(track, begin - first, None)
+            return self._parts(self._windows(windows, hop, after - begin // hop))
+        # Pieces begin where they begin in the whole file.
+        begin = _round_up(first + self.margin, self.piece_frames) if first else 0
+        before = min(self.margin, begin)
+        items = begin // self.stride
+        step = max(1, hop // self.stride)
+        features = self.feature_track(
+            islice(track, begin - before - first, None),
+            before=before,
+            skip=step * max(0, after - 1) - items,
+        )
+        late = _round_up(items, step)
+        return self._parts(
+            self._shared(islice(features, late - items, None), hop, after - late // step)
+        )
 
     def score_features(
         self,
@@ -255,18 +287,20 @@ class Scorer:
             yield _times(batch), self._head(stacked)
 
     def feature_track(
-        self, track: Iterator[Sampled[UInt8]], *, skip: int = 0
+        self, track: Iterator[Sampled[UInt8]], *, before: int = 0, skip: int = 0
     ) -> Iterator[Sampled[Tensor]]:
         """Yield one item (D,) per feature of the trunk, from its first frame to its last.
 
         Args:
             track: The frames of one file, from `frames_of`.
+            before: How many frames of the track are only the neighbours of what follows.
             skip: The first features that are not needed. Those of pieces without any other stay
                 empty, and the trunk does not run for them.
         """
         length, margin = self.piece_frames, self.margin
         done = 0
-        for piece, first, last in overlapping_pieces(track, length=length, margin=margin):
+        pieces = overlapping_pieces(track, length=length, margin=margin, before=before)
+        for piece, first, last in pieces:
             short = -len(piece) % self.stride
             piece = piece + piece[-1:] * short
             done += -(-(last - first) // self.stride)
@@ -401,7 +435,7 @@ def joined(
 
 
 def overlapping_pieces(
-    track: Iterable[Sampled[T]], *, length: int, margin: int
+    track: Iterable[Sampled[T]], *, length: int, margin: int, before: int = 0
 ) -> Iterator[tuple[list[Sampled[T]], int, int]]:
     """Cut a track into pieces with neighbours on each side.
 
@@ -409,12 +443,12 @@ def overlapping_pieces(
         track: The items.
         length: Items per piece; the last piece may be shorter.
         margin: Neighbours on each side, fewer at the ends.
+        before: How many items of the track are only neighbours of the first piece.
 
     Yields:
         (items, first, last): items[first:last] are the piece, the others its neighbours.
     """
     held: list[Sampled[T]] = []
-    before = 0
     for item in track:
         held.append(item)
         if len(held) == before + length + margin:

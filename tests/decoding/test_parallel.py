@@ -12,7 +12,7 @@ from footage_made import X264_B, cut, overwrite, packet_places, read_index, writ
 from touchline.models.errors import FootageError
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.decoding.decode import decode
-from touchline.pipeline.decoding.parallel import Request, bounds_here
+from touchline.pipeline.decoding.parallel import Passed, Request, bounds_here
 from touchline.pipeline.footage import isolation
 from touchline.pipeline.footage.log import DecodeLog
 from touchline.pipeline.types import Frames
@@ -155,3 +155,29 @@ def test_a_file_that_cannot_be_read_is_refused_as_with_one_worker(tmp_path: Path
 def test_several_workers_need_isolation(tmp_path: Path):
     with pytest.raises(ValueError, match="workers is 2; it must be 1, or more with isolation"):
         decode(tmp_path / "a.mp4", rate_hz=8, size_px=48, workers=2, isolation=False)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "open", "vfr", "damaged", "ts"])
+def test_decoding_goes_on_behind_segments_that_are_done(kind: str, tmp_path: Path):
+    path = footage(tmp_path, "intra" if kind == "damaged" else kind)
+    if kind == "damaged":
+        pos, size, _ = packet_places(path)[77]
+        overwrite(path, pos, bytes(size))
+    passed: list[Passed] = []
+    whole = decode(path, rate_hz=8, size_px=48, workers=2, on_passed=passed.append)
+    frames = joined(list(whole))
+    assert [p.segments for p in passed] == [*range(1, 2 if kind == "ts" else len(passed) + 1)]
+    for p in passed:
+        rest = decode(path, rate_hz=8, size_px=48, workers=2, passed=p)
+        chunks = list(rest)
+        if chunks:
+            for a, b in zip(frames, joined(chunks), strict=True):
+                np.testing.assert_array_equal(a[p.samples :], b)
+        assert sum(map(len, chunks)) == len(frames[1]) - p.samples
+        assert rest.log == whole.log
+    assert passed[-1].samples == len(frames[1])
+
+
+def test_one_worker_cannot_leave_out_segments(tmp_path: Path):
+    with pytest.raises(ValueError, match="only several workers"):
+        decode(footage(tmp_path, "mp4"), rate_hz=8, size_px=48, passed=Passed(1, 80))

@@ -60,7 +60,7 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [COLUMNS]
     for match in range(4):
         for label, step_px in (("run", 4), ("background", 0), ("back", -4)):
-            for k in range(3):
+            for k in range(5):
                 name = f"{label}_{match}_{k}.mkv"
                 write_squares(folder / name, step_px, seed=len(rows))
                 rows.append(f"{name},{label},,,match_{match}")

@@ -6,9 +6,10 @@ import torch
 from tiny import SPEC, brightness_model, small_3d_model, write_levels
 
 from touchline.models.backbone import normalise
-from touchline.pipeline.clips.windows import Sampled, sliding_windows
+from touchline.pipeline.clips.windows import Sampled, frames_of, sliding_windows
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.scoring.score import Scorer, overlapping_pieces, score_footage
+from touchline.pipeline.types import Frames
 
 
 @pytest.fixture(scope="module")
@@ -80,16 +81,36 @@ def test_a_shared_3d_trunk_differs_only_by_what_windows_see_around_them(footage)
     assert np.abs(shared.probs - whole.probs).max() < 0.2
 
 
-def test_a_shared_trunk_does_not_depend_on_how_the_track_was_cut(footage):
-    """Pieces of 8 and of 32 frames agree but for what lies beyond the margin."""
-    small, large = (
-        Scorer(small_3d_model(), mode="shared", batch_size=n, precision="float32").score(
-            read(footage), hop_s=0.5
-        )
-        for n in (2, 40)
+@pytest.mark.parametrize("chunk", [1, 7, 32, 1000])
+@pytest.mark.parametrize("batch_size", [2, 40])
+def test_a_shared_trunk_does_not_depend_on_how_the_track_was_cut(tmp_path, chunk, batch_size):
+    """Features are the same to the last bit, whatever the chunks and the batch size."""
+    path = write_levels(
+        tmp_path / "long.mp4", np.random.default_rng(0).integers(0, 256, 400).tolist()
     )
-    np.testing.assert_array_equal(small.start_s, large.start_s)
-    np.testing.assert_allclose(small.probs, large.probs, atol=0.02)
+    chunks = list(read(path))
+
+    def joined(name):
+        return np.concatenate([getattr(c, name) for c in chunks])
+
+    names = ("pixels", "time_s", "sample_s", "damaged")
+    whole = Frames(*map(joined, names))
+    cut = [
+        Frames(*(getattr(whole, name)[k : k + chunk] for name in names))
+        for k in range(0, len(whole), chunk)
+    ]
+
+    def scored(frames, **more):
+        scorer = Scorer(small_3d_model(), mode="shared", precision="float32", device="cpu", **more)
+        track = scorer.feature_track(frames_of(frames, scorer.model.spec))
+        return [s.item.numpy() for s in track], scorer.score(frames, hop_s=0.5)
+
+    (features, scores), (other_features, other) = scored(chunks), scored(cut, batch_size=batch_size)
+    assert len(whole) == 200
+    np.testing.assert_array_equal(other_features, features)
+    np.testing.assert_array_equal(other.start_s, scores.start_s)
+    # The head sees other batches, and sums may end with another last bit.
+    np.testing.assert_allclose(other.probs, scores.probs, atol=1e-6)
 
 
 def test_a_shared_trunk_needs_a_hop_of_whole_features(footage):

@@ -73,7 +73,7 @@ def stop_after(
     out: Path,
 ) -> Path:
     """Stop a run with Ctrl-C when so many parts are on disk; the file that holds them."""
-    write, written = kept_scores._write, []
+    write, written = kept_scores._write_part, []
 
     def cut_off(*arguments: Any) -> None:
         write(*arguments)
@@ -82,7 +82,7 @@ def stop_after(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(kept_scores, "_write", cut_off)
+        patched.setattr(kept_scores, "_write_part", cut_off)
         with pytest.raises(KeyboardInterrupt):
             analyse(job, model, footage, out)
     return out / footage.stem / KEPT_FILE
@@ -118,7 +118,7 @@ def test_a_run_that_is_cut_off_goes_on_in_mid_file_with_the_same_result(
     out = tmp_path / "out"
     kept = stop_after(num_parts, monkeypatch, job, model, footage, out)
     # A kill may leave half a record.
-    kept.write_bytes(kept.read_bytes() + b"\x04\x00\x00\x00half")
+    kept.write_bytes(kept.read_bytes() + b"\x04\x00\x00\x00half a record")
     counts.clear()
     again, [note] = analyse(job, model, footage, out)
     assert again == whole
@@ -127,6 +127,45 @@ def test_a_run_that_is_cut_off_goes_on_in_mid_file_with_the_same_result(
     part = {"windows": 4 * 8, "shared": 16 * 4, "auto": 16}[mode]
     assert all_frames - sum(counts) >= num_parts * part - 64
     assert sum(counts) < all_frames or num_parts == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "mode", "hop_s", "num_parts", "first"),
+    [
+        # 92 windows: the next begins at 23 s, and segments end near 10 s and 20 s.
+        (small_3d_model, "windows", 0.25, 23, 20),
+        # 48 windows of half a second: the piece of 8 s from 16 s on, and half a second before it.
+        (small_3d_model, "shared", 0.5, 3, 10),
+        (brightness_model, "auto", 0.125, 12, 20),
+    ],
+)
+def test_segments_that_are_done_are_not_decoded_again(
+    job: Job,
+    footage: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make: Callable[[], TrainedModel],
+    mode: str,
+    hop_s: float,
+    num_parts: int,
+    first: int,
+) -> None:
+    options = replace(job.options, mode=mode, hop_s=hop_s, batch_size=4, engine="torch")
+    job, model = replace(job, options=replace(options, decode_workers=2)), make()
+    whole, _ = analyse(job, model, footage, tmp_path / "whole")
+    stop_after(num_parts, monkeypatch, job, model, footage, tmp_path / "out")
+    begins: list[int] = []
+    score_parts = Scorer.score_parts
+
+    def noted(self: Scorer, frames: Any, **more: Any) -> Any:
+        begins.append(more["first"])
+        return score_parts(self, frames, **more)
+
+    monkeypatch.setattr(Scorer, "score_parts", noted)
+    again, [note] = analyse(job, model, footage, tmp_path / "out")
+    assert again == whole
+    assert note.startswith("goes on at 0:00:")
+    assert [round(begin / 8) for begin in begins] == [first]
 
 
 def test_a_run_that_had_scored_everything_only_decodes(
@@ -235,7 +274,7 @@ KILLED = """
 import os, signal, sys
 from touchline.pipeline.detection import kept_scores
 from touchline.tools.cli import main
-write, number = kept_scores._write, 0
+write, number = kept_scores._write_part, 0
 def killed(file, part):
     global number
     number += 1
@@ -251,7 +290,7 @@ def killed(file, part):
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     write(file, part)
-kept_scores._write = killed
+kept_scores._write_part = killed
 sys.argv = ["touchline", *sys.argv[3:]]
 main()
 """
