@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
 from touchline.models.errors import CheckpointError
+from touchline.models.json_values import to_json
 from touchline.models.training_record import SharedAgreement
 from touchline.pipeline.clips.load import load_clips
 from touchline.pipeline.runs.agreement import join_clips, measure_agreement
@@ -86,13 +87,13 @@ def trained(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     return folders
 
 
-def val_examples(labels: Path) -> list[Example]:
+def all_examples(labels: Path) -> list[Example]:
     rows = [line.split(",") for line in labels.read_text().splitlines()[1:]]
-    return [
-        Example(labels.parent / name, label, group)
-        for name, label, _, _, group in rows
-        if group == "match_3"
-    ]
+    return [Example(labels.parent / name, label, group) for name, label, _, _, group in rows]
+
+
+def val_examples(labels: Path) -> list[Example]:
+    return [example for example in all_examples(labels) if example.group == "match_3"]
 
 
 def val_footage(model: TrainedModel, labels: Path) -> Frames:
@@ -184,7 +185,7 @@ def test_the_stored_agreement_is_that_of_scores_made_by_hand(
     assert stored.largest_difference == pytest.approx(apart, abs=1e-5)
     assert (stored.windows, stored.stride) == (len(whole.start_s), STRIDE)
     assert stored.footage_s == len(frames) / 8
-    assert stored.events == len(find_events(whole, operating_points(model.labels))) > 3
+    assert stored.events == len(find_events(whole, operating_points(model.labels))) > 1
     written = json.loads((trained[name] / METRICS_FILE).read_text())
     assert written["shared"]["mean_ap"] == stored.mean_ap
     text = (trained[name].parent / f"{name}.txt").read_text()
@@ -192,20 +193,44 @@ def test_the_stored_agreement_is_that_of_scores_made_by_hand(
     assert f"mAP {int(stored.mean_ap * 1000) / 1000:.3f} at 1 s" in line
 
 
-def test_a_head_tuned_on_shared_features_agrees_better_and_is_as_good(
-    trained: dict[str, Path],
-) -> None:
-    before = load_checkpoint(trained["plain"] / MODEL_FILE).record
-    after = load_checkpoint(trained["dense"] / MODEL_FILE).record
-    assert before.shared is not None
-    assert after.shared is not None
-    assert (before.shared.tuned, after.shared.tuned) == (False, True)
+def test_the_head_that_agrees_better_is_kept(trained: dict[str, Path]) -> None:
+    plain = load_checkpoint(trained["plain"] / MODEL_FILE)
+    dense = load_checkpoint(trained["dense"] / MODEL_FILE)
+    before, kept = plain.record.shared, dense.record.shared
+    assert before is not None
+    assert kept is not None
     written = json.loads((trained["dense"] / METRICS_FILE).read_text())
-    # The same seed trains the same network.
-    assert written["shared_before_tuning"]["mean_ap"] == before.shared.mean_ap
-    assert after.shared.mean_ap > before.shared.mean_ap
-    assert after.shared.mean_ap >= 0.98
-    assert after.figures["balanced_accuracy"] >= before.figures["balanced_accuracy"] - 0.15
+    # The same seed trains the same network, and the trunk is not touched.
+    assert written["shared_before_tuning"] == to_json(before)
+    for key, value in plain.backbone.stages.state_dict().items():
+        torch.testing.assert_close(dense.backbone.stages.state_dict()[key], value, rtol=0, atol=0)
+    same = torch.equal(plain.backbone.head.linear.weight, dense.backbone.head.linear.weight)
+    assert (before.tuned, same) == (False, not kept.tuned)
+    assert kept.mean_ap >= before.mean_ap
+
+
+def test_tuning_brings_shared_scores_nearer_to_those_of_whole_windows(
+    trained: dict[str, Path], labels: Path
+) -> None:
+    model = load_checkpoint(trained["plain"] / MODEL_FILE)
+    train = [e for e in all_examples(labels) if e.group != "match_3"]
+    clips = load_clips(train, model.spec).clips
+    tuned = tune_on_shared(model, clips, device="cpu", precision="float32")
+    frames = join_clips(model, clips, seed=5)
+
+    def distance(of: TrainedModel) -> tuple[float, float]:
+        """Of shared scores, and of whole windows, from whole windows before."""
+        before, _ = by_hand(model, frames)
+        whole, shared = by_hand(of, frames)
+        return (
+            float(np.abs(shared.probs - before.probs).mean()),
+            float(np.abs(whole.probs - before.probs).mean()),
+        )
+
+    untuned, moved = distance(model)[0], distance(tuned)
+    assert moved[0] < 0.7 * untuned
+    # The scores of whole windows stay nearer to what they were than shared scores come.
+    assert moved[1] < moved[0]
 
 
 def test_the_figures_of_a_tuned_head_are_its_own(trained: dict[str, Path], labels: Path) -> None:
