@@ -123,9 +123,7 @@ def attempt(
         content = _content(match.path, on_time)
         if store is None:
             told = None if content is None else content.sha256 or content.version
-            result, may_pass = analysis.run(
-                match, content=told, on_time=on_time, tell=notes.append
-            )
+            result, may_pass = analysis.run(match, content=told, on_time=on_time, tell=notes.append)
         else:
             result, may_pass = _run_and_send(
                 analysis, match, on_time, Store(store, on_try=lambda: on_time(0.0, 0.0))
