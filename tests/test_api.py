@@ -10,7 +10,8 @@ import touchline.pipeline as touchline
 
 LOCKED = """
 Clip Cut DetectOptions EvaluateOptions Evaluation Event EventOptions EventSet Example FineTuneResult
-FootageHealth Frames MatchClock MatchResult Naming OperatingPoint PeakWidths PlayersOptions
+FootageHealth Frames KeepScores MatchClock MatchResult Naming OperatingPoint PeakWidths
+PlayersOptions
 RenderOptions Rendered ScoreTrack TrainOptions TrainedModel TrainedPlayers Truth WriteOptions
 cut_clips cut_reel decode detect detect_all evaluate_events find_candidates find_events fine_tune
 load_model load_track name_players operating_points pair_videos plan_reel probe_footage
