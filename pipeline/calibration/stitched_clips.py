@@ -181,7 +181,7 @@ def _stretch(eventless: Sequence[UInt8], spec: ClipSpec, rng: np.random.Generato
 
 def _event(clip: LabelledClip, spec: ClipSpec, start_s: float) -> Event:
     """The event of a clip that starts at start_s: the whole clip, or its labelled part."""
-    label, whole_s = clip.example.label, len(clip.pixels) / spec.rate_hz
+    label, whole_s = clip.example.label, clip.num_frames / spec.rate_hz
     if clip.example.start_s is None or clip.example.end_s is None:
         return Event(label, start_s, start_s + whole_s, start_s + whole_s / 2)
     # The windows of a clip are centred on its event.

@@ -131,12 +131,15 @@ def hash_all(
 def find_leaks(split: Split, *, on_clip: Callable[[int], None] = lambda done: None) -> list[str]:
     """Return one warning per training clip that looks almost like a validation clip.
 
-    Footage that cannot be read is skipped; loading it for training reports it.
+    Footage that cannot be read is skipped; loading it for training reports it. Without validation
+    clips nothing is read.
 
     Args:
         split: The training and validation examples.
         on_clip: Called with the number of examples that are done.
     """
+    if not split.val:
+        return []
     hashes, _ = hash_all([*split.train, *split.val], on_clip=on_clip)
     in_val = set(split.val)
     sides = {example: "validation" if example in in_val else "training" for example in hashes}

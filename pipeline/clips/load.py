@@ -9,9 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,37 +23,52 @@ from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.distributed import current_world, memory_per_process
 from touchline.pipeline.types import Example, Float64, Frames, Int64, UInt8
 
+Rows = TypeVar("Rows", bound=npt.NDArray[np.generic])
+
 CLIPS_SHARE = 0.75
 """How much of the memory decoded clips may take; more is an error instead of a killed process."""
 
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """The decoded frames of one example, and where windows may start in them.
+    """The frames of one example, or their features, and where windows may start in them.
 
-    Frame indices count from the first decoded frame. Outside the frames the nearest one repeats, so
-    an index may be negative.
+    Frame indices count from the first frame. Outside the frames the nearest one repeats, so an
+    index may be negative.
 
     Attributes:
         example: The label.
-        held: The frames, or the .npy file that holds them.
+        held: The frames, or the .npy file that holds them; None if they were not decoded.
         first: The earliest start of a window, as a frame index.
         last: The latest start of a window, as a frame index.
         begin: The first frame of the example itself, without the footage around it; for a label
             without length, the first frame of the window centred on it.
         end: The frame after the last one of the example itself.
+        features: (N, D) the features of the frames, if they were computed earlier.
     """
 
     example: Example
-    held: UInt8 | Path
+    held: UInt8 | Path | None
     first: int
     last: int
     begin: int
     end: int
+    features: npt.NDArray[np.float16] | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """N, how many frames there are."""
+        return len(self.pixels if self.features is None else self.features)
 
     @property
     def pixels(self) -> UInt8:
-        """The frames (N, 3, H, W), uint8 RGB, at the network's rate and shorter side."""
+        """The frames (N, 3, H, W), uint8 RGB, at the network's rate and shorter side.
+
+        Raises:
+            ValueError: They were not decoded.
+        """
+        if self.held is None:
+            raise ValueError(f"the frames of a clip of {self.example.path} were not decoded")
         if isinstance(self.held, Path):
             # Mapped each time: one open file for every clip would be too many.
             mapped: UInt8 = np.load(self.held, mmap_mode="r")
@@ -61,8 +77,8 @@ class LabelledClip:
 
     @property
     def num_bytes(self) -> int:
-        """How much memory the frames take; 0 if they are in a file."""
-        return 0 if isinstance(self.held, Path) else self.held.nbytes
+        """How much memory the frames take; 0 if they are in a file, or were not decoded."""
+        return self.held.nbytes if isinstance(self.held, np.ndarray) else 0
 
     def take(self, index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> UInt8:
         """Return frames by index: (len(index), 3, H, W); outside the clip, the nearest one."""
@@ -284,12 +300,39 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
     Raises:
         FootageError: The footage cannot be read, or is too long to hold in memory.
     """
+
+    def decoded(start_s: float, end_s: float | None) -> tuple[UInt8, float]:
+        return _frames(example, spec, start_s, end_s)
+
+    pixels, places = place_clip(example, spec, decoded, max_clip_s=max_clip_s)
+    return LabelledClip(example, pixels, *places)
+
+
+def place_clip(
+    example: Example,
+    spec: ClipSpec,
+    take: Callable[[float, float | None], tuple[Rows, float]],
+    *,
+    max_clip_s: float | None = None,
+) -> tuple[Rows, tuple[int, int, int, int]]:
+    """Take what an example needs, and find where windows may start in it; see `load_clip`.
+
+    Args:
+        example: The label; without times it is the whole file.
+        spec: The network's input.
+        take: Takes the start and the end of a stretch in seconds, None for the end of the file, and
+            returns what belongs to the frames in it, one row each, and the time of the first one.
+        max_clip_s: Use at most this many seconds of the example; None uses all of it.
+
+    Returns:
+        What `take` returned, and first, last, begin and end of the `LabelledClip`.
+    """
     T = spec.num_frames
     if example.start_s is None or example.end_s is None:
-        pixels, _ = _frames(example, spec, 0.0, max_clip_s)
-        spare = len(pixels) - T
+        rows, _ = take(0.0, max_clip_s)
+        spare = len(rows) - T
         first, last = (0, spare) if spare >= 0 else (spare // 2, spare // 2)
-        return LabelledClip(example, pixels, first, last, 0, len(pixels))
+        return rows, (first, last, 0, len(rows))
     start_s, end_s = example.start_s, example.end_s
     if max_clip_s is not None:
         end_s = min(end_s, start_s + max_clip_s)
@@ -300,14 +343,14 @@ def load_clip(example: Example, spec: ClipSpec, *, max_clip_s: float | None = No
         start_s, end_s = middle_s - spec.duration_s / 2, middle_s + spec.duration_s / 2
         jitter = T // 8
     margin_s = jitter / spec.rate_hz
-    pixels, first_s = _frames(example, spec, max(0.0, start_s - margin_s), end_s + margin_s)
+    rows, first_s = take(max(0.0, start_s - margin_s), end_s + margin_s)
     first = round((start_s - margin_s - first_s) * spec.rate_hz)
     wanted = max(T, round((end_s - start_s) * spec.rate_hz))
     last = first + 2 * jitter + wanted - T
     begin, end = (round((time_s - first_s) * spec.rate_hz) for time_s in label_s)
     if begin == end:
         begin, end = first + jitter, first + jitter + T
-    return LabelledClip(example, pixels, first, last, begin, end)
+    return rows, (first, last, begin, end)
 
 
 def _frames(

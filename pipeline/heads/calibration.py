@@ -54,7 +54,7 @@ class FrameClips:
         clip, (V, D, T) = self.clips[i], self.features[i].shape
         index = np.concatenate([clip.view_index(T, k, V, sampling=self.sampling) for k in range(V)])
         rows = self.features[i].transpose(0, 2, 1).reshape(V * T, D)
-        frame = np.arange(len(clip.pixels))
+        frame = np.arange(clip.num_frames)
         nearest: Float32 = rows[np.abs(frame[:, None] - index).argmin(axis=1)]
         return nearest
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from touchline.models.backbone import Backbone
 from touchline.models.checkpoint import TrainedModel
 from touchline.models.classes import BACKGROUND
 from touchline.models.heads import HeadSpec
@@ -21,7 +23,15 @@ from touchline.pipeline.heads.held_out import HeldOut, cross_validated
 from touchline.pipeline.heads.learning_curve import CurvePoint, learning_curve
 from touchline.pipeline.heads.temporal import suits_temporal
 from touchline.pipeline.heads.tune import Start, Tuning, can_tune, tune, tuning_options
-from touchline.pipeline.training.batches import BatchSource, Material, load_material
+from touchline.pipeline.scoring.feature_track import tracks_in
+from touchline.pipeline.scoring.kept_features import KeptFeatures
+from touchline.pipeline.training.batches import (
+    BatchSource,
+    Material,
+    load_material,
+    refuse_too_large,
+)
+from touchline.pipeline.training.optimize import FROZEN, READING, BudgetClock, Watch
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import FineTuneResult, Progress
 from touchline.pipeline.training.split_network import SplitNetwork
@@ -61,7 +71,9 @@ def fit_head(
     head: str = "auto",
     device: str = "auto",
     cache: Path | None = None,
+    tracks: Sequence[Path] = (),
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
     already_s: float = 0.0,
 ) -> FittedHead:
     """Choose a head by cross-validation over the matches of `train`, and fit it to all of them.
@@ -74,21 +86,29 @@ def fit_head(
         model: The network with its pretrained trunk; its backbone is changed in place.
         train: Examples to choose and fit on, of two or more matches.
         val: Examples to measure on; may be empty.
-        options: How to sample the clips, and how to fine-tune; see `tuning_options`. Once features
-            are computed, `max_seconds` shortens the training of temporal heads and of stages.
+        options: How to sample the clips, and how to fine-tune; see `tuning_options`. `max_seconds`
+            shortens the training of temporal heads and of stages. Linear and frame heads are
+            fitted to the end, which takes seconds, once there are features.
         head: linear, frame, temporal, or auto: frame if there are background examples and the
             trunk sees single frames, else linear; and temporal where there are enough clips (see
             `suits_temporal`).
         device: auto, cpu, cuda, cuda:1 or mps.
         cache: Folder of decoded clips and features that later runs reuse.
+        tracks: Folders with features of whole matches, as the studio and `detect` keep them. Clips
+            that they cover are not decoded if the trunk sees single frames and stays frozen.
         on_progress: Called with news of each phase.
+        on_note: Called with one line, if `tracks` holds any features: for how many clips they are
+            taken, and why not for all.
         already_s: Seconds spent before this call.
 
     Raises:
         FootageError: More than `options.max_bad` examples cannot be read.
+        OutOfTimeError: `options.max_seconds` end before the features are computed, or it shows
+            that they will.
         ValueError: The examples are of one match, or the head does not fit the trunk.
     """
     began = time.monotonic()
+    clock = BudgetClock(options.max_seconds, elapsed_s=already_s)
     backbone = model.backbone
     frozen = options.frozen_at(options.epochs) == len(backbone.stages)
     flip = options.augmentation is not None and options.augmentation.flip
@@ -103,22 +123,46 @@ def fit_head(
         plain = [replace(spec, mirror=False) for spec in specs if spec.mirror]
         specs = [*specs, *plain]
     backbone.mirrored = any(spec.mirror for spec in specs)
-    material = load_material(model, train, val, options, cache=cache, on_progress=on_progress)
-    has_background = any(c.example.label == BACKGROUND for c in material.train_clips)
-    model = replace(model, has_background=has_background)
     network = SplitNetwork(
-        model.backbone,
-        freeze=len(model.backbone.stages),
+        backbone,
+        freeze=len(backbone.stages),
         device=device,
         precision=options.precision,
         batch_size=options.batch_size,
     )
+    kept = _open_tracks(
+        tracks,
+        [*train, *val],
+        network,
+        max_clip_s=options.max_clip_s,
+        why_not=_why_no_tracks(backbone, specs, frozen=frozen),
+        on_note=on_note,
+    )
+    material = load_material(
+        model,
+        train,
+        val,
+        options,
+        cache=cache,
+        kept=kept,
+        on_progress=on_progress,
+        watch=clock.watch(READING, cache=cache),
+    )
+    has_background = any(c.example.label == BACKGROUND for c in material.train_clips)
+    model = replace(model, has_background=has_background)
     # Before the features, which take the time: it refuses clips of a single match.
     folds = match_folds(
         [c.example.group for c in material.train_clips],
         [c.example.label for c in material.train_clips],
     )
-    windows = clip_windows(network, material, options, cache=cache, on_progress=on_progress)
+    windows = clip_windows(
+        network,
+        material,
+        options,
+        cache=cache,
+        on_progress=on_progress,
+        watch=clock.watch(FROZEN, cache=cache),
+    )
     if head == "auto" and suits_temporal(material.targets, num_steps=windows[0].shape[2]):
         specs = [*specs, *candidates("temporal", framewise=model.backbone.framewise)]
     num_train = len(material.train_clips)
@@ -207,6 +251,51 @@ def _temporal_limit_s(
     return max(0.01, (deadline - time.monotonic()) / num_trainings)
 
 
+def _why_no_tracks(backbone: Backbone, specs: Sequence[HeadSpec], *, frozen: bool) -> str | None:
+    """Say why features of whole matches are of no use for these heads; None: they are."""
+    if not backbone.framewise:
+        return "the trunk looks beyond single frames, so a clip of its own has other features"
+    if backbone.mirrored:
+        return "a linear head sees mirror images, too. --no-augment leaves them out"
+    if not frozen and any(can_tune(spec) for spec in specs):
+        return "stages may be fine-tuned, which needs the pictures"
+    return None
+
+
+def _open_tracks(
+    folders: Sequence[Path],
+    examples: Sequence[Example],
+    network: SplitNetwork,
+    *,
+    max_clip_s: float | None,
+    why_not: str | None,
+    on_note: Callable[[str], None],
+) -> KeptFeatures | None:
+    """Open the features of whole matches, and say what they are good for; None: nothing."""
+    there = [folder for folder in folders if tracks_in(folder)]
+    if not there:
+        return None
+    names, backbone = " and ".join(map(str, there)), network.backbone
+    if why_not is not None:
+        on_note(f"no features are taken from {names}: {why_not}")
+        return None
+    kept = KeptFeatures(there, [example.path for example in examples], backbone, network.dtype)
+    missing = [
+        example.path
+        for example in examples
+        if kept.clip(example, backbone.spec, max_clip_s=max_clip_s) is None
+    ]
+    if not missing:
+        on_note(f"features of all {len(examples)} clips are taken from {names}")
+        return kept
+    reasons = [kept.missing[path] for path in missing if path in kept.missing]
+    reason = reasons[0] if reasons else "they do not reach the other clips yet"
+    taken = len(examples) - len(missing)
+    whose = f"features of {taken} of {len(examples)} clips are" if taken else "no features are"
+    on_note(f"{whose} taken from {names}: {reason}")
+    return kept
+
+
 def clip_windows(
     network: SplitNetwork,
     material: Material,
@@ -214,6 +303,7 @@ def clip_windows(
     *,
     cache: Path | None,
     on_progress: Callable[[Progress], None],
+    watch: Watch = lambda done, total: None,
 ) -> list[Float32]:
     """Return per clip, training clips first, the features (V, D, T) of its windows.
 
@@ -223,22 +313,42 @@ def clip_windows(
         options: How to sample them.
         cache: Folder of features that later runs reuse.
         on_progress: Called with news.
+        watch: As in `BatchSource.compute_features`.
 
     Raises:
         ValueError: The features do not fit into memory.
     """
-    clips: list[LabelledClip] = [*material.train_clips, *material.val_clips]
+    clips = [*material.train_clips, *material.val_clips]
     # Where no clip is longer than a window, all windows of a clip are the same.
     views = options.val_views if any(clip.first < clip.last for clip in clips) else 1
-    source = BatchSource(
-        network,
-        material.train_clips,
-        clips,
-        replace(options.views(), augmentation=None, cached=0, val=views),
-        cache=cache,
-        on_view=lambda done, total: on_progress(Progress("frozen features", done, total)),
-    )
-    source.check_memory({network.split_at})
-    source.compute_features()
-    rows = torch.cat([batch.cpu() for batch in source.val_batches()]).numpy()
-    return list(rows.reshape(len(clips), views, *rows.shape[1:]))
+    T = network.backbone.spec.num_frames
+    decoded = [clip for clip in clips if clip.features is None]
+    widths = {clip.features.shape[1] for clip in clips if clip.features is not None}
+    num_kept = views * (len(clips) - len(decoded))
+    refuse_too_large(4 * T * max(widths, default=0) * num_kept, num_kept)
+    computed: Iterator[Float32] = iter(())
+    if decoded:
+        source = BatchSource(
+            network,
+            decoded,
+            decoded,
+            replace(options.views(), augmentation=None, cached=0, val=views),
+            cache=cache,
+            on_view=lambda done, total: on_progress(Progress("frozen features", done, total)),
+        )
+        source.check_memory({network.split_at})
+        source.compute_features(watch)
+        rows = torch.cat([batch.cpu() for batch in source.val_batches()]).numpy()
+        computed = iter(rows.reshape(len(decoded), views, *rows.shape[1:]))
+    return [
+        next(computed) if clip.features is None else _kept_windows(clip, T, views, options.sampling)
+        for clip in clips
+    ]
+
+
+def _kept_windows(clip: LabelledClip, num_frames: int, views: int, sampling: str) -> Float32:
+    """(V, D, T) features of the windows of a clip, from those of its frames."""
+    assert clip.features is not None
+    index = [clip.view_index(num_frames, k, views, sampling=sampling) for k in range(views)]
+    rows = clip.features[np.stack(index).clip(0, clip.num_frames - 1)]  # (V, T, D)
+    return np.ascontiguousarray(rows.transpose(0, 2, 1), dtype=np.float32)

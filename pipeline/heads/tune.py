@@ -28,7 +28,7 @@ from touchline.pipeline.heads.held_out import HeldOut
 from touchline.pipeline.scoring.clip_figures import clip_losses
 from touchline.pipeline.training.batches import BatchSource, Material
 from touchline.pipeline.training.finetune import Trainer
-from touchline.pipeline.training.optimize import BudgetClock, smooth
+from touchline.pipeline.training.optimize import FROZEN, BudgetClock, OutOfTimeError, smooth
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.training.split_network import SplitNetwork
@@ -166,9 +166,11 @@ def tune(
         why = f"did not fine-tune last stages, because a {kind} head won: kept the frozen trunk"
         return None, Tuning(start.trial, None, None, 0, why)
     with tempfile.TemporaryDirectory(prefix="touchline-") as folder:
-        return _Tuner(start, material, options, device, cache or Path(folder), deadline).run(
-            on_progress
-        )
+        tuner = _Tuner(start, material, options, device, cache or Path(folder), deadline)
+        try:
+            return tuner.run(on_progress)
+        except OutOfTimeError:
+            return None, compare(start, [])
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,10 @@ class _Tuner:
             on_view=lambda done, total: on_progress(Progress("frozen features", done, total)),
         )
         source.check_memory({self.options.frozen_at(0)})
-        source.compute_features()
+        left_s = None if self.deadline is None else self.deadline - time.monotonic()
+        if current_world().size > 1:
+            left_s = None  # one process must not stop while the others wait for its features
+        source.compute_features(BudgetClock(left_s).watch(FROZEN))
 
     def _network(self) -> SplitNetwork:
         start, options = self.start, self.options

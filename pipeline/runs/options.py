@@ -12,6 +12,22 @@ DEFAULT_BACKBONE, DEFAULT_WEIGHTS = "cnn_lstm_lite0", "efficientnet_lite0-imagen
 
 
 @dataclass(frozen=True)
+class MatchFeatures:
+    """Features of whole matches that may exist, as the studio and `detect --features` keep them.
+
+    Attributes:
+        folders: Where they lie.
+        rate_hz: At how many frames per second they were made. A fitted head then samples at this
+            rate, whether they exist or not. None: training is free to choose.
+        size_px: The side of the picture that they were made from; None likewise.
+    """
+
+    folders: tuple[Path, ...] = ()
+    rate_hz: float | None = None
+    size_px: int | None = None
+
+
+@dataclass(frozen=True)
 class TrainJob:
     """Which network to train on which labels, and how.
 
@@ -44,10 +60,11 @@ class TrainJob:
         multi_label: Whether classes are independent of each other; labels of one stretch are then
             one clip.
         num_frames: Frames per window; None is the default of the weights, or of the backbone.
-        rate_hz: Frames per second; None as for num_frames, or with a fitted head (linear, frame) so
-            that a window is as long as the labelled clips.
+        rate_hz: Frames per second; None as for num_frames, or with a fitted head (linear, frame) as
+            in `features`, or else so that a window is as long as the labelled clips.
         size_px: Shorter side of the frames; None as for num_frames.
         fit: crop, squash or pad; None as for num_frames.
+        features: Features of whole matches that a fitted head is to use instead of decoding clips.
         options: How to train.
     """
 
@@ -71,4 +88,5 @@ class TrainJob:
     rate_hz: float | None = None
     size_px: int | None = None
     fit: str | None = None
+    features: MatchFeatures = field(default_factory=MatchFeatures)
     options: TrainOptions = field(default_factory=TrainOptions)

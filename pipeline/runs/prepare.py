@@ -89,9 +89,8 @@ def prepare(
     check_head(job.head, options, num_stages=len(names), pretrained=job.weights is not None)
     if job.dense:
         check_dense(model, split, options)
-    if job.head != "own" and model.backbone.framewise and job.rate_hz is job.num_frames is None:
-        rate_hz = window_rate_hz(split.train, model.spec, max_clip_s=options.max_clip_s)
-        model.backbone.spec = model.spec.with_sampling(rate_hz=rate_hz)
+    if job.head != "own" and model.backbone.framewise:
+        model.backbone.spec = _window(job, model.spec, split.train)
     split = with_background(split, plan, window_s=model.spec.duration_s, device=device)
     split = replace(
         split,
@@ -268,6 +267,24 @@ def unused_options(job: TrainJob, *, num_stages: int) -> list[str]:
         for name, option in LOOP_OPTIONS.items()
         if getattr(options, name) != getattr(default, name)
     ]
+
+
+def _window(job: TrainJob, spec: ClipSpec, examples: Sequence[Example]) -> ClipSpec:
+    """Return the window of a fitted head; what the job leaves open suits features and labels.
+
+    It is as long as the median labelled clip. Where features have a rate, the number of frames
+    makes it so, else the rate does.
+    """
+    if job.size_px is None:
+        spec = spec.with_sampling(size_px=job.features.size_px)
+    num_frames, rate_hz = job.num_frames, job.rate_hz
+    if num_frames is rate_hz is None:
+        rate_hz = window_rate_hz(examples, spec, max_clip_s=job.options.max_clip_s)
+        if job.features.rate_hz is not None:
+            num_frames = max(1, round(spec.num_frames / rate_hz * job.features.rate_hz))
+    if job.rate_hz is None and job.features.rate_hz is not None:
+        rate_hz = job.features.rate_hz
+    return spec.with_sampling(num_frames=num_frames, rate_hz=rate_hz)
 
 
 def window_rate_hz(

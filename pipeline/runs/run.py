@@ -35,6 +35,7 @@ from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.plots import can_plot, write_confusion, write_history
 from touchline.pipeline.runs.summary import next_command, summarise
 from touchline.pipeline.scoring.clip_figures import average_precision, mean_average_precision
+from touchline.pipeline.scoring.feature_track import tracks_in
 from touchline.pipeline.scoring.options import ClipOptions
 from touchline.pipeline.scoring.score_clips import clip_probs, score_loaded
 from touchline.pipeline.training.cache import ClipStore
@@ -65,6 +66,7 @@ def run_training(
     resume: bool = False,
     on_progress: Callable[[Progress], None] = lambda _: None,
     on_epoch: OnEpoch = lambda row, val_probs: None,
+    on_note: Callable[[str], None] = lambda _: None,
     already_s: float = 0.0,
 ) -> tuple[FineTuneResult, dict[str, Any]]:
     """Train a model and write it, its metrics and pictures into a run folder.
@@ -82,6 +84,8 @@ def run_training(
         resume: Whether to continue the unfinished run in `out`.
         on_progress: Called with news of each phase.
         on_epoch: Called after each epoch.
+        on_note: Called with one line that says for how many clips features of whole matches are
+            taken; see `fit_head`.
         already_s: Seconds of the time limit spent before this call.
 
     Returns:
@@ -101,6 +105,12 @@ def run_training(
     answers: dict[str, HeldOut] = {}
     curve: tuple[CurvePoint, ...] = ()
     if job.head == "own":
+        for folder in job.features.folders:
+            if tracks_in(folder):
+                on_note(
+                    f"no features are taken from {folder}: --head own trains on varied pictures. "
+                    "--head auto takes them"
+                )
         result = fine_tune(
             model,
             split.train,
@@ -122,7 +132,9 @@ def run_training(
             head=job.head,
             device=device,
             cache=cache,
+            tracks=job.features.folders,
             on_progress=on_progress,
+            on_note=on_note,
             already_s=already_s,
         )
         result, heads = fitted.result, head_rows(fitted.trials, fitted.tuning)

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from touchline.models.atomic_files import write_atomic
-from touchline.models.backbone import trunk_digest
+from touchline.models.backbone import Backbone, trunk_digest
 from touchline.models.errors import TouchlineError
 from touchline.models.json_values import from_json, to_json
 from touchline.pipeline.clips.windows import Sampled, frames_of
@@ -105,7 +105,12 @@ class _Facts:
 
 
 class FeatureTrack:
-    """The features of one file under one trunk and sampling, in a folder."""
+    """The features of one file under one trunk and sampling, in a folder.
+
+    Attributes:
+        folder: The folder of this track.
+        key: What the features were made from.
+    """
 
     def __init__(self, folder: Path, key: str) -> None:
         """Open a track, or begin one.
@@ -115,7 +120,7 @@ class FeatureTrack:
             key: What the features were made from; see `track_key`.
         """
         self.folder = folder / hashlib.sha256(key.encode()).hexdigest()[:32]
-        self._key = key
+        self.key = key
         self._known: _Facts | None = None
 
     @property
@@ -129,6 +134,12 @@ class FeatureTrack:
         """D, or 0 before the first row."""
         facts = self._facts()
         return 0 if facts is None else facts.width
+
+    @property
+    def rate_hz(self) -> float:
+        """Rows per second, or 0 before the first row."""
+        rows = self.rows()
+        return 0.0 if not len(rows) else float(1 / (rows.end_s[0] - rows.start_s[0]))
 
     def rows(self) -> TrackRows:
         """Return what is on disk now."""
@@ -251,20 +262,36 @@ class FeatureTrack:
     def _facts(self) -> _Facts | None:
         """What track.json says; None if there is none that can be used."""
         if self._known is None:
-            try:
-                text = (self.folder / "track.json").read_text(encoding="utf-8")
-                facts = from_json(json.loads(text), _Facts)
-            except (OSError, ValueError, RecursionError):
-                return None
-            if facts.key == self._key and facts.width > 0:
+            facts = _read_facts(self.folder)
+            if facts is not None and facts.key == self.key and facts.width > 0:
                 self._known = facts
         return self._known
 
     def _save_facts(self, *, width: int, rows: int | None) -> None:
         """Write what the features were made from; rows is None until they are complete."""
-        facts = _Facts(FORMAT, self._key, width, rows)
+        facts = _Facts(FORMAT, self.key, width, rows)
         write_atomic(self.folder / "track.json", json.dumps(to_json(facts), indent=1))
         self._known = facts
+
+
+def _read_facts(folder: Path) -> _Facts | None:
+    """What track.json of a track says; None if it cannot be read."""
+    try:
+        text = (folder / "track.json").read_text(encoding="utf-8")
+        return from_json(json.loads(text), _Facts)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def tracks_in(folder: Path) -> list[FeatureTrack]:
+    """Return the tracks in a folder, whatever they were made from; none if there is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            inside = sorted(Path(entry.path) for entry in entries if entry.is_dir())
+    except OSError:
+        return []
+    found = [FeatureTrack(folder, facts.key) for facts in map(_read_facts, inside) if facts]
+    return [track for track in found if track.folder in inside]
 
 
 def track_key(content: str, scorer: Scorer, *, stream: int | None) -> str:
@@ -275,13 +302,32 @@ def track_key(content: str, scorer: Scorer, *, stream: int | None) -> str:
         scorer: The network with its sampling and its number format.
         stream: Index of the video stream, as `probe_footage` finds it.
     """
-    backbone = scorer.model.backbone
+    return key_of(content, stream, whole_trunk_digest(scorer.model.backbone, scorer.dtype))
+
+
+def key_of(content: str, stream: int | None, trunk: str) -> str:
+    """Name what the features of a track depend on.
+
+    Args:
+        content: SHA-256 of the footage.
+        stream: Index of the video stream, as `probe_footage` finds it.
+        trunk: From `whole_trunk_digest`.
+    """
+    return f"{FORMAT} {content} {stream} {trunk}"
+
+
+def whole_trunk_digest(backbone: Backbone, dtype: torch.dtype) -> str:
+    """Return a hash of all that the features of whole footage depend on, but the footage.
+
+    Args:
+        backbone: The network with its sampling.
+        dtype: The number format that its trunk computes in.
+    """
     spec = backbone.spec
     if backbone.framewise:
         # The features of a frame do not depend on the frames around it.
         spec = spec.with_sampling(num_frames=1)
-    trunk = trunk_digest(backbone, len(backbone.stages), scorer.dtype, spec=spec)
-    return f"{FORMAT} {content} {stream} {trunk}"
+    return trunk_digest(backbone, len(backbone.stages), dtype, spec=spec)
 
 
 def _flush(files: Sequence[BinaryIO]) -> None:

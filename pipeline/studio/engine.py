@@ -28,9 +28,9 @@ from touchline.pipeline.teaching.learning import (
     learn,
     propose,
 )
-from touchline.pipeline.teaching.project import Match, Project
+from touchline.pipeline.teaching.project import FEATURES_FOLDER, Match, Project
 
-FEATURES_FOLDER, PICTURES_FOLDER = "features", "pictures"
+PICTURES_FOLDER = "pictures"
 
 LEAST_MARKS = 2
 """Learning begins when one class has this number of marks."""

@@ -56,8 +56,7 @@ def open_trunk(options: StudioOptions) -> TrainedModel:
         )
     rate_hz, size_px = options.rate_hz, options.size_px
     if backbone.framewise:
-        rate_hz = FRAME_RATE_HZ if rate_hz is None else rate_hz
-        size_px = FRAME_SIZE_PX if size_px is None else size_px
+        rate_hz, size_px = frame_sampling(options)
     backbone.spec = weights.spec.with_sampling(
         num_frames=1 if backbone.framewise else None, rate_hz=rate_hz, size_px=size_px
     )
@@ -67,6 +66,12 @@ def open_trunk(options: StudioOptions) -> TrainedModel:
         weights=WeightsOrigin(options.weights, weights.sha256),
     )
     return TrainedModel(backbone.eval(), options.backbone, (BACKGROUND, "event"), record=record)
+
+
+def frame_sampling(options: StudioOptions) -> tuple[float, int]:
+    """Return rate_hz and size_px of a trunk that sees single frames."""
+    rate_hz = FRAME_RATE_HZ if options.rate_hz is None else options.rate_hz
+    return rate_hz, FRAME_SIZE_PX if options.size_px is None else options.size_px
 
 
 def learnt_model(

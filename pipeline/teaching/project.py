@@ -32,7 +32,7 @@ from touchline.pipeline.teaching.learning import Proposal
 from touchline.pipeline.teaching.options import StudioOptions
 from touchline.pipeline.types import Event, Example, FootageHealth
 
-ADDRESS_FILE = "address.txt"
+ADDRESS_FILE, FEATURES_FOLDER = "address.txt", "features"
 
 
 @dataclass(frozen=True)

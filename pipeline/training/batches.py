@@ -8,18 +8,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from touchline.models.backbone import ClipSpec
 from touchline.models.checkpoint import TrainedModel
 from touchline.pipeline.clips.augment import augmented_view, view_rng
-from touchline.pipeline.clips.load import LabelledClip, load_clips, one_per_interval, plain_view
+from touchline.pipeline.clips.load import (
+    LabelledClip,
+    LoadClip,
+    load_clip,
+    load_clips,
+    one_per_interval,
+    plain_view,
+)
 from touchline.pipeline.clips.windows import batched
 from touchline.pipeline.distributed import current_world, memory_per_process
+from touchline.pipeline.scoring.kept_features import KeptFeatures
 from touchline.pipeline.training.cache import ClipStore, FeatureStore
+from touchline.pipeline.training.optimize import Watch
 from touchline.pipeline.training.options import TrainOptions, ViewPlan
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.training.split_network import SplitNetwork
@@ -135,8 +146,13 @@ class BatchSource:
             return 0
         return min(self._plan.cached, 1) if self._plan.augmentation is None else self._plan.cached
 
-    def compute_features(self) -> None:
-        """Compute the features that are kept; repeat it whenever the network's split moves."""
+    def compute_features(self, watch: Watch = lambda done, total: None) -> None:
+        """Compute the features that are kept; repeat it whenever the network's split moves.
+
+        Args:
+            watch: Called with the number of views that this process has computed, and of how many
+                that it must compute; those in the cache do not count.
+        """
         self._features = self._val = None
         if self._network.split_at == 0:
             return
@@ -146,7 +162,7 @@ class BatchSource:
             for clip in self._clips
         ]
         plain = self._plain()
-        rows = self._features_of([*random, *plain])
+        rows = self._features_of([*random, *plain], watch)
         if random:
             shape = (self.num_cached_views, len(self._clips), *rows[0].shape)
             self._features = torch.stack(rows[: len(random)]).reshape(shape)
@@ -163,7 +179,7 @@ class BatchSource:
         num_views = self.num_cached_views * len(self._clips) + self._plan.val * len(self._val_clips)
         for stages in freezes:
             if stages:
-                _refuse_too_large(self._network.feature_bytes(view, stages) * num_views, num_views)
+                refuse_too_large(self._network.feature_bytes(view, stages) * num_views, num_views)
 
     def train_batches(
         self, steps: Sequence[Step], epoch: int
@@ -216,23 +232,29 @@ class BatchSource:
             view.clip, spec, plan.augmentation, rng, sampling=plan.sampling, device=device
         )
 
-    def _features_of(self, views: Sequence[_View]) -> list[Tensor]:
+    def _features_of(self, views: Sequence[_View], watch: Watch) -> list[Tensor]:
         """Return the features of each view; processes share the work, batch by batch."""
         network, world = self._network, self._world
         store = None if self._cache is None else FeatureStore(self._cache, network)
         batches = dict(enumerate(batched(views, network.batch_size)))
         mine: dict[int, Tensor] = {}
-        for i in list(batches)[world.rank :: world.size]:
+        names = {
+            i: [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
+            for i in list(batches)[world.rank :: world.size]
+        }
+        for i in names:
+            features = None if store is None else store.read(names[i])
+            if features is not None:
+                mine[i] = features
+        missing = [i for i in names if i not in mine]
+        num_missing, computed = sum(len(batches[i]) for i in missing), 0
+        for i in missing:
+            watch(computed, num_missing)
             self._on_view(i * network.batch_size, len(views))
-            names = [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
-            features = None if store is None else store.read(names)
-            if features is None:
-                features = network.run_frozen(
-                    [f.result() for f in map(self._submit, batches[i])]
-                ).cpu()
-                if store is not None:
-                    store.write(names, features)
-            mine[i] = features
+            mine[i] = network.run_frozen([f.result() for f in map(self._submit, batches[i])]).cpu()
+            if store is not None:
+                store.write(names[i], mine[i])
+            computed += len(batches[i])
         merged = world.merged(mine)
         return [row for i in batches for row in merged[i]]
 
@@ -257,8 +279,16 @@ class _View:
         return ("random", plan.sampling, *drawn, frames)
 
 
-def _refuse_too_large(num_bytes: int, num_views: int) -> None:
-    """Raise ValueError if features of this size would take more than half of the memory."""
+def refuse_too_large(num_bytes: int, num_views: int) -> None:
+    """Check that features fit into memory.
+
+    Args:
+        num_bytes: How large they are.
+        num_views: Of how many views they are.
+
+    Raises:
+        ValueError: They would take more than half of the memory.
+    """
     memory = memory_per_process()
     needed = 2 * num_bytes  # twice while they are joined
     if needed > memory / 2:
@@ -295,7 +325,9 @@ def load_material(
     options: TrainOptions,
     *,
     cache: Path | None = None,
+    kept: KeptFeatures | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    watch: Watch = lambda done, total: None,
 ) -> Material:
     """Decode the training and validation examples and make their targets.
 
@@ -305,7 +337,10 @@ def load_material(
         val: The validation examples.
         options: How to train.
         cache: Folder of decoded clips that later runs reuse.
+        kept: Features of whole matches: an example that they cover is not decoded.
         on_progress: Called after each example.
+        watch: Called with the number of examples that were decoded, and of how many that must be;
+            those in the cache or in `kept` do not count.
 
     Raises:
         FootageError: More than `options.max_bad` examples cannot be read.
@@ -322,12 +357,20 @@ def load_material(
         done += 1
         on_progress(Progress("reading clips", done, total))
 
+    examples = [*train_examples, *val_examples]
     loaded = load_clips(
-        [*train_examples, *val_examples],
+        examples,
         model.spec,
         max_clip_s=options.max_clip_s,
         max_bad=options.max_bad,
-        load=None if cache is None else ClipStore(cache).load,
+        load=_ClipSource(
+            examples,
+            model.spec,
+            max_clip_s=options.max_clip_s,
+            cache=cache,
+            kept=kept,
+            watch=watch,
+        ).load,
         on_clip=count,
     )
     in_train = {id(e) for e in train_examples}
@@ -344,3 +387,50 @@ def load_material(
     return Material(
         clips, val_clips, targets(clips, train), targets(val_clips, val), loaded.problems
     )
+
+
+class _ClipSource:
+    """Loads clips from where they are: features of whole matches, the cache, or the footage."""
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        spec: ClipSpec,
+        *,
+        max_clip_s: float | None,
+        cache: Path | None,
+        kept: KeptFeatures | None,
+        watch: Watch,
+    ) -> None:
+        self._watch = watch
+        self._decode: LoadClip = load_clip
+        self._known: dict[int, LabelledClip] = {}
+        self._counting, self._decoded = Lock(), 0
+        for example in examples:
+            clip = None if kept is None else kept.clip(example, spec, max_clip_s=max_clip_s)
+            if clip is not None:
+                self._known[id(example)] = clip
+        self._missing = {id(example) for example in examples} - set(self._known)
+        if cache is not None:
+            store = ClipStore(cache)
+            self._decode = store.load
+            self._missing -= {
+                id(example)
+                for example in examples
+                if id(example) in self._missing and store.has(example, spec, max_clip_s=max_clip_s)
+            }
+        watch(0, len(self._missing))
+
+    def load(
+        self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None
+    ) -> LabelledClip:
+        """Load an example, like `load_clip`."""
+        known = self._known.get(id(example))
+        if known is not None:
+            return known
+        clip = self._decode(example, spec, max_clip_s=max_clip_s)
+        if id(example) in self._missing:
+            with self._counting:
+                self._decoded += 1
+                self._watch(self._decoded, len(self._missing))
+        return clip

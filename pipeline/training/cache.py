@@ -59,7 +59,16 @@ class ClipStore:
             write_atomic(starts, f"{clip.first} {clip.last} {clip.begin} {clip.end}")
             with _written(path) as part:
                 np.save(part, clip.pixels)
-        return LabelledClip(example, path, *map(int, starts.read_text(encoding="utf-8").split()))
+        first, last, begin, end = map(int, starts.read_text(encoding="utf-8").split())
+        return LabelledClip(example, path, first, last, begin, end)
+
+    def has(self, example: Example, spec: ClipSpec, *, max_clip_s: float | None = None) -> bool:
+        """Return whether `load` needs to decode nothing."""
+        try:
+            name = self._key(example, spec, max_clip_s)
+        except FootageError:
+            return False
+        return (self._folder / f"{name}.npy").exists()
 
     def _key(self, example: Example, spec: ClipSpec, max_clip_s: float | None) -> str:
         sampling = (CLIP_FORMAT, spec.num_frames, spec.rate_hz, spec.size_px, spec.fit, max_clip_s)

@@ -28,11 +28,14 @@ from touchline.pipeline.training.batches import (
 from touchline.pipeline.training.folded_batchnorm import folded_layers, settle_batchnorm
 from touchline.pipeline.training.loss import make_loss
 from touchline.pipeline.training.optimize import (
+    FROZEN,
+    READING,
     Anchor,
     Average,
     Best,
     BudgetClock,
     Guard,
+    OutOfTimeError,
     carry_over,
     make_optimizer,
     set_learning_rates,
@@ -94,8 +97,9 @@ def fine_tune(
     Raises:
         FootageError: More than `options.max_bad` examples cannot be read.
         CheckpointError: The snapshot in `keep` is damaged or of another run.
-        ValueError: The clips do not fit into memory, the time budget is spent before the first
-            step, or training diverges before the first epoch ends well.
+        OutOfTimeError: The time budget is spent before the first step, or it shows that it will be.
+        ValueError: The clips do not fit into memory, or training diverges before the first epoch
+            ends well.
 
     Example:
         Train on match A, choose the best epoch on match B:
@@ -120,7 +124,17 @@ def fine_tune(
     options = replace(options, precision=precision)
     spent_s = already_s + (saved.numbers.elapsed_s if saved else 0.0)
     clock = BudgetClock(options.max_seconds, elapsed_s=spent_s)
-    material = load_material(model, train, val, options, cache=cache, on_progress=on_progress)
+    # What was trained before is worth finishing, however long the clips take.
+    limit = clock if saved is None else BudgetClock(None)
+    material = load_material(
+        model,
+        train,
+        val,
+        options,
+        cache=cache,
+        on_progress=on_progress,
+        watch=limit.watch(READING, cache=cache),
+    )
     has_background = any(clip.example.label == BACKGROUND for clip in material.train_clips)
     trainer = Trainer(
         replace(model, has_background=has_background),
@@ -224,6 +238,7 @@ class Trainer:
         self.material = material
         self.options = options
         self.clock = clock
+        self._cache = cache
         self.network = SplitNetwork(
             model.backbone,
             freeze=options.frozen_at(saved.numbers.epoch if saved else 0),
@@ -264,15 +279,17 @@ class Trainer:
         """Train until an option ends it; return why: epochs, budget, patience or diverged.
 
         Raises:
-            ValueError: The features do not fit into memory, or no time is left for the first step.
+            OutOfTimeError: No time is left for the first step.
+            ValueError: The features do not fit into memory.
         """
         options, state = self.options, self.state
         # Checked for every epoch now, so that no run fails after hours of training.
         later = range(state.epoch, options.epochs)
         self.batches.check_memory({options.frozen_at(epoch) for epoch in later})
-        self.batches.compute_features()
+        limit = self.clock if state.epoch == state.step == 0 else BudgetClock(None)
+        self.batches.compute_features(limit.watch(FROZEN, cache=self._cache))
         if self.clock.spent() >= 1 and state.epoch == state.step == 0:
-            raise ValueError(
+            raise OutOfTimeError(
                 f"nothing was trained. Reading the clips and computing frozen features took all of "
                 f"the {options.max_seconds:g} s. Raise --max-seconds"
             )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -118,6 +120,22 @@ class Anchor:
                 p.grad.add_(p - start, alpha=self._strength)
 
 
+LEAST_DONE, LEAST_SPENT, SLACK = 3, 0.05, 1.25
+"""Work before training is stopped early only after this many pieces and this share of the budget,
+and only if it would take this many times the time that is left."""
+
+Watch: TypeAlias = Callable[[int, int], None]
+"""Takes how many pieces are done, and of how many that must be computed."""
+
+
+READING, FROZEN = "reading the clips", "computing frozen features"
+"""The work before training, as messages name it."""
+
+
+class OutOfTimeError(ValueError):
+    """The time budget ends before training can begin."""
+
+
 class BudgetClock:
     """Measures the time since training began against its budget, and when to save the state."""
 
@@ -136,6 +154,41 @@ class BudgetClock:
         if self._budget_s is None:
             return 0.0
         return self._world.largest(min(1.0, self.elapsed_s() / self._budget_s))
+
+    def watch(self, work: str, *, cache: Path | None = None) -> Watch:
+        """Return what to tell how far some work is that comes before training.
+
+        It raises `OutOfTimeError` once the budget is spent, or as soon as the part that is done
+        shows that the rest would take longer than what is left.
+
+        Args:
+            work: What is done, as in "reading the clips".
+            cache: Where what is done stays; None if it does not.
+        """
+        began = time.monotonic()
+        kept = "--cache FOLDER keeps what is done for the next run"
+        if cache is not None:
+            kept = f"What is done is kept in {cache}: the next run goes on from there"
+
+        def check(done: int, total: int) -> None:
+            if self._budget_s is None or done >= total:
+                return
+            spent_s, left_s = time.monotonic() - began, self._budget_s - self.elapsed_s()
+            more_s = spent_s / max(done, 1) * (total - done)
+            is_known = done >= LEAST_DONE and spent_s >= LEAST_SPENT * self._budget_s
+            if left_s > 0 and not (is_known and more_s > SLACK * left_s):
+                return
+            enough_s = math.ceil(self.elapsed_s() + SLACK * more_s)
+            rest, most = "has not begun", ""
+            if done:
+                rest = f"would take about {more_s:.0f} s more ({done} of {total} are done)"
+                most = f" to more than {enough_s}"
+            raise OutOfTimeError(
+                f"nothing was trained. The time limit is {self._budget_s:g} s, and {work} {rest}. "
+                f"Raise --max-seconds{most}, or use fewer clips. {kept}"
+            )
+
+        return check
 
     def due(self, every_s: float) -> bool:
         """Return whether `every_s` seconds have passed since this last returned True."""

@@ -71,8 +71,9 @@ class TrainOptions:
         ema: Decay of the moving average of the weights, which is validated and kept; 0 is without.
         patience: Stop after this many epochs without a lower smoothed validation loss; None never
             stops early.
-        max_seconds: Time limit of the whole call, with decoding. The learning rate falls with the
-            time or with the epochs, whichever ends first.
+        max_seconds: Time limit of the whole call. If decoding or frozen features alone would take
+            longer, the call ends early with an error. The learning rate falls with the time or with
+            the epochs, whichever ends first.
         max_skipped: Training ends if more steps in a row have a gradient that is not finite.
         augmentation: How training clips are varied; None leaves them as they are.
         sampling: One of SAMPLINGS: consecutive frames (dense) or spread over the clip (uniform).

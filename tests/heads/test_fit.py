@@ -12,10 +12,15 @@ from train_material import made_examples, parts, tiny_model
 from touchline.models import catalog
 from touchline.models.checkpoint import TrainedModel, load_checkpoint, save_checkpoint
 from touchline.models.inference import fast_copy
+from touchline.pipeline.clips.load import load_clip
 from touchline.pipeline.clips.options import Augmentation
 from touchline.pipeline.detection.detect import DetectOptions, detect
 from touchline.pipeline.heads.fit import fit_head
+from touchline.pipeline.training import batches, optimize
+from touchline.pipeline.training import cache as cache_module
+from touchline.pipeline.training.optimize import OutOfTimeError
 from touchline.pipeline.training.options import TrainOptions
+from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 
 OPTIONS = TrainOptions(freeze=3, augmentation=None)
@@ -93,3 +98,68 @@ def test_a_linear_head_sees_mirror_images_unless_flips_are_off(tmp_path):
         # The fast copy that detection uses answers the same.
         fast = fast_copy(loaded, torch.device("cpu"), torch.float32)
         assert torch.allclose(fast(clips), loaded(clips), atol=1e-4)
+
+
+class Clock:
+    """A clock that work moves."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.usefixtures("tiny")
+def test_features_that_take_too_long_stop_early_and_what_is_done_is_kept(tmp_path, monkeypatch):
+    examples = made_examples(tmp_path, ("blue", "red"), 4)
+    clock, run_frozen, computed = Clock(), SplitNetwork.run_frozen, 0
+
+    def slow(self, views):
+        nonlocal computed
+        clock.now += 20.0 * len(views)
+        computed += len(views)
+        return run_frozen(self, views)
+
+    monkeypatch.setattr(optimize, "time", clock)
+    monkeypatch.setattr(SplitNetwork, "run_frozen", slow)
+    options = replace(OPTIONS, batch_size=1, val_views=1, max_seconds=100.0)
+    where = {"head": "linear", "device": "cpu", "cache": tmp_path / "cache"}
+    with pytest.raises(OutOfTimeError, match=r"computing frozen features would take about 100 s"):
+        fit_head(tiny_model(), examples, [], options, **where)
+    assert computed == 3
+    # The next run computes the other five: 100 s, which now fits.
+    clock.now = 0.0
+    later = replace(options, max_seconds=120.0)
+    fitted = fit_head(tiny_model(), examples, [], later, **where)
+    assert computed == 8
+    # With everything in the cache, no limit is too short.
+    again = fit_head(tiny_model(), examples, [], options, already_s=500.0, **where)
+    assert computed == 8
+    weights = [run.result.model.backbone.head.linear.weight for run in (fitted, again)]
+    assert torch.equal(*weights)
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize("cached", [True, False])
+def test_clips_that_take_too_long_to_read_stop_early(tmp_path, monkeypatch, cached):
+    examples = made_examples(tmp_path, ("blue", "red"), 8)
+    clock = Clock()
+
+    def slow(example, spec, *, max_clip_s=None):
+        clock.now += 10.0
+        return load_clip(example, spec, max_clip_s=max_clip_s)
+
+    monkeypatch.setattr(optimize, "time", clock)
+    for module in (batches, cache_module):
+        monkeypatch.setattr(module, "load_clip", slow)
+    options = replace(OPTIONS, max_seconds=100.0)
+    where = {"head": "linear", "device": "cpu", "cache": tmp_path / "cache" if cached else None}
+    with pytest.raises(OutOfTimeError, match="reading the clips would take about"):
+        fit_head(tiny_model(), examples, [], options, **where)
+    assert clock.now < 100
+    if cached:
+        kept = len(list((tmp_path / "cache" / "clips").glob("*.npy")))
+        assert kept >= 3
+        clock.now = 0.0
+        fit_head(tiny_model(), examples, [], replace(options, max_seconds=None), **where)
+        assert clock.now == 10.0 * (16 - kept)

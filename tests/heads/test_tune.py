@@ -152,11 +152,12 @@ def test_fine_tuning_must_beat_heads_that_see_mirror_images_but_starts_without_t
     assert model.backbone.eval()(torch.zeros(2, 3, 4, 16, 16)).shape == (2, 3)
 
 
-def test_without_time_left_the_frozen_trunk_is_kept_and_that_is_said(clips):
+def test_without_time_left_the_frozen_trunk_is_kept_and_that_is_said(clips, tmp_path):
+    where = {"head": "linear", "device": "cpu", "cache": tmp_path / "cache"}
+    fit_head(colour_blind_model(), clips, [], replace(OPTIONS, freeze=2), **where)
+    # The features of the frozen trunk are there, those that fine-tuning starts from are not.
     options = replace(OPTIONS, max_seconds=5.0)
-    fitted = fit_head(
-        colour_blind_model(), clips, [], options, head="linear", device="cpu", already_s=6.0
-    )
+    fitted = fit_head(colour_blind_model(), clips, [], options, already_s=6.0, **where)
     assert fitted.tuning.epochs == 0
     assert fitted.tuning.why == (
         "fine-tuned last stages: no time for an epoch: kept the frozen trunk"

@@ -463,12 +463,33 @@ def test_only_where_nothing_is_measured_is_it_warned_of(
 
 
 def test_the_learning_curve_is_left_out_if_time_is_up(labels: Path, tmp_path: Path) -> None:
-    run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "--freeze", "trunk", "-q")
-    train(*run, "--head", "linear", "--max-seconds", 0.001)
+    run = (labels, "--backbone", "tiny", "--freeze", "trunk", "--head", "linear", "-q")
+    run = (*run, "--cache", tmp_path / "cache", "--val-share", 0)
+    train(*run, "-o", tmp_path / "first")
+    train(*run, "-o", tmp_path / "run", "--max-seconds", 0.001)
     summary = json.loads((tmp_path / "run" / "metrics.json").read_text())["summary"]
     assert summary["learning_curve"] == []
     assert summary["label_next"]["recall_with_half"] is None
-    assert summary["accuracy"]["cross-validation"]["clips"] == 12
+    assert summary["accuracy"]["cross-validation"]["clips"] == 16
+
+
+@pytest.mark.parametrize("head", ["own", "linear"])
+@pytest.mark.parametrize("val_share", [0, 0.25])
+def test_a_time_limit_that_ends_before_training_is_an_error(
+    labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    head: str,
+    val_share: float,
+) -> None:
+    run = (labels, "-o", tmp_path / "run", "--backbone", "tiny", "--freeze", "trunk", "-q")
+    limit = ("--max-seconds", 0.001, "--val-share", val_share)
+    told = failed(capsys, monkeypatch, *run, "--head", head, *limit)
+    assert told.startswith("error: nothing was trained. The time limit is 0.001 s, and ")
+    assert "Raise --max-seconds" in told
+    assert "--cache FOLDER keeps what is done" in told
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_fine_tuning_from_a_fitted_head_has_a_row_that_says_why(

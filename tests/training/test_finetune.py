@@ -19,10 +19,11 @@ from touchline.models.errors import FootageError
 from touchline.pipeline.scoring.options import ClipOptions
 from touchline.pipeline.scoring.score_clips import clip_probs, score_clips
 from touchline.pipeline.training.finetune import fine_tune
-from touchline.pipeline.training.optimize import BudgetClock, Guard, make_optimizer
+from touchline.pipeline.training.optimize import BudgetClock, Guard, OutOfTimeError, make_optimizer
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
 from touchline.pipeline.training.snapshot import KeepState
+from touchline.pipeline.training.split_network import SplitNetwork
 from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,10 +141,23 @@ def test_a_budget_ends_training_within_an_epoch_too(
 
 
 def test_a_budget_gone_before_the_first_step_trains_nothing(examples: list[Example]) -> None:
-    with pytest.raises(ValueError, match=r"nothing was trained.* all of the 1e-06 s"):
+    with pytest.raises(OutOfTimeError, match=r"nothing was trained.* limit is 1e-06 s"):
         fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=1e-6))
-    with pytest.raises(ValueError, match=r"nothing was trained.* all of the 900 s"):
-        fine_tune(tiny_model(), *parts(examples), replace(QUICK, max_seconds=900), already_s=901.0)
+    late = replace(QUICK, max_seconds=900)
+    with pytest.raises(OutOfTimeError, match=r"reading the clips has not begun\. Raise"):
+        fine_tune(tiny_model(), *parts(examples), late, already_s=901.0)
+
+
+def test_clips_that_took_all_the_time_are_not_read_again(
+    examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spent = replace(QUICK, freeze=3, max_seconds=900)
+    cache = tmp_path / "cache"
+    fine_tune(tiny_model(), *parts(examples), replace(spent, max_seconds=None), cache=cache)
+    # Nothing must be read or computed, so only the first step finds no time.
+    monkeypatch.setattr(SplitNetwork, "run_frozen", None)
+    with pytest.raises(OutOfTimeError, match=r"nothing was trained.* all of the 900 s"):
+        fine_tune(tiny_model(), *parts(examples), spent, cache=cache, already_s=901.0)
 
 
 def test_the_same_seed_gives_the_same_model(examples: list[Example]) -> None:

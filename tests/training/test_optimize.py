@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from train_material import tiny_backbone
 
+from touchline.pipeline.training import optimize
 from touchline.pipeline.training.optimize import (
     Anchor,
     Average,
     Best,
+    BudgetClock,
     Guard,
+    OutOfTimeError,
     carry_over,
     make_optimizer,
     schedule,
@@ -130,3 +135,56 @@ def test_freed_stages_join_what_has_learnt_already() -> None:
     assert freed[weight] == 0.0
     assert freed[backbone.stages["third"][0].weight] == 0.25
     assert backbone.stages["third"][0].weight not in new.state
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    moved = Clock()
+    monkeypatch.setattr(optimize, "time", moved)
+    return moved
+
+
+def test_work_that_cannot_end_in_time_is_stopped_as_soon_as_that_shows(clock: Clock) -> None:
+    watch = BudgetClock(100.0, elapsed_s=20.0).watch("reading the clips")
+    watch(0, 50)
+    for done in (1, 2):
+        clock.now += 4.0
+        watch(done, 50)  # two pieces may have been slow ones
+    clock.now += 4.0
+    with pytest.raises(OutOfTimeError) as stopped:
+        watch(3, 50)  # 12 s for 3 of 50, and 68 s are left
+    assert str(stopped.value) == (
+        "nothing was trained. The time limit is 100 s, and reading the clips would take about "
+        "188 s more (3 of 50 are done). Raise --max-seconds to more than 267, or use fewer clips. "
+        "--cache FOLDER keeps what is done for the next run"
+    )
+
+
+def test_work_that_may_end_in_time_goes_on_until_the_budget_is_spent(clock: Clock) -> None:
+    watch = BudgetClock(100.0).watch("reading the clips", cache=Path("kept"))
+    for done in range(1, 24):
+        clock.now += 4.0
+        watch(done, 25)  # 100 s in all: nobody can say
+    clock.now += 9.0
+    with pytest.raises(OutOfTimeError, match="What is done is kept in kept: the next run goes on"):
+        watch(24, 25)
+
+
+def test_work_that_is_done_and_budgets_without_limit_stop_nothing(clock: Clock) -> None:
+    watch, free = BudgetClock(1.0).watch("x"), BudgetClock(None).watch("x")
+    clock.now += 1e6
+    watch(5, 5)
+    watch(0, 0)
+    free(1, 1000)
+    with pytest.raises(OutOfTimeError, match=r"and x has not begun\. Raise --max-seconds, or"):
+        watch(0, 5)

@@ -263,8 +263,8 @@ def train_command(
     max_seconds: Annotated[
         float | None,
         typer.Option(
-            help="Time limit in seconds, reading clips included. The learning rate then falls "
-            "with the time.",
+            help="Time limit in seconds, reading clips and computing features included: if these "
+            "alone take longer, training stops early. The learning rate falls with the time.",
             rich_help_panel=LEARNING,
         ),
     ] = TrainOptions.max_seconds,
@@ -388,7 +388,8 @@ def train_command(
     cache: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for decoded clips and features of frozen stages. Later runs reuse it.",
+            help="Folder for decoded clips and features of frozen stages. Later runs reuse it. "
+            "It may hold features of whole matches, from touchline studio or detect --features.",
             rich_help_panel=RUNNING,
         ),
     ] = None,

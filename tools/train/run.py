@@ -69,6 +69,9 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
     from touchline.pipeline.runs.plots import can_plot
     from touchline.pipeline.runs.prepare import label_warnings, prepare, too_hopeful, unused_options
     from touchline.pipeline.runs.run import SNAPSHOT_FILE, run_training
+    from touchline.pipeline.teaching.training import with_features
+    from touchline.pipeline.training.optimize import BudgetClock
+    from touchline.pipeline.training.result import Progress
 
     began = time.monotonic()
     places.check()
@@ -78,12 +81,20 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
         is_first = world.is_first
         quiet = quiet or not is_first
         with downloading(quiet=quiet) as on_download:
+            job = with_features(job, places.cache)
             model, split, job = prepare(job, device=device, on_download=on_download)
         if not quiet:
             introduce(model.backbone, split, job.weights)
+        clock = BudgetClock(job.options.max_seconds, elapsed_s=time.monotonic() - began)
+        watch = clock.watch("comparing the clips")
         with console.phase_bars(quiet=quiet) as on_progress:
+
+            def on_compared(news: Progress) -> None:
+                on_progress(news)
+                watch(int(news.done), int(news.total))
+
             problems = label_warnings(
-                split, max_clip_s=job.options.max_clip_s, on_progress=on_progress
+                split, max_clip_s=job.options.max_clip_s, on_progress=on_compared
             )
         if is_first:
             warn_before(split, job, problems, too_hopeful(model, split))
@@ -92,6 +103,11 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     f"no effect: {', '.join(unused)}. --head {job.head} is fitted to a frozen "
                     "trunk without a training loop. Free stages with --freeze, or use --head own"
                 )
+
+        def tell(note: str) -> None:
+            if not quiet:
+                console.out.print(console.escape(note), highlight=False, soft_wrap=True)
+
         with (
             console.phase_bars(quiet=quiet) as on_progress,
             tensorboard_log(places.out, wanted=places.tensorboard and is_first) as on_epoch,
@@ -107,6 +123,7 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     resume=places.resume,
                     on_progress=on_progress,
                     on_epoch=on_epoch,
+                    on_note=tell,
                     already_s=time.monotonic() - began,
                 )
             except KeyboardInterrupt:
