@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -150,7 +151,7 @@ def each_clip(
     *,
     max_clip_s: float | None = None,
     load: LoadClip | None = None,
-) -> Iterator[LabelledClip | FootageError]:
+) -> Generator[LabelledClip | FootageError, None, None]:
     """Yield each example as a clip, or as the error of reading it, in order.
 
     A few examples are decoded ahead of the one that is taken.
@@ -232,13 +233,15 @@ def load_clips(
 
     clips: dict[int, LabelledClip] = {}
     bad: dict[int, FootageError] = {}
-    for i, loaded in enumerate(each_clip(examples, spec, max_clip_s=max_clip_s, load=load_one)):
-        if isinstance(loaded, FootageError):
-            bad[i] = loaded
-        else:
-            clips[i] = loaded
-        if on_clip is not None:
-            on_clip()
+    # Closed at once after an error, so that nothing goes on being decoded.
+    with closing(each_clip(examples, spec, max_clip_s=max_clip_s, load=load_one)) as each:
+        for i, loaded in enumerate(each):
+            if isinstance(loaded, FootageError):
+                bad[i] = loaded
+            else:
+                clips[i] = loaded
+            if on_clip is not None:
+                on_clip()
     # All processes leave out what one of them cannot read: their batches must be the same.
     bad = current_world().merged(bad)
     counted, left_out = _unread(examples, bad)

@@ -321,6 +321,7 @@ def metrics_record(
     job_record = asdict(job) | {
         "labels": str(job.labels),
         "background": [str(p) for p in job.background],
+        "features": asdict(job.features) | {"folders": [str(p) for p in job.features.folders]},
         "hard_negatives": None if job.hard_negatives is None else str(job.hard_negatives),
         "weights_sha256": None if weights is None else weights.sha256,
     }

@@ -290,8 +290,12 @@ def tracks_in(folder: Path) -> list[FeatureTrack]:
             inside = sorted(Path(entry.path) for entry in entries if entry.is_dir())
     except OSError:
         return []
-    found = [FeatureTrack(folder, facts.key) for facts in map(_read_facts, inside) if facts]
-    return [track for track in found if track.folder in inside]
+    tracks = []
+    for path in inside:
+        facts = _read_facts(path)
+        if facts is not None and FeatureTrack(folder, facts.key).folder == path:
+            tracks.append(FeatureTrack(folder, facts.key))
+    return tracks
 
 
 def track_key(content: str, scorer: Scorer, *, stream: int | None) -> str:

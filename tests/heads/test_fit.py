@@ -1,5 +1,6 @@
 """A head fitted to clips: right on other matches, kept by the checkpoint, the trunk untouched."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -149,6 +150,7 @@ def test_clips_that_take_too_long_to_read_stop_early(tmp_path, monkeypatch, cach
         clock.now += 10.0
         return load_clip(example, spec, max_clip_s=max_clip_s)
 
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)  # clips that are read ahead
     monkeypatch.setattr(optimize, "time", clock)
     for module in (batches, cache_module):
         monkeypatch.setattr(module, "load_clip", slow)

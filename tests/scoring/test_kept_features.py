@@ -24,7 +24,7 @@ from touchline.pipeline.types import Example
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SPEC = STUDIO_SPEC.with_sampling(num_frames=8, size_px=16)
+SPEC = STUDIO_SPEC.with_sampling(num_frames=8)
 
 
 def trunk(spec=SPEC):
@@ -33,7 +33,8 @@ def trunk(spec=SPEC):
 
 def compute(folder: Path, footage: Path, *, spec=SPEC, rows: int | None = None) -> FeatureTrack:
     """The track of a file, or its first rows only."""
-    scorer = Scorer(TrainedModel(trunk(spec), "colours", ("background", "event")), device="cpu")
+    model = TrainedModel(trunk(spec), "colours", ("background", "event"))
+    scorer = Scorer(model, device="cpu", precision="float32")
     track = FeatureTrack(folder, track_key(file_digest(footage), scorer, stream=0))
     count = 0
 
@@ -94,7 +95,7 @@ def test_features_are_those_of_the_frames_that_would_be_decoded(tmp_path, write,
                 continue
             places = [(c.first, c.last, c.begin, c.end, c.num_frames) for c in (found, clip)]
             assert places[0] == places[1], example
-            frames = torch.from_numpy(centre_square(clip.pixels, 16).copy())
+            frames = torch.from_numpy(centre_square(clip.pixels, 32).copy())
             with torch.no_grad():
                 own = network.features(normalise(frames.transpose(0, 1)[None], spec))[0].T
             np.testing.assert_allclose(found.features, own, atol=1e-3)
@@ -136,7 +137,7 @@ def test_footage_that_changed_has_no_features(tmp_path):
     ("other", "why"),
     [
         ({"rate_hz": 2.0}, "those of five.mkv are at 2 Hz, and training samples at 4 Hz"),
-        ({"size_px": 8}, "those of five.mkv are of another trunk, picture size or number format"),
+        ({"size_px": 64}, "those of five.mkv are of another trunk, picture size or number format"),
         ({"fit": "pad"}, "those of five.mkv are of another trunk, picture size or number format"),
     ],
 )

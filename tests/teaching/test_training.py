@@ -114,18 +114,16 @@ def test_the_features_of_a_project_are_taken_and_nothing_is_decoded(
     # Only rounding to float16 lies between them.
     assert taken.spec == plain.spec
     assert taken.record.groups == plain.record.groups
-    assert taken.labels == plain.labels == ("background", "red", "blue")
+    assert taken.labels == plain.labels == ("background", "blue", "red")
     for name in MATCHES:
         ours, theirs = (probs(m, project.parent / f"{name}.mkv") for m in (taken, plain))
         np.testing.assert_allclose(ours, theirs, atol=0.01)
-    heads = [
-        json.loads((project.parent / run / "metrics.json").read_text())["heads"]
-        for run in ("with", "without")
-    ]
-    for mine, other in zip(*heads, strict=True):
-        assert mine["normalisation"] == other["normalisation"]
-        assert mine["log_loss"] == pytest.approx(other["log_loss"], abs=0.01)
-    red = [probs(taken, project.parent / "north.mkv")[round(4 * t) + 2, 1] for t in TIMES["red"]]
+    losses = []
+    for run in ("with", "without"):
+        heads = json.loads((project.parent / run / "metrics.json").read_text())["heads"]
+        losses.append({row["normalisation"]: row["log_loss"] for row in heads})
+    assert losses[0] == pytest.approx(losses[1], abs=0.01)
+    red = [probs(taken, project.parent / "north.mkv")[round(4 * t) + 2, 2] for t in TIMES["red"]]
     assert min(red) > 0.5
 
 
@@ -173,7 +171,7 @@ def test_a_match_that_changed_is_decoded_again(project, options, train, decoded)
     ("more", "why"),
     [
         (("--rate", 3), "those of north.mkv are at 4 Hz, and training samples at 3 Hz"),
-        (("--size", 16), "another trunk, picture size or number format"),
+        (("--size", 64), "another trunk, picture size or number format"),
         (("--head", "linear"), "a linear head sees mirror images, too"),
         (("--head", "linear", "--freeze", 0, "--no-augment"), "stages may be fine-tuned"),
         (("--head", "own", "--epochs", 1), "--head own trains on varied pictures"),
