@@ -355,7 +355,9 @@ def trunk_digest(
     """
     mirrored = " mirrored" * (backbone.mirrored and stop == len(backbone.stages))
     flat = " flat" * (backbone.flat and stop == len(backbone.stages))
-    made = f"{type(backbone).__name__} {stop} {dtype} {spec or backbone.spec}{mirrored}{flat}"
+    # In full: a clip as people read it names neither mean nor std.
+    clip = repr(spec or backbone.spec)
+    made = f"{type(backbone).__name__} {stop} {dtype} {clip}{mirrored}{flat}"
     hashed = hashlib.sha256(made.encode())
     for name in backbone.stage_names[:stop]:
         for key, tensor in backbone.stages[name].state_dict().items():
