@@ -275,11 +275,12 @@ import os, signal, sys
 from touchline.pipeline.detection import kept_scores
 from touchline.tools.cli import main
 write, number = kept_scores._write_part, 0
+last, place = int(sys.argv[1]), sys.argv[2]
 def killed(file, part):
     global number
     number += 1
-    if number == int(sys.argv[1]):
-        if sys.argv[2] == "before":
+    if number == last:
+        if place == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         raw = []
         class Half:
