@@ -206,8 +206,10 @@ def test_unreadable_clips_are_reported_or_stop_the_run(
 
 def test_scoring_again_gives_the_validation_scores(examples: list[Example]) -> None:
     train, val = parts(examples)
-    result = fine_tune(tiny_model(), train, val, replace(QUICK, freeze=2, val_views=3))
-    scores = score_clips(result.model, val, ClipOptions(views=3))
+    result = fine_tune(
+        tiny_model(), train, val, replace(QUICK, freeze=2, val_views=3, precision="float32")
+    )
+    scores = score_clips(result.model, val, ClipOptions(views=3, precision="float32"))
     np.testing.assert_array_equal(scores.truth, result.val_truth)
     np.testing.assert_allclose(clip_probs(result.model, scores), result.val_probs, atol=1e-6)
 
