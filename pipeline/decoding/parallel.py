@@ -130,7 +130,7 @@ def decode_segments(
     for _ in range(min(passed.segments, len(parts))):
         parts.popleft()
     num_segments, num_samples, done = passed.segments, passed.samples, replace(passed.log)
-    _merge(log, done, DecodeLog())
+    log.__dict__.update(merged([done]).__dict__)
     try:
         while parts or running:
             while parts and len(running) < workers:
@@ -139,8 +139,8 @@ def decode_segments(
             for frames in running[0].items(part_log):
                 num_samples += len(frames)
                 yield frames
-                _merge(log, done, part_log)
-            _merge(log, done, part_log)
+                log.__dict__.update(merged([done, part_log]).__dict__)
+            log.__dict__.update(merged([done, part_log]).__dict__)
             done = replace(log)
             running.popleft().close()
             num_segments += 1
@@ -208,17 +208,23 @@ def _begun(request: Request, path: str | os.PathLike[str]) -> IsolatedTask:
     return IsolatedTask(DECODE_TASK, {"request": request}, path=path, num_slots=SLOTS_PER_WORKER)
 
 
-def _merge(log: DecodeLog, done: DecodeLog, part: DecodeLog) -> None:
-    """Put into `log` what the finished segments and the current one have found."""
-    log.num_frames = done.num_frames + part.num_frames
-    log.num_skipped = done.num_skipped + part.num_skipped
-    log.num_packets = done.num_packets + part.num_packets
-    log.num_restarts = done.num_restarts + part.num_restarts
-    log.end_s = max(done.end_s, part.end_s)
-    log.warnings = list(dict.fromkeys([*done.warnings, *part.warnings]))
+def merged(logs: Sequence[DecodeLog]) -> DecodeLog:
+    """Return what several parts of one file have found together.
+
+    Args:
+        logs: The logs of the parts, in time order.
+    """
+    log = DecodeLog(
+        num_frames=sum(part.num_frames for part in logs),
+        num_skipped=sum(part.num_skipped for part in logs),
+        num_packets=sum(part.num_packets for part in logs),
+        num_restarts=sum(part.num_restarts for part in logs),
+        end_s=max((part.end_s for part in logs), default=0.0),
+        warnings=list(dict.fromkeys(warning for part in logs for warning in part.warnings)),
+    )
     for name in ("damaged_s", "gaps_s"):
-        spans = sorted([*getattr(done, name), *getattr(part, name)])
-        merged = DecodeLog()
-        for start, end in spans:
-            merged.damage(Fraction(start), Fraction(end))
-        setattr(log, name, merged.damaged_s)
+        spans = DecodeLog()
+        for start, end in sorted(span for part in logs for span in getattr(part, name)):
+            spans.damage(Fraction(start), Fraction(end))
+        setattr(log, name, spans.damaged_s)
+    return log

@@ -16,6 +16,7 @@ from touchline.models.errors import DecoderError, TouchlineError
 from touchline.pipeline.decoding.decode import check_decoder
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.detection.detect import (
+    Score,
     applied_options,
     detect,
     make_scorer,
@@ -169,6 +170,7 @@ class Analysis:
         formats: Sequence[str] = TABLES,
         report: bool = False,
         device: str | None = None,
+        score: Score | None = None,
     ) -> None:
         """Check the options.
 
@@ -180,6 +182,7 @@ class Analysis:
             formats: Names of the formats to write; events.json is always written.
             report: Also write report.html.
             device: Where the network runs, if not on `options.device`, which events.json names.
+            score: What decodes and scores a match, if not `score_whole`.
 
         Raises:
             ValueError: The options fit no file.
@@ -190,6 +193,7 @@ class Analysis:
         self._model = model
         self._options = options
         self._report = report
+        self._score = score
         self._device = device or options.device
         # Find options that no file can be analysed with before the first file.
         self._applied = applied_options(model, options)
@@ -207,6 +211,12 @@ class Analysis:
         """
         options = replace(self._options, device=self._device)
         self._scorer = make_scorer(self._model, options, footage)
+        return self._scorer
+
+    @property
+    def scorer(self) -> Scorer:
+        """The network; `prepare` must have been called."""
+        assert self._scorer is not None
         return self._scorer
 
     def examined(self, match: Match) -> Match:
@@ -277,7 +287,14 @@ class Analysis:
             kept = folder / KEPT_FILE
             keep = None if content is None else KeepScores(kept, content, tell)
             try:
-                result = detect(match.path, self._scorer, self._options, keep=keep, on_time=on_time)
+                result = detect(
+                    match.path,
+                    self._scorer,
+                    self._options,
+                    keep=keep,
+                    on_time=on_time,
+                    score=self._score,
+                )
             except ValueError:
                 wrong_option = True
                 raise

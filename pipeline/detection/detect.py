@@ -89,6 +89,42 @@ def events_of(model: TrainedModel, options: DetectOptions) -> EventOptions:
     return replace(options.events, widths=model.widths)
 
 
+def score_whole(
+    path: Path,
+    scorer: Scorer,
+    options: DetectOptions,
+    declared: FootageHealth,
+    on_window: OnWindow | None = None,
+) -> tuple[ScoreTrack, DecodeLog]:
+    """Decode a file and score it in one pass; also return what decoding found.
+
+    Args:
+        path: The file or address.
+        scorer: The network.
+        options: How to look for events.
+        declared: What the headers declare.
+        on_window: Called with the end of the last window scored, in seconds.
+    """
+    isolation = options.isolation and AVAILABLE
+    frames = decode(
+        path,
+        rate_hz=scorer.model.spec.rate_hz,
+        size_px=scorer.model.spec.size_px,
+        decoder=options.decoder,
+        stream=options.stream,
+        isolation=isolation,
+        workers=_decode_workers(path, declared, options) if isolation else 1,
+    )
+    return scorer.score(frames, hop_s=options.hop_s, on_window=on_window), frames.log
+
+
+OnWindow = Callable[[float], None]
+Score = Callable[
+    [Path, Scorer, DetectOptions, FootageHealth, OnWindow | None], tuple[ScoreTrack, DecodeLog]
+]
+"""Scores a file; see `score_whole`."""
+
+
 def detect(
     path: str | os.PathLike[str],
     model: TrainedModel | Scorer,
@@ -96,6 +132,7 @@ def detect(
     *,
     keep: KeepScores | None = None,
     on_time: Callable[[float, float], None] | None = None,
+    score: Score | None = None,
 ) -> MatchResult:
     """Find the events of one footage file.
 
@@ -106,6 +143,7 @@ def detect(
         keep: Where scores are kept as they come, so that a run that was killed goes on in
             mid-file. The caller removes the file. `options.features` does without.
         on_time: Called with (seconds done, seconds in all) after each batch of windows.
+        score: What decodes and scores the file, if not `score_whole`. It keeps no scores.
 
     Raises:
         FootageError: If the file cannot be read as video.
@@ -124,31 +162,30 @@ def detect(
         model if isinstance(model, Scorer) else make_scorer(model, options, [footage_path(path)])
     )
     path = footage_path(path)
-    spec = scorer.model.spec
     isolation = options.isolation and AVAILABLE
     declared = probe_footage(path, stream=options.stream, isolation=isolation)
     told = None if on_time is None else lambda s: on_time(s, declared.duration_s)
     if options.features is None:
-        workers = _decode_workers(path, declared, options) if isolation else 1
-        read = partial(
-            decode,
-            path,
-            rate_hz=spec.rate_hz,
-            size_px=spec.size_px,
-            decoder=options.decoder,
-            stream=options.stream,
-            isolation=isolation,
-            workers=workers,
-        )
-        if keep is None:
-            frames = read()
-            track = scorer.score(frames, hop_s=options.hop_s, on_window=told)
+        if keep is None or score is not None:
+            track, log = (score or score_whole)(path, scorer, options, declared, told)
         else:
+            workers = _decode_workers(path, declared, options) if isolation else 1
+            read = partial(
+                decode,
+                path,
+                rate_hz=scorer.model.spec.rate_hz,
+                size_px=scorer.model.spec.size_px,
+                decoder=options.decoder,
+                stream=options.stream,
+                isolation=isolation,
+                workers=workers,
+            )
             key = scores_key(scorer, options, keep.footage, decode_workers=workers)
             track, frames = score_and_keep(
                 keep, key, scorer, read, hop_s=options.hop_s, on_window=told
             )
-        health = _health(declared, frames.log)
+            log = frames.log
+        health = _health(declared, log)
     else:
         rows = _kept_features(path, scorer, options, declared.stream_index, told)
         track = scorer.score_features(rows.sampled(scorer.device), hop_s=options.hop_s)

@@ -14,6 +14,7 @@ from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.errors import CheckpointError, TouchlineError
 from touchline.models.load import load_model
 from touchline.pipeline.detection.batch import Analysis, Match
+from touchline.pipeline.detection.detect import Score
 from touchline.pipeline.detection.folders import possible_folders
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.address import Address
@@ -49,12 +50,15 @@ class Job:
     footage: tuple[Path, ...] = ()
     store: Address | None = None
 
-    def analysis(self, trained: TrainedModel, device: str | None = None) -> Analysis:
+    def analysis(
+        self, trained: TrainedModel, device: str | None = None, *, score: Score | None = None
+    ) -> Analysis:
         """Return what analyses matches with a model that has been loaded.
 
         Args:
             trained: The model.
             device: Where the network runs, if not on the device of the options.
+            score: What decodes and scores a match, if not `score_whole`.
         """
         return Analysis(
             trained,
@@ -64,6 +68,7 @@ class Job:
             formats=self.formats,
             report=self.report,
             device=device,
+            score=score,
         )
 
     def load(self, device: str | None = None, *, file: Path | None = None) -> Analysis:

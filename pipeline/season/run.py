@@ -21,6 +21,7 @@ from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.season.attempt import Job, Outcome, attempt
 from touchline.pipeline.season.content import Content
 from touchline.pipeline.season.desk import Desk, open_desk
+from touchline.pipeline.season.divide import Divider, is_divisible
 from touchline.pipeline.season.on_ray import RayRunner
 from touchline.pipeline.season.options import RunOptions
 from touchline.pipeline.season.workers import WorkerPool
@@ -104,14 +105,18 @@ class Runner(Protocol):
 class HereRunner:
     """Analyses matches in this process, one at a time."""
 
-    def __init__(self, analysis: Analysis, job: Job, news: News) -> None:
+    def __init__(
+        self, analysis: Analysis, job: Job, news: News, *, close: Callable[[], None] = lambda: None
+    ) -> None:
         """Prepare the network.
 
         Args:
             analysis: What is done with each match.
             job: The same, with files of the run.
             news: Whom to tell what happens.
+            close: Stops what helps with it.
         """
+        self.close = close
         news.on_ready(analysis.prepare(job.footage))
         self._analysis = analysis
         self._store = job.store
@@ -141,9 +146,6 @@ class HereRunner:
             self._on_time(match.path, done_s, total_s)
 
         return [(match, attempt(self._analysis, match, on_time, self._store))]
-
-    def close(self) -> None:
-        """Do nothing: no work goes on."""
 
 
 def run_matches(
@@ -192,7 +194,9 @@ def run_matches(
             _clean(desk.folder)
         run = _Run(inputs, analysis, desk, options, clocks or {}, news, arrivals)
         yield from run.duplicates(inputs)
-        runner = _runner(analysis, replace(job, store=desk.address), options, news)
+        job = replace(job, store=desk.address)
+        alone = inputs.files[0] if len(inputs.files) == 1 and arrivals is None else None
+        runner = _runner(analysis, job, trained, options, news, alone)
         try:
             yield from run.matches(runner)
         finally:
@@ -343,9 +347,21 @@ class _Run:
         return named_footage(path, self._out)
 
 
-def _runner(analysis: Analysis, job: Job, options: RunOptions, news: News) -> Runner:
+def _runner(
+    analysis: Analysis,
+    job: Job,
+    trained: TrainedModel,
+    options: RunOptions,
+    news: News,
+    alone: Path | None,
+) -> Runner:
+    """Where matches are analysed; `alone` is the only one."""
     if options.on == "ray":
         return RayRunner(job, options, news.on_time)
+    if options.num_workers > 1 and alone is not None and is_divisible(alone, job):
+        divider = Divider(job, options)
+        divided = job.analysis(trained, score=divider.score)
+        return HereRunner(divided, job, news, close=divider.close)
     if options.num_workers:
         return WorkerPool(job, options, news.on_time)
     return HereRunner(analysis, job, news)

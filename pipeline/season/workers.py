@@ -6,6 +6,8 @@ A worker is a fresh Python process (spawned, never forked). It takes one match a
     match  -->               attempt(match)
                <--           ("ready",) once, ("time", done, total) now and then
                <--           ("outcome", Outcome), or ("unusable", error): it cannot work
+    part   -->               score_part(part), a part of a match
+               <--           ("scored", (track, log)), or ("error", error)
 """
 
 from __future__ import annotations
@@ -24,9 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from touchline.models.errors import TouchlineError
-from touchline.pipeline.detection.batch import Match
+from touchline.pipeline.detection.batch import Analysis, Match
+from touchline.pipeline.detection.parts import Part, score_part
 from touchline.pipeline.outputs.match_result import MatchResult
-from touchline.pipeline.season.attempt import Job, Outcome, attempt
+from touchline.pipeline.season.attempt import Job, OnTime, Outcome, attempt
 from touchline.pipeline.season.options import RunOptions
 
 # How often the parent looks for workers that hang, and how often a worker tells its progress.
@@ -213,8 +216,23 @@ def _serve(connection: Connection[Any, Any], job: Job, device: str | None, threa
 
     with suppress(EOFError):
         while True:
-            outcome = attempt(analysis, connection.recv(), on_time, job.store)
-            connection.send(("outcome", outcome))
+            task = connection.recv()
+            if isinstance(task, Part):
+                connection.send(_scored(analysis, task, job, on_time))
+            else:
+                connection.send(("outcome", attempt(analysis, task, on_time, job.store)))
+
+
+def _scored(analysis: Analysis, part: Part, job: Job, on_time: OnTime) -> tuple[str, object]:
+    """The message about a part of a match."""
+
+    def on_window(end_s: float) -> None:
+        on_time(end_s - float(part.from_s), 0.0)
+
+    try:
+        return "scored", score_part(part, analysis.scorer, job.options, on_window)
+    except Exception as error:
+        return "error", error
 
 
 def _end_with_parent() -> None:

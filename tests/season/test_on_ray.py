@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+from loopback import BUCKET, KEYS, serve_s3
 
 from touchline.models.load import load_model
+from touchline.pipeline.footage.address import Address
 from touchline.pipeline.footage.inputs import Inputs
 from touchline.pipeline.season import on_ray
 from touchline.pipeline.season.attempt import Job
 from touchline.pipeline.season.options import RunOptions
 from touchline.pipeline.season.run import News, Record, run_matches
+from touchline.pipeline.season.store import Store
 
 pytestmark = [
     pytest.mark.slow,
@@ -124,3 +127,22 @@ def test_a_node_that_is_lost_costs_no_match(
     ]
     states = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert sum(entry["state"] == "done" for entry in states) == 4
+
+
+def test_results_go_to_a_remote_store(
+    job: Job, matches: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("moto.s3", reason="moto is not installed")
+    s3fs = pytest.importorskip("s3fs", reason="the extra `remote` is not installed")
+    run(job, matches, tmp_path / "one")
+    with serve_s3() as s3:
+        s3fs.S3FileSystem.clear_instance_cache()
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": s3.url}.items():
+            monkeypatch.setenv(name, value)
+        out = Address(f"s3://{BUCKET}/cup")
+        records = run(job, matches, out, on="ray", workers=2)
+        assert [record.state for record in records] == ["done"] * 4
+        for k in range(4):
+            scores = (tmp_path / f"one/m{k}/scores.npz").read_bytes()
+            assert Store(out).read(f"m{k}/scores.npz") == scores
+        assert {record.state for record in run(job, matches, out)} == {"skipped"}
