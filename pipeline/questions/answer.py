@@ -14,6 +14,9 @@ from touchline.pipeline.types import Event
 
 PENALTY_SHOOTOUT = 5
 
+_Sentence = tuple[str, Event | None]
+"""What is said, and the event whose time it names."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -25,6 +28,7 @@ class Answer:
         events: The events that it rests on, with the name of their match.
         count: How many events fit.
         counts: Goals by team, for a question about the score.
+        told: For each sentence, the event whose time it names; None if it names no time.
     """
 
     read_as: str
@@ -32,6 +36,7 @@ class Answer:
     events: tuple[tuple[str, Event], ...]
     count: int
     counts: Mapping[str, int] = field(default_factory=dict)
+    told: tuple[Event | None, ...] = ()
 
 
 def answer(question: str, timelines: Sequence[Timeline], table: WordTable | None = None) -> Answer:
@@ -85,26 +90,28 @@ def answer_query(query: Query, timelines: Sequence[Timeline], vocabulary: Vocabu
     meant = [t for t in timelines if query.match in (None, t.name)]
     if query.kind is Kind.SCORE:
         query = _score_query(query, vocabulary)
-    sentences = []
+    said: list[_Sentence] = []
     for timeline in meant:
         if missing := [name for name in query.classes if name not in timeline.classes]:
-            sentences.append(f"{timeline.name}: its model does not find {', '.join(missing)}.")
+            said.append((f"{timeline.name}: its model does not find {', '.join(missing)}.", None))
     meant = [t for t in meant if not set(query.classes) - set(t.classes)]
     if not meant:
         raise RefusalError(f"No match has a model for all of {', '.join(query.classes)}.")
     parts = [_answer_one(_on_file(query, timeline), timeline) for timeline in meant]
     for timeline, part in zip(meant, parts, strict=True):
         before = f"{timeline.name}: " if len(meant) > 1 else ""
-        sentences += [before + sentence for sentence in part.sentences]
+        told = zip(part.sentences, part.told, strict=True)
+        said += [(before + sentence, event) for sentence, event in told]
     count = sum(part.count for part in parts)
     if len(meant) > 1 and query.kind is Kind.COUNT:
-        sentences.insert(0, f"{_number(query, count)} in {len(meant)} matches.")
+        said.insert(0, (f"{_number(query, count)} in {len(meant)} matches.", None))
     return Answer(
         parts[0].read_as,
-        tuple(sentences),
+        tuple(sentence for sentence, _ in said),
         tuple(event for part in parts for event in part.events),
         count,
         parts[0].counts if len(parts) == 1 else {},
+        tuple(event for _, event in said),
     )
 
 
@@ -141,13 +148,20 @@ def _answer_one(query: Query, timeline: Timeline) -> Answer:
     counts: dict[str, int] = {}
     if query.kind is Kind.SCORE:
         counts = _goals_by_team(fitting, timeline)
-        sentences = [", ".join(f"{team} {n}" for team, n in counts.items()) + ", by goals found."]
-        sentences += [f"{_told(query, timeline, event)}." for event in fitting]
+        score = ", ".join(f"{team} {n}" for team, n in counts.items())
+        said = [(f"{score}, by goals found.", None), *_told_all(query, timeline, fitting)]
     else:
-        sentences = _sentences(query, timeline, fitting, unknown)
+        said = _sentences(query, timeline, fitting, unknown)
     read_as = replace(query, classes=()) if query.kind is Kind.SCORE else query
     named = tuple((timeline.name, event) for event in fitting)
-    return Answer(read_as.text(), tuple(sentences), named, len(fitting), counts)
+    return Answer(
+        read_as.text(),
+        tuple(sentence for sentence, _ in said),
+        named,
+        len(fitting),
+        counts,
+        tuple(event for _, event in said),
+    )
 
 
 def _source(query: Query, timeline: Timeline) -> Sequence[Event]:
@@ -196,7 +210,7 @@ def _check_clock(timeline: Timeline) -> None:
     """RefusalError if the match clock is not known, or ends long before the events do."""
     if timeline.clock is None:
         raise RefusalError(
-            f"The match clock of {timeline.name} is not known. Give its kick-offs with --kickoff."
+            f"The match clock of {timeline.name} is not known. {timeline.clock_hint}"
         )
     places = (timeline.place(event.peak_s) for event in timeline.accepted)
     if any(place is not None and place[1] > MAX_ADDED_S for place in places):
@@ -332,23 +346,25 @@ def _goals_by_team(goals: Sequence[Event], timeline: Timeline) -> dict[str, int]
 
 def _sentences(
     query: Query, timeline: Timeline, events: Sequence[Event], unknown: int
-) -> list[str]:
-    note = []
+) -> list[_Sentence]:
+    note: list[_Sentence] = []
     if unknown:
         names = [name for name in ("team", "player", "jersey") if getattr(query, name)]
         verb = "carries" if unknown == 1 else "carry"
-        note = [f"{counted(unknown, 'more event')} {verb} no {' or '.join(names)}."]
+        more = f"{counted(unknown, 'more event')} {verb} no {' or '.join(names)}."
+        note = [(more, None)]
     if not events:
-        classes = ", ".join(timeline.classes)
-        return [f"None found. This model finds {classes}.", *note]
-    told = [f"{_told(query, timeline, event)}." for event in events]
+        finds = f"None found. {timeline.finder} {', '.join(timeline.classes)}."
+        return [(finds if timeline.classes else "None found.", None), *note]
     if query.kind in (Kind.PLAYER, Kind.TEAM):
-        return [*(_who(query.kind, timeline, event) for event in events), *note]
+        return [*((_who(query.kind, timeline, event), event) for event in events), *note]
+    told = _told_all(query, timeline, events)
     if query.kind is Kind.LIST:
         return told + note
     number = _number(query, len(events))
     lead = f"Yes, {number}." if query.kind is Kind.EXISTS else f"{number}."
-    return [f"At least {lead[0].lower()}{lead[1:]}" if unknown else lead, *told, *note]
+    lead = f"At least {lead[0].lower()}{lead[1:]}" if unknown else lead
+    return [(lead, None), *told, *note]
 
 
 def _number(query: Query, count: int) -> str:
@@ -362,6 +378,10 @@ def _who(kind: Kind, timeline: Timeline, event: Event) -> str:
     if not value:
         raise RefusalError(f"The {event.label} at {timeline.when(event)} carries no {name}.")
     return f"{value}: {event.label} at {timeline.when(event)}."
+
+
+def _told_all(query: Query, timeline: Timeline, events: Sequence[Event]) -> list[_Sentence]:
+    return [(f"{_told(query, timeline, event)}.", event) for event in events]
 
 
 def _told(query: Query, timeline: Timeline, event: Event) -> str:

@@ -27,6 +27,8 @@ class Timeline:
         candidates: Every event that the result holds.
         clock: The match clock. None if no kick-off is known.
         classes: The classes that the model finds; without a model, those of the events.
+        finder: How a sentence begins that lists these classes.
+        clock_hint: What to do if the match clock is asked for and not known.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Timeline:
     candidates: tuple[Event, ...]
     clock: MatchClock | None = None
     classes: tuple[str, ...] = field(default=())
+    finder: str = "This model finds"
+    clock_hint: str = "Give its kick-offs with --kickoff."
 
     def when(self, event: Event) -> str:
         """Return the time of an event: on the match clock, and in the file."""

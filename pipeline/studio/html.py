@@ -10,7 +10,7 @@ import jinja2
 SHARED_SCRIPTS = ("theme", "common")
 SCRIPTS = (
     "state", "server", "player", "marks", "classes", "proposals", "lanes", "timeline", "status",
-    "studio",
+    "questions", "studio",
 )  # fmt: skip
 SHARED_STYLES = ("page", "match")
 

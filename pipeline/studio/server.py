@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from touchline.models.errors import FootageError, TouchlineError
 from touchline.pipeline.outputs.writers import WRITERS
 from touchline.pipeline.report.match_page import score_curves
+from touchline.pipeline.studio.answers import answer_about
 from touchline.pipeline.studio.engine import Engine
 from touchline.pipeline.studio.html import page_html, page_script, page_style
 from touchline.pipeline.studio.media import WAVEFORM_STEP_S, Playing, Proxies, original, waveform
@@ -151,6 +152,7 @@ class Studio:
             Route("/api/matches/{match}/waveform", self._read(self._waveform)),
             Route("/api/matches/{match}/picture", self._picture),
             Route("/api/matches/{match}/proxy", self._write(self._make_proxy), methods=["POST"]),
+            Route("/api/matches/{match}/ask", self._write(self._ask), methods=["POST"]),
             Route("/api/formats", self._read(lambda _: list(WRITERS))),
             Route("/api/do", self._write(self._do), methods=["POST"]),
             Route("/api/export", self._write(self._export), methods=["POST"]),
@@ -359,6 +361,12 @@ class Studio:
         self._proxies.make(match, self._project.health_of(match.id))
         self._engine.wake()
         return self._proxy_row(match)
+
+    def _ask(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
+        match, question = self._match(request), body.get("question")
+        if not isinstance(question, str):
+            raise ActionError("the question must be a text")
+        return answer_about(match, self._project, self._engine, question)
 
     def _do(self, _: Request, action: dict[str, Any]) -> dict[str, Any]:
         revision, made = self._project.do(action)

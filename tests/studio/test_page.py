@@ -510,6 +510,73 @@ def test_marks_are_exported_and_the_model_is_saved(desktop: Browser, studio: Stu
     assert (studio.project_folder / "model.safetensors").stat().st_size > 0
 
 
+def sentences(page: Browser) -> list[str]:
+    return list(
+        page.run("return [...document.querySelectorAll('#reply p')].map(e => e.textContent)")
+    )
+
+
+def ask(page: Browser, question: str) -> None:
+    """Type a question into the box, and wait for the reply."""
+    page.press("/")
+    page.wait("return document.activeElement.id === 'question'")
+    page.press(*question, ENTER)
+    page.wait("return document.getElementById('reply').textContent")
+
+
+def test_a_question_is_answered_and_its_times_bring_the_player_there(
+    page: Browser, studio: Studio
+) -> None:
+    label = studio.do(do="add_class", name="flash", colour=0)
+    name = "<img src=x> 1"
+    other = studio.do(do="add_class", name=name, colour=1)
+    for start, of in ((3.0, label), (20.0, label), (12.0, other)):
+        studio.do(do="mark", match="m1", start=start, end=start, note="<b>9-0</b>", **{"class": of})
+    number_of_marks(page, 3)
+    # The words hold keys of classes and of commands: none of them does anything.
+    ask(page, "list the flashes, 1 2 x z")
+    assert sentences(page)[0].startswith("Not understood")
+    assert len(studio.marks()) == 3
+    page.wait("return document.querySelector('#reply .nearest')")
+    page.click("#reply .nearest")
+    page.wait("return document.querySelectorAll('#reply .stamp').length === 2")
+    assert sentences(page)[:4] == [
+        'Read as: How many "flash" events?',
+        "2 flashes.",
+        "flash at 0:00:03.",
+        "flash at 0:00:20.",
+    ]
+    assert "3 confirmed" in sentences(page)[-1]
+    page.click("#reply .stamp", 1)
+    page.wait(f"return Math.abs({SHOWN_S.removeprefix('return ')} - 20) < 0.05")
+    assert page.run("return document.documentElement.scrollWidth <= window.innerWidth")
+    # What people wrote is text.
+    ask(page, "List events")
+    page.wait("return document.querySelectorAll('#reply .stamp').length === 3")
+    assert f"{name} at 0:00:12." in sentences(page)
+    assert not page.run("return document.querySelector('#reply img, #reply b')")
+    assert page.run("return document.getElementById('reply').getAttribute('role')") == "status"
+    # Once the marks are others, the answer says so.
+    page.press(ESCAPE, "1")
+    number_of_marks(page, 4)
+    page.wait("return document.querySelector('#reply .stale')")
+    page.press("/", ESCAPE)
+    assert page.run("return document.activeElement === document.body")
+
+
+def test_a_question_that_is_too_long_is_refused_kindly(desktop: Browser, studio: Studio) -> None:
+    desktop.run(
+        "const box = document.getElementById('question'); box.value = 'goals '.repeat(1667);"
+        "box.focus()"
+    )
+    desktop.press(ENTER)
+    desktop.wait("return document.getElementById('reply').textContent")
+    assert "at most 500 are read" in sentences(desktop)[0]
+    assert all("/ask" in line for line in desktop.log())  # The refusal itself.
+    desktop.click("#reply .close")
+    assert sentences(desktop) == []
+
+
 def faults(page: Browser) -> list[str]:
     """What axe-core calls serious or critical."""
     page.run(AXE.read_text(encoding="utf-8"))
@@ -535,6 +602,10 @@ def test_axe_finds_no_serious_fault(
     page.wait("return document.querySelectorAll('#list .event').length >= 1")
     page.press("j")
     assert faults(page) == []
+    ask(page, "How many flashes?")
+    page.wait("return document.querySelector('#reply .stamp')")
+    assert faults(page) == []
+    page.press(ESCAPE)
     for dialog in ("help", "classes-dialog", "export-dialog"):
         page.run("document.getElementById(arguments[0]).showModal()", dialog)
         assert faults(page) == []

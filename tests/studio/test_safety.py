@@ -13,7 +13,9 @@ READ = [
     "/api/matches/m1/curves", "/api/matches/m1/waveform", "/api/matches/m1/picture?t=1",
     "/api/formats", "/media/m1", "/media/m2?file=own",
 ]  # fmt: skip
-WRITE = ["/api/do", "/api/export", "/api/model", "/api/matches/m1/proxy"]
+WRITE = [
+    "/api/do", "/api/export", "/api/model", "/api/matches/m1/proxy", "/api/matches/m1/ask",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -125,6 +127,8 @@ def test_localhost_is_a_name_of_this_machine(studio):
 def test_other_origins_are_refused(studio, origin, unchanged):
     action = json.dumps({"do": "add_class", "name": "evil"})
     refused(studio.ask("/api/do", method="POST", body=action, Origin=origin))
+    question = json.dumps({"question": "How many events?"})
+    refused(studio.ask("/api/matches/m1/ask", method="POST", body=question, Origin=origin))
     refused(studio.ask("/api/project", Origin=origin))
 
 

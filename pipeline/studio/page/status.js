@@ -105,6 +105,7 @@ function showProject() {
   showLanes();
   showList();
   showCounts();
+  showStale();
   showTime();
 }
 
@@ -138,6 +139,7 @@ function showMatch(id) {
   fitted = true;
   setLoop(false);
   clearStretch();
+  clearReply();
   loadWaveform();
 }
 

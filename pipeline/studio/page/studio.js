@@ -43,6 +43,7 @@ const keys = {
   "0": zoomAll,
   t: () => $("theme").click(),
   "?": () => $("help").showModal(),
+  "/": openQuestion,
 };
 
 const REPEATED = /^(Arrow|[,.<>{}+-]|\[|\])/; // keys that go on while they are held
@@ -118,6 +119,7 @@ function watchButtons() {
   $("item-class").addEventListener("change", () => changeClass($("item-class").value));
   $("note").addEventListener("change", saveNote);
   $("add").addEventListener("submit", addClass);
+  $("ask").addEventListener("submit", ask);
   // After a click the keys belong to the page again: Space plays, it does not press the button anew.
   document.addEventListener("click", (click) => {
     if (click.detail && !click.target.closest("dialog")) click.target.closest("button")?.blur();
