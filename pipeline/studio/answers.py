@@ -11,6 +11,7 @@ from touchline.pipeline.questions.query import RefusalError
 from touchline.pipeline.questions.timeline import timeline_of
 from touchline.pipeline.studio.engine import Engine
 from touchline.pipeline.teaching.project import Match, Project
+from touchline.pipeline.types import Event
 
 FINDER = "This project looks for"
 CLOCK_HINT = "Name a time in the file, such as before 40:00."
@@ -38,7 +39,8 @@ def answer_about(match: Match, project: Project, engine: Engine, question: str) 
     revision, version = project.revision, engine.learning.version
     names = {one.id: one.name for one in project.state.classes}
     confirmed = [example.event() for example in project.examples_of(match.id)]
-    likely, unlikely = [], []
+    likely: list[Event] = []
+    unlikely: list[Event] = []
     for proposal in engine.proposals(match.id):
         event = proposal.event
         if event.label in names:
