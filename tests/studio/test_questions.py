@@ -1,9 +1,16 @@
 """Questions in the studio: answered from marks and open proposals, or refused in words."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from touchline.pipeline.studio.answers import answer_about
+from touchline.pipeline.teaching.actions import LabelClass, State
+from touchline.pipeline.teaching.learning import Proposal
+from touchline.pipeline.types import Event
 
 pytest.importorskip("starlette", reason="no studio: pip install 'touchline[studio]'")
 pytest.importorskip("uvicorn", reason="no studio: pip install 'touchline[studio]'")
@@ -68,15 +75,32 @@ def test_open_proposals_count_as_the_page_counts_them(studio, red):
     seen = [one["event"]["time"] for one in found["sentences"] if not one["event"]["confirmed"]]
     peaks = [one["peak"] for one in proposals()["proposals"] if one["accepted"]]
     assert seen == sorted(peaks)
-    # A question about scores looks at the unlikely ones, too.
-    everything = ask(studio, "List events with score above 0")["sentences"]
-    assert len(everything) == 2 + len(proposals()["proposals"])
     # A rejected one no longer counts.
     first = min(proposals()["proposals"], key=lambda one: not one["accepted"])
     fields = {"match": "m1", "start": first["start"], "end": first["end"], "score": first["score"]}
     studio.do(do="reject", **fields, **{"class": red})
     left = ask(studio, "List the red cards")["sentences"]
     assert first["peak"] not in [one["event"]["time"] for one in left]
+
+
+def test_only_questions_about_scores_look_at_unlikely_proposals():
+    events = {0.9: True, 0.2: False}
+    proposals = [Proposal(Event("a1", s, s, s, s), ok, 0.0) for s, ok in events.items()]
+    project = SimpleNamespace(
+        revision=3, state=State((LabelClass("a1", "dunk", 0),)), examples_of=lambda _: []
+    )
+    engine = SimpleNamespace(learning=SimpleNamespace(version=2), proposals=lambda _: proposals)
+    match = SimpleNamespace(id="m1", path=Path("final.mp4"))
+    for question, expected in (
+        ("How many dunks?", ["1 dunk.", "dunk at 0:00:01."]),
+        (
+            "List dunks with score below 0.5",
+            ["dunk at 0:00:00, score 0.20 (below the threshold of its class)."],
+        ),
+    ):
+        found = answer_about(match, project, engine, question)
+        assert [one["text"] for one in found["sentences"]] == expected
+        assert (found["confirmed"], found["open"]) == (0, 1)
 
 
 def test_a_refusal_names_the_words_and_offers_a_question(studio, red):
