@@ -25,7 +25,7 @@ def test_no_connection_is_made(name: str, tmp_path: Path):
             next(decode(path, rate_hz=8, size_px=48, isolation=False))
         # What stands between a file that no sniffing recognises and the network.
         with pytest.raises(FootageError, match="not a video format"):
-            open._open(path)
+            open.open_container(path)
         assert server.requests == []
 
 
@@ -38,4 +38,4 @@ def test_no_other_file_is_read(name: str, tmp_path: Path):
     with pytest.raises(FootageError):
         next(decode(path, rate_hz=8, size_px=48, isolation=False))
     with pytest.raises(FootageError, match="not a video format"):
-        open._open(path)
+        open.open_container(path)
