@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ import typer
 from touchline.pipeline.questions.options import MOST_QUOTES
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
+from touchline.tools.results.wording import Wording, reword
 
 if TYPE_CHECKING:
     from touchline.pipeline.questions.answer import Answer
@@ -53,6 +55,7 @@ def ask_command(
             help="A label file. Its classes count as looked for, also where no event has them."
         ),
     ] = None,
+    wording: Wording = None,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
@@ -85,6 +88,8 @@ def ask_command(
         raise typer.Exit(REFUSED) from None
     if found is not None and said is not None:
         quotes = _quotes(found, said)
+    if found is not None and wording is not None:
+        found = replace(found, sentences=reword(found.sentences, wording))
     _show(found, quotes or [], timelines, as_json=json_)
 
 

@@ -10,6 +10,7 @@ import typer
 from touchline.pipeline.questions.options import DEFAULT_STYLE
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
+from touchline.tools.results.wording import Wording, reword
 
 
 def commentate_command(
@@ -24,6 +25,7 @@ def commentate_command(
     style: Annotated[
         str, typer.Option(help="How the lines are worded: plain, lively or radio.")
     ] = DEFAULT_STYLE,
+    wording: Wording = None,
     kickoff: Kickoff = None,
     period_min: PeriodMin = None,
     json_: Annotated[bool, typer.Option("--json", help="Print lines and report as JSON.")] = False,
@@ -44,6 +46,11 @@ def commentate_command(
         }
         for timeline in timelines
     ]
+    if wording is not None:
+        told = [
+            match | {part: reword(match[part], wording) for part in ("lines", "report")}
+            for match in told
+        ]
     if json_:
         console.print_json(told)
         return
