@@ -450,10 +450,27 @@ def test_a_name_that_is_taken_is_refused_in_words_and_stays_in_its_field(
     desktop.click("#new-class")
     desktop.press(*"flash", ENTER)
     desktop.wait("return document.querySelector('.note-box')?.textContent.includes('Not saved')")
-    assert desktop.run("return document.getElementById('new-class').value") == "flash"
+    desktop.wait("return document.getElementById('new-class').value === 'flash'")
     desktop.click(".note-box button")
     assert not desktop.run("return document.querySelector('.note-box')")
     assert all("/api/do" in line for line in desktop.log())  # The refusal itself.
+
+
+def test_a_name_that_is_typed_while_the_one_before_is_saved_is_not_lost(
+    desktop: Browser, studio: Studio
+) -> None:
+    # The server answers late: the page has shown the field for a second by then.
+    desktop.run(
+        "const plain = window.fetch;"
+        "window.fetch = async (...a) => { await new Promise(r => setTimeout(r, 1000));"
+        " return plain(...a); }"
+    )
+    for name in ("flash", "other"):
+        desktop.click("#new-class")
+        desktop.press(*name, ENTER)
+    desktop.wait("return document.querySelectorAll('.class').length === 2")
+    names = "return [...document.querySelectorAll('.class .label')].map(e => e.textContent)"
+    assert sorted(desktop.run(names)) == ["flash", "other"]
 
 
 def test_two_windows_stay_in_step(desktop: Browser, studio: Studio) -> None:

@@ -39,6 +39,8 @@ def main(out: Path, clips: Path, batch_size: int, batchnorm: str) -> None:
         val_views=2,
         # The processes agree on the time spent, too little of it to matter.
         max_seconds=1e9,
+        # In bf16 the order of sums would show.
+        precision="float32",
     )
     with process_group("cpu") as (world, device):
         result = fine_tune(

@@ -63,12 +63,13 @@ function freeColour() {
 
 async function addClass(submit) {
   submit.preventDefault();
-  const name = $("new-class").value.trim();
+  const field = $("new-class");
+  const name = field.value.trim();
   if (!name) return;
-  $("new-class").blur(); // Its key may be pressed next.
+  field.blur(); // Its key may be pressed next.
+  field.value = ""; // At once: the next name may be typed before the answer comes.
   const answer = await act({ do: "add_class", name, colour: freeColour() }, `the class ${name}`);
-  if (!answer && !waiting.length) return; // The name stays in the field.
-  $("new-class").value = "";
+  if (!answer && !waiting.length && !field.value) field.value = name;
   if (answer) say(`Class ${name}. Its key is ${keyOf(answer.id) ?? "none"}.`);
 }
 
