@@ -404,17 +404,6 @@ def plain_view(
     return torch.from_numpy(centre_square(frames, spec.size_px))
 
 
-def plain_views(clip: LabelledClip, spec: ClipSpec, views: int) -> list[Tensor]:
-    """Return `views` windows spread evenly over the clip, each (T, 3, S, S) uint8, centre square.
-
-    Args:
-        clip: The decoded clip.
-        spec: The network's input.
-        views: How many windows.
-    """
-    return [plain_view(clip, spec, k, views) for k in range(views)]
-
-
 def one_per_interval(examples: Sequence[Example]) -> list[Example]:
     """Return the first of the examples that share file, start and end.
 

@@ -130,7 +130,7 @@ def decode_segments(
     for _ in range(min(passed.segments, len(parts))):
         parts.popleft()
     num_segments, num_samples, done = passed.segments, passed.samples, replace(passed.log)
-    log.__dict__.update(merged([done]).__dict__)
+    log.become(merged([done]))
     try:
         while parts or running:
             while parts and len(running) < workers:
@@ -139,8 +139,8 @@ def decode_segments(
             for frames in running[0].items(part_log):
                 num_samples += len(frames)
                 yield frames
-                log.__dict__.update(merged([done, part_log]).__dict__)
-            log.__dict__.update(merged([done, part_log]).__dict__)
+                log.become(merged([done, part_log]))
+            log.become(merged([done, part_log]))
             done = replace(log)
             running.popleft().close()
             num_segments += 1

@@ -210,7 +210,7 @@ def score_and_keep(
 def _passing(
     frames: Iterable[Frames], until_s: float, tell_s: Callable[[float], None]
 ) -> Iterator[Frames]:
-    """The frames; while they are before `until_s`, progress is told here."""
+    """The frames. Up to `until_s`, where windows have scores already, it reports progress."""
     for chunk in frames:
         if (end_s := float(chunk.sample_s[-1])) < until_s:
             tell_s(end_s)

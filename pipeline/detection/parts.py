@@ -220,7 +220,7 @@ def _frames(part: Part, scorer: Scorer, options: DetectOptions, log: DecodeLog) 
     begin_s = half_before(part.first * hop) if part.first else -math.inf
     try:
         for frames in chain.from_iterable(streams):
-            log.__dict__.update(streams[0].log.__dict__)
+            log.become(streams[0].log)
             inside = frames.sample_s >= begin_s
             if inside.all():
                 yield frames
@@ -231,7 +231,7 @@ def _frames(part: Part, scorer: Scorer, options: DetectOptions, log: DecodeLog) 
                     frames.sample_s[inside],
                     frames.damaged[inside],
                 )
-        log.__dict__.update(streams[0].log.__dict__)
+        log.become(streams[0].log)
     finally:
         for stream in streams:
             stream.close()
@@ -252,7 +252,7 @@ def _hop(scorer: Scorer, options: DetectOptions) -> int:
 
 
 def _unit(scorer: Scorer, hop: int) -> int:
-    """After so many windows a batch begins, and a piece of frames if the trunk is shared."""
+    """The number of windows that a part is a multiple of: whole batches, whole pieces of frames."""
     if not scorer.shared:
         return scorer.batch_size
     pieces = scorer.piece_frames // math.gcd(scorer.piece_frames, hop)

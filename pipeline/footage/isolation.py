@@ -287,7 +287,7 @@ class Worker:
         """
         while True:
             state, message = self._receive(patience)
-            log.__dict__.update(state.__dict__)
+            log.become(state)
             if isinstance(message, Ended):
                 self.busy = False
                 if message.error is not None:

@@ -44,7 +44,11 @@ class DecodeLog:
 
     def reset(self) -> None:
         """Forget everything, because decoding starts again."""
-        self.__dict__.update(DecodeLog().__dict__)
+        self.become(DecodeLog())
+
+    def become(self, other: DecodeLog) -> None:
+        """Take over everything that another log says, its lists included."""
+        self.__dict__.update(other.__dict__)
 
     def warn(self, message: str) -> None:
         """Add a warning, unless it is already there."""

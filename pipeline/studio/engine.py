@@ -1,4 +1,4 @@
-"""What runs beside the page: features of every match, learning after every answer, and copies.
+"""The studio's background work: features of every match, learning after every answer, and copies.
 
 Each kind of work has a thread of its own. Torch computes outside the interpreter's lock, so the
 server goes on answering.

@@ -1,4 +1,4 @@
-"""What training takes from a project beside its labels: features, and how they were sampled."""
+"""What training takes from a project besides its labels: features, and how they were sampled."""
 
 from __future__ import annotations
 

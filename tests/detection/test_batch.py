@@ -47,7 +47,7 @@ def test_what_is_done_is_all_there_and_of_this_footage(tmp_path: Path) -> None:
     assert started == [first, second]
     assert run(second) == of_second
     assert len(started) == 2
-    # What is asked for besides is made, and so is what is missing.
+    # Outputs that were not asked for before are written, and so are missing ones.
     for more in ({"report": True}, {"report": True, "formats": ["csv", "json", "vtt"]}):
         run(second, **more)
         run(second, **more)

@@ -29,7 +29,7 @@ def goals(*found):
 
 
 def drawn_counts(rng, num_units, labels="ab", right=0.7, clips=10):
-    """Clips of a model that is right in so many, equally often in every match."""
+    """Clips of a model that is right with probability `right` in every match."""
     N = num_units * clips
     truth = np.tile(np.arange(2), N // 2)
     probs = np.zeros((N, len(labels)), dtype=np.float32)

@@ -39,7 +39,7 @@ def enlarged(pixels: np.ndarray, size_px: int) -> np.ndarray:
 def test_sharpness_is_the_variance_of_the_laplacian_by_hand():
     pixels = np.zeros((3, 3, 3), np.uint8)
     pixels[:, 1, 1] = 100
-    # With mirrored borders the Laplacian is -400 in the middle, 200 beside it, 0 in the corners.
+    # With mirrored borders the Laplacian is -400 in the middle, 0 in the corners, 200 elsewhere.
     by_hand = np.var([0, 200, 0, 200, -400, 200, 0, 200, 0])
     assert sharpness(pixels) == pytest.approx(by_hand)
 

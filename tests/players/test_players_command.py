@@ -3,23 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 from drawn_players import looks, write_photos
 
 from touchline.models.checkpoint import save_checkpoint
-from touchline.tools.cli import main
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["touchline", "players", *map(str, words)])
-    try:
-        main()
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -29,9 +18,9 @@ def model(trained, tmp_path) -> Path:
     return path
 
 
-def test_train_prints_the_figures_and_writes_the_model(photos, tmp_path, monkeypatch, capsys):
+def test_train_prints_the_figures_and_writes_the_model(run, photos, tmp_path, capsys):
     out = tmp_path / "players.safetensors"
-    assert run(monkeypatch, "train", photos, "-o", out, "--json", "--device", "cpu") == 0
+    assert run("train", photos, "-o", out, "--json", "--device", "cpu") == 0
     figures = json.loads(capsys.readouterr().out)
     assert out.is_file()
     assert set(figures["per_player"]) == {f"player {k:02d}" for k in range(1, 5)}
@@ -41,12 +30,12 @@ def test_train_prints_the_figures_and_writes_the_model(photos, tmp_path, monkeyp
 
 
 def test_name_answers_every_photo_and_exits_1_for_a_broken_one(
-    model, photos, tmp_path, monkeypatch, capsys
+    run, model, photos, tmp_path, capsys
 ):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no picture")
     whole = photos / "player 01" / "000.jpg"
-    code = run(monkeypatch, "name", broken, whole, "--model", model, "--json")
+    code = run("name", broken, whole, "--model", model, "--json")
     printed = capsys.readouterr()
     assert code == 1
     assert str(broken) in printed.err.replace("\n", "")
@@ -56,16 +45,16 @@ def test_name_answers_every_photo_and_exits_1_for_a_broken_one(
     assert second["player"] in ("player 01", None)
 
 
-def test_name_takes_a_folder_and_prints_a_table(model, photos, monkeypatch, capsys):
+def test_name_takes_a_folder_and_prints_a_table(run, model, photos, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
-    assert run(monkeypatch, "name", photos / "player 02", "--model", model) == 0
+    assert run("name", photos / "player 02", "--model", model) == 0
     printed = capsys.readouterr().out
     assert printed.count(".jpg") == 6
     assert "player 02" in printed
 
 
 @pytest.mark.parametrize("what", ["one player", "no folder", "text files", "empty"])
-def test_bad_folders_exit_with_1_and_keep_the_old_model(tmp_path, monkeypatch, capsys, what):
+def test_bad_folders_exit_with_1_and_keep_the_old_model(run, tmp_path, capsys, what):
     folder = tmp_path / "photos"
     if what == "one player":
         write_photos(folder, looks(1), 2)
@@ -77,18 +66,18 @@ def test_bad_folders_exit_with_1_and_keep_the_old_model(tmp_path, monkeypatch, c
         folder.mkdir()
     out = tmp_path / "players.safetensors"
     out.write_bytes(b"the old model")
-    assert run(monkeypatch, "train", folder, "-o", out) == 1
+    assert run("train", folder, "-o", out) == 1
     assert str(folder) in capsys.readouterr().err.replace("\n", "")
     assert out.read_bytes() == b"the old model"
 
 
-def test_an_empty_folder_to_name_is_an_error(model, tmp_path, monkeypatch, capsys):
+def test_an_empty_folder_to_name_is_an_error(run, model, tmp_path, capsys):
     (tmp_path / "none").mkdir()
-    assert run(monkeypatch, "name", tmp_path / "none", "--model", model) == 1
+    assert run("name", tmp_path / "none", "--model", model) == 1
     assert "holds no file" in capsys.readouterr().err
 
 
-def test_a_missing_model_is_an_error(photos, tmp_path, monkeypatch, capsys):
+def test_a_missing_model_is_an_error(run, photos, tmp_path, capsys):
     missing = tmp_path / "nothing.safetensors"
-    assert run(monkeypatch, "name", photos / "player 01", "--model", missing) == 1
+    assert run("name", photos / "player 01", "--model", missing) == 1
     assert "no such checkpoint" in capsys.readouterr().err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
@@ -25,7 +24,6 @@ from touchline.pipeline.players.numbers import (
 from touchline.pipeline.players.options import WhoOptions
 from touchline.pipeline.players.who import decide, name_events, team_of, with_player
 from touchline.pipeline.types import Event
-from touchline.tools.cli import main
 
 COLOURS = {"Reds": TEAMS["red"], "Blues": TEAMS["blue"]}
 LINEUP = Lineup({("Reds", "9"): "Anna", ("Reds", "7"): "Berta", ("Blues", "9"): "Cora"}, COLOURS)
@@ -199,7 +197,7 @@ def test_the_player_of_a_rendered_close_up_is_named_and_nobody_where_no_number_s
 
 
 def test_the_command_writes_events_with_their_players_and_keeps_its_inputs(
-    reader, tmp_path, monkeypatch, capsys
+    run, reader, tmp_path, capsys
 ):
     people = looks(4, seed=2)
     footage = tmp_path / "match.mp4"
@@ -209,31 +207,22 @@ def test_the_command_writes_events_with_their_players_and_keeps_its_inputs(
     lineup = write_lineup(tmp_path / "teams.csv", people)
     out = tmp_path / "named.json"
     words = ("name", footage, labels, "--lineup", lineup, "--json", "-o", out)
-    assert run(monkeypatch, *words) == 0
+    assert run(*words) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert row["player"] == people[0].name
     (event,) = read_events_json(out).accepted
     assert dict(event.attributes)["jersey"] == str(people[0].number)
-    assert run(monkeypatch, *words[:-1], labels) == 1
+    assert run(*words[:-1], labels) == 1
     assert labels.read_text().startswith("video,label")
 
 
-def test_the_command_says_what_is_missing(tmp_path, monkeypatch, capsys):
+def test_the_command_says_what_is_missing(run, tmp_path, capsys):
     lineup = tmp_path / "teams.csv"
     lineup.write_text(GOOD)
-    assert run(monkeypatch, "name", tmp_path / "match.mp4", "--lineup", lineup) == 1
+    assert run("name", tmp_path / "match.mp4", "--lineup", lineup) == 1
     assert "takes the footage and its events" in capsys.readouterr().err
-    assert run(monkeypatch, "name", lineup, "-o", tmp_path / "x.json") == 1
+    assert run("name", lineup, "-o", tmp_path / "x.json") == 1
     assert "--lineup" in capsys.readouterr().err
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["touchline", "players", *map(str, words)])
-    try:
-        main()
-    except SystemExit as left:
-        return int(left.code or 0)
-    return 0
 
 
 def test_drawn_line_ups_are_read(tmp_path: Path):

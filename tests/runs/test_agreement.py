@@ -39,7 +39,7 @@ COLUMNS = "video,label,start_s,end_s,group"
 
 
 def write_squares(path: Path, step_px: int, *, seed: int, num_frames: int = 16) -> None:
-    """A bright square on noise that moves right by so many pixels a frame, at 8 Hz."""
+    """A bright square on noise that moves `step_px` to the right per frame, at 8 Hz."""
     rng = np.random.default_rng(seed)
     x, y = rng.integers(0, 30, 2)
     with av.open(str(path), "w", format="matroska") as container:

@@ -72,7 +72,7 @@ def stop_after(
     footage: Path,
     out: Path,
 ) -> Path:
-    """Stop a run with Ctrl-C when so many parts are on disk; the file that holds them."""
+    """Stop a run with Ctrl-C once `num_parts` parts are on disk, and return the file with them."""
     write, written = kept_scores._write_part, []
 
     def cut_off(*arguments: Any) -> None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from touchline.tools import console
 from touchline.tools.results.clock import Kickoff, PeriodMin
-
-if TYPE_CHECKING:
-    pass
 
 
 def report_command(

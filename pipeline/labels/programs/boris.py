@@ -13,9 +13,6 @@ from touchline.pipeline.types import Example
 NO_SUBJECT = "No focal subject"
 POINT, START, STOP = "POINT", "START", "STOP"
 
-MOST_LINES_BEFORE = 60
-"""Tabular exports begin with a few lines about the observation."""
-
 # The columns that BORIS has had for one thing.
 MEDIA = ("Media file name", "Media file path", "Media file", "Source")
 STATUS = ("Behavior type", "Status")

@@ -336,7 +336,7 @@ def repeated(path: Path, target: Path, *, times: int) -> Path:
 
 
 def spread(path: Path, target: Path, *, gaps: dict[int, int]) -> Path:
-    """An MP4 with holes of so many bytes before these packets. Holes take no room on the disk.
+    """An MP4 with holes, in bytes by the packet that follows. Holes take no room on the disk.
 
     For files with one track.
     """
