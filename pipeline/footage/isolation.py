@@ -333,7 +333,7 @@ class Worker:
         try:
             self.connection.send(message)
         except (OSError, ValueError):
-            raise WorkerDied(self._obituary()) from None
+            raise WorkerDied(self._how_it_ended()) from None
 
     def _receive(self, patience: Patience) -> tuple[DecodeLog, Any]:
         try:
@@ -342,7 +342,7 @@ class Worker:
                 state, message = self.connection.recv()
                 return state, message
         except (EOFError, OSError):
-            raise WorkerDied(self._obituary()) from None
+            raise WorkerDied(self._how_it_ended()) from None
         self.close()
         raise death
 
@@ -375,7 +375,7 @@ class Worker:
         # User and system time are fields 14 and 15, counted from the process number (proc(5)).
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def _obituary(self) -> str:
+    def _how_it_ended(self) -> str:
         try:
             code = self.process.wait(STOP_S)
         except subprocess.TimeoutExpired:

@@ -91,14 +91,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a try.
+    """How a try ended.
 
     Attributes:
         result: The result, or the error. It holds no score track; that is on disk.
         content: What was read as footage.
         may_pass: Whether another try may help.
         seconds: How long it took.
-        traceback: Where Touchline itself failed.
+        traceback: The traceback, if Touchline itself failed.
         notes: Sentences about scores that an earlier run had kept.
     """
 
@@ -113,7 +113,7 @@ class Outcome:
 def attempt(
     analysis: Analysis, match: Match, on_time: OnTime, store: Address | None = None
 ) -> Outcome:
-    """Analyse a match and write its files. Whatever goes wrong stands in the outcome.
+    """Analyse a match and write its files. It raises nothing: the outcome says what went wrong.
 
     Args:
         analysis: What is done.
@@ -127,19 +127,21 @@ def attempt(
     try:
         content = _content(match.path, on_time)
         if store is None:
-            told = None if content is None else content.sha256 or content.version
-            result, may_pass = analysis.run(match, content=told, on_time=on_time, tell=notes.append)
+            digest = None if content is None else content.sha256 or content.version
+            result, may_pass = analysis.run(
+                match, content=digest, on_time=on_time, tell=notes.append
+            )
         else:
             result, may_pass = _run_and_send(
                 analysis, match, on_time, Store(store, on_try=lambda: on_time(0.0, 0.0))
             )
         if result.error is None and _has_changed(match.path, content):
-            told = "the footage changed while it was analysed. Wait until it is recorded or copied."
-            result, may_pass = MatchResult(match.path, error=told, folder=result.folder), True
+            why = "the footage changed while it was analysed. Wait until it is recorded or copied."
+            result, may_pass = MatchResult(match.path, error=why, folder=result.folder), True
     except Exception as error:  # a fault of Touchline costs one match too
         trace = traceback.format_exc()
-        told = f"Touchline failed ({type(error).__name__}: {error}). Please report this."
-        result, may_pass = MatchResult(match.path, error=told), False
+        why = f"Touchline failed ({type(error).__name__}: {error}). Please report this."
+        result, may_pass = MatchResult(match.path, error=why), False
     seconds = time.monotonic() - began_s
     return Outcome(
         replace(result, track=None), content, may_pass, round(seconds, 3), trace, tuple(notes)
@@ -153,30 +155,30 @@ def _run_and_send(
 
     What the store does not take stays there: the next try sends it without analysing again.
     """
-    bench = match.planned.with_name(f".{match.planned.name}")
-    here = replace(match, planned=bench / match.planned.name)
+    work = match.planned.with_name(f".{match.planned.name}")
+    here = replace(match, planned=work / match.planned.name)
     result, may_pass, is_changed = None, True, True
     try:
-        if (bench / UNSENT_FILE).exists():
+        if (work / UNSENT_FILE).exists():
             result = analysis.finished(here)
         if result is None:
-            bench.mkdir(parents=True, exist_ok=True)
+            work.mkdir(parents=True, exist_ok=True)
             for folder in possible_folders(match.path, here.planned):
                 store.fetch(folder)
-            before = sorted(bench.rglob("*"))
+            before = sorted(work.rglob("*"))
             result, may_pass = analysis.run(here, on_time=on_time)
             # Earlier results that are no longer right were set aside.
-            is_changed = result.error is None or sorted(bench.rglob("*")) != before
+            is_changed = result.error is None or sorted(work.rglob("*")) != before
         assert result.folder is not None
         if result.error is None:
-            (bench / UNSENT_FILE).touch()
+            (work / UNSENT_FILE).touch()
         if is_changed:
             store.send(result.folder)
-        shutil.rmtree(bench)
+        shutil.rmtree(work)
     except (OSError, TouchlineError) as error:
         if result is None or result.error is None:
-            told = error.message if isinstance(error, TouchlineError) else str(error)
-            result = MatchResult(match.path, error=f"the results cannot be stored: {told}")
+            why = error.message if isinstance(error, TouchlineError) else str(error)
+            result = MatchResult(match.path, error=f"the results cannot be stored: {why}")
             return result, True
     name = match.planned.name if result.folder is None else result.folder.name
     return replace(result, folder=match.planned.with_name(name)), may_pass

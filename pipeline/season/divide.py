@@ -100,7 +100,7 @@ class Divider:
                 try:
                     kind, *content = worker.connection.recv()
                 except (EOFError, OSError):
-                    raise RuntimeError(worker.obituary()) from None
+                    raise RuntimeError(worker.how_it_ended()) from None
                 if kind in ("unusable", "error"):
                     raise content[0]
                 if kind == "time":

@@ -17,7 +17,7 @@ JOURNAL_FILE = "run.jsonl"
 class RunJournal:
     """A file of JSON lines that only grows. Each is on disk before the run goes on.
 
-    While the disk takes nothing, lines wait for the next one.
+    Lines that a full disk refuses are written with the next line.
 
     Attributes:
         last: The last line about each input, by the input's name.
@@ -33,7 +33,7 @@ class RunJournal:
         self._waiting = b""
         self._file = LineFile(path)
         for line in self._file.lines:
-            # A damaged line tells nothing; its match is then judged by its files.
+            # Without its line, a match is judged by its files.
             with suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict) and isinstance(entry.get("input"), str):

@@ -25,9 +25,8 @@ from touchline.pipeline.season.store import Store
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock.json"
 
-# A lease that was not renewed for so long belongs to a run that is gone.
-RENEW_S = 20.0
-LEASE_S = 90.0
+# A lease is renewed every RENEW_S. One that was not renewed for LEASE_S belongs to a run that died.
+RENEW_S, LEASE_S = 20.0, 90.0
 
 
 @contextmanager
@@ -109,8 +108,8 @@ def now() -> str:
 
 
 def _held(out: Path, holder: str) -> TouchlineError:
-    told = f"{holder} is writing to this folder. Wait for it, stop it, or choose another folder."
-    return TouchlineError(out, told)
+    message = f"{holder} is writing to this folder. Wait for it, stop it, or choose another folder."
+    return TouchlineError(out, message)
 
 
 def _me() -> dict[str, Any]:

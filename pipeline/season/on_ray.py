@@ -1,7 +1,7 @@
 """Analyse matches on a Ray cluster: an actor per device holds the model, matches are its tasks.
 
 Ray places the actors, and restarts them on another node if one is lost. The match that was lost
-with an actor is tried once more, as with local workers, so that the journal tells of it.
+with an actor is tried once more, as with local workers, so that the journal has a line about it.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class RayRunner:
     @property
     def num_free(self) -> int:
         """How many actors have nothing to do."""
-        self._welcome(0.0)
+        self._take_in_started(0.0)
         return len(self._idle)
 
     @property
@@ -101,7 +101,7 @@ class RayRunner:
         """Wait for a match to end, ask the others how far they are, and return what has ended."""
         ray = self._ray
         if not self._busy:
-            self._welcome(TICK_S)
+            self._take_in_started(TICK_S)
             return []
         ready, _ = ray.wait(list(self._busy), num_returns=len(self._busy), timeout=TICK_S)
         ended = []
@@ -113,8 +113,8 @@ class RayRunner:
             except ray.exceptions.RayActorError as error:
                 # Ray restarts the actor, on another node if need be. It joins when it has started.
                 self._join(actor)
-                told = f"the Ray actor was lost ({type(error).__name__})"
-                outcome = Outcome(MatchResult(match.path, error=told), may_pass=True)
+                why = f"the Ray actor was lost ({type(error).__name__})"
+                outcome = Outcome(MatchResult(match.path, error=why), may_pass=True)
             ended.append((match, outcome))
         return ended + self._follow()
 
@@ -131,7 +131,7 @@ class RayRunner:
         """Let an actor join as soon as it answers."""
         self._starting[actor.progress.remote()] = actor, time.monotonic()
 
-    def _welcome(self, timeout_s: float) -> None:
+    def _take_in_started(self, timeout_s: float) -> None:
         """Take in actors that have started.
 
         Args:
@@ -140,7 +140,7 @@ class RayRunner:
         Raises:
             TouchlineError: No actor is left, or none can load the model.
         """
-        ray, told = self._ray, "the cluster has no room for one"
+        ray, why = self._ray, "the cluster has no room for one"
         if self._starting:
             ray.wait(list(self._starting), timeout=timeout_s)
         for task, (actor, asked_s) in list(self._starting.items()):
@@ -152,16 +152,16 @@ class RayRunner:
                 except ray.exceptions.ActorUnavailableError:
                     self._join(actor)
                 except ray.exceptions.RayError as error:
-                    told = " ".join(str(error).split())
+                    why = " ".join(str(error).split())
             elif self._has_worked and time.monotonic() - asked_s >= LOST_S:
                 del self._starting[task]
                 ray.kill(actor)
         self._has_worked |= bool(self._idle)
         if not (self._idle or self._busy or self._starting):
-            raise TouchlineError("ray", f"no actor is left: {told}")
+            raise TouchlineError("ray", f"no actor is left: {why}")
 
     def _follow(self) -> list[tuple[Match, Outcome]]:
-        """Hear how far the matches are, and ask again; return those whose actor is lost."""
+        """Read how far the matches are, and ask again; return those whose actor is lost."""
         ray, lost = self._ray, []
         for question, (match, actor, asked_s) in list(self._questions.items()):
             task = next((t for t, (each, _) in self._busy.items() if each is match), None)
@@ -175,8 +175,8 @@ class RayRunner:
                 del self._questions[question]
                 del self._busy[task]
                 ray.kill(actor)
-                told = "the Ray actor was lost, and the cluster has no room for another one"
-                lost.append((match, Outcome(MatchResult(match.path, error=told), may_pass=True)))
+                why = "the Ray actor was lost, and the cluster has no room for another one"
+                lost.append((match, Outcome(MatchResult(match.path, error=why), may_pass=True)))
         asked = {match.path for match, _, _ in self._questions.values()}
         for match, actor in self._busy.values():
             if match.path not in asked:
@@ -204,9 +204,9 @@ class _Analyst:
             job: What is done with each match.
             model: The content of the checkpoint, because its file may be on another machine.
         """
-        self._told = 0, 0.0, 0.0
+        self._progress = 0, 0.0, 0.0
         self._store = job.store
-        self._desk = tempfile.TemporaryDirectory(prefix="touchline-")
+        self._folder = tempfile.TemporaryDirectory(prefix="touchline-")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.safetensors"
             path.write_bytes(model)
@@ -216,13 +216,13 @@ class _Analyst:
         """Analyse a match."""
 
         def on_time(done_s: float, total_s: float) -> None:
-            self._told = self._told[0] + 1, done_s, total_s
+            self._progress = self._progress[0] + 1, done_s, total_s
 
         if self._store is not None:  # the folder of the driver may be on another machine
-            desk = StoredFolder(self._desk.name)
-            match = replace(match, planned=desk / match.planned.name)
+            folder = StoredFolder(self._folder.name)
+            match = replace(match, planned=folder / match.planned.name)
         return attempt(self._analysis, match, on_time, self._store)
 
     def progress(self) -> tuple[int, float, float]:
         """Return how often there was progress, the seconds done and the seconds in all."""
-        return self._told
+        return self._progress

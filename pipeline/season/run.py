@@ -20,10 +20,10 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.season.attempt import Job, Outcome, attempt
 from touchline.pipeline.season.content import Content
-from touchline.pipeline.season.desk import Desk, open_desk
 from touchline.pipeline.season.divide import Divider, is_divisible
 from touchline.pipeline.season.on_ray import RayRunner
 from touchline.pipeline.season.options import RunOptions
+from touchline.pipeline.season.out_folder import OutFolder, open_out_folder
 from touchline.pipeline.season.workers import WorkerPool
 from touchline.pipeline.timecode import MatchClock
 
@@ -188,13 +188,13 @@ def run_matches(
         job = replace(job, options=replace(job.options, device=kind))
     job = replace(job, footage=inputs.files[:SOME_FILES])
     analysis = job.analysis(trained)
-    with open_desk(out) as desk:
-        if desk.gone is not None:
-            news.on_takeover(desk.gone)
-            _clean(desk.folder)
-        run = _Run(inputs, analysis, desk, options, clocks or {}, news, arrivals)
+    with open_out_folder(out) as place:
+        if place.lost_holder is not None:
+            news.on_takeover(place.lost_holder)
+            _clean(place.folder)
+        run = _Run(inputs, analysis, place, options, clocks or {}, news, arrivals)
         yield from run.duplicates(inputs)
-        job = replace(job, store=desk.address)
+        job = replace(job, store=place.address)
         alone = inputs.files[0] if len(inputs.files) == 1 and arrivals is None else None
         runner = _runner(analysis, job, trained, options, news, alone)
         try:
@@ -202,18 +202,18 @@ def run_matches(
         finally:
             runner.close()
             if runner.num_busy or run.has_failures:
-                _clean(desk.folder)
-            desk.journal.write("end", **run.counts)
+                _clean(place.folder)
+            place.journal.write("end", **run.counts)
 
 
 class _Run:
-    """The state of one run: what waits, how often it was tried, how what has ended ended."""
+    """The state of one run: which matches wait, how often each failed, how many ended how."""
 
     def __init__(
         self,
         inputs: Inputs,
         analysis: Analysis,
-        desk: Desk,
+        place: OutFolder,
         options: RunOptions,
         clocks: Mapping[Path, MatchClock],
         news: News,
@@ -225,11 +225,11 @@ class _Run:
         self._clocks = clocks
         self._arrivals = arrivals
         self._analysis = analysis
-        self._desk = desk
-        self._out = desk.folder
+        self._place = place
+        self._out = place.folder
         self._again = options.again
         self._news = news
-        self._journal = desk.journal
+        self._journal = place.journal
         self._failures: Counter[Path] = Counter()
         self.counts: Counter[str] = Counter()
         num_inputs = len(inputs.files) + len(inputs.duplicates)
@@ -305,7 +305,7 @@ class _Run:
                 return content.is_same_as(match.path)
             return None
 
-        self._desk.outline(match)
+        self._place.outline(match)
         result = self._analysis.finished(match, is_same=is_same)
         if result is None:
             return None
@@ -315,7 +315,7 @@ class _Run:
         return Record(result, "skipped", reason)
 
     def _ended(self, match: Match, outcome: Outcome) -> Record | None:
-        """Write down what came of a try; None if there is another one."""
+        """Write to the journal how a try ended; None if the match is tried again."""
         result, name = outcome.result, self._name(match.path)
         for note in outcome.notes:
             self._news.on_note(match.path, note)

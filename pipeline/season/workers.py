@@ -32,9 +32,9 @@ from touchline.pipeline.outputs.match_result import MatchResult
 from touchline.pipeline.season.attempt import Job, OnTime, Outcome, attempt
 from touchline.pipeline.season.options import RunOptions
 
-# How often the parent looks for workers that hang, and how often a worker tells its progress.
+# How often the parent looks for workers that hang, and how often a worker reports its progress.
 TICK_S = 1.0
-TELL_S = 0.5
+REPORT_S = 0.5
 
 END_S = 5.0
 
@@ -68,7 +68,7 @@ class Worker:
         self.process.join()
         self.connection.close()
 
-    def obituary(self) -> str:
+    def how_it_ended(self) -> str:
         """Say how the process ended."""
         self.process.join(END_S)
         code = self.process.exitcode
@@ -101,7 +101,7 @@ class WorkerPool:
         self._places: list[tuple[str | None, Worker | None]] = [
             (device, None) for device, _ in zip(devices, range(num_workers), strict=False)
         ]
-        self._stillborn = 0
+        self._failed_starts = 0
 
     @property
     def num_free(self) -> int:
@@ -165,26 +165,26 @@ class WorkerPool:
         try:
             kind, *content = worker.connection.recv()
         except (EOFError, OSError):
-            told = worker.obituary()
+            why = worker.how_it_ended()
             worker.close()
-            return self._lost(worker, told)
+            return self._lost(worker, why)
         if kind == "unusable":
             raise content[0]
         if kind == "ready":
-            worker.is_ready, self._stillborn = True, 0
+            worker.is_ready, self._failed_starts = True, 0
         if kind == "time":
             self._on_time(worker.match.path, *content)
         return content[0] if kind == "outcome" else None
 
-    def _lost(self, worker: Worker, told: str) -> Outcome:
+    def _lost(self, worker: Worker, why: str) -> Outcome:
         """The outcome of a match whose worker has ended."""
         assert worker.match is not None
         if not worker.is_ready:
-            self._stillborn += 1
-            if self._stillborn > len(self._places):
-                raise TouchlineError(self._job.model, f"{told} while it loaded the model")
+            self._failed_starts += 1
+            if self._failed_starts > len(self._places):
+                raise TouchlineError(self._job.model, f"{why} while it loaded the model")
         self._places = [(d, None if w is worker else w) for d, w in self._places]
-        return Outcome(MatchResult(worker.match.path, error=told), may_pass=True)
+        return Outcome(MatchResult(worker.match.path, error=why), may_pass=True)
 
 
 def num_cores() -> int:
@@ -206,12 +206,12 @@ def _serve(connection: Connection[Any, Any], job: Job, device: str | None, threa
         connection.send(("unusable", error))
         return
     connection.send(("ready",))
-    told_s = time.monotonic()
+    reported_s = time.monotonic()
 
     def on_time(done_s: float, total_s: float) -> None:
-        nonlocal told_s
-        if time.monotonic() - told_s >= TELL_S:
-            told_s = time.monotonic()
+        nonlocal reported_s
+        if time.monotonic() - reported_s >= REPORT_S:
+            reported_s = time.monotonic()
             connection.send(("time", done_s, total_s))
 
     with suppress(EOFError):

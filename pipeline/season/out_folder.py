@@ -19,20 +19,20 @@ from touchline.pipeline.season.store import Store, folders_of
 
 
 @dataclass(frozen=True)
-class Desk:
+class OutFolder:
     """Where a run works, locked for it.
 
     Attributes:
         folder: OUT, or a local folder in its place.
         journal: The journal of all runs.
-        gone: Who held the lock and ended without giving it up.
+        lost_holder: Who held the lock and ended without giving it up.
         store: The remote store that takes what is made in `folder`; None if it stays there.
         there: The files in each folder of the store when the run began.
     """
 
     folder: Path
     journal: RunJournal
-    gone: str | None
+    lost_holder: str | None
     store: Store | None = None
     there: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -54,7 +54,7 @@ class Desk:
 
 
 @contextmanager
-def open_desk(out: Path) -> Iterator[Desk]:
+def open_out_folder(out: Path) -> Iterator[OutFolder]:
     """Lock OUT and open its journal.
 
     Args:
@@ -66,14 +66,14 @@ def open_desk(out: Path) -> Iterator[Desk]:
     """
     if isinstance(out, Address):
         with tempfile.TemporaryDirectory(prefix="touchline-") as folder:
-            yield from _remote_desk(Store(out), StoredFolder(folder))
+            yield from _remote_folder(Store(out), StoredFolder(folder))
         return
     make_folder(out)
     with hold(out) as gone, RunJournal(out / JOURNAL_FILE) as journal:
-        yield Desk(out, journal, gone)
+        yield OutFolder(out, journal, gone)
 
 
-def _remote_desk(store: Store, folder: Path) -> Iterator[Desk]:
+def _remote_folder(store: Store, folder: Path) -> Iterator[OutFolder]:
     """Lock a remote OUT; its journal is written in a local folder and sent now and then."""
     path = folder / JOURNAL_FILE
     check_writable(folder)
@@ -87,7 +87,7 @@ def _remote_desk(store: Store, folder: Path) -> Iterator[Desk]:
         write_atomic(path, store.read(JOURNAL_FILE) or b"")
         try:
             with RunJournal(path) as journal:
-                yield Desk(folder, journal, gone, store, folders_of(store.names()))
+                yield OutFolder(folder, journal, gone, store, folders_of(store.names()))
         except BaseException:
             with suppress(TouchlineError):
                 send_journal()
