@@ -6,7 +6,7 @@ Time is presentation time minus the container's start time, what a player shows.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -133,6 +133,16 @@ class ScoreTrack:
         """(N,) float64: the middle of each window in seconds."""
         return (self.start_s + self.end_s) / 2
 
+    def part(self, rows: slice) -> ScoreTrack:
+        """Return these windows only."""
+        return replace(
+            self,
+            start_s=self.start_s[rows],
+            end_s=self.end_s[rows],
+            probs=self.probs[rows],
+            damaged=self.damaged[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Event:
@@ -176,6 +186,11 @@ class Event:
             )
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"event {self.label!r} has score {self.score}; it must be in [0, 1]")
+
+    def moved(self, by_s: float) -> Event:
+        """Return the event this many seconds later; earlier if negative."""
+        start_s, end_s, peak_s = (t + by_s for t in (self.start_s, self.end_s, self.peak_s))
+        return replace(self, start_s=start_s, end_s=end_s, peak_s=peak_s)
 
 
 @dataclass(frozen=True)

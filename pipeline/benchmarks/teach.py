@@ -270,9 +270,7 @@ def learning_seconds(
         np.tile(rows.damaged, times),
     )
     events = [
-        replace(event, start_s=event.start_s + by, end_s=event.end_s + by, peak_s=event.peak_s + by)
-        for by in np.arange(times) * period_s
-        for event in truth
+        event.moved(by_s) for by_s in (np.arange(times) * period_s).tolist() for event in truth
     ]
     chosen = np.linspace(0, len(events) - 1, num_marks).round().astype(int)
     marks = tuple(events[k] for k in chosen)

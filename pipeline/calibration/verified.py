@@ -64,9 +64,7 @@ def score_verified(
         track = scorer.score(frames)
         by_s = begin_s - (float(track.start_s[0]) if len(track.start_s) else 0.0)
         tracks.append(replace(track, start_s=track.start_s + by_s, end_s=track.end_s + by_s))
-        truth += [
-            _later(example.event(), by_s) for example in events if in_verified(example, [one])
-        ]
+        truth += [example.event().moved(by_s) for example in events if in_verified(example, [one])]
         begin_s = max([begin_s, *tracks[-1].end_s[-1:].tolist()])
     joined = [
         np.concatenate([getattr(track, name) for track in tracks])
@@ -91,28 +89,9 @@ def eventless_parts(
         before = track.end_s <= event.start_s - margin_s
         quiet &= before | (track.start_s >= event.end_s + margin_s)
     edges = np.flatnonzero(np.diff(quiet.astype(np.int8), prepend=0, append=0))
-    parts = [_part(track, slice(a, b)) for a, b in edges.reshape(-1, 2).tolist()]
+    parts = [track.part(slice(a, b)) for a, b in edges.reshape(-1, 2).tolist()]
     return {
         f"verified time from {part.start_s[0]:g} s": part
         for part in parts
         if part.end_s[-1] - part.start_s[0] >= least_s
     }
-
-
-def _part(track: ScoreTrack, rows: slice) -> ScoreTrack:
-    return replace(
-        track,
-        start_s=track.start_s[rows],
-        end_s=track.end_s[rows],
-        probs=track.probs[rows],
-        damaged=track.damaged[rows],
-    )
-
-
-def _later(event: Event, by_s: float) -> Event:
-    return replace(
-        event,
-        start_s=event.start_s + by_s,
-        end_s=event.end_s + by_s,
-        peak_s=event.peak_s + by_s,
-    )

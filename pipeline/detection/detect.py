@@ -14,7 +14,7 @@ from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.engines.trial import is_worth
 from touchline.models.errors import TouchlineError
 from touchline.pipeline.clips.windows import hop_samples
-from touchline.pipeline.decoding.decode import decode
+from touchline.pipeline.decoding.decode import FrameStream, decode
 from touchline.pipeline.decoding.parallel import workers_for
 from touchline.pipeline.decoding.probe import health_after, probe_footage, rate_is_wrong
 from touchline.pipeline.detection.kept_scores import KeepScores, score_and_keep, scores_key
@@ -105,16 +105,7 @@ def score_whole(
         declared: What the headers declare.
         on_window: Called with the end of the last window scored, in seconds.
     """
-    isolation = options.isolation and AVAILABLE
-    frames = decode(
-        path,
-        rate_hz=scorer.model.spec.rate_hz,
-        size_px=scorer.model.spec.size_px,
-        decoder=options.decoder,
-        stream=options.stream,
-        isolation=isolation,
-        workers=_decode_workers(path, declared, options) if isolation else 1,
-    )
+    frames = _decoding(path, scorer, options, _decode_workers(path, declared, options))()
     return scorer.score(frames, hop_s=options.hop_s, on_window=on_window), frames.log
 
 
@@ -164,30 +155,21 @@ def detect(
     path = footage_path(path)
     isolation = options.isolation and AVAILABLE
     declared = probe_footage(path, stream=options.stream, isolation=isolation)
-    told = None if on_time is None else lambda s: on_time(s, declared.duration_s)
+    on_window = None if on_time is None else lambda s: on_time(s, declared.duration_s)
     if options.features is None:
         if keep is None or score is not None:
-            track, log = (score or score_whole)(path, scorer, options, declared, told)
+            track, log = (score or score_whole)(path, scorer, options, declared, on_window)
         else:
-            workers = _decode_workers(path, declared, options) if isolation else 1
-            read = partial(
-                decode,
-                path,
-                rate_hz=scorer.model.spec.rate_hz,
-                size_px=scorer.model.spec.size_px,
-                decoder=options.decoder,
-                stream=options.stream,
-                isolation=isolation,
-                workers=workers,
-            )
+            workers = _decode_workers(path, declared, options)
+            read = _decoding(path, scorer, options, workers)
             key = scores_key(scorer, options, keep.footage, decode_workers=workers)
             track, frames = score_and_keep(
-                keep, key, scorer, read, hop_s=options.hop_s, on_window=told
+                keep, key, scorer, read, hop_s=options.hop_s, on_window=on_window
             )
             log = frames.log
         health = _health(declared, log)
     else:
-        rows = _kept_features(path, scorer, options, declared.stream_index, told)
+        rows = _kept_features(path, scorer, options, declared.stream_index, on_window)
         track = scorer.score_features(rows.sampled(scorer.device), hop_s=options.hop_s)
         health = replace(declared, damaged_s=rows.damaged_s())
     if rate_is_wrong(health) and not isinstance(path, Address):
@@ -246,7 +228,25 @@ def _kept_features(
     return track.rows()
 
 
+def _decoding(
+    path: Path, scorer: Scorer, options: DetectOptions, workers: int
+) -> Callable[..., FrameStream]:
+    """`decode` with everything that scoring asks of it."""
+    return partial(
+        decode,
+        path,
+        rate_hz=scorer.model.spec.rate_hz,
+        size_px=scorer.model.spec.size_px,
+        decoder=options.decoder,
+        stream=options.stream,
+        isolation=options.isolation and AVAILABLE,
+        workers=workers,
+    )
+
+
 def _decode_workers(path: Path, declared: FootageHealth, options: DetectOptions) -> int:
+    if not (options.isolation and AVAILABLE):
+        return 1
     if options.decode_workers is not None:
         return options.decode_workers
     alone = isinstance(path, Address) or options.decoder != "pyav"

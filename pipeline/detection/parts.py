@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
@@ -130,7 +130,7 @@ def score_part(
     log = DecodeLog()
     parts = scorer.score_parts(_frames(part, scorer, options, log), hop_s=options.hop_s)
     track = joined(parts, scorer.model.labels, on_window)
-    return _first_windows(track, part.num_windows), log
+    return track.part(slice(part.num_windows)), log
 
 
 def join_parts(
@@ -235,16 +235,6 @@ def _frames(part: Part, scorer: Scorer, options: DetectOptions, log: DecodeLog) 
     finally:
         for stream in streams:
             stream.close()
-
-
-def _first_windows(track: ScoreTrack, num: int | None) -> ScoreTrack:
-    return replace(
-        track,
-        start_s=track.start_s[:num],
-        end_s=track.end_s[:num],
-        probs=track.probs[:num],
-        damaged=None if track.damaged is None else track.damaged[:num],
-    )
 
 
 def _hop(scorer: Scorer, options: DetectOptions) -> int:

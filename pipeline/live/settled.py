@@ -148,13 +148,7 @@ class SettledEvents:
             from_s = track.centre_s[cut.since] - SMOOTHING_REACH * self._widths[label].smooth_s
             first = min(first, int(np.searchsorted(track.centre_s, from_s - MICROSECOND_S)) - 1)
         if first > 0:
-            self._recent = ScoreTrack(
-                labels=track.labels,
-                start_s=track.start_s[first:],
-                end_s=track.end_s[first:],
-                probs=track.probs[first:],
-                damaged=track.damaged[first:],
-            )
+            self._recent = track.part(slice(first, None))
 
 
 @dataclass(frozen=True)

@@ -60,15 +60,7 @@ def join_halves(halves: Halves, *, second_half_s: float) -> list[Event]:
         ValueError: `second_half_s` is not a number above 0.
     """
     _check_kick_off(second_half_s)
-    later = [
-        replace(
-            event,
-            start_s=event.start_s + second_half_s,
-            end_s=event.end_s + second_half_s,
-            peak_s=event.peak_s + second_half_s,
-        )
-        for event in halves[1]
-    ]
+    later = [event.moved(second_half_s) for event in halves[1]]
     return sorted([*halves[0], *later], key=lambda event: (event.start_s, event.peak_s))
 
 
