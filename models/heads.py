@@ -186,7 +186,7 @@ def head_width(spec: HeadSpec, state: Mapping[str, Tensor]) -> int:
     """Return D of a head by its weights, named as in a checkpoint.
 
     Raises:
-        KeyError: The weights are not of such a head.
+        KeyError: The weights are of another kind of head.
     """
     if spec.kind == "temporal":
         return state["head.project.weight"].shape[1]

@@ -257,18 +257,18 @@ def calibrate(
     held_out = held_out_probs(model, scores)
     after = probs if held_out is None else held_out
     options, footage = events or EventOptions(), list((tracks or {}).values())
-    beside = [] if verified else footage
+    more = [] if verified else footage
     curves: dict[str, ThresholdCurve] = {}
     widths: dict[str, PeakWidths] = {}
     for k, label in enumerate(model.labels[1:], start=1):
         positive = truth == k
         if positive.any() and stitched and options.spots:
-            widths[label], curves[label] = choose_widths(stitched, beside, label, options)
+            widths[label], curves[label] = choose_widths(stitched, more, label, options)
         elif positive.any() and stitched:
-            curves[label] = event_curve(stitched, beside, label, options)
+            curves[label] = event_curve(stitched, more, label, options)
         elif positive.any():
             curves[label] = _curve_of_windows(probs[:, k], positive, footage, label)
-    # Stitched clips count each event once an order, windows count it once a window.
+    # Stitched clips count each event once per order, windows once per window.
     copies = len(stitched) or scores.logits.shape[1]
     common = common_threshold(list(curves.values()), copies=copies, floor=floor)
     choices: dict[str, ThresholdChoice] = {}

@@ -260,7 +260,7 @@ def _count_intervals(
     label: str,
     options: EventOptions,
 ) -> tuple[Float64, Float64, Float64]:
-    """The same of intervals, which run together below some threshold: one search for each."""
+    """The same for intervals. They merge at low thresholds, so each threshold is searched alone."""
     score = _peaks([*tracks, *quiet], label, options)
     hits, kept = np.zeros(len(score)), np.zeros(len(score))
     for c, threshold in enumerate(halfway_down(score)):
@@ -290,13 +290,16 @@ def has_enough_eventless(
 def timing_error_s(
     stitched: Sequence[StitchedClips], label: str, threshold: float, options: EventOptions
 ) -> float | None:
-    """Measure the median distance of right events' peaks from the labelled moments; None of none.
+    """Measure how far peaks of right events are from the labelled moments; None without any.
 
     Args:
         stitched: The scored stitched clips.
         label: The class.
         threshold: Its threshold.
         options: How scores become events.
+
+    Returns:
+        The median distance in seconds.
     """
     point = {label: OperatingPoint(threshold=threshold)}
     apart_s = [

@@ -19,10 +19,10 @@ LEAST_THRESHOLD = 0.01
 """The lowest threshold: candidates below it are not kept."""
 
 CLEAR_GAIN = 1.0
-"""The default threshold is left only if that gains more than this many events of all classes."""
+"""The default threshold stays unless another gains more than this many events of all classes."""
 
 CLEAR_GAIN_OF_CLASS = 2.0
-"""A class leaves the threshold of all classes only if that gains more than this many events."""
+"""A class keeps the common threshold unless its own gains more than this many events."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def common_threshold(
     have more. So this is where the threshold of each class starts from.
 
     Args:
-        curves: The effect of every threshold, one curve a class.
+        curves: The effect of every threshold, one curve per class.
         copies: How many times the curves count each event.
         floor: The lowest threshold allowed.
     """
@@ -189,7 +189,7 @@ def choose_above(
 
 
 def _nearest_good(curve: ThresholdCurve, least: float, aim: float, slack: float) -> float | None:
-    """The threshold nearest to `aim` whose F1 is at most `slack` below the best; None of none."""
+    """The threshold nearest to `aim` with an F1 of the best minus `slack` or more; None without any."""
     allowed = curve.score >= least
     if not allowed.any():
         return None

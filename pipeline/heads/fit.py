@@ -111,17 +111,7 @@ def fit_head(
     clock = BudgetClock(options.max_seconds, elapsed_s=already_s)
     backbone = model.backbone
     frozen = options.frozen_at(options.epochs) == len(backbone.stages)
-    flip = options.augmentation is not None and options.augmentation.flip
-    specs = candidates(
-        head,
-        framewise=backbone.framewise,
-        background=any(example.label == BACKGROUND for example in train),
-        mirror=flip,
-    )
-    if not frozen:
-        # Stages are fine-tuned without mirror images, so from a head that does not see them either.
-        plain = [replace(spec, mirror=False) for spec in specs if spec.mirror]
-        specs = [*specs, *plain]
+    specs = _specs(head, backbone, train, options, frozen=frozen)
     backbone.mirrored = any(spec.mirror for spec in specs)
     network = SplitNetwork(
         backbone,
@@ -192,7 +182,6 @@ def fit_head(
     curve: tuple[CurvePoint, ...] = ()
     if trials[0].spec.kind != "temporal":  # its curve would take minutes
         curve = learning_curve(features, trials[0], folds, held_out, deadline=deadline)
-    spec = model.spec
     model = replace(model, backbone=network.backbone.cpu())
     tuned, tuning = None, None
     if not frozen:
@@ -207,25 +196,14 @@ def fit_head(
             on_progress=on_progress,
         )
     if tuned is not None:
-        calibrated, val_probs, held_out = tuned.model, tuned.val_probs, tuned.held_out
+        model, val_probs, held_out = tuned.model, tuned.val_probs, tuned.held_out
     else:
-        model = with_head(model, features, trials[0])
         val_features = replace(features, windows=windows[num_train:], targets=material.val_targets)
-        val_probs = clip_probs(model, val_features)
-        calibrated = model
-        if trials[0].spec.kind == "frame":
-            on_progress(Progress("calibrating", 0, 1))
-            calibrated = calibrate_frames(
-                model,
-                FrameClips(material.train_clips, features.windows, spec, options.sampling),
-                FrameClips(material.val_clips, val_features.windows, spec, options.sampling),
-                features,
-                trials[0],
-                folds,
-                seed=options.seed,
-            )
+        model, val_probs = _fitted(
+            model, material, features, val_features, trials[0], folds, options, on_progress
+        )
     result = FineTuneResult(
-        model=calibrated,
+        model=model,
         history=[],
         val_examples=tuple(clip.example for clip in material.val_clips),
         val_probs=val_probs,
@@ -238,6 +216,58 @@ def fit_head(
         precision="bf16" if network.dtype == torch.bfloat16 else "float32",
     )
     return FittedHead(result, tuple(trials), held_out, curve, len(folds), tuning)
+
+
+def _specs(
+    head: str,
+    backbone: Backbone,
+    train: Sequence[Example],
+    options: TrainOptions,
+    *,
+    frozen: bool,
+) -> list[HeadSpec]:
+    """The heads to compare; `frozen` says that no stage is fine-tuned afterwards."""
+    specs = candidates(
+        head,
+        framewise=backbone.framewise,
+        background=any(example.label == BACKGROUND for example in train),
+        mirror=options.augmentation is not None and options.augmentation.flip,
+    )
+    if frozen:
+        return specs
+    # Stages are fine-tuned without mirror images, so from a head that does not see them either.
+    return [*specs, *(replace(spec, mirror=False) for spec in specs if spec.mirror)]
+
+
+def _fitted(
+    model: TrainedModel,
+    material: Material,
+    features: ClipFeatures,
+    val_features: ClipFeatures,
+    trial: Trial,
+    folds: Sequence[Sequence[int]],
+    options: TrainOptions,
+    on_progress: Callable[[Progress], None],
+) -> tuple[TrainedModel, Float32]:
+    """The model with a head fitted to all training clips, and its (N, K) answers to `val`.
+
+    A frame head is calibrated, too.
+    """
+    spec = model.spec
+    model = with_head(model, features, trial)
+    val_probs = clip_probs(model, val_features)
+    if trial.spec.kind == "frame":
+        on_progress(Progress("calibrating", 0, 1))
+        model = calibrate_frames(
+            model,
+            FrameClips(material.train_clips, features.windows, spec, options.sampling),
+            FrameClips(material.val_clips, val_features.windows, spec, options.sampling),
+            features,
+            trial,
+            folds,
+            seed=options.seed,
+        )
+    return model, val_probs
 
 
 def _temporal_limit_s(

@@ -15,7 +15,7 @@ from touchline.pipeline.heads.held_out import HeldOut
 from touchline.pipeline.types import Float32
 
 SHARES = (0.25, 0.5)
-"""The parts of the training clips that heads are fitted to, beside all of them."""
+"""The parts of the training clips that heads are fitted to, besides all of them."""
 
 DRAWS = 3
 """How often each part is drawn at random; recalls are averaged."""

@@ -20,7 +20,7 @@ from touchline.pipeline.types import Float32, Float64
 
 MAX_STEPS = 100
 TOLERANCE = 1e-4
-"""Of the gradient, per unit of C: far below what changes an answer."""
+"""The largest gradient at which solving stops, per unit of C: far below what changes an answer."""
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,7 @@ from touchline.models.checkpoint import TrainedModel
 from touchline.models.heads import HeadSpec
 from touchline.pipeline.distributed import current_world
 from touchline.pipeline.heads.attach import with_head
-from touchline.pipeline.heads.choose import (
-    ClipFeatures,
-    Trial,
-    figures,
-)
+from touchline.pipeline.heads.choose import ClipFeatures, Trial, figures
 from touchline.pipeline.heads.held_out import HeldOut
 from touchline.pipeline.scoring.clip_figures import clip_losses
 from touchline.pipeline.training.batches import BatchSource, Material
@@ -107,7 +103,7 @@ def tuning_options(options: TrainOptions, *, views: int, multi_label: bool) -> T
 
 
 def can_tune(spec: HeadSpec) -> bool:
-    """Return whether stages can be fine-tuned from such a head."""
+    """Return whether stages can be fine-tuned from this head."""
     return spec.kind == "linear" and not spec.mirror
 
 

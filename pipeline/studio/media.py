@@ -1,4 +1,4 @@
-"""What the player of the page needs beside the footage: copies that browsers play, and sound."""
+"""What the page's player needs besides the footage: copies that browsers play, and sound."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ class BatchSource:
         """Compute the features that are kept; repeat it whenever the network's split moves.
 
         Args:
-            watch: Called with the number of views that this process has computed, and of how many
+            watch: Called with the number of views that this process has computed, and the number
                 that it must compute; those in the cache do not count.
         """
         self._features = self._val = None
@@ -283,8 +283,8 @@ def refuse_too_large(num_bytes: int, num_views: int) -> None:
     """Check that features fit into memory.
 
     Args:
-        num_bytes: How large they are.
-        num_views: Of how many views they are.
+        num_bytes: Their size.
+        num_views: The number of views.
 
     Raises:
         ValueError: They would take more than half of the memory.
@@ -339,7 +339,7 @@ def load_material(
         cache: Folder of decoded clips that later runs reuse.
         kept: Features of whole matches: an example that they cover is not decoded.
         on_progress: Called after each example.
-        watch: Called with the number of examples that were decoded, and of how many that must be;
+        watch: Called with the number of examples decoded, and the number that must be decoded;
             those in the cache or in `kept` do not count.
 
     Raises:

@@ -108,7 +108,8 @@ class FeatureStore:
 
         The missing ones alone would make a smaller batch, whose results may be rounded differently.
 
-        views: for each view its footage, and what names it among the views of that footage.
+        Args:
+            views: For each view its footage, and what names it among the views of that footage.
         """
         paths = [self._path(*view) for view in views]
         if not all(path.exists() for path in paths):
@@ -124,7 +125,7 @@ class FeatureStore:
 
 @contextmanager
 def _written(path: Path) -> Iterator[Path]:
-    """Like `beside`, but raise TouchlineError if the file cannot be written."""
+    """Like `atomic_path`, but raise TouchlineError if the file cannot be written."""
     try:
         with atomic_path(path) as part:
             yield part

@@ -58,7 +58,7 @@ from touchline.pipeline.training.targets import draw_chances, true_classes
 from touchline.pipeline.types import Example, Float32
 
 SETTLING_STEPS = 16
-"""How many steps' batches give folded BatchNorm layers their mean and variance."""
+"""From this many steps, folded BatchNorm layers take their mean and variance."""
 
 
 def fine_tune(
@@ -326,7 +326,9 @@ class Trainer:
     def train_step(self, step: Step, inputs: Sequence[Tensor]) -> None:
         """Take one optimizer step; skip it if its gradient is not finite.
 
-        inputs: frozen features of each of the step's micro-batches, (B, ...) each.
+        Args:
+            step: The step.
+            inputs: Frozen features (B, ...) of each of its micro-batches.
         """
         state, backbone = self.state, self.network.backbone
         value = self._compute_gradient(step, inputs)

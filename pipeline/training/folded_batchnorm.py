@@ -50,7 +50,9 @@ def settle_batchnorm(network: SplitNetwork, batches: Iterable[Tensor]) -> list[s
 
     Weights and biases change too, so that the network's output in evaluation stays the same.
 
-    batches: frozen features, from `SplitNetwork.run_frozen`; each process gives its own.
+    Args:
+        network: The network.
+        batches: Frozen features, from `SplitNetwork.run_frozen`; each process gives its own.
     """
     found = folded_layers(network.backbone)
     layers = list(found.values())

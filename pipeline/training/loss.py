@@ -26,7 +26,7 @@ class Loss:
         multi_label: Whether classes are independent of each other.
         smoothing: How much of each target is spread over all classes, in [0, 1).
         focal_gamma: Clips already classified well count less, by (1 - p) ** gamma (Lin et al.
-            2017); 0 is without.
+            2017); 0: cross-entropy.
     """
 
     weights: Tensor
@@ -90,7 +90,7 @@ def make_loss(
         has_background: Whether background is among the targets.
         multi_label: Whether classes are independent of each other.
         smoothing: How much of each target is spread over all classes, in [0, 1).
-        focal_gamma: Gamma of the focal loss; 0 is without.
+        focal_gamma: Gamma of the focal loss; 0: cross-entropy.
     """
     if balance != "weights":
         weights = torch.ones(targets.shape[1])

@@ -91,7 +91,7 @@ def schedule(done: float, warmup: float, freed: float = 0.0) -> float:
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, *, done: float, warmup: float) -> None:
-    """Set every parameter group to its learning rate of now.
+    """Set the current learning rate of every parameter group.
 
     Args:
         optimizer: From `make_optimizer`.
@@ -121,12 +121,11 @@ class Anchor:
 
 
 LEAST_DONE, LEAST_SPENT, SLACK = 3, 0.05, 1.25
-"""Work before training is stopped early only after this many pieces and this share of the budget,
-and only if it would take this many times the time that is left."""
+"""Work before training is stopped early if, after LEAST_DONE pieces and LEAST_SPENT of the budget,
+the rest would take more than SLACK times the time left."""
 
 Watch: TypeAlias = Callable[[int, int], None]
-"""Takes how many pieces are done, and of how many that must be computed."""
-
+"""Takes how many pieces are done, and how many must be computed in all."""
 
 READING, FROZEN = "reading the clips", "computing frozen features"
 """The work before training, as messages name it."""
@@ -156,14 +155,14 @@ class BudgetClock:
         return self._world.largest(min(1.0, self.elapsed_s() / self._budget_s))
 
     def watch(self, work: str, *, cache: Path | None = None) -> Watch:
-        """Return what to tell how far some work is that comes before training.
+        """Return a function to call with the progress of work that comes before training.
 
         It raises `OutOfTimeError` once the budget is spent, or as soon as the part that is done
         shows that the rest would take longer than what is left.
 
         Args:
             work: What is done, as in "reading the clips".
-            cache: Where what is done stays; None if it does not.
+            cache: The folder that keeps what is done; None: nothing is kept.
         """
         began = time.monotonic()
         kept = "--cache FOLDER keeps what is done for the next run"
@@ -199,7 +198,7 @@ class BudgetClock:
 
 
 class Average:
-    """An exponential moving average of a network's weights; with decay 0 it is the weights.
+    """An exponential moving average of a network's weights; with decay 0 there is none.
 
     After n steps the decay is at most (1 + n) / (10 + n), so that the first weights are soon
     forgotten.
@@ -214,7 +213,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, backbone: Backbone) -> None:
-        """Add the weights of now to the average."""
+        """Add the current weights to the average."""
         if not self.decay:
             return
         self.steps += 1
@@ -314,7 +313,7 @@ class Guard:
         return self.in_a_row > self._max_skipped
 
     def keep(self) -> None:
-        """Remember the BatchNorm statistics of now as good."""
+        """Remember the current BatchNorm statistics as good."""
         for good, buffer in zip(self._good, self._buffers, strict=True):
             good.copy_(buffer)
 

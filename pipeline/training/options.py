@@ -68,7 +68,7 @@ class TrainOptions:
         balance: One of BALANCES.
         focal_gamma: Gamma of the focal loss: above 0, clips already classified well count less.
         mixup: Alpha of mixup: above 0, pairs of clips are blended.
-        ema: Decay of the moving average of the weights, which is validated and kept; 0 is without.
+        ema: Decay of the moving average of the weights, which is validated and kept; 0: no average.
         patience: Stop after this many epochs without a lower smoothed validation loss; None never
             stops early.
         max_seconds: Time limit of the whole call. If decoding or frozen features alone would take

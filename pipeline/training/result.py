@@ -21,7 +21,7 @@ class Progress:
         phase: What is being done, for instance "reading clips".
         done: How much of it is done.
         total: How much there is to do.
-        note: Figures to show beside the bar.
+        note: Figures to show next to the bar.
     """
 
     phase: str
