@@ -196,7 +196,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def safetensors_problem(path: Path) -> str | None:
     """Return what keeps a file from being read as safetensors, judged by its size and its header.
 
-    None: nothing that can be told so. The file must exist.
+    None: they show no problem. The file must exist.
     """
     if not path.is_file():
         return "not a regular file. Name a file on disk."
@@ -344,14 +344,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
             record=read_record(metadata["record"]),
         )
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        # torch tells what does not fit from its second line on.
+        # The first two lines of torch name what does not fit.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:MAX_REASON]
         raise CheckpointError(path, f"a damaged Touchline checkpoint ({reason})") from error
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether no tensor holds an infinite value or NaN."""
-    # torch cannot tell it of every format of one byte.
+    # torch has no `isfinite` for some formats of one byte.
     wide = (t.float() if t.itemsize == 1 else t for t in tensors if t.is_floating_point())
     return all(bool(t.isfinite().all()) for t in wide)
 

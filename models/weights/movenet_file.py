@@ -1,6 +1,6 @@
 """Read the weights of MoveNet as published for TensorFlow.js: half floats without names, in order.
 
-The order is that of `movenet-thunder.json`, which lies beside the file in its package. Touchline
+The order is that of `movenet-thunder.json`, which lies next to the file in its package. Touchline
 does not read that file, because only one order is published.
 """
 

@@ -189,7 +189,7 @@ def choose_above(
 
 
 def _nearest_good(curve: ThresholdCurve, least: float, aim: float, slack: float) -> float | None:
-    """The threshold nearest to `aim` with an F1 of the best minus `slack` or more; None without any."""
+    """The threshold nearest to `aim` with F1 at most `slack` below the best; None without any."""
     allowed = curve.score >= least
     if not allowed.any():
         return None
