@@ -24,6 +24,9 @@ from rich.progress import (
 from rich.segment import Segment
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from touchline.models.backbone import Backbone
     from touchline.pipeline.training.result import Progress as Phase
 
 # Control characters, what turns the direction of writing, and bytes of names that are not UTF-8.
@@ -136,6 +139,28 @@ class LogLines:
         left_s = round((now_s - self._began_s) * (total - done) / done)
         left = f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d}"
         err.print(escape(f"{self._what}: {done / total:.0%}, {left} left"), highlight=False)
+
+
+def stages(backbone: Backbone, title: str, *, say_state: bool = True) -> Table:
+    """A table of the stages of a network.
+
+    Args:
+        backbone: The network.
+        title: The title of the table.
+        say_state: Whether to say which stages are frozen and which are trained.
+    """
+    from rich.table import Table
+
+    from touchline.models.backbone import stage_table
+
+    table = Table(box=None, title=title, title_justify="left")
+    table.add_column("stage")
+    table.add_column("")
+    table.add_column("parameters", justify="right")
+    for row in stage_table(backbone):
+        state = ("frozen" if row["frozen"] else "trained") if say_state else ""
+        table.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
+    return table
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
         f"Trained on the plays and {transfer.num_negatives} background clips.",
         highlight=False,
     )
-    say(_stages(transfer))
+    say(console.stages(transfer.backbone, "Stages of the pretrained network"))
     table = Table(box=None, title="Results on the unseen match", title_justify="left")
     table.add_column("")
     for name in ("pretrained, stages frozen", "from scratch, all trained"):
@@ -69,21 +69,6 @@ def _show(result: DemoResult, out: Path, seconds: float) -> None:
     say(f"{_verdict(transfer, scratch)}\n", highlight=False)
     say(_where(footage.labels, footage.unseen, transfer, out), highlight=False, soft_wrap=True)
     say(f"Finished in {seconds:.0f} s.", highlight=False)
-
-
-def _stages(arm: Arm) -> Any:
-    from rich.table import Table
-
-    from touchline.models.backbone import stage_table
-
-    table = Table(box=None, title="Stages of the pretrained network", title_justify="left")
-    table.add_column("stage")
-    table.add_column("")
-    table.add_column("parameters", justify="right")
-    for row in stage_table(arm.backbone):
-        state = "frozen" if row["frozen"] else "trained"
-        table.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
-    return table
 
 
 def _figures(transfer: Arm, scratch: Arm, num_truth: int) -> list[tuple[str, str, str]]:

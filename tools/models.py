@@ -13,7 +13,7 @@ import typer
 from touchline.tools import console
 
 if TYPE_CHECKING:
-    from touchline.models.backbone import Backbone, ClipSpec
+    from touchline.models.backbone import ClipSpec
     from touchline.models.weights.download import OnProgress
     from touchline.models.weights.table import WeightsEntry
 
@@ -242,23 +242,7 @@ def _show_backbone(name: str) -> None:
             "weights": ", ".join(weights) or "none published",
         }
     )
-    _show_stages(backbone, trained=False)
-
-
-def _show_stages(backbone: Backbone, *, trained: bool) -> None:
-    """Print the table of stages; for a trained backbone, which were frozen."""
-    from rich.table import Table
-
-    from touchline.models.backbone import stage_table
-
-    stages = Table(title="\nstages", title_justify="left", box=None)
-    stages.add_column("stage")
-    stages.add_column("")
-    stages.add_column("parameters", justify="right")
-    for row in stage_table(backbone):
-        state = "frozen" if row["frozen"] else "trained"
-        stages.add_row(str(row["stage"]), state if trained else "", f"{row['parameters']:,}")
-    console.out.print(stages, highlight=False)
+    console.out.print(console.stages(backbone, "\nstages", say_state=False), highlight=False)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -300,7 +284,7 @@ def _show_checkpoint(path: Path) -> None:
         seconds = [] if widths is None else [f"{widths.smooth_s:g} s", f"{widths.nms_s:g} s"]
         labels.add_row(console.escape(label), threshold, *seconds)
     console.out.print(labels, highlight=False)
-    _show_stages(model.backbone, trained=True)
+    console.out.print(console.stages(model.backbone, "\nstages"), highlight=False)
     record = "none"
     if model.record != TrainingRecord():
         record = json.dumps(to_json(model.record), indent=1)

@@ -38,7 +38,7 @@ class Lineup:
 def read_lineup(path: Path) -> Lineup:
     """Read a CSV file with the columns team, number, name and colour.
 
-    A colour is a name such as `red` or `#c81e28`; it may stand in one row of each team only.
+    A colour is a name such as `red`, or `#c81e28`. One row per team is enough.
 
     Raises:
         LabelsError: The file cannot be read, a column is missing, or a row cannot be used. The

@@ -53,8 +53,8 @@ def evaluate_command(
         list[str] | None,
         typer.Option(
             help="Metric to compute: spotting, soccernet-tight, soccernet-loose, "
-            "soccernet-visible, soccernet-unshown, activitynet or thumos; repeatable. By default "
-            "spotting, and activitynet if labels have lengths."
+            "soccernet-visible, soccernet-unshown, player-f1, activitynet or thumos; repeatable. "
+            "By default spotting, and activitynet if labels have lengths."
         ),
     ] = None,
     tolerance: Annotated[

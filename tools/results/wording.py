@@ -37,7 +37,7 @@ def reword(facts: Sequence[str], path: Path) -> tuple[str, ...]:
     console.err.print(
         console.escape(
             f"{worded.num_worded} of {num_facts} sentences worded by {path.name}; the others did "
-            "not keep the facts and stand as they were"
+            "not keep the facts and are as they were"
             if worded.num_worded < num_facts
             else f"worded by {path.name}"
         ),

@@ -131,21 +131,11 @@ def introduce(backbone: Backbone, split: Split, weights: str | None) -> None:
         split: The training and validation examples.
         weights: Name of the pretrained weights; None for random ones.
     """
-    from rich.table import Table
-
-    from touchline.models.backbone import stage_table
     from touchline.models.spelling import counted
 
     origin = weights or "random weights (nothing is pretrained)"
     console.out.print(f"starting from {console.escape(origin)}", highlight=False)
-    table = Table(box=None, title="stages", title_justify="left")
-    table.add_column("stage")
-    table.add_column("")
-    table.add_column("parameters", justify="right")
-    for row in stage_table(backbone):
-        state = "frozen" if row["frozen"] else "trained"
-        table.add_row(str(row["stage"]), state, f"{row['parameters']:,}")
-    console.out.print(table)
+    console.out.print(console.stages(backbone, "stages"))
     for part in ("train", "val", "excluded"):
         examples = getattr(split, part)
         groups = sorted({e.group for e in examples})
