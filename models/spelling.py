@@ -1,4 +1,4 @@
-"""Suggest the known name that a misspelt one probably means."""
+"""Suggest the known name that a misspelt one probably means, and write numbers with their nouns."""
 
 from __future__ import annotations
 
@@ -31,6 +31,17 @@ def ask(suggestions: Sequence[str]) -> str:
 
 def counted(number: int, noun: str) -> str:
     """Write a number and its noun: "1 clip", "2 clips", "2 matches"."""
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}{'es' if noun.endswith(('s', 'ch', 'sh', 'x')) else 's'}"
+    return f"{number} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Return the plural of a noun: "clips", "matches", "penalties"."""
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return noun[:-1] + "ies"
+    return noun + ("es" if noun.endswith(("s", "ch", "sh", "x")) else "s")
+
+
+def ordinal(number: int) -> str:
+    """Write which one of several: "4th", "11th", "21st"."""
+    teens = 11 <= number % 100 <= 13
+    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from touchline.models.spelling import counted
+from touchline.models.spelling import counted, ordinal
 from touchline.pipeline.questions.timeline import Timeline
 from touchline.pipeline.types import Event
 
@@ -133,10 +133,7 @@ def _style(name: str) -> Style:
 
 
 def _nth(number: int) -> str:
-    if number <= len(_NTH):
-        return _NTH[number - 1]
-    teens = 10 <= number % 100 <= 20
-    return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+    return _NTH[number - 1] if number <= len(_NTH) else ordinal(number)
 
 
 def _who(event: Event) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from touchline.models.spelling import ordinal
 from touchline.pipeline.timecode import timecode
 
 
@@ -150,7 +151,7 @@ class Query:
 def _ordinal(number: int | None) -> str:
     if number is None:
         return ""
-    return {1: "first ", 2: "second ", 3: "third ", -1: "last "}.get(number, f"{number}th ")
+    return {1: "first ", 2: "second ", 3: "third ", -1: "last "}.get(number, f"{ordinal(number)} ")
 
 
 def _classes(classes: tuple[str, ...], noun: str) -> str:

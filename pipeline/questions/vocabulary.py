@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from touchline.models.errors import LabelsError
+from touchline.models.spelling import plural
 from touchline.pipeline.questions.timeline import Timeline
 from touchline.pipeline.timecode import parse_time
 
@@ -192,12 +193,12 @@ def vocabulary_of(timelines: Sequence[Timeline], table: WordTable | None = None)
     score = tuple(by_key[_key(name)] for name in table.score if _key(name) in by_key)
     vocabulary = Vocabulary(classes=tuple(classes), score=score)
     for name in classes:
-        for form in _forms(name):
+        for form in (name, plural(name)):
             vocabulary.add(form, "class", [name])
     for labels, nouns, verbs in table.rows:
         if meant := [by_key[_key(name)] for name in labels if _key(name) in by_key]:
             for noun in nouns:
-                for form in _forms(noun):
+                for form in (noun, plural(noun)):
                     # What a class is called is that class alone.
                     if _key(noun) not in by_key:
                         vocabulary.add(form, "class", meant)
@@ -240,10 +241,3 @@ def _time(word: str) -> Token:
 
 def _key(name: str) -> str:
     return " ".join(split_words(name))
-
-
-def _forms(noun: str) -> list[str]:
-    """A noun and its plural."""
-    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
-        return [noun, noun[:-1] + "ies"]
-    return [noun, noun + ("es" if noun.endswith(("s", "ch", "sh", "x")) else "s")]

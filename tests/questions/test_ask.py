@@ -40,6 +40,16 @@ def refusal(question: str, timeline: Timeline = FOOTBALL) -> RefusalError:
     return caught.value
 
 
+def test_numbers_have_the_english_plural_and_ending():
+    events = tuple(Event("penalty", 60.0 * n, 60.0 * n, 60.0 * n) for n in range(22))
+    timeline = Timeline("match", events, events, classes=("penalty",))
+    assert ask("How many penalties were there?", timeline).sentences[0] == "22 penalties."
+    for number, written in ((4, "4th"), (11, "11th"), (21, "21st"), (22, "22nd")):
+        found = ask(f"When was the {written} penalty?", timeline)
+        assert found.read_as == f'List the {written} "penalty" event.'
+        assert [event.peak_s for _, event in found.events] == [60.0 * (number - 1)]
+
+
 def test_of_sixty_questions_none_is_answered_wrong() -> None:
     found = verdicts()
     assert sum(found.values()) == 60
