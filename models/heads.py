@@ -122,7 +122,7 @@ class TemporalHead(nn.Module):
         """
         super().__init__()
         self.spec = spec
-        # Of the features it is trained on, whose mean square length then is D.
+        # Of the features it is trained on: scaled by these, their mean square length is D.
         self.register_buffer("centre", torch.zeros(width, 1))
         self.register_buffer("scale", torch.ones(()))
         self.project = nn.Conv1d(width, TEMPORAL_CHANNELS, 1)

@@ -203,7 +203,7 @@ class Example:
         group: The match that the example comes from. A split never divides a group.
         start_s: Start in seconds. None, together with `end_s`: the whole file.
         end_s: End in seconds.
-        source: Where the label stands ("labels.csv line 7"), for messages.
+        source: Where the label is ("labels.csv line 7"), for messages.
         visible: False if the event happens out of the picture (SoccerNet's `visibility`).
         peak_s: The most certain instant in seconds. None: the middle.
         score: 1 for labels. For detections that are read as labels, the detector's score.
@@ -267,7 +267,7 @@ class FootageHealth:
         warnings: What is unusual about the file, one sentence each.
         actual_duration_s: Length as decoded. None if the file was not read to its end.
         actual_frames: Number of frames as decoded. None if the file was not read to its end.
-        gaps_s: Spans without frames, in which the frame before stands.
+        gaps_s: Spans without frames, in which the frame before is repeated.
         stream_index: Index of the video stream used. None if that is not known.
         pixel_format: Name of the pixel format.
         pixel_aspect: Width of a pixel over its height, as a fraction.

@@ -119,5 +119,5 @@ def _read_trial(path: Path, machine: str) -> Trial | None:
 
 def _machine() -> str:
     versions = {"torch": torch.__version__, **installed_runtimes()}
-    told = ", ".join(f"{name} {number}" for name, number in versions.items())
-    return f"{processor()}, {torch.get_num_threads()} threads, {told}"
+    engines = ", ".join(f"{name} {number}" for name, number in versions.items())
+    return f"{processor()}, {torch.get_num_threads()} threads, {engines}"

@@ -81,7 +81,7 @@ class _Clock:
         return ShownFrame(frame.picture, time_s, duration_s, frame.damaged, hole_from_s, frame.seq)
 
     def _hole(self, time_s: Fraction, frame: StampedFrame) -> Fraction | None:
-        """From when on the frame before stands in for missing frames; None if it does not."""
+        """The time from which the frame before replaces missing frames; None if it does not."""
         if self.previous_s is None:
             return None
         hole_from_s = self.previous_s + self.interval_s

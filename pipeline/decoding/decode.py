@@ -35,7 +35,7 @@ from touchline.pipeline.footage.log import JUMP_AHEAD_S, TIMESTAMP_ROUNDING_S, D
 from touchline.pipeline.footage.open import first_frame_s
 from touchline.pipeline.types import Frames, UInt8
 
-# Of a hole of hours only this much at either end is sampled: the picture stands still in it.
+# In a gap of hours the picture does not change: only this much at either end is sampled.
 HOLE_ENDS_S = 30
 
 CHUNK_FRAMES = 32

@@ -92,7 +92,7 @@ def plan(
 
 
 def role_reader(stream: VideoStream) -> Callable[[Packet[VideoStream]], Role] | None:
-    """Return a function that tells the role of a stream's packets; None if nothing tells it."""
+    """Return a function from a stream's packets to their roles; None if these are not known."""
     context = stream.codec_context
     extradata = context.extradata or b""
     if context.codec.intra_only:

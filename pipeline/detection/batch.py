@@ -84,7 +84,7 @@ def detect_all(
     to `*.old` if they were made with another model, other options or other footage, and the error
     says so. They stay if an option does not fit the footage.
 
-    A format that cannot hold results of a file is left out and stands in `unwritten`.
+    A format that cannot hold results of a file is left out and named in `unwritten`.
 
     Args:
         paths: Footage files.
@@ -319,8 +319,8 @@ class Analysis:
         with suppress(OSError):
             failed = result.error is not None and not wrong_option
             if failed and is_stale(self._made_with(match), folder) and _set_aside(folder):
-                told = f"{result.error}. Earlier results in {folder} are now called *{ASIDE}"
-                result = replace(result, error=told)
+                message = f"{result.error}. Earlier results in {folder} are now called *{ASIDE}"
+                result = replace(result, error=message)
         return replace(result, folder=folder), may_pass
 
     def _made_with(self, match: Match) -> MatchResult:

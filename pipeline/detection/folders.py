@@ -95,7 +95,7 @@ def _was_moved(earlier: MatchResult, folder: Path, health: FootageHealth | None)
 
 def _is_gone(footage: Path, folder: Path) -> bool:
     """Tell whether footage that is named in a result folder is surely gone."""
-    # Of addresses, and of drives that do not answer, it is not known.
+    # For addresses, and drives that do not answer, this is not known.
     if ADDRESS.match(named_footage(footage, folder)):
         return False
     try:

@@ -1,7 +1,7 @@
 """One long match in parts, each scored by another process; together they are the whole.
 
 A part begins with a window that begins a batch of the undivided run, so that each window goes
-through the network in the same company. What a part decodes before its first window, up to the key
+through the network with the same others. What a part decodes before its first window, up to the key
 frame, and after its last one does not count:
 
     key frames    |         |         |         |

@@ -97,7 +97,7 @@ def can_be_hollow(footage: OpenFootage) -> bool:
 
 
 def _names_keys(footage: OpenFootage) -> bool:
-    """Whether decoding can start where the index says so, as far as some of its entries tell."""
+    """Whether decoding can start where the index says so, judged by some of its entries."""
     keys = [(entry.pos, entry.size) for entry in footage.stream.index_entries if entry.is_keyframe]
     with footage.path.open("rb") as file:
         for place, size in keys[:: max(1, len(keys) // KEYS_TRIED)]:
@@ -128,7 +128,7 @@ def _boxes(path: Path) -> list[Box]:
 def sync_places(footage: OpenFootage) -> array[int]:
     """Return where the packets are at which decoding can start, in bytes, sorted.
 
-    Without contents FFmpeg does not tell it of the packets themselves.
+    Without their contents, FFmpeg does not mark the packets themselves.
     """
     return array("q", sorted(e.pos for e in footage.stream.index_entries if e.is_keyframe))
 

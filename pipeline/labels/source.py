@@ -132,7 +132,7 @@ class LabelSource:
         try:
             value = json.loads(self.text, object_pairs_hook=unique_keys)
         except json.JSONDecodeError as error:
-            # What the reader wants at the end of a text is in the part that is lost.
+            # An error at the very end of the text means that the rest of it is lost.
             cut = not self.text[error.pos :].strip()
             what = (
                 "the JSON ends too early. The file may be cut short."

@@ -35,7 +35,7 @@ CHUNK_S = 0.5
 # Chunks between decoder and network.
 CHUNKS_AHEAD = 3
 
-# Who is further behind than this drops pictures until only the second number is left.
+# If frames lag by more than the first number, they are dropped until they lag by the second.
 MAX_LAG_S, LAG_LEFT_S = 10.0, 2.0
 
 IDLE_S = 0.5

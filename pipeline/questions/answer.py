@@ -100,8 +100,8 @@ def answer_query(query: Query, timelines: Sequence[Timeline], vocabulary: Vocabu
     parts = [_answer_one(_on_file(query, timeline), timeline) for timeline in meant]
     for timeline, part in zip(meant, parts, strict=True):
         before = f"{timeline.name}: " if len(meant) > 1 else ""
-        told = zip(part.sentences, part.told, strict=True)
-        said += [(before + sentence, event) for sentence, event in told]
+        pairs = zip(part.sentences, part.told, strict=True)
+        said += [(before + sentence, event) for sentence, event in pairs]
     count = sum(part.count for part in parts)
     if len(meant) > 1 and query.kind is Kind.COUNT:
         said.insert(0, (f"{_number(query, count)} in {len(meant)} matches.", None))
@@ -358,13 +358,13 @@ def _sentences(
         return [(finds if timeline.classes else "None found.", None), *note]
     if query.kind in (Kind.PLAYER, Kind.TEAM):
         return [*((_who(query.kind, timeline, event), event) for event in events), *note]
-    told = _told_all(query, timeline, events)
+    sentences = _told_all(query, timeline, events)
     if query.kind is Kind.LIST:
-        return told + note
+        return sentences + note
     number = _number(query, len(events))
     lead = f"Yes, {number}." if query.kind is Kind.EXISTS else f"{number}."
     lead = f"At least {lead[0].lower()}{lead[1:]}" if unknown else lead
-    return [(lead, None), *told, *note]
+    return [(lead, None), *sentences, *note]
 
 
 def _number(query: Query, count: int) -> str:

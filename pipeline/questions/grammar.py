@@ -118,17 +118,17 @@ def parse(question: str, vocabulary: Vocabulary) -> Query:
 
 
 def _nearest(tokens: Sequence[Token], unknown: Sequence[Token], vocabulary: Vocabulary) -> str:
-    """A question of this grammar that is near: spelling mended, else without what is unknown."""
+    """A similar question of this grammar: spelling corrected, else without unknown words."""
     spellings = {" ".join(words): words for words in vocabulary.phrases}
-    mended: list[str] = []
+    corrected: list[str] = []
     for token in tokens:
         close = nearest(token.text, spellings) if any(token is u for u in unknown) else []
-        mended += [close[0] if close else token.text]
+        corrected += [close[0] if close else token.text]
     left = [token.text for token in tokens if not any(token is u for u in unknown)]
-    near = vocabulary.tokens(" ".join(mended))
+    near = vocabulary.tokens(" ".join(corrected))
     classes = [name for token in near if token.kind == "class" for name in token.names]
     plain = Query(Kind.COUNT, tuple(classes[:1]) or vocabulary.classes[:1]).text()
-    for words in (mended, left):
+    for words in (corrected, left):
         try:
             return _Parser(vocabulary.tokens(" ".join(words)), vocabulary).question().text()
         except (_MismatchError, RefusalError):

@@ -39,7 +39,7 @@ class Token:
     Attributes:
         kind: "word", "number", "ordinal", "time", "class", "verb", "passive", "team", "player" or
             "match".
-        text: What stands in the question.
+        text: The words of the question.
         value: What is meant, for numbers and times.
         names: What is meant, for names: classes, or one team, player or match.
     """
@@ -199,7 +199,7 @@ def vocabulary_of(timelines: Sequence[Timeline], table: WordTable | None = None)
         if meant := [by_key[_key(name)] for name in labels if _key(name) in by_key]:
             for noun in nouns:
                 for form in (noun, plural(noun)):
-                    # What a class is called is that class alone.
+                    # The name of a class means that class alone.
                     if _key(noun) not in by_key:
                         vocabulary.add(form, "class", meant)
             for verb in verbs:

@@ -69,7 +69,7 @@ def word_facts(facts: Sequence[str], say: Callable[[str], str]) -> Worded:
 def keeps_facts(sentence: str, fact: str) -> bool:
     """Tell whether a sentence says what a fact says, and nothing else.
 
-    Every number, time, name and other word that could be a fact must stand in both; what the fact
+    Every number, time, name and other word that could be a fact must be in both; what the fact
     has in brackets may be left out. A fact with two counts or more (a score) is never worded anew,
     because they could change places.
 

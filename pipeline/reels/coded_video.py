@@ -344,7 +344,7 @@ class CodedVideo:
     def frames(self, first_pts: int, end_pts: int) -> Iterator[VideoFrame] | None:
         """The frames with first_pts <= pts < end_pts, decoded from a key frame before them on.
 
-        Their timestamps are those of this object. None if the packets do not tell.
+        Their timestamps are those of this object. None if the packets do not say.
         """
         first_row = self.row_shown_at(first_pts)
         if not self.matched or first_row is None:
@@ -459,7 +459,7 @@ class _RawPackets:
         return None if stamp == NEVER else self.footage.seconds(stamp)
 
     def key_number(self, packet: Packet[VideoStream]) -> int | None:
-        """The number of a packet at which decoding can start; None if nothing tells it."""
+        """The number of a packet at which decoding can start; None if it is not known."""
         if packet.pos is None:
             return None
         found = np.flatnonzero((self.key_places == packet.pos) & (self.key_sizes == packet.size))

@@ -35,7 +35,7 @@ FEW_MATCHES = 6
 def summarise(
     answers: Mapping[str, HeldOut], curve: Sequence[CurvePoint], next_command: str
 ) -> dict[str, Any]:
-    """Return what `touchline train` tells at its end, as JSON values.
+    """Return what `touchline train` prints at its end, as JSON values.
 
     Figures per class are of the first of the answers.
 

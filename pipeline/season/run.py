@@ -59,7 +59,7 @@ class Record:
 
 @dataclass(frozen=True)
 class News:
-    """Whom to tell what happens during a run.
+    """What is called during a run, and when.
 
     Attributes:
         on_ready: Called with the network when it is prepared in this process.
@@ -113,7 +113,7 @@ class HereRunner:
         Args:
             analysis: What is done with each match.
             job: The same, with files of the run.
-            news: Whom to tell what happens.
+            news: What is called, and when.
             close: Stops what helps with it.
         """
         self.close = close
@@ -172,7 +172,7 @@ def run_matches(
         out: The folder for the result folders, or its address in a remote store.
         options: Workers, and whether to analyse again what is done.
         clocks: The match clock of each file that has one.
-        news: Whom to tell what happens.
+        news: What is called, and when.
         arrivals: Asked again and again for more footage; the run then never ends by itself.
 
     Raises:

@@ -52,7 +52,7 @@ class FeatureProgress:
 
 @dataclass(frozen=True)
 class Learning:
-    """Where learning stands.
+    """How far learning is.
 
     Attributes:
         state: idle, running or failed.
@@ -122,7 +122,7 @@ class Engine:
 
     @property
     def learning(self) -> Learning:
-        """Where learning stands."""
+        """How far learning is."""
         with self._mutex:
             return self._learning
 
@@ -133,7 +133,7 @@ class Engine:
             return self._learned
 
     def wait_until_learnt(self, timeout_s: float) -> bool:
-        """Wait until every action so far has been learnt from; tell whether it has."""
+        """Wait until every action so far has been learnt from; return whether it has."""
         with self._wake:
             return self._wake.wait_for(
                 lambda: (

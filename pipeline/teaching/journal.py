@@ -1,4 +1,4 @@
-"""The journal of a project: one JSON line per action, on disk before anybody hears that it is."""
+"""The journal of a project: one JSON line per action, on disk before it is reported as done."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class JournalError(TouchlineError):
 class Journal:
     """A file of JSON lines that only grows. The first line holds its format.
 
-    A line without its end was cut short by a kill or a full disk. Nobody was told that it is on
-    disk, so it is removed when the journal is opened again.
+    A line without its end was cut short by a kill or a full disk. It was never
+    reported as written, so it is removed when the journal is opened again.
     """
 
     def __init__(self, path: Path) -> None:

@@ -161,7 +161,7 @@ def fine_tune(
     stopped = trainer.train(after_step, after_epoch)
     trainer.load_best()
     val_probs = trainer.val_probs()
-    # Without validation clips, only a clip of noise tells whether the network still works.
+    # Without validation clips, only a clip of noise shows whether the network still works.
     if not (np.isfinite(val_probs).all() and computes_numbers(trainer.network.backbone)):
         if keep is not None and current_world().is_first:
             keep.path.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def name_command(
 ) -> None:
     """Say who is in photos, or whom events are about: a name, or unknown and why.
 
-    Exits with 1 if a file is no picture; the others are answered all the same.
+    Exits with 1 if a file is no picture; the others are still answered.
     """
     if lineup is not None:
         _name_events(photos, lineup, out, after, as_json=json_)

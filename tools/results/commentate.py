@@ -38,7 +38,7 @@ def commentate_command(
 
     matches = read_matches(results)
     timelines = timelines_of(matches, clocks_of(matches, kickoff or [], period_min=period_min))
-    told = [
+    reports = [
         {
             "match": timeline.name,
             "lines": event_lines(timeline, style),
@@ -47,13 +47,13 @@ def commentate_command(
         for timeline in timelines
     ]
     if wording is not None:
-        told = [
+        reports = [
             match | {part: reword(match[part], wording) for part in ("lines", "report")}
-            for match in told
+            for match in reports
         ]
     if json_:
-        console.print_json(told)
+        console.print_json(reports)
         return
-    for match in told:
+    for match in reports:
         for line in [*match["lines"], "", *match["report"], ""]:
             console.out.print(console.escape(line), soft_wrap=True, highlight=False)

@@ -200,7 +200,7 @@ def is_soccernet_tree(source: LabelSource) -> bool:
 def _matches(source: LabelSource) -> list[LabelSource]:
     """The label file of each match in a SoccerNet folder."""
     paths = sorted(f for f in files_below(source.path) if f.name in SOCCERNET_FILES)
-    # Camera shots lie beside the actions of the same match.
+    # A match with a file of actions may also have one of camera shots.
     if others := [path for path in paths if path.name != CAMERA_FILE]:
         paths = others
     if len({path.name for path in paths}) > 1:
