@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +14,7 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.models.backbone import ClipSpec
+    from touchline.models.checkpoint import TrainedModel
     from touchline.models.weights.download import OnProgress
     from touchline.models.weights.table import WeightsEntry
 
@@ -130,15 +131,35 @@ def export_command(
         Path | None,
         typer.Option("--out", "-o", help="The file (default: MODEL.onnx in this folder)."),
     ] = None,
-    to: Annotated[str, typer.Option(help="Format of the file: onnx.")] = "onnx",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="onnx: the whole model, from RGB pictures to probabilities. int8: its trunk in "
+            "8-bit whole numbers, for touchline detect --int8; needs --calibrate."
+        ),
+    ] = "onnx",
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="For int8: labelled clips (best those of the training) or footage, from which the "
+            "ranges of the numbers are taken; repeatable.",
+            metavar="LABELS|FOOTAGE",
+        ),
+    ] = None,
 ) -> None:
-    """Write a model as ONNX, from RGB pictures to probabilities, compared with PyTorch."""
+    """Write a model as ONNX, or its trunk in int8, and say how far it is from PyTorch."""
     from touchline.models.engines.graph import write_model
     from touchline.models.load import load_model
 
-    if to != "onnx":
-        raise ValueError(f"--to is {to!r}; it must be onnx")
+    if to not in ("onnx", "int8"):
+        raise ValueError(f"--to is {to!r}; it must be onnx or int8")
+    if (to == "int8") != bool(calibrate):
+        raise ValueError("--to int8 and --calibrate LABELS go together")
+    console.keep_inputs(out, *(calibrate or []))
     trained = load_model(model)
+    if calibrate:
+        _export_int8(trained, out or Path(f"{Path(model).stem}.int8.onnx"), calibrate)
+        return
     path = out or Path(f"{Path(model).stem}.onnx")
     difference = write_model(path, trained)
     spec = trained.spec
@@ -150,6 +171,20 @@ def export_command(
         + (", ..." if len(trained.labels) > 5 else ""),
     ]
     for line in lines:
+        console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+
+
+def _export_int8(trained: TrainedModel, path: Path, sources: Sequence[Path]) -> None:
+    """Write the trunk in int8, and print what it changes."""
+    from touchline.pipeline.detection.int8 import calibration_footage, make_int8
+
+    with console.progress_bar(quiet=False) as bar:
+        task = bar.add_task("reading", total=None, note="")
+        footage = calibration_footage(trained, sources)
+        change = make_int8(
+            path, trained, footage, on_step=lambda step: bar.update(task, description=step)
+        )
+    for line in (f"{path}: for touchline detect --int8", f"  {change.text()}"):
         console.out.print(console.escape(line), highlight=False, soft_wrap=True)
 
 

@@ -58,7 +58,7 @@ class GraphTrunk:
         return torch.from_numpy(self._session(clip.float().contiguous().numpy()))
 
 
-def open_trunk(name: str, backbone: Backbone) -> Trunk:
+def open_trunk(name: str, backbone: Backbone, int8: Path | None = None) -> Trunk:
     """Return the trunk of a network on a runtime other than PyTorch.
 
     The ONNX file is written once and kept in the cache, after it was compared with PyTorch.
@@ -66,6 +66,7 @@ def open_trunk(name: str, backbone: Backbone) -> Trunk:
     Args:
         name: A name in RUNTIMES.
         backbone: The network.
+        int8: The trunk in int8, to run instead; see `quantise_trunk`.
 
     Raises:
         ValueError: The runtime is not installed, or cannot run this network.
@@ -73,20 +74,40 @@ def open_trunk(name: str, backbone: Backbone) -> Trunk:
     check_installed()
     if name not in installed_runtimes():
         raise ValueError(f"the engine {name} is not installed. Run: pip install {name}")
-    num_frames = PASS_FRAMES if backbone.framewise else backbone.spec.num_frames
+    graph = trunk_graph(backbone) if int8 is None else int8
+    session = RUNTIMES[name](graph, torch.get_num_threads())
+    return GraphTrunk(session, graph_frames(backbone), framewise=backbone.framewise)
+
+
+def trunk_graph(backbone: Backbone) -> Path:
+    """Return the ONNX file of a trunk. It is written if it is not in the cache.
+
+    Args:
+        backbone: The network.
+
+    Raises:
+        ValueError: PyTorch cannot write this network, or the file computes something else.
+        OSError: The file cannot be written.
+    """
     graph = engine_folder(backbone) / "trunk.onnx"
     graph.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(graph.with_suffix(".lock")):
         if not graph.is_file():
-            write_trunk(graph, backbone, num_frames)
-    session = RUNTIMES[name](graph, torch.get_num_threads())
-    return GraphTrunk(session, num_frames, framewise=backbone.framewise)
+            write_trunk(graph, backbone, graph_frames(backbone))
+    return graph
+
+
+def graph_frames(backbone: Backbone) -> int:
+    """Return how many frames the clips have that the graph of a trunk takes."""
+    return PASS_FRAMES if backbone.framewise else backbone.spec.num_frames
 
 
 def engine_folder(backbone: Backbone) -> Path:
     """Return the folder of the cache for what is known of a trunk: its graph and its trial."""
-    spec = backbone.spec
-    if backbone.framewise:
-        spec = spec.with_sampling(num_frames=PASS_FRAMES)
-    digest = trunk_digest(backbone, len(backbone.stages), torch.float32, spec=spec)
-    return cache_dir() / "engines" / digest[:32]
+    return cache_dir() / "engines" / graph_digest(backbone)
+
+
+def graph_digest(backbone: Backbone) -> str:
+    """Return a hash of all that the graph of a trunk depends on."""
+    spec = backbone.spec.with_sampling(num_frames=graph_frames(backbone))
+    return trunk_digest(backbone, len(backbone.stages), torch.float32, spec=spec)[:32]

@@ -11,11 +11,12 @@ import sys
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from touchline.models.errors import FootageError
 from touchline.models.inference import pick_device, pick_dtype
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.detection.int8 import calibrate_int8
 from touchline.pipeline.scoring.score import Scorer
 from touchline.pipeline.types import Float32, Frames
 
@@ -178,6 +180,8 @@ def bench_detect(
     stock = copy.deepcopy(backbone).to(where)
     read = partial(decode, path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=footage_s)
     frames = list(read())
+    if where.type == "cpu" and is_installed() and backbone.framewise:
+        scorers["each frame once, onnxruntime int8"] = _int8_scorer(model, frames)
     loop = _Measured([], [], [], [])
     ours = {name: _Measured([], [], [], []) for name in scorers}
     for _ in range(rounds):
@@ -223,6 +227,14 @@ def _scorers(model: TrainedModel, device: str) -> dict[str, Scorer]:
                 model, device=device, precision="float32", engine=engine
             )
     return ways
+
+
+def _int8_scorer(model: TrainedModel, frames: Sequence[Frames]) -> Scorer:
+    """Touchline's way with the trunk in int8, calibrated on the same frames."""
+    with TemporaryDirectory(prefix="touchline-") as folder:
+        path = Path(folder) / "trunk.onnx"
+        calibrate_int8(path, model, frames)
+        return Scorer(model, device="cpu", engine="auto", int8=path)
 
 
 def _time_loop(took: _Measured, path: Path, stock: Any, spec: ClipSpec, footage_s: float) -> None:

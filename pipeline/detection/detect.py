@@ -51,6 +51,7 @@ def make_scorer(
         mode=options.mode,
         hop_s=options.hop_s,
         engine=options.engine,
+        int8=options.int8,
         worth=lambda: _is_long(footage, model.spec, options),
     )
 
@@ -289,6 +290,7 @@ def applied_options(model: TrainedModel, options: DetectOptions) -> AppliedOptio
         "point": options.point,
         "events": events_of(model, options),
     }
+    shaping["int8"] = None if options.int8 is None else file_digest(options.int8)
     for elsewhere in ("isolation", "decode_workers", "features"):
         del shaping[elsewhere]
     shaping["hop_s"] = hop_samples(model.spec, options.hop_s) / model.spec.rate_hz

@@ -129,7 +129,8 @@ def scores_key(
         decode_workers: How many processes decode it: next to damage they may mark other frames.
     """
     hop = hop_samples(scorer.model.spec, options.hop_s)
-    shaping = (hop, scorer.shared, scorer.engine, str(scorer.dtype), scorer.batch_size)
+    numbers = (scorer.engine, str(scorer.dtype), scorer.int8)
+    shaping = (hop, scorer.shared, *numbers, scorer.batch_size)
     reading = (options.decoder, options.stream, decode_workers)
     threads = (torch.get_num_threads(), os.cpu_count())
     machine = (str(scorer.device), processor(), threads, torch.__version__)

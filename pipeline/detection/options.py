@@ -31,6 +31,8 @@ class DetectOptions:
         engine: What the trunk runs on: "torch", "onnxruntime", "openvino", or "auto" (on a CPU the
             fastest one that is installed, by a trial that is kept). It changes scores by less than
             one in a thousand.
+        int8: A trunk in int8, from `touchline models export --to int8`, for the engine onnxruntime
+            or openvino. None: no int8.
         stream: Index of the video stream in the container. None: the default stream, else the
             largest.
         isolation: Decode in separate processes. Only POSIX systems have them; others ignore this.
@@ -58,6 +60,7 @@ class DetectOptions:
     batch_size: int = 8
     mode: str = "auto"
     engine: str = "auto"
+    int8: Path | None = None
     stream: int | None = None
     isolation: bool = True
     features: Path | None = None
@@ -70,3 +73,5 @@ class DetectOptions:
             raise ValueError(f"floor is {self.floor}; it must be in (0, 1]")
         if self.decode_workers is not None and self.decode_workers < 1:
             raise ValueError(f"decode_workers is {self.decode_workers}; it must be 1 or more")
+        if self.int8 is not None and self.features is not None:
+            raise ValueError("features are not kept in int8. Leave out int8 or features.")

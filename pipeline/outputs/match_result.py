@@ -30,6 +30,7 @@ class AppliedOptions:
         batch_size: Windows that ran through the network together.
         mode: "windows", "shared" or "auto".
         engine: What the trunk ran on, as asked for ("auto", "torch", ...).
+        int8: SHA-256 of the trunk in int8; None without one.
         stream: Index of the video stream that was asked for.
         thresholds: The threshold of each class, background excepted.
     """
@@ -45,6 +46,7 @@ class AppliedOptions:
     batch_size: int | None = None
     mode: str | None = None
     engine: str | None = None
+    int8: str | None = None
     stream: int | None = None
     thresholds: Mapping[str, float] | None = None
 

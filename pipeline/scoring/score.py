@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +13,9 @@ import torch
 from torch import Tensor
 
 from touchline.models.backbone import normalise
-from touchline.models.checkpoint import TrainedModel
+from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.engines.engine import ENGINES, Trunk, open_trunk
+from touchline.models.engines.int8 import INT8_ENGINE, read_facts
 from touchline.models.engines.trial import Trial, try_engines
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
@@ -45,6 +47,8 @@ class Scorer:
         hop_s: Seconds between windows, by which "auto" chooses; None: a quarter of the window.
         engine: What the trunk runs on: "torch", or on a CPU another one of ENGINES. "auto" takes
             the fastest one by a trial.
+        int8: A trunk in int8 for an engine other than PyTorch, from `make_int8`. "auto" then is
+            ONNX Runtime, and never takes int8 by itself.
         worth: Asked if "auto" finds no earlier trial: whether to try the engines now, which takes
             about ten seconds. Without a trial it takes PyTorch.
 
@@ -53,10 +57,11 @@ class Scorer:
         why: Why "auto" chose this; empty without a choice.
         engine: The name of the engine in use.
         trial: How fast each engine is here; None if there was no choice.
+        int8: SHA-256 of the trunk in int8; None without one.
 
     Raises:
         ValueError: An argument is out of range, the trunk cannot be shared, or the engine is not
-            installed or cannot run this trunk.
+            installed or cannot run this trunk, or `int8` is not this trunk.
     """
 
     def __init__(
@@ -69,6 +74,7 @@ class Scorer:
         mode: str = "auto",
         hop_s: float | None = None,
         engine: str = "torch",
+        int8: Path | None = None,
         worth: Callable[[], bool] = lambda: True,
     ) -> None:
         if mode not in MODES:
@@ -77,6 +83,8 @@ class Scorer:
             raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if int8 is not None and engine == "auto":
+            engine = INT8_ENGINE
         self.model = model
         self.device = pick_device(device)
         self.dtype = pick_dtype(precision, self.device)
@@ -95,11 +103,17 @@ class Scorer:
         # Pieces are long because their margins are computed twice.
         self.piece_frames = _round_up(8 * batch_size if exact else PIECE_FRAMES, self.stride)
         self.trial: Trial | None = None
-        self.engine = self._pick_engine(engine, precision, worth)
+        self.engine = self._pick_engine(engine, precision, worth, int8=int8 is not None)
+        self.int8: str | None = None
+        if int8 is not None:
+            read_facts(int8, model.backbone)
+            self.int8, self.dtype = file_digest(int8), torch.float32
         if self.engine != "torch":
-            self._trunk = open_trunk(self.engine, model.backbone)
+            self._trunk = open_trunk(self.engine, model.backbone, int8)
 
-    def _pick_engine(self, engine: str, precision: str, worth: Callable[[], bool]) -> str:
+    def _pick_engine(
+        self, engine: str, precision: str, worth: Callable[[], bool], *, int8: bool
+    ) -> str:
         """Name the engine; ValueError if the one that was asked for does not fit."""
         slides = self.shared and not self.model.backbone.framewise
         reasons = {
@@ -108,6 +122,8 @@ class Scorer:
             "windows of a trunk over space and time. Use mode 'windows'": slides,
         }
         reason = next((reason for reason, holds in reasons.items() if holds), None)
+        if engine == "torch" and int8:
+            raise ValueError("PyTorch does not run int8 here. Use the engine onnxruntime")
         if engine not in ("auto", "torch") and reason is not None:
             raise ValueError(f"the engine {engine} runs {reason}")
         if engine != "auto":

@@ -49,3 +49,15 @@ def test_less_than_a_window_is_refused_in_a_line(tmp_path: Path) -> None:
     for seconds in (2.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=r"seconds is .*; it must be at least 2\.56"):
             bench_detect(path, footage_s=seconds)
+
+
+@pytest.mark.slow
+def test_int8_is_a_row_of_framewise_networks(tmp_path: Path, monkeypatch) -> None:
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    monkeypatch.setenv("TOUCHLINE_CACHE", str(tmp_path / "cache"))
+    path = write_video(tmp_path / "a.mp4", indices=range(60))
+    speed = bench_detect(path, network="cnn_lstm_lite0", footage_s=2.1, rounds=1, device="cpu")
+    names = [row.name for row in speed.rows]
+    assert names[1] == "each frame once"
+    assert names[-1] == "each frame once, onnxruntime int8"
