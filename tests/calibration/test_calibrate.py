@@ -123,7 +123,7 @@ def test_a_wanted_precision_is_reached_with_as_many_found_as_possible():
     assert loose.threshold == pytest.approx(0.55)
 
 
-def test_a_precision_out_of_reach_is_told():
+def test_a_precision_out_of_reach_is_reported():
     curve = window_curve(np.array([0.9, 0.8]), np.array([False, True]))
     found = choose_threshold(curve, Target("precision", 0.9))
     assert not found.reached

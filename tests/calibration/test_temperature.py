@@ -67,7 +67,7 @@ def test_a_class_far_off_does_not_decide_the_temperature(model):
     assert found == pytest.approx(2 / math.log(9), rel=1e-3)
 
 
-def test_the_gain_of_a_temperature_is_told_on_groups_it_was_not_fitted_on(model):
+def test_the_gain_of_a_temperature_is_reported_on_groups_it_was_not_fitted_on(model):
     # Group B is right with a margin of 3, C wrong: each gives the other the wrong temperature.
     right, wrong = scores_of([1, 2] * 4, margin=3.0), scores_of([2, 1] * 4, margin=3.0)
     examples = [replace(e, group="B") for e in right.examples]

@@ -73,7 +73,7 @@ def test_a_part_of_footage_whose_clock_restarts_is_that_part(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("container", ["mp4", "mkv"])
-def test_hours_without_frames_stay_on_a_timeline_and_are_told(
+def test_hours_without_frames_stay_on_a_timeline_and_are_reported(
     container: str, tmp_path: Path
 ) -> None:
     stamps = [Fraction(k, 25) + (0 if k < 50 else 36_000) for k in range(100)]

@@ -40,13 +40,6 @@ def two_mp4(folder: Path) -> Path:
     return path
 
 
-def two_flv(folder: Path) -> Path:
-    """Two FLV files joined byte by byte."""
-    path = folder / "two.flv"
-    path.write_bytes(write_video(folder / "one.flv").read_bytes() * 2)
-    return path
-
-
 def hours_apart(folder: Path) -> Path:
     """Ten hours between two frames."""
     stamps = [Fraction(k, 25) + (0 if k < 12 else 36_000) for k in range(25)]
@@ -174,7 +167,7 @@ def test_probe_says_nothing_about_plain_footage(tmp_path: Path) -> None:
     assert probe_footage(write_video(tmp_path / "mute.mp4")).sound == ""
 
 
-def test_equal_tracks_of_sound_are_told_once_in_words(tmp_path: Path) -> None:
+def test_equal_tracks_of_sound_are_reported_once_in_words(tmp_path: Path) -> None:
     path = tmp_path / "camera.mxf"
     with av.open(str(path), "w") as output:
         video = output.add_stream("mpeg2video", rate=25)

@@ -158,7 +158,7 @@ def test_a_format_that_refuses_the_footage_costs_itself_not_the_events(
     }
 
 
-def test_a_format_that_cannot_hold_the_footage_is_told_before_decoding(tmp_path: Path) -> None:
+def test_a_format_that_cannot_hold_the_footage_is_reported_before_decoding(tmp_path: Path) -> None:
     match = write_levels(tmp_path / "match.mp4", [20] * 48 + [235] * 32)  # 16 frames per second
     told: list[str] = []
 

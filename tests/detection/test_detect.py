@@ -57,7 +57,7 @@ def test_health_tells_what_was_really_read(match):
 
 
 @pytest.mark.parametrize("variable", [False, True])
-def test_a_wrong_declared_rate_is_told_and_replaced_as_probe_does(tmp_path, variable):
+def test_a_wrong_declared_rate_is_reported_and_replaced_as_probe_does(tmp_path, variable):
     # The file declares 25 frames a second. Most are a fiftieth of a second apart.
     stamps = [Fraction(k, 50) + (Fraction(k // 20, 10) if variable else 0) for k in range(160)]
     path = write_video(
@@ -102,7 +102,7 @@ def test_less_than_one_decoding_process_is_refused():
         ({"hop_s": 9.0}, "hop_s"),
     ],
 )
-def test_an_unusable_option_is_told_once_before_anything_is_decoded(
+def test_an_unusable_option_is_reported_once_before_anything_is_decoded(
     match, tmp_path, monkeypatch, option, message
 ):
     monkeypatch.setattr(batch, "detect", None)
@@ -111,7 +111,7 @@ def test_an_unusable_option_is_told_once_before_anything_is_decoded(
 
 
 @pytest.mark.parametrize("out", ["file", "file/out"])
-def test_a_place_that_is_no_folder_is_told_once_before_anything_is_decoded(
+def test_a_place_that_is_no_folder_is_reported_once_before_anything_is_decoded(
     match, tmp_path, monkeypatch, out
 ):
     monkeypatch.setattr(batch, "detect", None)
@@ -122,7 +122,7 @@ def test_a_place_that_is_no_folder_is_told_once_before_anything_is_decoded(
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_decoded(
+def test_a_folder_that_cannot_be_written_to_is_reported_before_anything_is_decoded(
     match, tmp_path, monkeypatch
 ):
     def full(descriptor):

@@ -12,7 +12,7 @@ import touchline.pipeline as touchline
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_public_name_stands_once_in_the_reference() -> None:
+def test_every_public_name_is_once_in_the_reference() -> None:
     pages = [page.read_text(encoding="utf-8") for page in (ROOT / "docs/reference").glob("*.rst")]
     names = Counter(re.findall(r"^\.\. auto(?:function|class):: (\w+)$", "\n".join(pages), re.M))
     assert names == Counter(touchline.__all__)

@@ -119,7 +119,7 @@ def test_soccernet_results_pair_with_soccernet_labels(tmp_path):
         {"gameTime": "2 - 01:30", "label": "Goal", "position": "90500", "visibility": "not shown"},
     ]
     (truth / "Labels-v2.json").write_text(json.dumps({"UrlLocal": match, "annotations": rows}))
-    # The footage lies beside the labels, in another size than the results assume.
+    # The footage is next to the labels, in another size than the results assume.
     for half in (1, 2):
         (truth / f"{half}_720p.mkv").touch()
     actual = read_event_set(tmp_path / "labels")
@@ -141,7 +141,7 @@ def test_a_name_without_its_ending_pairs():
     assert list(paired.predictions.events) == ["/labels/final 12.30.mp4"]
 
 
-def test_what_stands_on_one_side_only_is_told():
+def test_what_is_on_one_side_only_is_reported():
     paired = pair_videos(set_of("/a/x.mp4", "/a/y.mp4"), set_of("/b/y.mp4", "/b/z.mp4"))
     assert paired.unlabelled == ("/b/z.mp4",)
     assert paired.unpredicted == ("/a/x.mp4",)

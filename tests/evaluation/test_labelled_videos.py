@@ -100,7 +100,7 @@ def test_a_video_with_an_empty_list_of_annotations_is_labelled(tmp_path: Path) -
 
 @pytest.mark.parametrize("names", [("v_a", "a"), ("a", "v_a")])
 @pytest.mark.parametrize("beside", [(), ("a.mp4",), ("v_a.mp4",)])
-def test_names_are_paired_with_and_without_v_whatever_lies_beside(
+def test_names_are_paired_with_and_without_v_whatever_files_are_there(
     tmp_path: Path, names: tuple[str, str], beside: tuple[str, ...]
 ) -> None:
     touch(tmp_path, *beside)

@@ -7,7 +7,7 @@ import pytest
 from touchline.pipeline.plots import new_canvas, save_canvas
 
 
-def test_characters_that_the_font_lacks_are_told_once(tmp_path: Path) -> None:
+def test_characters_that_the_font_lacks_are_reported_once(tmp_path: Path) -> None:
     canvas, (axes,) = new_canvas(1)
     axes.plot([0, 1], label="進球 得分")
     axes.set_title("角球")

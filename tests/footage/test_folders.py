@@ -34,7 +34,7 @@ def season(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_stands_for_the_footage_below_it(season: Path) -> None:
+def test_a_folder_means_the_footage_below_it(season: Path) -> None:
     far = Address("https://example.org/match.mp4")
     given = [far, season, season / "gone.mp4"]
     assert footage_files(given, leave_out=season / "out") == [

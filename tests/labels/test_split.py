@@ -225,7 +225,7 @@ def test_events_out_of_the_picture_count_on_neither_side() -> None:
         assert split.not_validated == ("red",)
 
 
-def test_one_file_under_two_names_stands_on_one_side(
+def test_one_file_under_two_names_is_on_one_side_of_the_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -219,7 +219,7 @@ def test_a_wrong_file_in_a_cache_that_cannot_be_written_to_is_refused(
             obtain(proven)
 
 
-def test_a_full_disk_is_told_where_a_digest_cannot_be_kept(
+def test_a_full_disk_is_reported_where_a_digest_cannot_be_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(path: Path) -> None:

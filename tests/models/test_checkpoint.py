@@ -260,7 +260,7 @@ def test_the_digest_is_of_names_types_shapes_and_numbers():
     assert tensors_digest(two) == tensors_digest({"b": given, "a": torch.ones(3, 2)})
 
 
-def test_weights_of_another_network_are_told_by_what_does_not_fit(saved):
+def test_the_error_for_weights_of_another_network_names_what_does_not_fit(saved):
     said = refuse(saved, {"architecture": "cnn_lstm"})
     assert re.search(r"state_dict for \w+: Missing key\(s\)", str(said))
     assert len(said.message) < 300
@@ -296,7 +296,7 @@ def test_more_labels_than_the_weights_have_are_damage(saved, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float64])
-def test_finite_is_told_of_every_number_format(dtype):
+def test_every_number_format_is_checked_for_finite_values(dtype):
     assert all_finite([torch.ones(2).to(dtype), torch.ones(2, dtype=torch.int64)])
     assert not all_finite([torch.tensor([1.0, torch.nan]).to(dtype)])
 

@@ -46,7 +46,7 @@ def fetch_from(behave: Behaviour, target: Path, *, patience: Patience = HASTE) -
 
 
 def left_over(target: Path) -> list[str]:
-    """What lies beside the target, but for the lock."""
+    """What is next to the target, except the lock."""
     lock = target.name + ".lock"
     return sorted(p.name for p in target.parent.iterdir() if p.name not in (target.name, lock))
 

@@ -293,7 +293,7 @@ def test_youtube_chapters_start_at_zero_and_are_ten_seconds_apart(tmp_path: Path
     assert path.read_text() == ("0:00:00 Start, kind 0\n0:00:30 kind 1, kind 2\n0:00:40 kind 3\n")
 
 
-def test_the_match_clock_stands_beside_file_time(tmp_path: Path) -> None:
+def test_the_match_clock_is_shown_next_to_file_time(tmp_path: Path) -> None:
     clock = MatchClock({1: 30.0, 2: 3600.0})
     formats = ["csv", "json", "soccernet", "vtt", "edl", "youtube", "ffmetadata", "jsonl"]
     paths = write_result(match(tmp_path), tmp_path, formats=formats, clock=clock)
@@ -370,7 +370,7 @@ def test_chapters_that_start_in_the_same_millisecond_are_not_empty(tmp_path: Pat
     assert [(start, end) for _, start, end in spans] == [(1.0, 2.0), (1.0, 1.001)]
 
 
-def test_youtube_gets_no_chapter_too_short_at_the_end_and_is_told_of_too_few(
+def test_youtube_gets_no_chapter_too_short_at_the_end_and_a_note_about_too_few(
     tmp_path: Path,
 ) -> None:
     result = match(tmp_path, accepted=())

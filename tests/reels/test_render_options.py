@@ -53,7 +53,7 @@ def test_a_reel_without_length_is_refused(match: Path, tmp_path: Path, max_s: fl
         cut_reel(match, (GOAL,), tmp_path / "reel.mp4", max_s=max_s)
 
 
-def test_events_of_another_file_are_told_before_a_clip_is_written(
+def test_events_of_another_file_are_reported_before_a_clip_is_written(
     match: Path, tmp_path: Path
 ) -> None:
     late = Event("goal", 500.0, 501.0, 500.5, 0.9)

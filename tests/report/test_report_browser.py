@@ -291,7 +291,7 @@ def test_the_theme_follows_the_system_and_the_button(browser: Browser, report: P
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_footage_that_has_moved_is_told_and_can_be_chosen(
+def test_footage_that_has_moved_is_reported_and_can_be_chosen(
     browser: Browser, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     browser.resize(*size)
@@ -320,7 +320,7 @@ def test_footage_that_has_moved_is_told_and_can_be_chosen(
     browser.log()
 
 
-def test_footage_that_browsers_cannot_play_is_told_and_a_proxy_plays(
+def test_footage_that_browsers_cannot_play_is_reported_and_a_proxy_plays(
     browser: Browser, tmp_path: Path
 ) -> None:
     path = write_footage(tmp_path / "m.avi", seconds=20, codec="mpeg4", options={"b": "2M"})

@@ -130,7 +130,7 @@ def test_resuming_where_no_run_is_says_that_a_new_one_starts(
 
 
 @pytest.mark.parametrize(("head", "told"), [("linear", True), ("own", False)])
-def test_options_of_the_training_loop_are_told_where_it_does_not_run(
+def test_options_of_the_training_loop_are_reported_where_it_does_not_run(
     labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, told: bool
 ) -> None:
     frozen = train(labels, tmp_path / "first", "--val-groups", "match_3")

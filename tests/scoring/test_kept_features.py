@@ -141,7 +141,7 @@ def test_footage_that_changed_has_no_features(tmp_path):
         ({"fit": "pad"}, "those of five.mkv are of another trunk, picture size or number format"),
     ],
 )
-def test_features_of_another_sampling_are_not_taken_and_the_reason_is_told(tmp_path, other, why):
+def test_features_of_another_sampling_are_not_taken_and_the_reason_is_said(tmp_path, other, why):
     footage = five_a_second(tmp_path)
     compute(tmp_path / "features", footage, spec=SPEC.with_sampling(**other))
     kept = opened(tmp_path / "features", footage)

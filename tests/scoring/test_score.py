@@ -148,7 +148,7 @@ def test_damaged_frames_mark_their_windows(footage):
     assert track.damaged[:3].tolist() == [True, False, False]
 
 
-def test_progress_is_told_in_footage_time(footage):
+def test_progress_is_reported_in_footage_time(footage):
     ends = []
     Scorer(brightness_model()).score(read(footage), on_window=ends.append)
     assert ends == sorted(ends)

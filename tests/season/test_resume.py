@@ -242,7 +242,7 @@ def test_a_damaged_record_ends_what_is_used(job: Job, cut_off: Path, tmp_path: P
     assert again == whole
 
 
-def test_progress_is_told_while_frames_are_passed_over(
+def test_progress_is_reported_while_frames_are_passed_over(
     job: Job, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that is silent for minutes is taken for one that hangs."""

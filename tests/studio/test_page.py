@@ -666,7 +666,7 @@ def test_a_killed_server_loses_nothing(browser: Browser, tmp_path: Path) -> None
         browser.log()
 
 
-def test_footage_that_is_gone_is_told_and_its_marks_are_kept(
+def test_footage_that_is_gone_is_reported_and_its_marks_are_kept(
     browser: Browser, tmp_path: Path
 ) -> None:
     path = write_footage(tmp_path / "gone.mp4", seconds=4, width=320, height=192)

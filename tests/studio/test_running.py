@@ -202,7 +202,7 @@ def limit_file_size(studio: RunningStudio, size: int | None) -> None:
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux limits other processes")
-def test_a_disk_that_fills_up_is_told_and_loses_nothing(fresh):
+def test_a_disk_that_fills_up_is_reported_and_loses_nothing(fresh):
     red = fresh.do(do="add_class", name="red")
     for start in (5, 14):
         mark(fresh, red, start, start + 1)
@@ -228,7 +228,7 @@ def test_a_disk_that_fills_up_is_told_and_loses_nothing(fresh):
     assert len(fresh.project()["matches"][0]["marks"]) == 3
 
 
-def test_labels_that_cannot_be_written_are_told(fresh):
+def test_labels_that_cannot_be_written_are_reported(fresh):
     red = fresh.do(do="add_class", name="red")
     labels = fresh.project_folder / "labels.csv"
     wait_for(labels.exists)
@@ -255,7 +255,7 @@ def test_a_second_studio_is_refused_and_told_where_the_first_is(studio, tmp_path
     assert studio.project()["revision"] >= 0
 
 
-def test_a_port_that_is_taken_is_told(studio, matches, network, tmp_path):
+def test_a_port_that_is_taken_is_reported(studio, matches, network, tmp_path):
     arguments = ["studio", str(matches[0]), "-o", str(tmp_path / "p"), "--no-open", *network]
     other = start_touchline([*arguments, "--port", str(studio.port)], tmp_path / "said.txt")
     other.join(timeout=60)
@@ -371,7 +371,7 @@ def test_the_command_itself(matches, network, tmp_path):
     assert (tmp_path / "drawn.studio" / "journal.jsonl").is_file()
 
 
-def test_a_journal_of_another_version_is_told(matches, network, tmp_path):
+def test_a_journal_of_another_version_is_reported(matches, network, tmp_path):
     (tmp_path / "project").mkdir()
     journal = tmp_path / "project" / "journal.jsonl"
     journal.write_text(json.dumps({"format": "touchline-studio-9"}) + "\n")

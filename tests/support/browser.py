@@ -1,6 +1,5 @@
 """A headless Chromium for tests, driven by chromedriver over the WebDriver protocol (W3C)."""
 
-import base64
 import json
 import shutil
 import subprocess
@@ -101,10 +100,6 @@ class Browser:
     def log(self) -> list[str]:
         """What pages have written to the console, errors among them, since the last call."""
         return [f"{row['level']}: {row['message']}" for row in self.call("se/log", type="browser")]
-
-    def screenshot(self, path: Path) -> None:
-        shot = self.cdp("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(shot["data"]))
 
 
 def post(url: str, values: dict[str, object]) -> Any:

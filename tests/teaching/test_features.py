@@ -254,7 +254,7 @@ def test_numbers_that_float16_lacks_stay_finite(tmp_path, footage, options):
     assert (rows.features[1:] > 60_000).all()
 
 
-def test_a_full_disk_is_told_and_the_rows_before_it_stay(tmp_path, footage, scorer, monkeypatch):
+def test_a_full_disk_is_reported_and_earlier_rows_stay(tmp_path, footage, scorer, monkeypatch):
     def full(files):
         raise OSError(28, "No space left on device")
 
@@ -267,7 +267,7 @@ def test_a_full_disk_is_told_and_the_rows_before_it_stay(tmp_path, footage, scor
     np.testing.assert_allclose(track.rows().start_s, np.arange(96) / 4, atol=1e-6)
 
 
-def test_footage_that_is_gone_is_told(tmp_path, footage, scorer):
+def test_footage_that_is_gone_is_reported(tmp_path, footage, scorer):
     footage.unlink()
     with pytest.raises(FootageError):
         computed(tmp_path / "features", footage, scorer)

@@ -145,7 +145,7 @@ def test_a_line_that_fits_in_part_is_taken_back(path, limit_bytes, room):
     assert entries(path) == [{"n": 1}, {"n": 3}]
 
 
-def test_a_disk_that_is_full_from_the_start_is_told(path, limit_bytes):
+def test_a_disk_that_is_full_from_the_start_is_reported(path, limit_bytes):
     limit_bytes(10)
     with pytest.raises(JournalError, match="File too large"):
         Journal(path)
@@ -171,7 +171,7 @@ def test_a_journal_that_was_removed_takes_nothing_more(path):
             journal.append({"n": 2})
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(JournalError, match="cannot be written: No such file"):
         Journal(tmp_path / "none" / "journal.jsonl")
     (tmp_path / "journal.jsonl").mkdir()

@@ -171,7 +171,7 @@ def test_footage_may_move_with_the_project(tmp_path, footage):
     project.close()
 
 
-def test_footage_that_is_gone_is_told_and_marks_stay(tmp_path, footage):
+def test_footage_that_is_gone_is_reported_and_marks_stay(tmp_path, footage):
     project = Project(tmp_path / "project", [footage])
     teach(project)
     project.close()
@@ -189,7 +189,7 @@ def test_footage_that_is_gone_is_told_and_marks_stay(tmp_path, footage):
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_footage_that_changed_is_told(tmp_path, footage, same_size):
+def test_footage_that_changed_is_reported(tmp_path, footage, same_size):
     project = Project(tmp_path / "project", [footage])
     teach(project)
     project.remember_content("m1", file_digest(footage))
@@ -204,7 +204,7 @@ def test_footage_that_changed_is_told(tmp_path, footage, same_size):
     project.close()
 
 
-def test_footage_that_changed_before_its_digest_was_known_is_told(tmp_path, footage):
+def test_footage_that_changed_before_its_digest_was_known_is_reported(tmp_path, footage):
     project = Project(tmp_path / "project", [footage])
     teach(project)
     project.close()  # before anybody computed a digest
@@ -244,7 +244,7 @@ def test_options_stay_as_they_were_chosen(tmp_path, footage, options):
     project.close()
 
 
-def test_other_weights_are_told(tmp_path, footage, options):
+def test_other_weights_are_reported(tmp_path, footage, options):
     Project(tmp_path / "project", [footage], options).close()
     other = dataclasses.replace(options, weights="elsewhere.safetensors")
     with pytest.raises(TouchlineError, match=r"with colours, .*colours\.safetensors"):

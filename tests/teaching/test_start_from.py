@@ -78,13 +78,13 @@ def test_labels_of_other_footage_and_of_no_event_are_left_out(tmp_path, project)
 @pytest.mark.parametrize(
     "row", ["other.mkv,dunk,1,2,", "match.mkv,dunk,,,", "match.mkv,background,1,2,"]
 )
-def test_labels_that_add_nothing_at_all_are_told(tmp_path, project, row):
+def test_labels_that_add_nothing_at_all_are_reported(tmp_path, project, row):
     with pytest.raises(TouchlineError, match="no label with times for a match of this project"):
         add_labels(project, write_labels(tmp_path, row))
     assert project.state.marks == {}
 
 
-def test_labels_that_cannot_be_read_are_told(tmp_path, project):
+def test_labels_that_cannot_be_read_are_reported(tmp_path, project):
     with pytest.raises(LabelsError):
         add_labels(project, write_labels(tmp_path, "match.mkv,dunk,x,2,"))
     assert project.state.marks == {}
@@ -135,7 +135,7 @@ def test_events_twice_are_events_once(tmp_path, footage, project):
     assert len(project.state.classes) == 2
 
 
-def test_events_of_other_footage_are_told(tmp_path, footage, project):
+def test_events_of_other_footage_are_reported(tmp_path, footage, project):
     other = footage.with_name("other.mkv")
     other.write_bytes(footage.read_bytes())
     with pytest.raises(TouchlineError, match="no result for a match of this project"):

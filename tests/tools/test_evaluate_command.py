@@ -166,7 +166,7 @@ def test_labels_without_an_event_are_refused_by_name(season):
     assert f"{empty} holds no event" in refusal(season / "good", empty)
 
 
-def test_only_verified_stretches_are_judged_and_the_rest_is_told(season):
+def test_only_verified_stretches_are_judged_and_the_rest_is_reported(season):
     rows = ["m0.mp4,verified,0,30,m0", "m1.mp4,verified,,,m1"]
     labels = season / "labels.csv"
     labels.write_text(labels.read_text() + "\n".join(rows) + "\n")

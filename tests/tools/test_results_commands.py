@@ -152,7 +152,7 @@ def test_export_never_writes_a_table_over_itself_nor_two_into_one(
     assert {p.name for p in (tmp_path / "apart").iterdir()} == {"match", "other"}
 
 
-def test_variable_frame_rate_is_told_with_the_rate_that_frames_are_counted_at(
+def test_variable_frame_rate_is_reported_with_the_rate_that_frames_are_counted_at(
     footage: Path, tmp_path: Path
 ) -> None:
     health = replace(probe_footage(footage), frame_rate="274/10", variable_rate=True)
@@ -165,7 +165,7 @@ def test_variable_frame_rate_is_told_with_the_rate_that_frames_are_counted_at(
         assert touchline("export", events, *options).stderr == ""
 
 
-def test_what_was_written_is_told_as_json(events: Path, footage: Path, tmp_path: Path) -> None:
+def test_what_was_written_is_reported_as_json(events: Path, footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = ("export", events, "--to", "vtt,srt", "-o", out, "--json")
     assert json.loads(touchline(*run).stdout) == [f"{out}/events.vtt", f"{out}/events.srt"]
@@ -445,7 +445,7 @@ def test_a_kick_off_after_the_end_of_the_footage_is_refused(
     assert not (tmp_path / "x").exists()
 
 
-def test_options_of_highlights_that_would_have_no_effect_are_told(
+def test_options_of_highlights_that_would_have_no_effect_are_reported(
     events: Path, footage: Path, tmp_path: Path
 ) -> None:
     given = ("highlights", footage, events, "-o", tmp_path / "cut", "--no-reel")

@@ -73,7 +73,7 @@ def test_a_command_is_never_broken_into_lines(shown):
     assert f"next: {command}\n" in shown(made_metrics(next_command=command))
 
 
-def test_without_validation_only_the_model_and_the_next_command_are_told(shown):
+def test_without_validation_only_the_model_and_the_next_command_are_reported(shown):
     nothing = {"accuracy": {}, "per_class": {}, "confusions": [], "suspects": 0, "label_next": None}
     lines = shown(made_metrics(**nothing)).splitlines()
     assert lines == [
