@@ -158,11 +158,6 @@ def _terminated(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
-def _give_up_stdout() -> None:
-    """Discard the text that is still buffered, so that printing it does not fail again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main() -> None:
     """Run the command line. A bad input prints one line and exits with 1, without traceback.
 
@@ -192,7 +187,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         # The reader has closed the pipe (`touchline ... | head`), so no message is needed.
-        _give_up_stdout()
+        console.give_up_stdout()
         sys.exit(1)
     except OSError as error:
         # For example a missing folder or a full disk: print the file and the system's message.
@@ -201,7 +196,7 @@ def main() -> None:
             raise
         console.fail(_system_error(error))
         if error.filename is None:
-            _give_up_stdout()
+            console.give_up_stdout()
         sys.exit(1)
 
 

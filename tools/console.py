@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import time
@@ -77,6 +78,11 @@ def warn(message: str) -> None:
 def fail(message: str) -> None:
     """Print an error to stderr, as one line even if the message has several."""
     err.print(f"[red]error:[/] {escape(' '.join(message.split()))}", soft_wrap=True)
+
+
+def give_up_stdout() -> None:
+    """Discard the text that is still buffered, so that printing it does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def escape(text: str) -> str:

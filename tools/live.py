@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -71,10 +72,11 @@ def follow(
     sheet = result_sheet(MatchResult(source.path, clock=clock), folder)
     webhook = None if live.post is None else Webhook(live.post, console.warn)
 
+    lines = _Lines()
+
     def on_event(event: Event) -> None:
         row = {"video": sheet.video, **event_row(sheet, event, accepted=True)}
-        sys.stdout.write(json.dumps(row, allow_nan=False) + "\n")
-        sys.stdout.flush()
+        lines.write(json.dumps(row, allow_nan=False) + "\n")
         if webhook is not None:
             webhook.post(row)
 
@@ -88,16 +90,29 @@ def follow(
             soft_wrap=True,
             highlight=False,
         )
-    try:
-        with _stops(run):
+    # Results are being written when a signal comes late: it must not cost them.
+    with _stops(run) as stopped:
+        try:
             result = run.run()
-    except BaseException:
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        raise
-    summary = model_summary(trained, path=job.model, sha256=job.sha256)
-    result = replace(result, model=summary, clock=clock)
-    refused = write_live(result, folder, job.formats, report=job.report)
+        except BaseException:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+        for name in stopped:
+            console.warn(f"stopped by {name}. The results hold what was seen until then.")
+        summary = model_summary(trained, path=job.model, sha256=job.sha256)
+        result = replace(result, model=summary, clock=clock)
+        written = folder
+        try:
+            refused = write_live(result, folder, job.formats, report=job.report)
+        except OSError as error:
+            # What was seen cannot be seen again.
+            written = Path(tempfile.mkdtemp(prefix="touchline-"))
+            console.warn(
+                f"{error.filename or folder}: {error.strerror or error}. The results are written "
+                f"to {written} instead."
+            )
+            refused = write_live(result, written, job.formats, report=job.report)
     if webhook is not None:
         webhook.end()
     for name, why in refused.items():
@@ -108,21 +123,47 @@ def follow(
         seen_s = result.health.duration_s if result.health else 0.0
         console.err.print(
             f"{counted(len(result.accepted), 'event')} in {seen_s:.1f} s, results in "
-            f"{console.escape(str(folder))}",
+            f"{console.escape(str(written))}",
             soft_wrap=True,
             highlight=False,
         )
     if run.error is not None:
         console.fail(f"{source.path}: {run.error.message}")
-    if run.error is not None or refused:
+    if run.error is not None or refused or written != folder or not lines.is_open:
         raise typer.Exit(1)
 
 
+class _Lines:
+    """Standard output. Whoever reads it may end before the stream does."""
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def write(self, line: str) -> None:
+        if not self.is_open:
+            return
+        try:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        except OSError as error:
+            self.is_open = False
+            console.give_up_stdout()
+            console.warn(
+                f"standard output takes no more events ({error.strerror}). The run goes on, and "
+                "they are in the results."
+            )
+
+
 @contextmanager
-def _stops(run: LiveRun) -> Iterator[None]:
-    """Let the first Ctrl+C (or SIGTERM) end the run with its results, the second one at once."""
+def _stops(run: LiveRun) -> Iterator[list[str]]:
+    """Let the first Ctrl+C (or SIGTERM) end the run with its results, the second one at once.
+
+    The list that it gives gets the name of the signal.
+    """
+    came: list[str] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
         run.stop()
         for name in before:
             signal.signal(name, before[name])
@@ -131,7 +172,7 @@ def _stops(run: LiveRun) -> Iterator[None]:
     for name in before:
         signal.signal(name, stop)
     try:
-        yield
+        yield came
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -28,7 +28,9 @@ ALIVE_EVERY_S = 1.0
 def main() -> None:
     """Serve the caller. The arguments are the descriptors of the socket and the shared memory."""
     socket_fd, memory_fd = map(int, sys.argv[1:])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl+C, timeout(1) and systemd signal every process of a group. This one ends with the caller.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     Server(Connection(socket_fd), memory_fd).serve()
 

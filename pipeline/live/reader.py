@@ -33,6 +33,10 @@ MAX_WAITING_BYTES = 192 << 20
 
 RETRY_S = 1.0
 
+# Why a connection ended.
+SENDER_CLOSED = "the sender closed it"
+PLAYLIST_ENDS = "the playlist is complete"
+
 # FFmpeg holds the last packets before a silence back until the stream goes on.
 HELD_BACK = 4
 
@@ -195,8 +199,12 @@ class Reader:
             why = self._pump(placed)
             if self.waiting.closed or why is None:
                 return
+            if not self.source.is_network:
+                # Its own clock may have jumped: only the decoder knows the time.
+                self._tell(f"the stream ended ({why})")
+                return
             at_s = 0.0 if self.latest is None else float(self.latest.time_s)
-            if not self.source.reconnects:
+            if why == PLAYLIST_ENDS or not self.source.reconnects:
                 self._tell(f"the stream ended at {at_s:.1f} s ({why})")
                 return
             self._tell(
@@ -222,27 +230,32 @@ class Reader:
         return None
 
     def _pump(self, footage: OpenFootage) -> str | None:
-        """Read a connection to its end. Return why it ended; None if the stream is over."""
-        is_fresh, errors = True, 0
+        """Read a connection to its end. Return why it ended; None if nothing more is wanted."""
+        is_fresh, errors, failed_s = True, 0, 0.0
         while True:
             try:
                 for packet in packets_of(footage.container, footage.stream):
                     if self.waiting.closed:
                         return None
+                    errors = 0
                     for placed in self._placed(footage, packet, is_fresh=is_fresh):
                         self._hand_over(footage, placed)
                     is_fresh = is_fresh and packet.dts is None and packet.pts is None
             except av.error.ExitError:
                 return "nothing came"
-            except av.error.InvalidDataError:
+            except (av.error.InvalidDataError, av.error.BlockingIOError):
+                # FFmpeg gives up after 64 kB without a packet; the next ones may be whole again.
+                failed_s = failed_s if errors else time.monotonic()
                 errors += 1
-                if errors < MAX_READ_ERRORS:
+                lasts_s = time.monotonic() - failed_s
+                if errors < MAX_READ_ERRORS or lasts_s < self.source.wait_s:
                     continue
                 return "what comes is not readable"
             except (av.error.FFmpegError, OSError) as error:
                 return reason(error)
-            is_over = footage.container.format.name == "hls" or not self.source.reconnects
-            return None if is_over else "the sender closed it"
+            if not self.source.is_network:
+                return self.source.end
+            return PLAYLIST_ENDS if footage.container.format.name == "hls" else SENDER_CLOSED
 
     def _hand_over(self, footage: OpenFootage, packet: VideoPacket) -> None:
         start_s = None

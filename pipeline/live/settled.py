@@ -15,12 +15,14 @@ events near it are known.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from touchline.models.backbone import ClipSpec
+from touchline.models.training_record import PeakWidths
 from touchline.pipeline.scoring.events import (
     SMOOTHING_REACH,
     find_events,
@@ -30,7 +32,6 @@ from touchline.pipeline.scoring.events import (
 )
 from touchline.pipeline.scoring.nms import in_time, suppress_near
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
-from touchline.pipeline.scoring.score import joined
 from touchline.pipeline.types import MICROSECOND_S, Event, Float64, ScoreTrack
 
 
@@ -58,36 +59,15 @@ class SettledEvents:
         self._hop_s, self._window_s = hop_s, spec.duration_s
         self._widths = {label: widths_of(usual, label, options) for label in labels[1:]}
         self._spots = options.spots
-        self._plain = EventOptions(spots=options.spots, nms_s=0.0, widths=self._widths)
-        self._recent = joined([], labels)
-        self._classes = {
-            label: _Class(self._widths[label].nms_s, points[label].threshold, options)
-            for label in labels[1:]
-        }
+        # Each class has rows of its own: one that stays above its threshold for hours keeps many.
+        self._classes = [
+            _Class(_Rows(labels[0], label, k), points[label], self._widths[label], options)
+            for k, label in enumerate(labels[1:], start=1)
+        ]
 
     def add(self, part: ScoreTrack) -> list[Event]:
         """Take the next part of the track; return the events that are final now, in time order."""
-        labels = self._recent.labels
-        self._recent = track = joined([self._recent, part], labels)
-        cells = window_cells(track)
-        cuts = {
-            label: self._cut(track, k, label, cells) for k, label in enumerate(labels[1:], start=1)
-        }
-        moved = [
-            label
-            for label, cut in cuts.items()
-            if cut is not None and cells[0][cut.row] > self._classes[label].cut_s
-        ]
-        if not moved:
-            return []
-        found = find_events(track, self._points, self._plain)
-        final = []
-        for label in moved:
-            cut = cuts[label]
-            assert cut is not None
-            known = [event for event in found if event.label == label]
-            final += self._classes[label].take(known, float(cells[0][cut.row]))
-        self._forget(track, cuts)
+        final = [event for own in self._classes for event in own.add(part)]
         return sorted(final, key=in_time)
 
     def latency_s(self) -> float:
@@ -107,55 +87,12 @@ class SettledEvents:
         # An interval ends half a hop after the middle of its last window, a spot may peak before.
         return self._window_s / 2 + (hops + (0.5 if self._spots else -0.5)) * hop_s
 
-    def _cut(
-        self, track: ScoreTrack, k: int, label: str, cells: tuple[Float64, Float64]
-    ) -> _Cut | None:
-        """The last row across which no event of a class can reach; None if there is none yet."""
-        centre_s, right_s = track.centre_s, cells[1]
-        reach_s = SMOOTHING_REACH * self._widths[label].smooth_s
-        last = np.searchsorted(centre_s, centre_s[-1] - reach_s + MICROSECOND_S, side="right") - 1
-        settled = int(min(last, len(centre_s) - 2)) + 1
-        if settled < 1:
-            return None
-        values = smooth_scores(track, smooth_s=self._widths[label].smooth_s)[:settled, k]
-        point = self._points[label]
-        if self._spots:
-            below = values < point.threshold
-            below[1:] |= values[1:] < values[:-1]
-            rows = np.flatnonzero(below)
-            return _Cut(int(rows[-1]), max(0, int(rows[-1]) - 1)) if len(rows) else None
-        low = point.threshold if point.low is None else point.low
-        quiet = np.concatenate([[False], values < low, [False]])
-        edges = np.flatnonzero(quiet[1:] != quiet[:-1])
-        for first, end in zip(edges[-2::-2], edges[::-2], strict=True):
-            ends_before = right_s[end - 1] - point.join_s - MICROSECOND_S
-            since = int(np.searchsorted(right_s, ends_before, side="left"))
-            if since >= first or (first == 0 and self._is_whole):
-                return _Cut(int(end) - 1, max(since, int(first)))
-        return None
-
-    @property
-    def _is_whole(self) -> bool:
-        """Whether the recent part still begins with the first window of the footage."""
-        return all(own.cut_s == -math.inf for own in self._classes.values())
-
-    def _forget(self, track: ScoreTrack, cuts: Mapping[str, _Cut | None]) -> None:
-        """Drop the rows that no later search needs, once they are many."""
-        first = len(track.start_s)
-        for label, cut in cuts.items():
-            if cut is None:
-                return
-            from_s = track.centre_s[cut.since] - SMOOTHING_REACH * self._widths[label].smooth_s
-            first = min(first, int(np.searchsorted(track.centre_s, from_s - MICROSECOND_S)) - 1)
-        if first > 0:
-            self._recent = track.part(slice(first, None))
-
 
 @dataclass(frozen=True)
 class _Cut:
-    """A row across which no event reaches; `since` is the first row that later searches need."""
+    """A time across which no event reaches; `since` is the first row that later searches need."""
 
-    row: int
+    at_s: float
     since: int
 
 
@@ -165,17 +102,145 @@ class _Known:
     kept: bool | None = None
 
 
-@dataclass
-class _Class:
-    """One class: which events are known up to the cut, and what suppression decided."""
+class _Rows:
+    """The newest rows of a track, with the columns of background and of one class."""
 
-    nms_s: float
-    threshold: float
-    options: EventOptions
-    cut_s: float = -math.inf
-    latest_s: float = -math.inf
-    known: list[_Known] = field(default_factory=list)
-    num_given: int = 0
+    def __init__(self, background: str, label: str, column: int) -> None:
+        self.label = label
+        self._labels = background, label
+        self._column = column
+        self._first = self._end = 0
+        self._grow(64)
+
+    def __len__(self) -> int:
+        return self._end - self._first
+
+    def append(self, part: ScoreTrack) -> None:
+        """Add rows; their cost does not depend on how many there are."""
+        n = len(part.start_s)
+        if self._end + n > len(self._start_s):
+            self._grow(2 * (len(self) + n))
+        rows = slice(self._end, self._end + n)
+        self._start_s[rows], self._end_s[rows] = part.start_s, part.end_s
+        self._probs[rows] = part.probs[:, [0, self._column]]
+        self._damaged[rows] = part.damaged
+        self._end += n
+
+    def drop(self, num_rows: int) -> None:
+        """Forget the oldest rows."""
+        self._first += num_rows
+
+    def reaching(self, row: int, reach_s: float) -> int:
+        """The first row whose middle lies at most so far before that of a row."""
+        from_s = self._middle_s(row) - reach_s - MICROSECOND_S
+        return bisect_left(range(row), from_s, key=self._middle_s)
+
+    def _middle_s(self, row: int) -> float:
+        k = self._first + row
+        return float(self._start_s[k] + self._end_s[k]) / 2
+
+    def track(self, first: int = 0) -> ScoreTrack:
+        """The rows from one on, as a track."""
+        rows = slice(self._first + first, self._end)
+        return ScoreTrack(
+            labels=self._labels,
+            start_s=self._start_s[rows],
+            end_s=self._end_s[rows],
+            probs=self._probs[rows],
+            damaged=self._damaged[rows],
+        )
+
+    def _grow(self, capacity: int) -> None:
+        kept = self.track() if self._end else None
+        self._start_s, self._end_s = np.empty(capacity), np.empty(capacity)
+        self._probs = np.empty((capacity, 2), np.float32)
+        self._damaged = np.empty(capacity, np.bool_)
+        self._first = self._end = 0
+        if kept is not None:
+            self._end = n = len(kept.start_s)
+            self._start_s[:n], self._end_s[:n] = kept.start_s, kept.end_s
+            self._probs[:n], self._damaged[:n] = kept.probs, kept.damaged
+
+
+class _Class:
+    """One class: its recent scores, which events are known, and what suppression decided.
+
+    Args:
+        rows: Takes the scores.
+        point: The operating point of the class.
+        widths: Its smoothing and suppression.
+        options: How scores become events.
+    """
+
+    def __init__(
+        self, rows: _Rows, point: OperatingPoint, widths: PeakWidths, options: EventOptions
+    ) -> None:
+        self.rows = rows
+        self.point = point
+        self.nms_s = widths.nms_s
+        self.threshold = point.threshold
+        self.options = options
+        self.cut_s = -math.inf
+        self.latest_s = -math.inf
+        self.known: list[_Known] = []
+        self.num_given = 0
+        self._reach_s = SMOOTHING_REACH * widths.smooth_s
+        self._smooth_s = widths.smooth_s
+        self._plain = EventOptions(spots=options.spots, nms_s=0.0, widths={rows.label: widths})
+        # No cut that begins before this row is still to be found.
+        self._looked = 0
+
+    def add(self, part: ScoreTrack) -> list[Event]:
+        """Take the next part of the track; return the events that are final now."""
+        rows = self.rows
+        rows.append(part)
+        cut = self._cut()
+        if cut is None or cut.at_s <= self.cut_s:
+            return []
+        found = find_events(rows.track(), {rows.label: self.point}, self._plain)
+        final = self.take(found, cut.at_s)
+        # One row more, because the cell of a window begins between it and the one before.
+        first = rows.reaching(cut.since, self._reach_s) - 1
+        if first > 0:
+            rows.drop(first)
+            self._looked = max(0, self._looked - first)
+        return final
+
+    def _cut(self) -> _Cut | None:
+        """The last row across which no event can reach; None if no row is new to be one."""
+        rows = self.rows
+        back = min(max(0, self._looked - 1), len(rows) - 1)
+        before = max(0, rows.reaching(back, self._reach_s) - 1)
+        track, looked = rows.track(before), self._looked - before
+        centre_s = track.centre_s
+        last = np.searchsorted(centre_s, centre_s[-1] - self._reach_s + MICROSECOND_S, side="right")
+        settled = int(min(last - 1, len(centre_s) - 2)) + 1
+        if settled <= looked:
+            return None
+        values = smooth_scores(track, smooth_s=self._smooth_s)[:settled, 1]
+        left_s, right_s = window_cells(track)
+        if self.options.spots:
+            below = values < self.point.threshold
+            below[1:] |= values[1:] < values[:-1]
+            self._looked = before + settled
+            found = looked + np.flatnonzero(below[looked:])
+            if not len(found):
+                return None
+            row = int(found[-1])
+            return _Cut(float(left_s[row]), before + max(0, row - 1))
+        low = self.point.threshold if self.point.low is None else self.point.low
+        quiet = np.concatenate([[False], values[looked:] < low, [False]])
+        edges = looked + np.flatnonzero(quiet[1:] != quiet[:-1])
+        # A quiet run that still goes on is looked at again, when it is longer.
+        goes_on = len(edges) > 0 and edges[-1] == settled
+        self._looked = before + (int(edges[-2]) if goes_on else settled)
+        is_whole = self.cut_s == -math.inf
+        for first, end in zip(edges[-2::-2], edges[::-2], strict=True):
+            ends_before = right_s[end - 1] - self.point.join_s - MICROSECOND_S
+            since = int(np.searchsorted(right_s, ends_before, side="left"))
+            if since >= first or (before + first == 0 and is_whole):
+                return _Cut(float(left_s[end - 1]), before + max(since, int(first)))
+        return None
 
     def take(self, found: list[Event], cut_s: float) -> list[Event]:
         """Take the events of the recent part, which are right up to a cut; return the final ones.

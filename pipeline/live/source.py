@@ -83,6 +83,13 @@ class LiveSource:
         return bool(self.scheme)
 
     @property
+    def end(self) -> str:
+        """What the end of the bytes means for a file or for standard input."""
+        if self.text == STANDARD_INPUT:
+            return "standard input was closed"
+        return f"the file has not grown for {self.wait_s:g} s"
+
+    @property
     def reconnects(self) -> bool:
         """Whether a connection that ended can be made again."""
         return self.is_network and self.scheme not in CONNECTIONLESS
@@ -101,10 +108,15 @@ class LiveSource:
             bytes_of = _Growing(self.path, self._file(), self.wait_s, is_wanted)
             if self.text == STANDARD_INPUT:
                 bytes_of.wait_s = 0.0
-            return open_stream(
-                self.path, bytes_of, stream=stream, timeout_s=(self.wait_s, self.wait_s),
-                formats=DEMUXERS, options={"protocol_whitelist": "file"},
-            )  # fmt: skip
+            try:
+                return open_stream(
+                    self.path, bytes_of, stream=stream, timeout_s=(self.wait_s, self.wait_s),
+                    formats=DEMUXERS, options={"protocol_whitelist": "file"},
+                )  # fmt: skip
+            except FootageError:
+                if bytes_of.num_bytes:
+                    raise
+                raise FootageError(self.path, f"nothing came ({self.end}).") from None
         silent_s = min(SILENT_S, self.wait_s) if self.reconnects else self.wait_s
         return open_stream(
             self.path,
@@ -162,17 +174,20 @@ class _Growing:
         self.file = file
         self.wait_s = wait_s
         self.is_wanted = is_wanted
-        self.grew = time.monotonic()
+        self.num_bytes = 0
 
     def read(self, num_bytes: int, /) -> bytes:
+        # Only waiting here counts: the reader may have been busy for minutes before it asked.
+        waited_s = 0.0
         while self.is_wanted() and not self.file.closed:
             part = self.file.read(num_bytes)
             if part:
-                self.grew = time.monotonic()
+                self.num_bytes += len(part)
                 return part
-            if time.monotonic() - self.grew >= self.wait_s:
+            if waited_s >= self.wait_s:
                 break
             time.sleep(TICK_S)
+            waited_s += TICK_S
         self.file.close()
         return b""
 

@@ -7,10 +7,12 @@ from collections import deque
 from dataclasses import replace
 from fractions import Fraction
 
+import av
 import pytest
 from av.packet import Packet
 from loopback import send_honestly, serve
 from streams import (
+    RATE,
     flashes,
     free_port,
     grow,
@@ -26,12 +28,13 @@ from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.detection.detect import detect, make_scorer
 from touchline.pipeline.detection.options import DetectOptions
 from touchline.pipeline.footage.log import DecodeLog
-from touchline.pipeline.live import frames
+from touchline.pipeline.footage.packet_scan import MAX_READ_ERRORS
+from touchline.pipeline.live import frames, reader
 from touchline.pipeline.live.detect import LiveRun
 from touchline.pipeline.live.frames import Dropped, _Decoder
 from touchline.pipeline.live.options import LiveOptions
 from touchline.pipeline.live.reader import Waiting
-from touchline.pipeline.live.source import live_source
+from touchline.pipeline.live.source import _Growing, live_source
 
 OPTIONS = DetectOptions(hop_s=0.25, device="cpu", batch_size=1, mode="windows")
 
@@ -110,6 +113,47 @@ def test_a_stream_over_tcp(mode, stream_file):
 
     with tcp_server(send) as address:
         is_same(Followed(address, options=options).to_end(), offline)
+
+
+def test_a_busy_reader_does_not_take_a_growing_file_for_complete(tmp_path):
+    """It read long ago; now the file has nothing new for a moment."""
+    path = tmp_path / "growing.ts"
+    path.write_bytes(b"first")
+    with path.open("rb", buffering=0) as file:
+        growing = _Growing(path, file, 0.5, lambda: True)
+        assert growing.read(5) == b"first"
+        time.sleep(0.6)
+        grow(path, [b"", b"second"], 0.2)
+        assert growing.read(6) == b"second"
+        assert growing.read(1) == b""
+
+
+def test_unreadable_places_far_from_each_other_end_no_stream(stream_file, monkeypatch):
+    """A day over a bad network has many. Only many in a row are the end."""
+    places = iter(range(10 * MAX_READ_ERRORS))
+
+    def packets_of(container, stream):
+        for packet in open_packets_of(container, stream):
+            yield packet
+            if next(places, None) is not None:
+                raise av.error.InvalidDataError(1, "unreadable")
+
+    open_packets_of = reader.packets_of
+    monkeypatch.setattr(reader, "packets_of", packets_of)
+    source = live_source(str(stream_file), wait_s=0.1, asked=True)
+    reading = reader.Reader(source, None, tell=lambda _: None)
+    reading.start()
+    [packets] = [list(packets) for _, packets in reading.connections()]
+    assert len(packets) == 40 * RATE
+
+
+def test_megabytes_of_rubbish_in_the_middle_cost_only_themselves(stream_file, offline, tmp_path):
+    parts = seconds_of(stream_file)
+    path = tmp_path / "rubbish.ts"
+    path.write_bytes(b"".join([*parts[:24], bytes(20_000_000), *parts[24:]]))
+    live = Followed(path).to_end()
+    assert peaks(live.result) == peaks(offline)
+    assert live.result.health.duration_s == pytest.approx(40, abs=0.2)
 
 
 def test_nobody_listens():

@@ -1,19 +1,25 @@
 """touchline detect on live streams: JSON lines, Ctrl+C, webhook, clips, what is refused."""
 
+import errno
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import av
+import measure_day
 import pytest
+from long_streams import write_long
 from streams import RATE, feed, flashes, grow, seconds_of, tcp_server, write_stream
 from tiny import brightness_model
 from typer.testing import CliRunner
 
+from touchline.pipeline.live.results import write_live
 from touchline.pipeline.outputs.events_json import read_events_json
 from touchline.tools.cli import app
 
@@ -202,3 +208,112 @@ def test_a_password_stays_secret(tmp_path):
     assert done.exit_code != 0
     assert "nobody listens" in str(done.exception)
     assert "hunter2" not in str(done.exception) + done.stderr
+
+
+@pytest.fixture(scope="module")
+def hours(tmp_path_factory):
+    """Two hours, two pictures a second, one event in each minute."""
+    return write_long(tmp_path_factory.mktemp("long") / "long.ts", 2)
+
+
+@contextmanager
+def command(footage, out):
+    """The command in a process group of its own; standard input stays open behind the footage."""
+    near, far = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, measure_day.__file__, "detect", "-", "--live", "--model", "bright",
+         "--hop", "1", "--device", "cpu", "--engine", "torch", "-o", str(out)],
+        stdin=near, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    os.close(near)
+
+    def send():
+        with suppress(OSError), os.fdopen(far, "wb") as file:
+            file.write(footage)
+            file.flush()
+            process.wait()
+
+    threading.Thread(target=send, daemon=True).start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_a_signal_to_the_whole_group_ends_the_run_with_its_results(hours, tmp_path):
+    """As timeout(1) and systemd do it: the decoder gets the signal, too."""
+    with command(hours.read_bytes(), tmp_path / "out") as process:
+        first = json.loads(process.stdout.readline())
+        os.killpg(process.pid, signal.SIGTERM)
+        rest = process.stdout.read().splitlines()
+        said = process.stderr.read().decode()
+        assert process.wait() == 0, said
+    assert "stopped by SIGTERM" in said
+    assert "error" not in said
+    result = the_result(tmp_path / "out")
+    assert result.accepted[0].peak_s == pytest.approx(first["peak_s"], abs=1e-5)
+    assert len(result.accepted) == 1 + len(rest)
+
+
+def test_whoever_reads_the_events_may_end_before_the_stream(hours, tmp_path):
+    with command(hours.read_bytes()[:1_000_000], tmp_path / "out") as process:
+        process.stdout.readline()
+        process.stdout.close()
+        time.sleep(3)
+        os.killpg(process.pid, signal.SIGINT)
+        said = process.stderr.read().decode()
+        assert process.wait() == 1, said
+    assert "takes no more events (Broken pipe)" in said
+    assert len(the_result(tmp_path / "out").accepted) > 1
+
+
+def test_a_signal_while_results_are_written_costs_nothing(parts, tmp_path, monkeypatch):
+    def write(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return write_live(*arguments, **options)
+
+    monkeypatch.setattr("touchline.pipeline.live.results.write_live", write)
+    before = signal.getsignal(signal.SIGTERM)
+    with standard_input(parts):
+        done = detect("-", "--live", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len(the_result(tmp_path / "out").accepted) == 3
+
+
+def test_why_a_stream_ended_is_said(parts, tmp_path):
+    path = tmp_path / "grown.ts"
+    path.write_bytes(b"".join(parts))
+    done = detect(path, "--live", "--wait", "1", "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "the stream ended (the file has not grown for 1 s)" in done.stderr
+
+
+def test_results_that_cannot_be_written_go_elsewhere(parts, tmp_path, monkeypatch):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+
+    def write(result, folder, *arguments, **options):
+        if out in folder.parents:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "scores.npz"))
+        return write_live(result, folder, *arguments, **options)
+
+    monkeypatch.setattr("touchline.pipeline.live.results.write_live", write)
+    elsewhere.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    with standard_input(parts):
+        done = detect("-", "--live", "-o", out)
+    assert done.exit_code == 1
+    assert "scores.npz: No space left on device. The results are written to" in done.stderr
+    assert len(the_result(elsewhere).accepted) == 3
+
+
+def test_nothing_in_standard_input_is_an_error(tmp_path):
+    with standard_input([]):
+        done = detect("-", "--live", "-o", tmp_path / "out")
+    assert done.exit_code != 0
+    assert "nothing came (standard input was closed)" in str(done.exception)
+    assert not any((tmp_path / "out").iterdir())

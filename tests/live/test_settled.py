@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from touchline.models.backbone import ClipSpec
 from touchline.models.training_record import PeakWidths
+from touchline.pipeline.live import settled as live
 from touchline.pipeline.live.settled import SettledEvents
+from touchline.pipeline.scoring import events
 from touchline.pipeline.scoring.events import find_events
 from touchline.pipeline.scoring.options import EventOptions, OperatingPoint
 from touchline.pipeline.types import ScoreTrack
@@ -170,5 +172,28 @@ def test_the_rows_that_are_kept_stay_few():
         most = 0
         for part in parts_of(track, [10]):
             settled.add(part)
-            most = max(most, len(settled._recent.start_s))
+            most = max(most, *(len(own.rows) for own in settled._classes))
         assert most < 100
+
+
+def test_a_class_that_stays_above_its_threshold_costs_no_more_as_hours_pass(monkeypatch):
+    """Three hours, and the last event of another class is as quick to find as the first."""
+    smoothed = []
+
+    def counted(track, *, smooth_s):
+        smoothed.append(len(track.start_s))
+        return events.smooth_scores(track, smooth_s=smooth_s)
+
+    monkeypatch.setattr(live, "smooth_scores", counted)
+    point, n = OperatingPoint(), 3 * 3600 * 2
+    settled = SettledEvents(LABELS, {"goal": point, "card": point}, EventOptions(), SPEC, HOP_S)
+    start_s = np.arange(n) * HOP_S
+    level = (np.arange(n) % 50 < 4) * 0.9
+    probs = np.stack([np.zeros(n), level, np.full(n, 0.8)], axis=1).astype(np.float32)
+    probs[-40:] = 0
+    track = ScoreTrack(LABELS, start_s, start_s + SPEC.duration_s, probs, np.zeros(n, bool))
+    given_early = [event for part in parts_of(track, [10]) for event in settled.add(part)]
+    assert max(smoothed) < 100
+    points = {"goal": point, "card": point}
+    assert sorted(map(repr, given_early)) == sorted(map(repr, find_events(track, points)))
+    assert next(event.end_s for event in given_early if event.label == "card") > 3 * 3600 - 30
