@@ -227,9 +227,11 @@ def detect_command(
         ),
     ] = DEFAULTS.precision,
     batch_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Windows that run through the network together.", rich_help_panel=NETWORK
+            help="Windows that run through the network together (default: what the memory of the "
+            "device holds, at most 8 on a CPU and 32 on a GPU).",
+            rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.batch_size,
     decoder: Annotated[

@@ -216,11 +216,13 @@ def bench_detect(
 def _scorers(model: TrainedModel, device: str) -> dict[str, Scorer]:
     """Touchline's ways of scoring with this network on this device."""
     if not model.backbone.framewise:
-        ways = {"windows": Scorer(model, device=device, mode="windows")}
+        ways = {"windows": Scorer(model, device=device, mode="windows", batch_size=None)}
         with suppress(ValueError):
-            ways["trunk once (shared)"] = Scorer(model, device=device, mode="shared")
+            ways["trunk once (shared)"] = Scorer(
+                model, device=device, mode="shared", batch_size=None
+            )
         return ways
-    ways = {"each frame once": Scorer(model, device=device)}
+    ways = {"each frame once": Scorer(model, device=device, batch_size=None)}
     if pick_device(device).type == "cpu" and is_installed():
         for engine in installed_runtimes():
             ways[f"each frame once, {engine}"] = Scorer(

@@ -175,7 +175,8 @@ def detect(
         health = replace(declared, damaged_s=rows.damaged_s())
     if rate_is_wrong(health) and not isinstance(path, Address):
         health = _with_true_rate(health, path, isolation=isolation)
-    return match_result(path, scorer.model, options, track, health)
+    used = replace(options, batch_size=scorer.batch_size)
+    return match_result(path, scorer.model, used, track, health)
 
 
 def match_result(

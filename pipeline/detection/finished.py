@@ -68,11 +68,14 @@ def is_stale(made_with: MatchResult, folder: Path) -> bool:
 
 
 def _is_alike(one: MatchResult, other: MatchResult) -> bool:
-    """Tell whether two results were made with the same model, options and match clock."""
+    """Tell whether a result was made with the model, options and match clock of another one."""
     a, b = one.model, other.model
     if a and b and a.sha256 and a.sha256 == b.sha256:
         a = replace(a, path=b.path)  # the model was moved
-    return (one.options, a, one.clock) == (other.options, b, other.clock)
+    options = one.options
+    if options and other.options and other.options.batch_size is None:
+        options = replace(options, batch_size=None)  # what memory held was not asked for
+    return (options, a, one.clock) == (other.options, b, other.clock)
 
 
 def _has_changed(path: Path, folder: Path, health: FootageHealth | None) -> bool | None:

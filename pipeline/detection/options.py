@@ -26,7 +26,8 @@ class DetectOptions:
         decoder: The library that decodes the footage, one of `decode`'s names.
         device: "auto" (the first GPU, else the CPU), or a name that torch knows.
         precision: "auto", "float32" or "bf16".
-        batch_size: Windows that run through the network together.
+        batch_size: Windows that run through the network together. None: what memory holds, at most
+            8 on a CPU and 32 on a GPU.
         mode: "windows", "shared" or "auto", see `Scorer`.
         engine: What the trunk runs on: "torch", "onnxruntime", "openvino", or "auto" (on a CPU the
             fastest one that is installed, by a trial that is kept). It changes scores by less than
@@ -57,7 +58,7 @@ class DetectOptions:
     decoder: str = "pyav"
     device: str = "auto"
     precision: str = "auto"
-    batch_size: int = 8
+    batch_size: int | None = None
     mode: str = "auto"
     engine: str = "auto"
     int8: Path | None = None

@@ -16,6 +16,7 @@ from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel, file_digest
 from touchline.models.engines.engine import ENGINES, Trunk, open_trunk
 from touchline.models.engines.int8 import INT8_ENGINE, read_facts
+from touchline.models.engines.memory import batch_that_fits, is_out_of_memory
 from touchline.models.engines.trial import Trial, try_engines
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
@@ -40,7 +41,8 @@ class Scorer:
         model: The trained model.
         device: "auto", "cpu", "cuda", "cuda:1" or "mps".
         precision: "auto", "float32" or "bf16".
-        batch_size: Windows that go through the network at once.
+        batch_size: Windows that go through the network at once. None: what the memory of the
+            device holds, see `batch_that_fits`.
         mode: "windows" runs the network on every window (exact). "shared" runs the trunk once over
             the whole footage and slides the head. "auto" shares where both give the same, and
             where training found that both agree (see `choose_mode`).
@@ -70,7 +72,7 @@ class Scorer:
         *,
         device: str = "auto",
         precision: str = "auto",
-        batch_size: int = 8,
+        batch_size: int | None = 8,
         mode: str = "auto",
         hop_s: float | None = None,
         engine: str = "torch",
@@ -81,17 +83,19 @@ class Scorer:
             raise ValueError(f"mode is {mode!r}; it must be one of {', '.join(MODES)}")
         if engine not in ENGINES:
             raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
         if int8 is not None and engine == "auto":
             engine = INT8_ENGINE
         self.model = model
         self.device = pick_device(device)
         self.dtype = pick_dtype(precision, self.device)
-        self.batch_size = batch_size
         self.backbone = fast_copy(model.backbone, self.device, self.dtype)
+        if batch_size is None:
+            batch_size = batch_that_fits(self.backbone, self.device, self.dtype)
+        self.batch_size = batch_size
         self._trunk: Trunk = self.backbone.features
-        # Windows, or frames, that the GPU's memory holds at once; None: as many as come.
+        # Windows, or frames, that memory holds at once; None: as many as come.
         self._at_once: int | None = None
         exact = model.backbone.framewise
         chosen = choose_mode(model, mode, hop_s=hop_s, engine=engine)
@@ -337,7 +341,7 @@ class Scorer:
     def features(self, clips: UInt8) -> Tensor:
         """Windows (B, T, 3, S, S) uint8 -> features (B, D, T') float32, on the scorer's device.
 
-        They are computed in parts where the GPU's memory is short.
+        They are computed in parts where memory is short.
         """
         pictures = torch.from_numpy(clips)
         if self.device.type == "cuda":
@@ -348,8 +352,8 @@ class Scorer:
             parts = torch.split(pictures, self._at_once or pictures.shape[split], dim=split)
             try:
                 return torch.cat([self._features_of(part) for part in parts], dim=joined)
-            except torch.OutOfMemoryError:
-                if (largest := parts[0].shape[split]) == 1:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or (largest := parts[0].shape[split]) == 1:
                     raise
                 self._at_once = largest // 2
             # Here the error, and the tensors that it holds, are gone.

@@ -219,7 +219,15 @@ def test_an_engine_that_does_not_fit_is_refused_in_a_line():
         Scorer(small_3d_model(), engine="onnxruntime", mode="shared", device="cpu")
 
 
-def test_short_memory_halves_what_runs_at_once_and_changes_no_score(tmp_path):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_short_memory_halves_what_runs_at_once_and_changes_no_score(tmp_path, error):
     path = write_levels(tmp_path / "a.mp4", [20] * 40 + [235] * 40)
 
     def score(scorer: Scorer) -> np.ndarray:
@@ -235,7 +243,7 @@ def test_short_memory_halves_what_runs_at_once_and_changes_no_score(tmp_path):
         def small(clips, honest=honest, sizes=sizes, holds=holds, model=model):
             sizes.append(clips.shape[2] if model.backbone.framewise else len(clips))
             if sizes[-1] > holds:
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
             return honest(clips)
 
         scorer._trunk = small
