@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from touchline.pipeline.outputs.match_result import MatchResult
-    from touchline.pipeline.timecode import MatchClock
+    from touchline.pipeline.outputs.options import WriteOptions
+    from touchline.pipeline.timecode import FrameRate, MatchClock
     from touchline.pipeline.types import Event
 
 
@@ -96,15 +97,9 @@ def export_command(
     ] = False,
 ) -> None:
     """Write events as WebVTT, EDL, FCPXML, SoccerNet JSON and other formats."""
-    from touchline.pipeline.detection.folders import output_folders
     from touchline.pipeline.outputs.options import parse_rolls
     from touchline.pipeline.outputs.read_results import read_results
-    from touchline.pipeline.outputs.writers import (
-        WRITERS,
-        unwritable,
-        write_beside_video,
-        write_result,
-    )
+    from touchline.pipeline.outputs.writers import write_beside_video
     from touchline.pipeline.timecode import parse_rate
     from touchline.tools.results.clock import clocks_of
 
@@ -136,29 +131,51 @@ def export_command(
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
         written = [_write_halves(results, clocks, formats, out)]
     else:
-        folders = [path.parent for path, _ in found]
-        if out is not None:
-            many = len(found) > 1
-            folders = output_folders([r.path for r in results], out) if many else [out]
+        folders = _folders(found, out)
         _refuse_overwriting(events, formats, folders)
         if given is None:
             _warn_of_other_rate(results, formats)
         clocks = clocks_of(results, kickoff or [], period_min=period_min)
-        written = []
-        for result, folder, clock in zip(results, folders, clocks, strict=True):
-            problems = unwritable(result, formats, rate=given, clock=clock, options=options)
-            if len(problems) == len(formats) and len(results) == 1:
-                raise ValueError(" ".join(problems.values()))
-            for name, reason in problems.items():
-                console.warn(f"no {WRITERS[name].file_name}. {reason}")
-            left_out += len(problems)
-            possible = [name for name in formats if name not in problems]
-            written += write_result(
-                result, folder, formats=possible, rate=given, clock=clock, options=options
-            )
+        written, left_out = _write_each(results, folders, clocks, formats, given, options)
     console.show_written(written, quiet=quiet, as_json=json_)
     if left_out and to != "all":
         raise typer.Exit(1)
+
+
+def _folders(found: Sequence[tuple[Path, MatchResult]], out: Path | None) -> list[Path]:
+    """The folder for the files of each result: that of its events, or one in `out`."""
+    from touchline.pipeline.detection.folders import output_folders
+
+    if out is None:
+        return [path.parent for path, _ in found]
+    return [out] if len(found) == 1 else output_folders([result.path for _, result in found], out)
+
+
+def _write_each(
+    results: Sequence[MatchResult],
+    folders: Sequence[Path],
+    clocks: Sequence[MatchClock | None],
+    formats: Sequence[str],
+    rate: FrameRate | None,
+    options: WriteOptions,
+) -> tuple[list[Path], int]:
+    """Write every result in every format that can hold it; return also how many could not."""
+    from touchline.pipeline.outputs.writers import WRITERS, unwritable, write_result
+
+    written: list[Path] = []
+    left_out = 0
+    for result, folder, clock in zip(results, folders, clocks, strict=True):
+        problems = unwritable(result, formats, rate=rate, clock=clock, options=options)
+        if len(problems) == len(formats) and len(results) == 1:
+            raise ValueError(" ".join(problems.values()))
+        for name, reason in problems.items():
+            console.warn(f"no {WRITERS[name].file_name}. {reason}")
+        left_out += len(problems)
+        possible = [name for name in formats if name not in problems]
+        written += write_result(
+            result, folder, formats=possible, rate=rate, clock=clock, options=options
+        )
+    return written, left_out
 
 
 def _named(to: str, *, recorded: str) -> list[str]:
