@@ -88,7 +88,7 @@ def test_an_exact_reel_has_the_frames_asked_for_and_encodes_only_the_edges(
     assert reel.duration_s == pytest.approx(2.92 + 4.12 + 2.92)
     check(reel.path, match, reel.cuts)
     assert reel.num_frames == 249
-    # Copied: 3.0-5.12 but for the frames behind the last clean point, 8-12, 15-17.
+    # Copied: 3.0-5.12 except the frames behind the last clean point, 8-12, 15-17.
     assert 0 < reel.num_encoded <= 20 + 3 + 3 + 23
     assert reel.note == ""
 

@@ -14,7 +14,7 @@ from touchline.pipeline.types import Frames
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory) -> Path:
-    """10 s at 16 Hz: dark but for seconds 4 to 6."""
+    """10 s at 16 Hz: dark except in seconds 4 to 6."""
     path = tmp_path_factory.mktemp("score") / "levels.mp4"
     return write_levels(path, [20] * 64 + [235] * 32 + [20] * 64)
 

@@ -123,7 +123,7 @@ def test_a_run_that_is_cut_off_goes_on_in_mid_file_with_the_same_result(
     again, [note] = analyse(job, model, footage, out)
     assert again == whole
     assert note.startswith("goes on at 0:00:")
-    # The network did not see again what was scored, but for what a piece shares with the next.
+    # The network saw scored frames again only where a piece shares them with the next.
     part = {"windows": 4 * 8, "shared": 16 * 4, "auto": 16}[mode]
     assert all_frames - sum(counts) >= num_parts * part - 64
     assert sum(counts) < all_frames or num_parts == 1

@@ -314,7 +314,7 @@ def test_a_score_does_not_depend_on_where_the_pieces_are_cut(monkeypatch):
 
 
 def track_of(scores: Mapping[float, float], *, seconds: float = 100) -> ScoreTrack:
-    """A track of one class, 0 but for peaks at the given times."""
+    """A track of one class, 0 except for peaks at the given times."""
     start_s = np.arange(round(4 * seconds)) / 4
     probs = np.zeros((len(start_s), 2), np.float32)
     for at_s, score in scores.items():
