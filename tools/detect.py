@@ -596,8 +596,8 @@ def _write_index(records: Sequence[Record], out: Path) -> None:
         return write_index(results, folder, folders=folders, num_skipped=num_skipped)
 
     if isinstance(out, Address):
-        with TemporaryDirectory(prefix="touchline-") as desk:
-            page = write(StoredFolder(desk))
+        with TemporaryDirectory(prefix="touchline-") as local:
+            page = write(StoredFolder(local))
             Store(out).write(page.name, page.read_bytes())
     else:
         write(out)
