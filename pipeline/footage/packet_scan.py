@@ -38,8 +38,11 @@ INDEX_TRIES = 8
 # Containers that hold an index of their key frames.
 INDEXED = ("mov", "matroska")
 
-# Reading continues after an unreadable place, but not for ever.
+# Reading continues after an unreadable place, but not for ever. In a transport stream FFmpeg passes
+# over 64 kB for each error, so a large file may have more of them, up to a gigabyte of rubbish.
 MAX_READ_ERRORS = 64
+RESYNC_BYTES = 65_536
+MAX_RESYNCS = 20_000
 
 
 @dataclass(frozen=True)
@@ -214,7 +217,8 @@ def packets_past_errors(
         stream: One of its streams.
         log: Gets a warning for each kind of error.
     """
-    errors = 0
+    errors, resyncs = 0, max(0, container.size) // RESYNC_BYTES
+    most = MAX_READ_ERRORS + min(resyncs, MAX_RESYNCS)
     while True:
         try:
             yield from packets_of(container, stream)
@@ -222,7 +226,7 @@ def packets_past_errors(
         except (av.error.FFmpegError, OSError) as error:
             errors += 1
             log.warn(f"an unreadable place in the file ({reason(error)}).")
-            if errors == MAX_READ_ERRORS:
+            if errors == most:
                 return
 
 

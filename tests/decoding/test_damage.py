@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from footage_made import burn, overwrite, packet_places, write_video
+from streams import flashes, seconds_of, write_stream
 
 from touchline.pipeline.decoding.contract import Instants, Wanted
-from touchline.pipeline.decoding.decode import chunks_of, samples_of
+from touchline.pipeline.decoding.decode import chunks_of, decode, samples_of
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.footage.log import DecodeLog
 
@@ -100,3 +101,14 @@ def test_frames_left_out_behind_damage_count_as_damaged(whole: Path, tmp_path: P
     assert 5.9 <= start_s <= 6.04
     assert end_s == pytest.approx(8.0)
     assert not damaged[:18].any()
+
+
+def test_what_comes_behind_megabytes_of_zeros_is_read(tmp_path: Path) -> None:
+    """A transport stream whose middle was never written, as after a fault of the disk."""
+    parts = seconds_of(write_stream(tmp_path / "whole.ts", flashes(20)))
+    path = tmp_path / "hole.ts"
+    path.write_bytes(b"".join([*parts[:10], bytes(8_000_000), *parts[10:]]))
+    with decode(path, rate_hz=1, size_px=32, isolation=False) as stream:
+        bright = np.concatenate([frames.pixels.mean(axis=(1, 2, 3)) > 128 for frames in stream])
+    assert np.flatnonzero(bright).tolist() == [4, 5, 12, 13]
+    assert any("an unreadable place" in warning for warning in stream.log.warnings)

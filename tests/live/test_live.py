@@ -255,6 +255,40 @@ def test_a_clock_that_starts_anew_goes_on_by_the_wall_clock(stream_file):
     assert any("starts anew after the break" in text for text in live.told)
 
 
+def later(path, by_s, folder):
+    """The same stream, its clock set forward."""
+    moved = folder / "later.ts"
+    with av.open(str(path)) as source, av.open(str(moved), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                ticks = round(by_s / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + ticks,
+                    packet.dts + ticks,
+                    stream,
+                )
+                out.mux(packet)
+    return moved
+
+
+@pytest.mark.parametrize("first", ["now", "hours later"])
+def test_a_clock_that_jumps_by_hours_goes_on_by_the_wall_clock(first, stream_file, tmp_path):
+    """In one connection, back or ahead: the sender was set right."""
+    parts = {
+        "now": seconds_of(stream_file)[:16],
+        "hours later": seconds_of(later(stream_file, 20_000, tmp_path))[:16],
+    }
+    both = parts.pop(first) + parts.popitem()[1]
+    with tcp_server(sent(both)) as address:
+        live = Followed(address).to_end()
+    assert peaks(live.result)[:2] == [5, 13]
+    third, fourth = live.result.accepted[2:]
+    assert 16 + 5 - 1 < third.peak_s < 16 + 5 + 60
+    assert fourth.peak_s - third.peak_s == pytest.approx(8, abs=0.3)
+    assert any("the clock of the stream jumps" in text for text in live.told)
+
+
 def test_a_run_that_is_stopped_has_the_results_so_far(stream_file, offline, tmp_path):
     path = tmp_path / "growing.ts"
     path.write_bytes(b"".join(seconds_of(stream_file)[:24]))
