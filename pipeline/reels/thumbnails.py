@@ -79,7 +79,8 @@ def _in_one_pass(
 
 
 def _frame_at(footage: Path, at_s: Fraction, stream: int | None) -> VideoFrame | None:
-    wanted = Wanted(Instants(Fraction(1), start_s=at_s, zero_s=at_s), stream=stream)
+    # Instants count from near 0: from the first one on, footage is read from its beginning.
+    wanted = Wanted(Instants(Fraction(1), start_s=at_s, zero_s=at_s % 1), stream=stream)
     found: VideoFrame | None = None
     for shown in pyav_frames(footage, wanted, DecodeLog()):
         if found is not None and shown.time_s > at_s + TIMESTAMP_ROUNDING_S:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,12 @@ import pytest
 from footage_bad_cases import CASES
 from footage_made import read_index
 from PIL import Image
+from tiny import write_levels
 
+from touchline.pipeline.decoding.contract import ShownFrame, Wanted
+from touchline.pipeline.decoding.pyav import pyav_frames
+from touchline.pipeline.footage.log import DecodeLog
+from touchline.pipeline.reels import thumbnails
 from touchline.pipeline.reels.thumbnails import make_thumbnails
 
 TIMES = (0.9, 0.0, 0.5, 0.58, 5.0)
@@ -46,3 +52,20 @@ def test_the_most_important_times_come_first_if_room_is_short(tmp_path: Path) ->
     uris = make_thumbnails(case.make(tmp_path), TIMES, width_px=128, max_bytes=10)
     assert [uri is not None for uri in uris] == [True, False, False, False, False]
     assert shown(uris[0]) == 22
+
+
+def test_a_thumbnail_late_in_a_match_does_not_read_all_that_comes_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    match = write_levels(tmp_path / "match.mp4", [20] * 640 + [235] * 160)
+    logs: list[DecodeLog] = []
+
+    def counted(path: Path, wanted: Wanted, log: DecodeLog) -> Iterator[ShownFrame]:
+        logs.append(log)
+        return pyav_frames(path, wanted, log)
+
+    monkeypatch.setattr(thumbnails, "pyav_frames", counted)
+    dark, light = make_thumbnails(match, [20.3, 45.7], width_px=32, max_bytes=10**6)
+    assert dark != light
+    # Key frames are a second apart. Reading begins up to two seconds earlier.
+    assert [log.num_packets < 64 for log in logs] == [True, True]
