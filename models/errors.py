@@ -37,6 +37,10 @@ class PhotoError(TouchlineError):
     """The photo cannot be read as a picture, or a folder of photos cannot be used."""
 
 
+class TextError(TouchlineError):
+    """The text cannot be read, or is too short to learn from."""
+
+
 class LabelsError(TouchlineError):
     """The label file or events.json cannot be used. The message names the line or the JSON path."""
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from touchline.pipeline.evaluation.options import EvaluateOptions
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.labels.split import split_by_group
+    from touchline.pipeline.language.chat import Chat
+    from touchline.pipeline.language.options import ChatOptions, LanguageOptions
+    from touchline.pipeline.language.train import TrainedLanguage, train_language
     from touchline.pipeline.outputs.events_json import read_events_json
     from touchline.pipeline.outputs.match_result import MatchResult
     from touchline.pipeline.outputs.options import WriteOptions
@@ -72,6 +75,9 @@ _HOMES = {
     "touchline.pipeline.evaluation.options": "EvaluateOptions",
     "touchline.pipeline.labels.read": "read_labels",
     "touchline.pipeline.labels.split": "split_by_group",
+    "touchline.pipeline.language.chat": "Chat",
+    "touchline.pipeline.language.options": "ChatOptions LanguageOptions",
+    "touchline.pipeline.language.train": "TrainedLanguage train_language",
     "touchline.pipeline.outputs.events_json": "read_events_json",
     "touchline.pipeline.outputs.match_result": "MatchResult",
     "touchline.pipeline.outputs.options": "WriteOptions",
@@ -99,6 +105,8 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 __all__ = [
+    "Chat",
+    "ChatOptions",
     "Clip",
     "Cut",
     "DetectOptions",
@@ -112,6 +120,7 @@ __all__ = [
     "FootageHealth",
     "Frames",
     "KeepScores",
+    "LanguageOptions",
     "MatchClock",
     "MatchResult",
     "Naming",
@@ -122,6 +131,7 @@ __all__ = [
     "Rendered",
     "ScoreTrack",
     "TrainOptions",
+    "TrainedLanguage",
     "TrainedModel",
     "TrainedPlayers",
     "Truth",
@@ -153,6 +163,7 @@ __all__ = [
     "score_footage",
     "sliding_windows",
     "split_by_group",
+    "train_language",
     "train_players",
     "write_index",
     "write_report",

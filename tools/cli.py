@@ -22,6 +22,8 @@ from touchline.tools.clock import clock_command
 from touchline.tools.demo import demo_command
 from touchline.tools.detect import detect_command
 from touchline.tools.labels import labels_command
+from touchline.tools.language.chat import chat_command
+from touchline.tools.language.command import language_app
 from touchline.tools.models import models_app
 from touchline.tools.players.command import players_app
 from touchline.tools.probe import probe_command
@@ -63,10 +65,12 @@ app.command("highlights")(highlights_command)
 app.command("report")(report_command)
 app.command("ask")(ask_command)
 app.command("commentate")(commentate_command)
+app.command("chat")(chat_command)
 app.command("labels")(labels_command)
 app.add_typer(models_app, name="models")
 app.command("clock")(clock_command)
 app.add_typer(players_app, name="players")
+app.add_typer(language_app, name="language")
 app.command("probe")(probe_command)
 app.command("demo")(demo_command)
 app.add_typer(bench_app, name="bench")

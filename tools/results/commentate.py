@@ -30,7 +30,10 @@ def commentate_command(
     period_min: PeriodMin = None,
     json_: Annotated[bool, typer.Option("--json", help="Print lines and report as JSON.")] = False,
 ) -> None:
-    """Tell a match: one line for each event, then a report. Nothing is added to the events."""
+    """Tell a match: one line for each event, then a report.
+
+    Nothing is added to the events.
+    """
     from touchline.pipeline.questions.answer import score_of
     from touchline.pipeline.questions.narrate import event_lines, match_report
     from touchline.pipeline.questions.read import read_matches, timelines_of

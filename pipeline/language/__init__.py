@@ -1,0 +1,1 @@
+"""Language models: learn the voice of a text from a pretrained network, and talk in it."""

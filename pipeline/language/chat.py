@@ -1,0 +1,116 @@
+"""Talk to a language model in the voice of its text. It knows no facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from touchline.models.inference import pick_device, pick_dtype
+from touchline.pipeline.language.options import ChatOptions
+from touchline.pipeline.language.pretrained import load_saved
+from touchline.pipeline.language.tokens import separator_of
+
+NOTICE = (
+    "This model speaks in the voice of the text that it learnt from. It knows no facts: scores, "
+    'names and times are made up. For facts: touchline ask RESULTS "question".'
+)
+
+REPETITION = 1.15
+"""Scores of the last tokens are weakened by this factor, so that the model does not repeat itself
+without end (Keskar et al. 2019)."""
+
+REMEMBERED = 64
+CONTEXT = 1024
+
+
+class Chat:
+    """A conversation with a language model."""
+
+    def __init__(
+        self, folder: Path, options: ChatOptions | None = None, *, device: str = "auto"
+    ) -> None:
+        """Load a model.
+
+        Args:
+            folder: What `touchline language train` or transformers wrote; or a GGUF file.
+            options: How to choose tokens.
+            device: auto, cpu, cuda, cuda:1 or mps.
+
+        Raises:
+            WeightsError: It is no language model.
+        """
+        model = load_saved(folder)
+        self._options = options or ChatOptions()
+        self._device = pick_device(device)
+        self._dtype = pick_dtype("auto", self._device)
+        self._network = model.network.to(self._device).eval()
+        self._tokenizer = model.tokenizer
+        self._separator = separator_of(model.tokenizer)
+        self._generator = torch.Generator().manual_seed(self._options.seed)
+        self._said: list[int] = [self._separator]
+
+    def answer(self, text: str) -> Iterator[str]:
+        """Yield the answer to a line, bit by bit as it is made.
+
+        Args:
+            text: What was said. Control tokens of the model in it are plain text.
+        """
+        self._said += self._encoded(f"{text.strip()}\n")
+        new: list[int] = []
+        shown = 0
+        for token in self._tokens():
+            new.append(token)
+            found = str(self._tokenizer.decode(new, skip_special_tokens=True)).lstrip()
+            # Half a character, and what may be the end of the answer, wait for the next token.
+            whole = found.rstrip("\N{REPLACEMENT CHARACTER}\n ")
+            if len(whole) > shown:
+                yield whole[shown:]
+                shown = len(whole)
+            if whole and "\n\n" in found:
+                break
+            if len(new) >= self._options.max_tokens * 0.7 and whole.endswith((".", "!", "?")):
+                break
+        self._said += [*new, *self._encoded("\n")]
+
+    def _encoded(self, text: str) -> list[int]:
+        found = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
+        return list(found["input_ids"])
+
+    @torch.inference_mode()
+    def _tokens(self) -> Iterator[int]:
+        """The tokens of an answer, up to the end of the text or the limit."""
+        self._said = self._said[-CONTEXT:]
+        recent = list(self._said[-REMEMBERED:])
+        seen = torch.tensor([self._said], device=self._device)
+        past: Any = None
+        for _ in range(self._options.max_tokens):
+            with torch.autocast(
+                self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
+            ):
+                out = self._network(input_ids=seen, past_key_values=past, use_cache=True)
+            past = out.past_key_values
+            token = self._chosen(out.logits[0, -1].float().cpu(), recent)
+            if token == self._separator:
+                return
+            yield token
+            recent = [*recent[1 - REMEMBERED :], token]
+            seen = torch.tensor([[token]], device=self._device)
+
+    def _chosen(self, scores: Tensor, recent: list[int]) -> int:
+        """Choose the next token by its score."""
+        used = torch.tensor(sorted(set(recent)))
+        again = scores[used]
+        scores[used] = torch.where(again > 0, again / REPETITION, again * REPETITION)
+        options = self._options
+        if options.temperature == 0:
+            return int(scores.argmax())
+        probs, order = (scores / options.temperature).softmax(0).sort(descending=True)
+        before = probs.cumsum(0) - probs
+        probs = torch.where(before < options.top_p, probs, torch.zeros_like(probs))
+        return int(order[torch.multinomial(probs, 1, generator=self._generator)])

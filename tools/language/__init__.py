@@ -1,0 +1,1 @@
+"""`touchline language` and `touchline chat`: learn the voice of a text, and talk in it."""
