@@ -19,8 +19,7 @@ class Part:
     """A part of a network in the table of parts.
 
     Attributes:
-        name: embeddings, blocks 0-23; final norm, or output where the output layer does not share the
-            embeddings.
+        name: embeddings, blocks 0-23, output; final norm, where the output layer is the embeddings.
         parameters: How many parameters it has.
         trained: How many of them are trained.
     """
