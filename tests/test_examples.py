@@ -2,12 +2,16 @@
 
 import doctest
 import shutil
+from importlib.util import find_spec
 
 import pytest
 from example_material import ARCHITECTURE, brightness_backbone, make_examples_folder
+from tiny_language import write_matches, write_tiny_language
 
 import touchline.pipeline as touchline
 from touchline.models import catalog
+
+HAS_LANGUAGE = find_spec("transformers") is not None and find_spec("peft") is not None
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
@@ -18,6 +22,9 @@ def material(tmp_path_factory):
         patched.setitem(catalog.BACKBONES, ARCHITECTURE, brightness_backbone)
         folder = tmp_path_factory.mktemp("examples")
         make_examples_folder(folder)
+        write_matches(folder / "matches")
+        if HAS_LANGUAGE:
+            write_tiny_language(folder / "tiny-language")
         yield folder
 
 
@@ -28,6 +35,8 @@ def example_of(name: str) -> doctest.DocTest:
 
 @pytest.mark.parametrize("name", touchline.__all__)
 def test_every_public_name_has_an_example_that_runs(name, material, tmp_path, monkeypatch):
+    if "tiny-language" in example_of(name).docstring and not HAS_LANGUAGE:
+        pytest.skip("needs pip install 'touchline[language]'")
     folder = tmp_path / "work"
     shutil.copytree(material, folder)
     monkeypatch.chdir(folder)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from touchline.models.inference import pick_device, pick_dtype
 from touchline.pipeline.language.options import ChatOptions
-from touchline.pipeline.language.pretrained import load_saved
+from touchline.pipeline.language.pretrained import load_saved, longest_context
 from touchline.pipeline.language.tokens import separator_of
 
 NOTICE = (
@@ -23,12 +22,23 @@ REPETITION = 1.15
 """Scores of the last tokens are weakened by this factor, so that the model does not repeat itself
 without end (Keskar et al. 2019)."""
 
-REMEMBERED = 64
+REPEATED = 64
+"""So many tokens count as the last ones."""
+
 CONTEXT = 1024
+"""So many tokens of the conversation are remembered."""
 
 
 class Chat:
-    """A conversation with a language model."""
+    """A conversation with a language model.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from touchline.pipeline import Chat, ChatOptions
+        >>> chat = Chat(Path("tiny-language"), ChatOptions(temperature=0, max_tokens=5))
+        >>> type("".join(chat.answer("What a goal!")))
+        <class 'str'>
+    """
 
     def __init__(
         self, folder: Path, options: ChatOptions | None = None, *, device: str = "auto"
@@ -42,6 +52,7 @@ class Chat:
 
         Raises:
             WeightsError: It is no language model.
+            ValueError: The model cannot make answers of so many tokens.
         """
         model = load_saved(folder)
         self._options = options or ChatOptions()
@@ -50,6 +61,13 @@ class Chat:
         self._network = model.network.to(self._device).eval()
         self._tokenizer = model.tokenizer
         self._separator = separator_of(model.tokenizer)
+        longest = longest_context(model.network) - self._options.max_tokens
+        if longest < 1:
+            raise ValueError(
+                f"max_tokens is {self._options.max_tokens}, but the model sees only "
+                f"{longest_context(model.network)} tokens at once. Use less"
+            )
+        self._remembered = min(CONTEXT, longest)
         self._generator = torch.Generator().manual_seed(self._options.seed)
         self._said: list[int] = [self._separator]
 
@@ -85,21 +103,22 @@ class Chat:
     @torch.inference_mode()
     def _tokens(self) -> Iterator[int]:
         """The tokens of an answer, up to the end of the text or the limit."""
-        self._said = self._said[-CONTEXT:]
-        recent = list(self._said[-REMEMBERED:])
+        from transformers import DynamicCache
+
+        self._said = self._said[-self._remembered :]
+        recent = self._said[-REPEATED:]
         seen = torch.tensor([self._said], device=self._device)
-        past: Any = None
+        cache = DynamicCache(config=self._network.config)
         for _ in range(self._options.max_tokens):
             with torch.autocast(
                 self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32
             ):
-                out = self._network(input_ids=seen, past_key_values=past, use_cache=True)
-            past = out.past_key_values
+                out = self._network(input_ids=seen, cache=cache, use_cache=True)
             token = self._chosen(out.logits[0, -1].float().cpu(), recent)
             if token == self._separator:
                 return
             yield token
-            recent = [*recent[1 - REMEMBERED :], token]
+            recent = [*recent[1 - REPEATED :], token]
             seen = torch.tensor([[token]], device=self._device)
 
     def _chosen(self, scores: Tensor, recent: list[int]) -> int:

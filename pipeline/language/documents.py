@@ -129,8 +129,8 @@ def _plain(path: Path) -> Iterator[str]:
             if "\0" in read:
                 raise TextError(path, "is a binary file, not text")
             kept += read
-            # Words are not cut: a piece ends with a line, else with a word.
-            end = max(kept.rfind("\n"), kept.rfind(" ") if len(kept) > PIECE_CHARS else -1) + 1
+            # A piece ends with a line; in a line without end, with a word.
+            end = (kept.rfind("\n") if "\n" in kept else kept.rfind(" ")) + 1
             if end or len(kept) > 2 * PIECE_CHARS:
                 end = end or len(kept)
                 yield from _some(kept[:end])

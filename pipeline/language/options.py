@@ -102,6 +102,11 @@ class ChatOptions:
 
     Raises:
         ValueError: An option is outside its range.
+
+    Example:
+        >>> from touchline.pipeline import ChatOptions
+        >>> ChatOptions(temperature=0).max_tokens
+        80
     """
 
     temperature: float = 0.8

@@ -126,6 +126,11 @@ def load_saved(path: Path) -> LanguageModel:
     return LanguageModel(_unquantized(network), tokenizer, str(path), file_digest(file))
 
 
+def longest_context(network: Any) -> int:
+    """Return how many tokens a model of transformers can see at once."""
+    return int(getattr(network.config, "max_position_embeddings", 1 << 30))
+
+
 def _converted(name: str, gguf: Path, digest: str) -> Path:
     """The folder in the cache that holds a GGUF file as safetensors; made when it is missing."""
     root = cache_dir() / "language"

@@ -32,6 +32,7 @@ from touchline.pipeline.language.pretrained import (
     MODEL_FILE,
     LanguageModel,
     load_pretrained,
+    longest_context,
     random_like,
     save_model,
 )
@@ -190,6 +191,11 @@ def train_language(
     model = load_pretrained(options.weights)
     if options.scratch:
         model = random_like(model, seed=options.seed)
+    if options.context > longest_context(model.network):
+        raise ValueError(
+            f"context is {options.context}, but the model sees at most "
+            f"{longest_context(model.network)} tokens at once"
+        )
     out.mkdir(parents=True, exist_ok=True)
     stream = out / TOKENS_FILE
     try:

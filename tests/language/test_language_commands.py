@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_language import commentary
 from typer.testing import CliRunner
 
 from touchline.models.errors import WeightsError
 from touchline.pipeline.language.chat import Chat
-from touchline.pipeline.language.options import ChatOptions
+from touchline.pipeline.language.options import ChatOptions, LanguageOptions
 from touchline.pipeline.language.pretrained import load_saved
+from touchline.pipeline.language.train import train_language
 from touchline.tools.cli import app, main
 
 TRAIN = ["language", "train"]
@@ -66,11 +68,17 @@ def test_chat_answers_a_prompt_and_says_that_it_knows_no_facts(trained: tuple[Pa
     assert run("chat", folder, "--prompt", "Who scored?", "--seed", 4)[1] != said
 
 
-def test_chat_speaks_in_the_voice_of_its_text(trained: tuple[Path, str]) -> None:
-    folder, _ = trained
-    chat = Chat(folder, ChatOptions(temperature=0, max_tokens=60), device="cpu")
+def test_chat_speaks_in_the_voice_of_its_text(tiny: Path, matches: Path, tmp_path: Path) -> None:
+    options = LanguageOptions(
+        weights=str(tiny), freeze="none", context=64, epochs=10, lr=0.02, precision="float32"
+    )
+    train_language([matches], tmp_path / "lm", options, device="cpu")
+    chat = Chat(tmp_path / "lm", ChatOptions(temperature=0, max_tokens=100), device="cpu")
     said = " ".join("".join(chat.answer(line)) for line in ("What a goal", "And Silva"))
-    assert any(word in said for word in ("referee", "corner", "United", "City", "goal", "ball"))
+    words = {word for line in commentary(3).splitlines() for word in line.split()}
+    spoken = said.split()
+    assert len(spoken) > 5
+    assert sum(word in words for word in spoken) > len(spoken) / 2
 
 
 def test_a_conversation_ends_with_the_end_of_input(
@@ -116,6 +124,11 @@ def test_a_long_conversation_goes_on(trained: tuple[Path, str]) -> None:
         "".join(chat.answer("word " * 1000))
 
 
+def test_longer_answers_than_the_model_can_make_are_an_error(trained: tuple[Path, str]) -> None:
+    with pytest.raises(ValueError, match=r"max_tokens is 512.*sees only 512"):
+        run("chat", trained[0], "--prompt", "x", "--max-tokens", 512)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -128,6 +141,7 @@ def test_a_long_conversation_goes_on(trained: tuple[Path, str]) -> None:
         (["--epochs", "0"], "epochs is 0; it must be 1 or more"),
         (["--lr", "7"], "lr is 7.0; it must be in"),
         (["--context", "3"], "context is 3; it must be in"),
+        (["--context", "513"], "context is 513, but the model sees at most 512"),
     ],
 )
 def test_options_outside_their_range_are_errors(
