@@ -229,7 +229,5 @@ def random_like(model: LanguageModel, *, seed: int) -> LanguageModel:
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        model.network.config
-    ).float()
+    network = AutoModelForCausalLM.from_config(model.network.config).float()
     return LanguageModel(network, model.tokenizer, f"random weights, as {model.name}", model.digest)
