@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 KINDS = ("own", "linear", "frame", "temporal", "dense")
-POOLINGS = ("mean", "mean_std", "mean_max")
+POOLINGS = ("mean", "mean_std", "mean_max", "mean_std_max")
 NORMALISATIONS = ("none", "l2")
 
 TEMPORAL_CHANNELS = 64
@@ -26,8 +26,9 @@ class HeadSpec:
         kind: own (the one the backbone is built with), linear (a linear layer over features that
             are pooled over a window), frame (a linear layer over the features of one frame),
             temporal (convolutions over time), or dense (512 units over every place of the picture).
-        pooling: How features are pooled over time: mean, mean_std (mean and standard deviation) or
-            mean_max (mean and maximum). A temporal head pools the mean of its own features.
+        pooling: How features are pooled over time: mean, mean_std (mean and standard deviation),
+            mean_max (mean and maximum) or mean_std_max. A temporal head pools the mean of its own
+            features.
         normalisation: none, or l2: each feature vector is scaled to length 1 before pooling.
         mirror: Whether the trunk sees the mirror image of each picture, too. The linear layer sees
             the mean of both.
@@ -52,7 +53,7 @@ class HeadSpec:
     @property
     def widening(self) -> int:
         """How many numbers the linear layer sees per feature."""
-        return 1 if self.pooling == "mean" else 2
+        return len(self.pooling.split("_"))
 
 
 class PooledLinearHead(nn.Module):
@@ -79,13 +80,21 @@ class PooledLinearHead(nn.Module):
         return logits
 
 
+POOLS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "mean": lambda features: features.mean(dim=2),
+    "std": lambda features: features.std(dim=2, correction=0),
+    "max": lambda features: features.amax(dim=2),
+}
+"""What the names of POOLINGS are made of: (B, D, T) -> (B, D)."""
+
+
 def normalise_features(features: Tensor, spec: HeadSpec) -> Tensor:
     """Normalise features (B, D, T), each of the B * T vectors for itself."""
     return F.normalize(features, dim=1) if spec.normalisation == "l2" else features
 
 
 def pool_features(features: Tensor, spec: HeadSpec) -> Tensor:
-    """Normalise and pool features (B, D, T) over time -> (B, D) or (B, 2 D).
+    """Normalise and pool features (B, D, T) over time -> (B, W D), W being `spec.widening`.
 
     With `mirror`, features are (B, 2 D, T) and the result is the mean of the two halves. The
     standard deviation is that of the population, and 0 for a single frame.
@@ -95,11 +104,7 @@ def pool_features(features: Tensor, spec: HeadSpec) -> Tensor:
         seen, mirrored = features.chunk(2, dim=1)
         return (pool_features(seen, plain) + pool_features(mirrored, plain)) / 2
     features = normalise_features(features, spec)
-    mean = features.mean(dim=2)
-    if spec.pooling == "mean":
-        return mean
-    other = features.std(dim=2, correction=0) if spec.pooling == "mean_std" else features.amax(2)
-    return torch.cat([mean, other], dim=1)
+    return torch.cat([POOLS[part](features) for part in spec.pooling.split("_")], dim=1)
 
 
 class TemporalHead(nn.Module):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from touchline.models.checkpoint import class_probs
-from touchline.models.heads import HeadSpec, pool_features
+from touchline.models.heads import POOLINGS, HeadSpec, pool_features
 from touchline.pipeline.heads.logistic import Linear, LogisticProblem, balanced_weights
 from touchline.pipeline.heads.temporal import (
     TEMPORAL_STRENGTHS,
@@ -138,8 +138,7 @@ def candidates(
         return [HeadSpec("frame", "mean", n) for n in normalisations]
     if head == "temporal":
         return [HeadSpec("temporal", "mean", n) for n in normalisations]
-    poolings = ("mean", "mean_std", "mean_max")
-    return [HeadSpec("linear", p, n, mirror) for p in poolings for n in normalisations]
+    return [HeadSpec("linear", p, n, mirror) for p in POOLINGS for n in normalisations]
 
 
 def cross_validate(

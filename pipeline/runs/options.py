@@ -27,6 +27,10 @@ class MatchFeatures:
     size_px: int | None = None
 
 
+VAL_SHARE = 0.2
+"""The share of clips to validate on."""
+
+
 @dataclass(frozen=True)
 class TrainJob:
     """Which network to train on which labels, and how.
@@ -48,7 +52,8 @@ class TrainJob:
             too.
         val_groups: Groups to validate on; None chooses groups by `val_share`.
         val_share: Without val_groups: the share of each class's clips to validate on, in whole
-            groups.
+            groups. None is VAL_SHARE, but 0 where a frame head is fitted to clips and background:
+            cross-validation judges and calibrates it, so it can learn from all matches.
         exclude_groups: Groups to leave out of training and validation.
         background: Event-free footage; all of it is for training.
         background_label: The class of the labels that means background.
@@ -75,7 +80,7 @@ class TrainJob:
     head: str = "own"
     unfreeze: tuple[tuple[int, str], ...] = ()
     val_groups: tuple[str, ...] | None = None
-    val_share: float = 0.2
+    val_share: float | None = None
     exclude_groups: tuple[str, ...] = ()
     background: tuple[Path, ...] = ()
     background_label: str | None = None

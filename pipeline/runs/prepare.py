@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,13 @@ from touchline.models.weights.open import open_weights
 from touchline.pipeline.clips.leakage import find_leaks
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.footage.inputs import footage_files
+from touchline.pipeline.heads.temporal import MIN_CLIPS_PER_CLASS
 from touchline.pipeline.labels.checks import find_problems, names_a_side, no_groups
 from touchline.pipeline.labels.read import class_names, read_labels, split_verified
 from touchline.pipeline.labels.split import Split, split_by_group, visible_examples
 from touchline.pipeline.runs.agreement import can_share
 from touchline.pipeline.runs.background import BackgroundPlan, with_background
-from touchline.pipeline.runs.options import TrainJob
+from touchline.pipeline.runs.options import VAL_SHARE, TrainJob
 from touchline.pipeline.scoring.seen_groups import trained_groups
 from touchline.pipeline.training.options import TrainOptions
 from touchline.pipeline.training.result import Progress
@@ -66,7 +68,7 @@ def prepare(
     split = split_by_group(
         examples,
         val_groups=job.val_groups,
-        val_share=job.val_share,
+        val_share=VAL_SHARE if job.val_share is None else job.val_share,
         exclude_groups=job.exclude_groups,
         seed=job.options.seed,
     )
@@ -97,6 +99,8 @@ def prepare(
         train=visible_examples(split.train),
         val=visible_examples(split.val),
     )
+    if needs_no_validation(job, split, model, options):
+        split = replace(split, train=(*split.train, *split.val), val=())
     if len({example.label for example in split.train}) == 1:
         raise ValueError(
             f"every training example is {split.train[0].label!r}, but training needs two classes. "
@@ -205,6 +209,31 @@ def check_head(head: str, options: TrainOptions, *, num_stages: int, pretrained:
             f"--head {head} starts from features of frozen stages, but here no stage is frozen and "
             "the weights are random. Use --weights NAME, or --head own"
         )
+
+
+def needs_no_validation(
+    job: TrainJob, split: Split, model: TrainedModel, options: TrainOptions
+) -> bool:
+    """Return whether a head is fitted that cross-validation judges and calibrates.
+
+    That is a frame head, unless the job asks for validation. So it can learn from all matches.
+
+    Args:
+        job: The job.
+        split: The examples, with background.
+        model: The untrained model.
+        options: How to train.
+    """
+    asked = job.val_groups is not None or job.val_share is not None
+    frozen = options.freeze == len(model.backbone.stage_names) and not options.unfreeze
+    if asked or not frozen or not model.backbone.framewise or job.multi_label:
+        return False
+    counts = Counter(example.label for example in split.train)
+    if BACKGROUND not in counts:
+        return False
+    # With more clips a temporal head may be chosen, which cross-validation does not calibrate.
+    few = min(counts.values()) < MIN_CLIPS_PER_CLASS
+    return job.head == "frame" or (job.head == "auto" and few)
 
 
 def check_dense(model: TrainedModel, split: Split, options: TrainOptions) -> None:

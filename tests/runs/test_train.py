@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -407,6 +408,29 @@ def test_a_split_never_divides_a_match(labels: Path) -> None:
     assert not {e.group for e in split.train} & {e.group for e in split.val}
     with pytest.raises(ValueError, match="is in --val-groups and in --exclude-groups"):
         split_by_group(split.train, val_groups=["match_0"], exclude_groups=["match_0"])
+
+
+@pytest.mark.parametrize(
+    ("options", "held_out"),
+    [
+        ({"head": "auto"}, False),
+        ({"head": "frame"}, False),
+        ({"head": "frame", "val_share": 0.2}, True),
+        ({"head": "frame", "val_groups": ("match_0",)}, True),
+        ({"head": "frame", "background": ()}, True),
+        ({"head": "frame", "multi_label": True}, True),
+        ({"head": "linear"}, True),
+        ({"head": "own"}, True),
+    ],
+)
+def test_a_frame_head_learns_from_all_matches_unless_validation_is_asked_for(
+    labels: Path, tmp_path: Path, options: dict[str, Any], held_out: bool
+) -> None:
+    write_footage(tmp_path / "quiet.mkv", coloured("background", 14, seed=0))
+    job = TrainJob(labels, "cnn_lstm", freeze="trunk", background=(tmp_path / "quiet.mkv",))
+    _, split, _ = prepare(replace(job, **options))
+    assert bool(split.val) == held_out
+    assert len({e.group for e in split.train} - {"quiet"}) == (3 if held_out else 4)
 
 
 def test_a_fitted_head_leaves_its_comparison_and_a_model_that_loads(

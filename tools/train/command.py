@@ -142,10 +142,11 @@ def train_command(
         ),
     ] = None,
     val_share: Annotated[
-        float,
+        float | None,
         typer.Option(
             help="Without --val-groups: the share of clips to hold out for validation, in "
-            "whole groups.",
+            "whole groups (default: 0.2, but 0 for a frame head, which cross-validation judges "
+            "and calibrates).",
             rich_help_panel=CLIPS,
         ),
     ] = TrainJob.val_share,
