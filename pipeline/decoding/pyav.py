@@ -225,19 +225,20 @@ def _covers(first: ShownFrame, first_s: Fraction) -> bool:
     return first.time_s - TIMESTAMP_ROUNDING_S <= first_s and not first.damaged
 
 
-def seeks_by_time(path: Path, stream: int | None) -> bool:
+def seeks_by_time(path: Path, stream: int | None, log: DecodeLog) -> bool:
     """Tell whether a part of a file can be decoded without reading it from its beginning.
 
     Args:
         path: The footage.
         stream: Index of the video stream in the container; None chooses one.
+        log: Shows the caller that reading makes progress.
 
     Raises:
         FootageError: The file cannot be read.
     """
     footage = open_footage(path, stream=stream)
     with footage.container:
-        return _seeks(footage, DecodeLog())
+        return _seeks(footage, log)
 
 
 def _seeks(footage: OpenFootage, log: DecodeLog) -> bool:

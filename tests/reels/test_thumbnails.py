@@ -65,7 +65,17 @@ def test_a_thumbnail_late_in_a_match_does_not_read_all_that_comes_before(
         return pyav_frames(path, wanted, log)
 
     monkeypatch.setattr(thumbnails, "pyav_frames", counted)
-    dark, light = make_thumbnails(match, [20.3, 45.7], width_px=32, max_bytes=10**6)
+    read = []
+    for uri in thumbnails.thumbnails_here(
+        DecodeLog(),
+        path=str(match),
+        times_s=[20.3, 45.7],
+        width_px=32,
+        max_bytes=10**6,
+        stream=None,
+    ):
+        read.append((uri, logs[-1].num_packets))
+    (dark, before), (light, after) = read
     assert dark != light
     # Key frames are a second apart. Reading begins up to two seconds earlier.
-    assert [log.num_packets < 64 for log in logs] == [True, True]
+    assert max(before, after) < 64

@@ -79,13 +79,18 @@ def run(way: str, hours: float, folder: Path) -> Measured:
              "--hop", str(HOP_S), "--device", "cpu", "--engine", "torch",
              *(("--live", "--wait", "10") if is_live else ("--quiet",))],
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            # Threads that wait for each other spin: beside other work that takes minutes.
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+                # Threads that wait for each other spin: beside other work that takes minutes.
+                "OMP_NUM_THREADS": "1",
+            },
         )  # fmt: skip
-        if is_live:
-            _watch_lines(process, measured, out)
-        else:
-            _watch_scores(process, measured, hours, out)
+        with process:
+            if is_live:
+                _watch_lines(process, measured, out)
+            else:
+                _watch_scores(process, measured, hours, out)
     measured.seconds = time.monotonic() - began
     assert process.returncode == 0, measured.said
     (events,) = out.glob("*/events.json")
@@ -160,6 +165,7 @@ def _watch_scores(
         _note(process.pid, measured, float(len(sizes) - 1), is_writing=bool(sizes[-1] and not kept))
         time.sleep(TICK_S)
     measured.said = process.communicate()[1]
+    assert process.returncode == 0, measured.said
     per_byte = hours * 3600 / max(sizes)
     measured.rows = [(sizes[int(k)] * per_byte, *rest) for k, *rest in measured.rows]
 
