@@ -56,6 +56,13 @@ class PlainConsole(Console):
             else:
                 yield Segment(CONTROL.sub(_same_width, segment.text), segment.style)
 
+    def on_broken_pipe(self) -> None:
+        """Go on in silence if nobody reads the messages any more: results may still be written."""
+        if not self.stderr:
+            super().on_broken_pipe()
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+
 
 def _same_width(match: re.Match[str]) -> str:
     return "\N{REPLACEMENT CHARACTER}" * cell_len(match[0])

@@ -271,6 +271,17 @@ def test_whoever_reads_the_events_may_end_before_the_stream(hours, tmp_path):
     assert len(the_result(tmp_path / "out").accepted) > 1
 
 
+def test_whoever_reads_the_messages_may_end_before_the_stream(hours, tmp_path):
+    with command(hours.read_bytes()[:1_000_000], tmp_path / "out") as process:
+        process.stderr.readline()
+        process.stderr.close()
+        process.stdout.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        process.stdout.read()
+        assert process.wait() == 0
+    assert len(the_result(tmp_path / "out").accepted) >= 1
+
+
 def test_a_signal_while_results_are_written_costs_nothing(parts, tmp_path, monkeypatch):
     def write(*arguments, **options):
         os.kill(os.getpid(), signal.SIGTERM)
