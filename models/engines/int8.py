@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from touchline.models.backbone import Backbone
@@ -20,6 +22,9 @@ FORMAT = "touchline-int8-1"
 
 INT8_ENGINE = "onnxruntime"
 """What runs a trunk in int8 if nothing else is asked for."""
+
+VNNI = ("avx512_vnni", "avx_vnni", "avx10_1")
+"""What torch calls the instructions that sum four products of bytes in 32 bits."""
 
 MAKE = "Make one: touchline models export MODEL --to int8 --calibrate CLIPS"
 
@@ -61,10 +66,12 @@ class Int8Facts:
 
     Attributes:
         trunk: Digest of the trunk that it was made of.
+        weight_bits: 8, or 7 where sums of products of 8 bits would overflow.
         change: What it changes; None before that is known.
     """
 
     trunk: str
+    weight_bits: int
     change: Int8Change | None = None
 
 
@@ -106,12 +113,11 @@ def quantise_trunk(path: Path, backbone: Backbone, clips: Iterable[Tensor]) -> N
             Reader(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
-            # Seven bits: with eight, sums overflow on processors without VNNI.
-            reduce_range=True,
+            reduce_range=not sums_are_exact(),
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
         )
-    write_facts(path, Int8Facts(graph_digest(backbone)))
+    write_facts(path, Int8Facts(graph_digest(backbone), weight_bits=8 if sums_are_exact() else 7))
 
 
 def write_facts(path: Path, facts: Int8Facts) -> None:
@@ -138,7 +144,8 @@ def read_facts(path: Path, backbone: Backbone) -> Int8Facts:
         backbone: The network that it is to be the trunk of.
 
     Raises:
-        ValueError: It is not a trunk in int8, or it is that of another network.
+        ValueError: It is not a trunk in int8, it is that of another network, or this processor
+            cannot sum it.
         OSError: The file cannot be read.
     """
     check_installed()
@@ -153,4 +160,19 @@ def read_facts(path: Path, backbone: Backbone) -> Int8Facts:
         raise ValueError(f"{path} is not a trunk in int8. {MAKE}") from error
     if told.get("format") != FORMAT or facts.trunk != graph_digest(backbone):
         raise ValueError(f"{path} is the trunk of another network. {MAKE}")
+    if facts.weight_bits == 8 and not sums_are_exact():
+        raise ValueError(
+            f"{path} was made on a processor with VNNI. On this one its sums would overflow. {MAKE}"
+        )
     return facts
+
+
+def sums_are_exact() -> bool:
+    """Tell whether this processor sums products of eight bits without overflow.
+
+    Of x86 processors, those with VNNI do. The others sum pairs of products in 16 bits.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    can = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(can.get(name, False) for name in VNNI)

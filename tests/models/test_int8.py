@@ -14,6 +14,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from touchline.models.checkpoint import TrainedModel, file_digest, save_checkpoint
+from touchline.models.engines import int8
 from touchline.models.engines.engine import GraphTrunk, open_trunk, trunk_graph
 from touchline.models.engines.int8 import read_facts
 from touchline.models.networks.cnn_lstm import CNNLSTM
@@ -67,9 +68,9 @@ def test_a_trunk_in_int8_is_close_to_float_and_holds_whole_numbers(tmp_path):
     graph = onnx.load(tmp_path / "t.onnx")
     kinds = {node.op_type for node in graph.graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    int8 = [w for w in graph.graph.initializer if w.data_type == onnx.TensorProto.INT8]
+    whole = [w for w in graph.graph.initializer if w.data_type == onnx.TensorProto.INT8]
     # A scale for each channel of the weights: 8 and 3.
-    assert {w.dims[0] for w in int8 if len(w.dims) == 4} == {8, 3}
+    assert {w.dims[0] for w in whole if len(w.dims) == 4} == {8, 3}
     clip = torch.linspace(-0.8, 0.8, 11)[None, None, :, None, None].expand(1, 3, 11, 32, 32)
     exact = model.backbone.features(clip)
     found = open_trunk("onnxruntime", model.backbone, tmp_path / "t.onnx")(clip)
@@ -128,6 +129,32 @@ def test_the_trunk_of_another_network_and_other_files_are_refused(tmp_path):
         Scorer(model, device="cpu", engine="auto", int8=trunk_graph(model.backbone))
     with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
         Scorer(model, device="cpu", engine="auto", int8=tmp_path / "none.onnx")
+
+
+def test_sums_that_overflow_on_this_processor_are_refused(tmp_path, monkeypatch):
+    model, frames = conv_model(), calibration_footage(conv_model(), [footage(tmp_path)])
+    spread = {}
+    for bits, vnni in ((7, False), (8, True)):
+        monkeypatch.setattr(int8, "sums_are_exact", lambda vnni=vnni: vnni)
+        make_int8(tmp_path / f"{bits}.onnx", model, frames)
+        assert read_facts(tmp_path / f"{bits}.onnx", model.backbone).weight_bits == bits
+        spread[bits] = largest_weight(tmp_path / f"{bits}.onnx")
+    assert spread == {7: 64, 8: 127}
+    monkeypatch.setattr(int8, "sums_are_exact", lambda: False)
+    read_facts(tmp_path / "7.onnx", model.backbone)
+    with pytest.raises(ValueError, match=r"8\.onnx was made on a processor with VNNI"):
+        Scorer(model, device="cpu", engine="auto", int8=tmp_path / "8.onnx")
+
+
+def largest_weight(path: Path) -> int:
+    import onnx
+
+    weights = [
+        onnx.numpy_helper.to_array(w)
+        for w in onnx.load(path).graph.initializer
+        if w.data_type == onnx.TensorProto.INT8 and len(w.dims) == 4
+    ]
+    return max(int(np.abs(w.astype(np.int32)).max()) for w in weights)
 
 
 def test_int8_goes_with_a_runtime_in_its_own_precision(tmp_path):
