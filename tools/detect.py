@@ -210,6 +210,16 @@ def detect_command(
             rich_help_panel=NETWORK,
         ),
     ] = DEFAULTS.int8,
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Run the network through torch.compile (on CUDA as one graph), which takes a "
+            "minute or so at the start and needs a C++ compiler on a CPU. If that fails, the "
+            "network runs without.",
+            rich_help_panel=NETWORK,
+        ),
+    ] = DEFAULTS.compiled,
     device: Annotated[
         str,
         typer.Option(
@@ -396,6 +406,7 @@ def detect_command(
         mode=mode,
         engine=engine,
         int8=int8,
+        compiled=compiled,
         stream=stream,
         isolation=isolation,
         features=features,
@@ -511,6 +522,8 @@ def run_and_show(
     def on_ready(scorer: Scorer) -> None:
         if say and scorer.trial is not None:
             console.out.print(_engines(scorer), highlight=False)
+        if say and scorer.warm_up:
+            console.out.print(console.escape(scorer.warm_up), highlight=False)
 
     def on_note(path: Path, note: str) -> None:
         if say:
@@ -714,9 +727,12 @@ def _introduce(trained: TrainedModel, options: DetectOptions) -> None:
         f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, {spec}",
         highlight=False,
     )
-    mode = choose_mode(trained, options.mode, hop_s=options.hop_s, engine=options.engine)
+    engine = "a compiled network" if options.compiled else options.engine
+    mode = choose_mode(trained, options.mode, hop_s=options.hop_s, engine=engine)
     if mode.why:
         console.out.print(console.escape(mode.why), highlight=False)
+    if options.compiled:
+        console.out.print("PyTorch compiles the network, which may take minutes ...")
     if options.int8 is not None:
         change = read_facts(options.int8, trained.backbone).change
         text = "" if change is None else change.text()

@@ -8,11 +8,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 from torch import Tensor
-from torch.nn import functional as F
 
 from touchline.models.backbone import Backbone, trunk_digest
 from touchline.models.engines.graph import check_installed, write_trunk
-from touchline.models.engines.runtimes import RUNTIMES, Session, installed_runtimes
+from touchline.models.engines.runtimes import RUNTIMES, installed_runtimes
 from touchline.models.weights.cache import cache_dir
 
 ENGINES = ("auto", "torch", *RUNTIMES)
@@ -25,37 +24,41 @@ Trunk = Callable[[Tensor], Tensor]
 
 
 class GraphTrunk:
-    """A trunk that a runtime runs from its ONNX file, in clips of a fixed length."""
+    """A trunk that runs as a graph, for clips of one shape; others are cut and filled up."""
 
-    def __init__(self, session: Session, num_frames: int, *, framewise: bool) -> None:
-        """Wrap a session.
+    def __init__(
+        self, run: Trunk, clips: Tensor, *, framewise: bool, reuses_result: bool = False
+    ) -> None:
+        """Wrap what runs the graph.
 
         Args:
-            session: What runs the graph.
-            num_frames: T of the clips that the graph takes.
-            framewise: Whether a clip may be cut anywhere.
+            run: Takes `clips` and returns features.
+            clips: Memory (B, 3, T, S, S) for what goes in, with its type and device.
+            framewise: Whether a clip may be cut anywhere; B is then 1.
+            reuses_result: Whether the next run writes over the features of this one.
         """
-        self._session = session
-        self._num_frames = num_frames
+        self._run = run
+        self._clips = clips
         self._framewise = framewise
+        self._copies = reuses_result
 
     def __call__(self, clips: Tensor) -> Tensor:
         """Clips (B, 3, T, S, S) -> features (B, D, T')."""
         if not self._framewise:
-            return torch.cat([self._run(clip[None]) for clip in clips])
+            return torch.cat([self._part(x, 0) for x in torch.split(clips, len(self._clips))])
         B, _, T = clips.shape[:3]
-        frames = clips.transpose(0, 1).flatten(1, 2)  # (3, B * T, S, S)
-        found = [self._run_frames(part) for part in torch.split(frames, self._num_frames, dim=1)]
-        return torch.cat(found, dim=1).reshape(-1, B, T).transpose(0, 1)
+        frames = clips.transpose(0, 1).flatten(1, 2)[None]  # (1, 3, B * T, S, S)
+        passes = torch.split(frames, self._clips.shape[2], dim=2)
+        found = torch.cat([self._part(x, 2) for x in passes], dim=2)[0]
+        return found.reshape(-1, B, T).transpose(0, 1)
 
-    def _run_frames(self, frames: Tensor) -> Tensor:
-        """(3, n, S, S) -> (D, n); a short pass is filled up with zeros."""
-        n = frames.shape[1]
-        full = F.pad(frames, (0, 0, 0, 0, 0, self._num_frames - n))
-        return self._run(full[None])[0, :, :n]
-
-    def _run(self, clip: Tensor) -> Tensor:
-        return torch.from_numpy(self._session(clip.float().contiguous().numpy()))
+    def _part(self, x: Tensor, dim: int) -> Tensor:
+        """Features of as much as the graph takes; what is short along `dim` is filled up."""
+        n = x.shape[dim]
+        self._clips.narrow(dim, 0, n).copy_(x)
+        self._clips.narrow(dim, n, self._clips.shape[dim] - n).zero_()
+        features = self._run(self._clips).narrow(dim, 0, n)
+        return features.clone() if self._copies else features
 
 
 def open_trunk(name: str, backbone: Backbone, int8: Path | None = None) -> Trunk:
@@ -76,7 +79,11 @@ def open_trunk(name: str, backbone: Backbone, int8: Path | None = None) -> Trunk
         raise ValueError(f"the engine {name} is not installed. Run: pip install {name}")
     graph = trunk_graph(backbone) if int8 is None else int8
     session = RUNTIMES[name](graph, torch.get_num_threads())
-    return GraphTrunk(session, graph_frames(backbone), framewise=backbone.framewise)
+    size_px = backbone.spec.size_px
+    clip = torch.zeros(1, 3, graph_frames(backbone), size_px, size_px)
+    return GraphTrunk(
+        lambda x: torch.from_numpy(session(x.numpy())), clip, framewise=backbone.framewise
+    )
 
 
 def trunk_graph(backbone: Backbone) -> Path:

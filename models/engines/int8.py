@@ -174,5 +174,5 @@ def sums_are_exact() -> bool:
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return True
-    can = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(can.get(name, False) for name in VNNI)
+    can: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(bool(can.get(name)) for name in VNNI)

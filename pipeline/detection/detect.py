@@ -52,6 +52,7 @@ def make_scorer(
         hop_s=options.hop_s,
         engine=options.engine,
         int8=options.int8,
+        compiled=options.compiled,
         worth=lambda: _is_long(footage, model.spec, options),
     )
 

@@ -129,7 +129,7 @@ def scores_key(
         decode_workers: How many processes decode it: next to damage they may mark other frames.
     """
     hop = hop_samples(scorer.model.spec, options.hop_s)
-    numbers = (scorer.engine, str(scorer.dtype), scorer.int8)
+    numbers = (scorer.engine, str(scorer.dtype), scorer.int8, scorer.compiled)
     shaping = (hop, scorer.shared, *numbers, scorer.batch_size)
     reading = (options.decoder, options.stream, decode_workers)
     threads = (torch.get_num_threads(), os.cpu_count())

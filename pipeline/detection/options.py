@@ -34,6 +34,7 @@ class DetectOptions:
             one in a thousand.
         int8: A trunk in int8, from `touchline models export --to int8`, for the engine onnxruntime
             or openvino. None: no int8.
+        compiled: Run the trunk through torch.compile, which takes a minute or so at the start.
         stream: Index of the video stream in the container. None: the default stream, else the
             largest.
         isolation: Decode in separate processes. Only POSIX systems have them; others ignore this.
@@ -62,6 +63,7 @@ class DetectOptions:
     mode: str = "auto"
     engine: str = "auto"
     int8: Path | None = None
+    compiled: bool = False
     stream: int | None = None
     isolation: bool = True
     features: Path | None = None

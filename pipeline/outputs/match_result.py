@@ -31,6 +31,7 @@ class AppliedOptions:
         mode: "windows", "shared" or "auto".
         engine: What the trunk ran on, as asked for ("auto", "torch", ...).
         int8: SHA-256 of the trunk in int8; None without one.
+        compiled: Whether the trunk was to run through torch.compile.
         stream: Index of the video stream that was asked for.
         thresholds: The threshold of each class, background excepted.
     """
@@ -47,6 +48,7 @@ class AppliedOptions:
     mode: str | None = None
     engine: str | None = None
     int8: str | None = None
+    compiled: bool = False
     stream: int | None = None
     thresholds: Mapping[str, float] | None = None
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from touchline.models.backbone import normalise
 from touchline.models.checkpoint import TrainedModel, file_digest
+from touchline.models.engines.compiled import compile_trunk
 from touchline.models.engines.engine import ENGINES, Trunk, open_trunk
 from touchline.models.engines.int8 import INT8_ENGINE, read_facts
 from touchline.models.engines.memory import batch_that_fits, is_out_of_memory
@@ -51,6 +52,8 @@ class Scorer:
             the fastest one by a trial.
         int8: A trunk in int8 for an engine other than PyTorch, from `make_int8`. "auto" then is
             ONNX Runtime, and never takes int8 by itself.
+        compiled: Run the trunk through torch.compile, on PyTorch. If that fails here, it runs
+            without, and `warm_up` says why.
         worth: Asked if "auto" finds no earlier trial: whether to try the engines now, which takes
             about ten seconds. Without a trial it takes PyTorch.
 
@@ -60,6 +63,8 @@ class Scorer:
         engine: The name of the engine in use.
         trial: How fast each engine is here; None if there was no choice.
         int8: SHA-256 of the trunk in int8; None without one.
+        compiled: Whether the trunk is compiled.
+        warm_up: What compiling took, or why it failed; empty if nothing was to be compiled.
 
     Raises:
         ValueError: An argument is out of range, the trunk cannot be shared, or the engine is not
@@ -77,6 +82,7 @@ class Scorer:
         hop_s: float | None = None,
         engine: str = "torch",
         int8: Path | None = None,
+        compiled: bool = False,
         worth: Callable[[], bool] = lambda: True,
     ) -> None:
         if mode not in MODES:
@@ -85,8 +91,10 @@ class Scorer:
             raise ValueError(f"engine is {engine!r}; it must be one of {', '.join(ENGINES)}")
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if int8 is not None and engine == "auto":
-            engine = INT8_ENGINE
+        if compiled and (int8 is not None or engine not in ("auto", "torch")):
+            raise ValueError("only PyTorch compiles. Use the engine torch, without int8")
+        if engine == "auto" and (int8 is not None or compiled):
+            engine = "torch" if compiled else INT8_ENGINE
         self.model = model
         self.device = pick_device(device)
         self.dtype = pick_dtype(precision, self.device)
@@ -98,7 +106,9 @@ class Scorer:
         # Windows, or frames, that memory holds at once; None: as many as come.
         self._at_once: int | None = None
         exact = model.backbone.framewise
-        chosen = choose_mode(model, mode, hop_s=hop_s, engine=engine)
+        chosen = choose_mode(
+            model, mode, hop_s=hop_s, engine="a compiled network" if compiled else engine
+        )
         self.shared, self.why = chosen.shared, chosen.why
         self.stride = self._frames_per_feature() if self.shared else 1
         # A framewise trunk needs no frames around a piece. Other trunks look beyond the piece's
@@ -114,6 +124,9 @@ class Scorer:
             self.int8, self.dtype = file_digest(int8), torch.float32
         if self.engine != "torch":
             self._trunk = open_trunk(self.engine, model.backbone, int8)
+        self.compiled, self.warm_up = False, ""
+        if compiled:
+            self._compile()
 
     def _pick_engine(
         self, engine: str, precision: str, worth: Callable[[], bool], *, int8: bool
@@ -136,6 +149,22 @@ class Scorer:
             with torch.inference_mode():
                 self.trial = try_engines(self.model.backbone, self._trunk, worth)
         return "torch" if self.trial is None else self.trial.fastest
+
+    def _compile(self) -> None:
+        """Compile the trunk; if that fails, go on without."""
+        if self.shared and not self.model.backbone.framewise:
+            raise ValueError(
+                "a compiled network runs windows of a trunk over space and time. Use mode 'windows'"
+            )
+        try:
+            with torch.inference_mode():
+                self._trunk, self.warm_up = compile_trunk(
+                    self.backbone, self.device, self.dtype, self.batch_size
+                )
+        except ValueError as error:
+            self.warm_up = f"{error}. It runs without."
+        else:
+            self.compiled = True
 
     def score(
         self,
