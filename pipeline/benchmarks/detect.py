@@ -147,6 +147,7 @@ def bench_detect(
     footage_s: float,
     rounds: int = 5,
     device: str = "auto",
+    compiled: bool = False,
 ) -> DetectSpeed:
     """Score the start of the footage with a network of random weights: a loop, then Touchline.
 
@@ -160,6 +161,8 @@ def bench_detect(
         footage_s: Seconds of footage to use; shorter footage is used completely.
         rounds: How often each row is measured.
         device: Where the networks run: auto, cpu, cuda, cuda:1 or mps.
+        compiled: Also measure whole windows, or each frame once, through torch.compile. Compiling
+            itself is not measured.
 
     Raises:
         ValueError: `footage_s` is shorter than a window, there is no such network, or PyTorchVideo
@@ -177,6 +180,13 @@ def bench_detect(
     labels = (BACKGROUND, *(str(k) for k in range(NUM_CLASSES - 1)))
     model = TrainedModel(backbone, network, labels, has_background=True)
     scorers = _scorers(model, device)
+    if compiled:
+        name = next(iter(scorers))
+        mode = "auto" if backbone.framewise else "windows"
+        quick = Scorer(model, device=device, mode=mode, batch_size=None, compiled=True)
+        if not quick.compiled:
+            raise ValueError(quick.warm_up)
+        scorers[f"{name}, compiled"] = quick
     stock = copy.deepcopy(backbone).to(where)
     read = partial(decode, path, rate_hz=spec.rate_hz, size_px=spec.size_px, end_s=footage_s)
     frames = list(read())

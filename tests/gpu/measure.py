@@ -148,10 +148,15 @@ def main() -> int:
     step("tests", 20, lambda: run_tests(chosen.device, 120))
     used_s, rounds = (6.0, 1) if rehearsal else (60.0, 5)
 
-    def bench(network: str) -> Any:
+    def bench(network: str, compiled: bool = False) -> Any:
         return to_json(
             bench_detect(
-                minute, network=network, footage_s=used_s, rounds=rounds, device=chosen.device
+                minute,
+                network=network,
+                footage_s=used_s,
+                rounds=rounds,
+                device=chosen.device,
+                compiled=compiled,
             )
         )
 
@@ -160,6 +165,7 @@ def main() -> int:
     decoders = ("pyav",) if rehearsal else ("pyav", "pyav-cuda", "torchcodec-cuda")
     for decoder in decoders:
         step(f"match, {decoder}", 60, partial(whole_match, match, chosen.device, decoder))
+    step(f"bench {NETWORKS[0]}, compiled", 90, partial(bench, NETWORKS[0], compiled=True))
     for path in (minute, match):
         path.unlink()
     failed = [name for name, value in found.items() if isinstance(value, dict) and "error" in value]

@@ -25,6 +25,10 @@ def bench_detect_command(
     device: Annotated[
         str, typer.Option(help="Where networks run: auto, cpu, cuda, cuda:1, mps.")
     ] = "auto",
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile", help="Also measure the network through torch.compile."),
+    ] = False,
     json_: Annotated[
         Path | None, typer.Option("--json", help="Also write all figures to this JSON file.")
     ] = None,
@@ -36,7 +40,14 @@ def bench_detect_command(
     from touchline.models.json_values import to_json
     from touchline.pipeline.benchmarks.detect import bench_detect
 
-    speed = bench_detect(footage, network=network, footage_s=seconds, rounds=rounds, device=device)
+    speed = bench_detect(
+        footage,
+        network=network,
+        footage_s=seconds,
+        rounds=rounds,
+        device=device,
+        compiled=compiled,
+    )
     for line in _detect_table(speed, footage.name):
         console.out.print(console.escape(line), highlight=False, soft_wrap=True)
     if json_ is not None:

@@ -31,6 +31,7 @@ def score(scorer: Scorer, path: Path) -> ScoreTrack:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler warns of PyTorch
 @pytest.mark.parametrize("make", MODELS)
 def test_a_compiled_network_gives_the_same_scores(tmp_path, make):
     path = footage(tmp_path)
