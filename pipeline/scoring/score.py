@@ -32,6 +32,13 @@ PIECE_FRAMES = 64
 What it sees at the ends of a piece is part of the scores, so that the pieces must not change.
 """
 
+CPU_PIXELS = 2 * 8 * 224**2
+"""On a CPU, windows go through a trunk over space and time in groups of at most these pixels.
+
+The C library takes blocks above 32 MiB from the system each time, which clears them first. The
+largest layer of two I3D windows is just below that.
+"""
+
 T = TypeVar("T")
 
 
@@ -110,6 +117,9 @@ class Scorer:
             model, mode, hop_s=hop_s, engine="a compiled network" if compiled else engine
         )
         self.shared, self.why = chosen.shared, chosen.why
+        if self.device.type == "cpu" and not exact and not self.shared:
+            spec = model.spec
+            self._at_once = max(1, CPU_PIXELS // (spec.num_frames * spec.size_px**2))
         self.stride = self._frames_per_feature() if self.shared else 1
         # A framewise trunk needs no frames around a piece. Other trunks look beyond the piece's
         # ends: half a window on each side keeps the error small.

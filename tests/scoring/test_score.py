@@ -130,6 +130,23 @@ def test_pieces_give_every_item_once_with_its_neighbours():
     ]
 
 
+def test_large_windows_go_through_the_network_two_by_two_on_a_cpu(footage, monkeypatch):
+    model = small_3d_model()
+    whole = score_footage(model, read(footage), device="cpu", precision="float32")
+    monkeypatch.setattr("touchline.pipeline.scoring.score.CPU_PIXELS", 2 * 8 * 32**2)
+    scorer = Scorer(model, device="cpu", precision="float32")
+    honest, sizes = scorer._trunk, []
+
+    def counted(clips):
+        sizes.append(len(clips))
+        return honest(clips)
+
+    scorer._trunk = counted
+    np.testing.assert_allclose(scorer.score(read(footage)).probs, whole.probs, atol=1e-5)
+    # 37 windows in batches of eight.
+    assert sizes == [2] * 18 + [1]
+
+
 def test_unknown_modes_and_trunks_that_cannot_be_shared_are_refused():
     with pytest.raises(ValueError, match="one of auto, windows, shared"):
         Scorer(brightness_model(), mode="fast")
