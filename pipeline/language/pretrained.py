@@ -104,6 +104,10 @@ def load_saved(path: Path) -> LanguageModel:
         ValueError: A library is missing.
     """
     require_libraries()
+    if not path.exists():
+        raise WeightsError(
+            path, "no such folder. Name one that `touchline language train` or transformers wrote"
+        )
     if path.is_dir() and not (path / CONFIG_FILE).is_file():
         raise WeightsError(
             path,

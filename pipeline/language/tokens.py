@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,18 +63,29 @@ def write_tokens(documents: Sequence[Document], tokenizer: Any, path: Path) -> T
         documents: What to write.
         tokenizer: A fast tokenizer of transformers.
         path: The file to write.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
     """
     separator = separator_of(tokenizer)
     starts, length = [], 0
     digest = hashlib.sha256()
-    with path.open("wb") as file:
-        for _, text in texts_of(documents):
-            starts.append(length)
-            for tokens, _ in _encoded(text, tokenizer, lead=[separator]):
-                raw = tokens.tobytes()
-                digest.update(raw)
-                file.write(raw)
-                length += len(tokens)
+    try:
+        with path.open("wb") as file:
+            for _, text in texts_of(documents):
+                starts.append(length)
+                lead = [separator]
+                for piece in text:
+                    tokens = [*lead, *_encoded(piece, tokenizer)["input_ids"]]
+                    raw = np.array(tokens, np.uint32).tobytes()
+                    digest.update(raw)
+                    file.write(raw)
+                    length += len(tokens)
+                    lead = []
+    except OSError as error:
+        # A full disk names no file.
+        error.filename = error.filename or str(path)
+        raise
     return TokenStream(
         path,
         np.array([*starts, length], np.int64),
@@ -99,8 +110,9 @@ def held_out_texts(
     texts = []
     for document, text in texts_of(documents):
         tokens, num_bytes = [], 0
-        for piece, ends in _encoded(text, tokenizer):
-            part = piece[: left[document]]
+        for piece in text:
+            found, ends = _with_bytes(piece, tokenizer)
+            part = found[: left[document]]
             if len(part):
                 tokens.append(part)
                 num_bytes += int(ends[len(part) - 1])
@@ -120,24 +132,24 @@ def separator_of(tokenizer: Any) -> int:
     raise ValueError("the tokenizer has no token that ends a text. Use another model")
 
 
-def _encoded(
-    text: Iterator[str], tokenizer: Any, *, lead: Sequence[int] = ()
-) -> Iterator[tuple[Tokens, Int64]]:
-    """Each piece as tokens, and how many bytes of it the tokens up to each one stand for."""
-    for piece in text:
-        # Text that looks like a control token of the model must stay text.
-        found = tokenizer(
-            piece,
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            verbose=False,
-        )
-        lengths = [len(character.encode()) for character in piece]
-        bytes_before = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        last = np.array([end for _, end in found["offset_mapping"]], np.int64)
-        ends = bytes_before[np.maximum.accumulate(last)]
-        if len(ends):
-            ends[-1] = bytes_before[-1]
-        yield np.array([*lead, *found["input_ids"]], np.uint32), ends
-        lead = ()
+def _encoded(piece: str, tokenizer: Any, *, offsets: bool = False) -> Any:
+    # Text that looks like a control token of the model must stay text.
+    return tokenizer(
+        piece,
+        add_special_tokens=False,
+        split_special_tokens=True,
+        return_offsets_mapping=offsets,
+        verbose=False,
+    )
+
+
+def _with_bytes(piece: str, tokenizer: Any) -> tuple[Tokens, Int64]:
+    """A piece as tokens, and how many bytes of it the tokens up to each one stand for."""
+    found = _encoded(piece, tokenizer, offsets=True)
+    lengths = [len(character.encode()) for character in piece]
+    bytes_before = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    last = np.array([end for _, end in found["offset_mapping"]], np.int64)
+    ends = bytes_before[np.maximum.accumulate(last)]
+    if len(ends):
+        ends[-1] = bytes_before[-1]
+    return np.array(found["input_ids"], np.uint32), ends

@@ -162,7 +162,7 @@ def test_a_folder_that_is_no_model_says_so(libraries: None, tmp_path: Path) -> N
     (tmp_path / "model.safetensors").write_bytes(b"abc")
     with pytest.raises(WeightsError, match="not a chat model"):
         load_saved(tmp_path)
-    with pytest.raises(WeightsError, match=r"not a language model"):
+    with pytest.raises(WeightsError, match=r"no such folder"):
         load_saved(tmp_path / "nothing")
 
 
