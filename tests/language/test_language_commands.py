@@ -47,6 +47,32 @@ def test_training_prints_parts_split_and_figures(trained: tuple[Path, str]) -> N
     assert "measuring on 1 other document " in printed
 
 
+def test_a_run_that_was_interrupted_says_how_to_go_on(
+    tiny: Path, matches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(*more: str) -> tuple[int, str, str]:
+        how = ["--weights", tiny, "--freeze", "1", "--context", "64", "--epochs", "1"]
+        return run(*TRAIN, matches, "-o", tmp_path / "lm", *how, *more)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("touchline.pipeline.language.train._Training._step", interrupt)
+        code, _, said = command()
+    assert code == 130
+    assert "repeat the command with --resume" in said
+    assert not (tmp_path / "lm" / "model.safetensors").exists()
+    with pytest.raises(ValueError, match="--resume"):
+        command()
+    code, printed, said = command("--resume")
+    assert (code, said) == (0, "")
+    assert "after training" in printed
+    code, _, said = command("--resume", "--overwrite")
+    assert code == 0
+    assert "holds no unfinished run, so --resume starts a new one" in " ".join(said.split())
+
+
 def test_json_prints_the_metrics(tiny: Path, matches: Path, tmp_path: Path) -> None:
     code, printed, _ = run(
         *TRAIN, matches, "-o", tmp_path / "lm", "--weights", tiny, "--lora", 2, "--epochs", 1,

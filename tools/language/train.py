@@ -12,7 +12,6 @@ from touchline.tools import console
 
 if TYPE_CHECKING:
     from touchline.pipeline.language.measure import TextFigures
-    from touchline.pipeline.language.snapshot import SNAPSHOT_FILE
     from touchline.pipeline.language.train import LanguageRun, TrainedLanguage
 
 DEFAULTS = LanguageOptions()
@@ -116,6 +115,7 @@ def train_command(
 
     Whole documents are held out, and it is measured on them before and after.
     """
+    from touchline.pipeline.language.snapshot import SNAPSHOT_FILE
     from touchline.pipeline.language.train import METRICS_FILE, train_language
 
     options = LanguageOptions(
