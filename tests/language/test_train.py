@@ -120,8 +120,7 @@ class KilledError(Exception):
     pass
 
 
-@pytest.mark.parametrize("lora", [None, 4])
-@pytest.mark.parametrize("at", [1, 7, 12])
+@pytest.mark.parametrize(("at", "lora"), [(1, None), (12, None), (7, 4)])
 def test_a_run_that_was_killed_goes_on_to_the_same_model(
     learn: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, lora: int | None
 ) -> None:
