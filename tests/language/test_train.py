@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,26 @@ def test_an_output_layer_of_its_own_is_trained(learn: Any, tmp_path: Path) -> No
     assert "lm_head.weight" in changed(untied, trained.folder)
     assert "model.embed_tokens.weight" not in changed(untied, trained.folder)
     assert trained.parts[-1].name == "output"
+
+
+@pytest.mark.parametrize("lora", [None, 4])
+def test_the_structure_of_gpt2_is_frozen_too(
+    learn: Any, tiny: Path, tmp_path: Path, lora: int | None
+) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    folder = tmp_path / "gpt2"
+    shutil.copytree(tiny, folder)
+    config = GPT2Config(
+        vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=64, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    trained = learn(weights=folder, lora=lora)
+    moved = changed(folder, trained.folder)
+    assert moved
+    assert all(".h.1." in name or (not lora and ".ln_f." in name) for name in moved)
+    with pytest.raises(ValueError, match="context is 65, but the model sees at most 64"):
+        learn("other", weights=folder, context=65)
 
 
 def test_scratch_starts_from_random_weights(learn: Any, tiny: Path) -> None:
