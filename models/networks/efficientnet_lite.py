@@ -71,14 +71,17 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C', ceil(H / stride), ceil(W / stride))."""
+        x, padding = self.pad(x)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def pad(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Pad one side if sides differ; return the pictures and what is left to pad on both."""
         top, bottom = same_padding(x.shape[2], self.kernel_size[0], self.stride[0])
         left, right = same_padding(x.shape[3], self.kernel_size[1], self.stride[1])
         # The convolution itself pads both sides equally. Only an odd zero needs a copy.
         if bottom > top or right > left:
             x = F.pad(x, (0, right - left, 0, bottom - top))
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, (top, left), self.dilation, self.groups
-        )
+        return x, (top, left)
 
 
 def _conv_bn(

@@ -3,10 +3,13 @@ import torch
 from tiny import small_3d_model
 from torch import nn
 
+from touchline.models import inference
 from touchline.models.backbone import ClipSpec
 from touchline.models.catalog import build_backbone
 from touchline.models.inference import (
+    ConvActivation,
     FlatConv3d,
+    can_fuse_activations,
     computes_numbers,
     fast_copy,
     flatten_convolutions,
@@ -120,6 +123,75 @@ def test_a_network_that_computes_no_numbers_is_refused():
     assert not computes_numbers(backbone)
     with pytest.raises(ValueError, match="not finite numbers, as after training that diverged"):
         fast_copy(backbone, CPU, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "fused", "left"),
+    [
+        ("motion_net", 6, 0),  # convolutions over space, time and both
+        ("cnn_lstm", 35, 0),
+        ("cnn_lstm_lite0", 33, 0),  # with TensorFlow's padding
+        ("cnn_lstm_r50", 33, 16),  # the others follow a sum
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_convolution_and_activation_in_one_pass_give_the_same(
+    monkeypatch, name, fused, left, dtype
+):
+    if not can_fuse_activations():
+        pytest.skip("this build of PyTorch has no oneDNN")
+    spec = ClipSpec(num_frames=8, rate_hz=8.0, size_px=72)
+    backbone = with_statistics(build_backbone(name, 3, spec))
+    clip = torch.randn(1, 3, 8, 72, 72).to(dtype)
+    one_pass = fast_copy(backbone, CPU, dtype)
+    monkeypatch.setattr(inference, "can_fuse_activations", lambda: False)
+    two_passes = fast_copy(backbone, CPU, dtype)
+    assert count(one_pass, ConvActivation) == fused
+    assert count(one_pass, nn.ReLU, nn.ReLU6) == left
+    assert count(two_passes, nn.ReLU, nn.ReLU6) == fused + left
+    with torch.inference_mode():
+        found, expected = one_pass.features(clip), two_passes.features(clip)
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def count(root, *kinds):
+    return sum(isinstance(module, kinds) for module in root.modules())
+
+
+class SharesActivation(nn.Module):
+    """One ReLU after two convolutions, and one after a sum: none of them may be joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(3, 16, (1, 5, 5), (1, 2, 2), (0, 2, 2))
+        self.second = nn.Conv3d(16, 16, 1)
+        self.relu, self.last = nn.ReLU(), nn.ReLU()
+
+    def forward(self, x):
+        x = self.relu(self.first(x))
+        return self.last(x - self.relu(self.second(x)))
+
+
+def test_an_activation_that_several_places_use_stays():
+    backbone = small_3d_model().backbone
+    backbone.stages["stem"] = SharesActivation()
+    clip = torch.randn(1, 3, backbone.spec.num_frames, 64, 64)
+    with torch.inference_mode():
+        expected = backbone.eval().features(clip)
+        fast = fast_copy(backbone, CPU, torch.float32)
+        assert count(fast.stages["stem"], ConvActivation) == 0
+        torch.testing.assert_close(fast.features(clip), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_without_the_operator_activations_stay_as_they_are(monkeypatch):
+    def missing(*_):
+        raise AttributeError("no such operator")
+
+    can_fuse_activations.cache_clear()
+    monkeypatch.setattr(ConvActivation, "forward", missing)
+    assert not can_fuse_activations()
+    can_fuse_activations.cache_clear()
 
 
 def test_a_device_that_is_not_there_is_refused_by_name():
