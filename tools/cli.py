@@ -162,11 +162,23 @@ def _terminated(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)
 
 
+def _open_closed_streams() -> None:
+    """Read nothing and discard what is printed where the caller closed a standard stream.
+
+    Else a file that is opened later would get its number, and what is printed would go there.
+    """
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, flags)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
+
+
 def main() -> None:
     """Run the command line. A bad input prints one line and exits with 1, without traceback.
 
     Set TOUCHLINE_DEBUG=1 to see the traceback.
     """
+    _open_closed_streams()
     # Unlike the default, this removes temporary files on the way out.
     signal.signal(signal.SIGTERM, _terminated)
     try:

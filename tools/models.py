@@ -155,7 +155,7 @@ def export_command(
         raise ValueError(f"--to is {to!r}; it must be onnx or int8")
     if (to == "int8") != bool(calibrate):
         raise ValueError("--to int8 and --calibrate LABELS go together")
-    console.keep_inputs(out, *(calibrate or []))
+    console.keep_inputs(out, Path(model), *(calibrate or []))
     trained = load_model(model)
     if calibrate:
         _export_int8(trained, out or Path(f"{Path(model).stem}.int8.onnx"), calibrate)

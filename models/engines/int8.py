@@ -152,6 +152,8 @@ def read_facts(path: Path, backbone: Backbone) -> Int8Facts:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if not path.is_file():
+        raise ValueError(f"{path} is no file. {MAKE}")
     try:
         graph = onnx.load(path)
         told = {entry.key: entry.value for entry in graph.metadata_props}

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from touchline.models.errors import WeightsError
 from touchline.models.inference import pick_device
 from touchline.pipeline.language.options import ChatOptions
-from touchline.pipeline.language.pretrained import load_saved, longest_context
+from touchline.pipeline.language.pretrained import NOT_FINITE, load_saved, longest_context
 from touchline.pipeline.language.tokens import separator_of
 
 NOTICE = (
@@ -21,6 +22,9 @@ NOTICE = (
 REPETITION = 1.15
 """Scores of the last tokens are weakened by this factor, so that the model does not repeat itself
 without end (Keskar et al. 2019)."""
+
+LEAST_TEMPERATURE = 1e-4
+"""With less, scores would overflow; it is the same as 0."""
 
 REPEATED = 64
 """So many tokens count as the last ones."""
@@ -56,6 +60,7 @@ class Chat:
         """
         model = load_saved(folder)
         self._options = options or ChatOptions()
+        self._name = model.name
         self._device = pick_device(device)
         self._network = model.network.to(self._device).eval()
         self._tokenizer = model.tokenizer
@@ -75,6 +80,9 @@ class Chat:
 
         Args:
             text: What was said. Control tokens of the model in it are plain text.
+
+        Raises:
+            WeightsError: The model gives no probabilities; its weights are damaged.
         """
         self._said += self._encoded(f"{text.strip()}\n")
         new: list[int] = []
@@ -94,6 +102,8 @@ class Chat:
         self._said += [*new, *self._encoded("\n")]
 
     def _encoded(self, text: str) -> list[int]:
+        # Bytes that are not UTF-8 come from the command line as halves of surrogate pairs.
+        text = text.encode("utf-8", "replace").decode()
         found = self._tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, verbose=False
         )
@@ -120,11 +130,13 @@ class Chat:
 
     def _chosen(self, scores: Tensor, recent: list[int]) -> int:
         """Choose the next token by its score."""
+        if not bool(scores.isfinite().all()):
+            raise WeightsError(self._name, NOT_FINITE)
         used = torch.tensor(sorted(set(recent)))
         again = scores[used]
         scores[used] = torch.where(again > 0, again / REPETITION, again * REPETITION)
         options = self._options
-        if options.temperature == 0:
+        if options.temperature < LEAST_TEMPERATURE:
             return int(scores.argmax())
         probs, order = (scores / options.temperature).softmax(0).sort(descending=True)
         before = probs.cumsum(0) - probs

@@ -65,7 +65,7 @@ def read_documents(paths: Iterable[Path]) -> tuple[list[Document], list[str]]:
             lengths[match] = lengths.get(match, 0) + len(raw)
             digests.setdefault(match, hashlib.sha256()).update(raw)
         if not lengths:
-            raise TextError(path, "holds no text")
+            raise TextError(path, "holds no text. Leave it out")
         for match, length in lengths.items():
             document = Document(path, match, length, digests[match].hexdigest())
             first = documents.setdefault(document.digest, document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 SMOLLM2 = "smollm2-135m"
@@ -34,7 +35,7 @@ class LanguageOptions:
         lr: Peak learning rate. None: 0.0003; 0.0001 if everything is trained, 0.001 with `lora` or
             `scratch`.
         precision: auto, float32 or bf16. auto is bf16 where the hardware is faster with it.
-        seed: Seed of all random numbers.
+        seed: Seed of all random numbers, in [0, 2**31).
 
     Raises:
         ValueError: An option is outside its range.
@@ -70,8 +71,11 @@ class LanguageOptions:
             raise ValueError("scratch trains everything. Leave out --freeze and --lora")
         if not 0 < self.val_share <= 0.9:
             raise ValueError(f"val_share is {self.val_share}; it must be in (0, 0.9]")
-        if self.max_seconds is not None and not self.max_seconds > 0:
-            raise ValueError(f"max_seconds is {self.max_seconds}; it must be more than 0")
+        if self.max_seconds is not None and not 0 < self.max_seconds < math.inf:
+            raise ValueError(
+                f"max_seconds is {self.max_seconds}; it must be more than 0. For no limit, leave "
+                "it out"
+            )
         if not 8 <= self.context <= 8192:
             raise ValueError(f"context is {self.context}; it must be in [8, 8192]")
         if self.lr is not None and not 0 < self.lr < 1:
@@ -79,6 +83,7 @@ class LanguageOptions:
         for name in ("val_tokens", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        _check_seed(self.seed)
 
     @property
     def peak_lr(self) -> float:
@@ -95,10 +100,10 @@ class ChatOptions:
     """How `Chat` chooses the next token.
 
     Attributes:
-        temperature: Scores are divided by this; 0 always takes the most probable token.
+        temperature: Scores are divided by this, in [0, 10]; 0 always takes the most probable token.
         top_p: Only the most probable tokens that together have this share are chosen from.
         max_tokens: An answer has at most this many tokens.
-        seed: Seed of the choice.
+        seed: Seed of the choice, in [0, 2**31).
 
     Raises:
         ValueError: An option is outside its range.
@@ -121,3 +126,9 @@ class ChatOptions:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
         if not 1 <= self.max_tokens <= 4096:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be in [1, 4096]")
+        _check_seed(self.seed)
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed is {seed}; it must be in [0, 2147483647]")

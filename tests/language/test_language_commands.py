@@ -163,7 +163,7 @@ def test_longer_answers_than_the_model_can_make_are_an_error(trained: tuple[Path
         (["--lora", "4", "--freeze", "none"], "Use one of them"),
         (["--scratch", "--lora", "4"], "scratch trains everything"),
         (["--val-share", "0"], r"val_share is 0.0; it must be in"),
-        (["--max-seconds", "0"], "max_seconds is 0.0; it must be more than 0"),
+        (["--max-seconds", "0"], "max_seconds is 0.0; it must be more than 0. For no limit, leave"),
         (["--epochs", "0"], "epochs is 0; it must be 1 or more"),
         (["--lr", "7"], "lr is 7.0; it must be in"),
         (["--context", "3"], "context is 3; it must be in"),
@@ -186,6 +186,9 @@ def test_a_folder_that_is_no_model_says_so(libraries: None, tmp_path: Path) -> N
     with pytest.raises(WeightsError, match=r"it has no model\.safetensors.*--resume"):
         load_saved(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"abc")
+    with pytest.raises(WeightsError, match=r"has no tokenizer\.json. Copy that file"):
+        load_saved(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(WeightsError, match="not a chat model"):
         load_saved(tmp_path)
     with pytest.raises(WeightsError, match=r"no such folder"):

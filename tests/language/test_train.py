@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -241,7 +242,8 @@ def test_a_text_that_is_too_short_says_so(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_learning_rate_that_diverges_is_named(learn: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr(training.F, "cross_entropy", lambda a, b, **_: a.sum() * float("nan"))
+    diverging = SimpleNamespace(cross_entropy=lambda a, b, **_: a.sum() * float("nan"))
+    monkeypatch.setattr(training, "F", diverging)
     with pytest.raises(ValueError, match=r"lr is 0.005: training diverged in step 1"):
         learn()
 

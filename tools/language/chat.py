@@ -50,17 +50,18 @@ def chat_command(
     """Talk to a model in the voice of its text. It knows no facts."""
     from touchline.pipeline.language.chat import NOTICE, Chat
 
+    is_talk = prompt is None and sys.stdin.isatty()
+    said = sys.stdin.read(MOST_CHARS) if prompt is None and not is_talk else prompt or ""
+    if not is_talk and not said.strip():
+        raise ValueError("prompt is empty. Say something")
     options = ChatOptions(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
     with console.err.status("loading the model"):
         chat = Chat(folder, options, device=device)
     console.err.print(console.escape(NOTICE), highlight=False, soft_wrap=True)
-    if prompt is None and sys.stdin.isatty():
+    if is_talk:
         _talk(chat)
-        return
-    said = sys.stdin.read(MOST_CHARS) if prompt is None else prompt
-    if not said.strip():
-        raise ValueError("prompt is empty. Say something")
-    _show(chat, said)
+    else:
+        _show(chat, said)
 
 
 MOST_CHARS = 20_000

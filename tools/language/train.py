@@ -151,7 +151,9 @@ def train_command(
             )
         except KeyboardInterrupt:
             if (out / SNAPSHOT_FILE).exists():
-                console.warn("repeat the command with --resume to continue from the last minutes")
+                console.warn(
+                    "repeat the command with --resume to continue. The last two minutes may be lost"
+                )
             raise
     if json_:
         print((out / METRICS_FILE).read_text(encoding="utf-8"), end="")
@@ -159,8 +161,8 @@ def train_command(
         _conclude(trained)
     if trained.after.bits_per_byte >= trained.before.bits_per_byte:
         console.warn(
-            "the held-out text is not expected better than before. Use more text, fewer --epochs, "
-            "or freeze more"
+            "the model predicts the held-out text no better than before. Use more text or fewer "
+            "--epochs, or freeze more"
         )
 
 
@@ -200,6 +202,8 @@ def _introduce(run: LanguageRun, *, silent: bool) -> None:
 def _conclude(trained: TrainedLanguage) -> None:
     from rich.table import Table
 
+    from touchline.models.spelling import counted
+
     table = Table(box=None, title="held-out text", title_justify="left")
     table.add_column("")
     table.add_column("perplexity", justify="right")
@@ -211,8 +215,8 @@ def _conclude(trained: TrainedLanguage) -> None:
         table.add_row(name, f"{figures.perplexity:,.1f}", f"{figures.bits_per_byte:.3f}")
     console.out.print(table)
     _say(
-        f"{trained.num_steps} steps, {trained.num_seen:,} tokens, {trained.seconds:.0f} s; wrote "
-        f"{trained.folder}"
+        f"{counted(trained.num_steps, 'step')}, {trained.num_seen:,} tokens, "
+        f"{trained.seconds:.0f} s; wrote {trained.folder}"
     )
     _say(f"talk to it: touchline chat {trained.folder}")
 

@@ -222,3 +222,20 @@ def test_int8_needs_clips_and_onnx_takes_none(tmp_path, monkeypatch, more):
     save_checkpoint(tmp_path / "m.safetensors", small_3d_model())
     run = CliRunner().invoke(app, ["models", "export", "m.safetensors", *more])
     assert "--to int8 and --calibrate LABELS go together" in str(run.exception)
+
+
+@pytest.mark.parametrize("to", [["--to", "onnx"], ["--to", "int8", "--calibrate", "levels.mp4"]])
+def test_export_never_writes_over_its_model(tmp_path, monkeypatch, to):
+    monkeypatch.chdir(tmp_path)
+    footage(tmp_path)
+    save_checkpoint(tmp_path / "m.safetensors", small_3d_model())
+    before = (tmp_path / "m.safetensors").read_bytes()
+    command = ["models", "export", "m.safetensors", *to, "-o", "m.safetensors"]
+    assert CliRunner().invoke(app, command).exit_code != 0
+    assert (tmp_path / "m.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", "missing.onnx"])
+def test_a_folder_or_nothing_is_no_trunk_in_int8(tmp_path, name):
+    with pytest.raises(ValueError, match=r"is no file. Make one: touchline models export"):
+        read_facts(tmp_path / name, small_3d_model().backbone)
