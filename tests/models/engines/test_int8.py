@@ -127,7 +127,7 @@ def test_the_trunk_of_another_network_and_other_files_are_refused(tmp_path):
             Scorer(model, device="cpu", engine="auto", int8=path)
     with pytest.raises(ValueError, match="is not a trunk in int8"):
         Scorer(model, device="cpu", engine="auto", int8=trunk_graph(model.backbone))
-    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+    with pytest.raises(ValueError, match=r"none\.onnx is no file"):
         Scorer(model, device="cpu", engine="auto", int8=tmp_path / "none.onnx")
 
 
