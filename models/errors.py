@@ -51,3 +51,16 @@ class CheckpointError(TouchlineError):
 
 class WeightsError(TouchlineError):
     """The pretrained weights are missing, damaged, or belong to another network."""
+
+
+def check_seed(seed: int) -> None:
+    """Check that every random number generator takes a seed.
+
+    Args:
+        seed: In [0, 2**31).
+
+    Raises:
+        ValueError: It is not.
+    """
+    if not 0 <= seed < 2**31:
+        raise ValueError(f"seed is {seed}; it must be in [0, {2**31 - 1}]")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from touchline.models.errors import check_seed
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -21,6 +23,9 @@ class EvaluateOptions:
             its ball actions.
         block_s: Resample stretches of this many seconds instead of matches; None: matches.
 
+    Raises:
+        ValueError: The seed is not in [0, 2**31).
+
     Example:
         >>> from touchline.pipeline import EvaluateOptions, evaluate_events, read_event_set
         >>> truth = read_event_set("labels.csv")
@@ -36,3 +41,6 @@ class EvaluateOptions:
     seed: int = 0
     block_s: float | None = None
     bins_per_second: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_seed(self.seed)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from touchline.models.errors import check_seed
+
 SMOLLM2 = "smollm2-135m"
 """SmolLM2-135M-Instruct: 30 blocks, 134.5 million parameters."""
 
@@ -83,7 +85,7 @@ class LanguageOptions:
         for name in ("val_tokens", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
-        _check_seed(self.seed)
+        check_seed(self.seed)
 
     @property
     def peak_lr(self) -> float:
@@ -126,9 +128,4 @@ class ChatOptions:
             raise ValueError(f"top_p is {self.top_p}; it must be in (0, 1]")
         if not 1 <= self.max_tokens <= 4096:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be in [1, 4096]")
-        _check_seed(self.seed)
-
-
-def _check_seed(seed: int) -> None:
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed is {seed}; it must be in [0, 2147483647]")
+        check_seed(self.seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from touchline.models.errors import check_seed
 from touchline.pipeline.runs.options import DEFAULT_BACKBONE, DEFAULT_WEIGHTS
 
 UNKNOWN = "unknown"
@@ -79,6 +80,7 @@ class PlayersOptions:
                 f"epochs is {self.epochs} and max_bad is {self.max_bad}; they must be at least 1 "
                 "and 0"
             )
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

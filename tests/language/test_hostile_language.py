@@ -13,9 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from touchline.models.errors import WeightsError
+from touchline.pipeline.demonstration.options import DemoOptions
+from touchline.pipeline.evaluation.options import EvaluateOptions
 from touchline.pipeline.language.chat import Chat
 from touchline.pipeline.language.options import ChatOptions, LanguageOptions
 from touchline.pipeline.language.train import train_language
+from touchline.pipeline.players.options import PlayersOptions
 from touchline.tools.cli import main
 
 
@@ -95,7 +98,7 @@ def test_the_least_temperature_is_that_of_the_most_probable_token(tiny: Path) ->
 
 @pytest.mark.parametrize("seed", [-1, 2**31, 10**30])
 def test_a_seed_outside_its_range_is_named(seed: int) -> None:
-    for options in (LanguageOptions, ChatOptions):
+    for options in (LanguageOptions, ChatOptions, DemoOptions, EvaluateOptions, PlayersOptions):
         with pytest.raises(ValueError, match=f"seed is {seed}"):
             options(seed=seed)
 
