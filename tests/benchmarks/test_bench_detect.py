@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from footage_made import write_video
 
+from touchline.models import inference
+from touchline.models.backbone import ClipSpec
+from touchline.models.catalog import build_backbone
 from touchline.models.errors import FootageError
-from touchline.pipeline.benchmarks.detect import LOOP, bench_detect
+from touchline.models.inference import fast_copy
+from touchline.pipeline.benchmarks.detect import LOOP, bench_detect, count_flops
 
 
 @pytest.mark.slow
@@ -61,3 +66,16 @@ def test_int8_is_a_row_of_framewise_networks(tmp_path: Path, monkeypatch) -> Non
     names = [row.name for row in speed.rows]
     assert names[1] == "each frame once"
     assert names[-1] == "each frame once, onnxruntime int8"
+
+
+def test_operations_are_counted_alike_in_one_pass_and_in_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = ClipSpec(num_frames=4, rate_hz=8.0, size_px=64)
+    backbone = build_backbone("cnn_lstm", 2, spec)
+    clip = torch.randn(1, 3, 4, 64, 64)
+    one_pass = fast_copy(backbone, torch.device("cpu"), torch.float32)
+    monkeypatch.setattr(inference, "can_fuse_activations", lambda: False)
+    two_passes = fast_copy(backbone, torch.device("cpu"), torch.float32)
+    counted = count_flops(lambda: one_pass.features(clip))
+    assert counted == count_flops(lambda: two_passes.features(clip)) > 1e8
