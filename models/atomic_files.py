@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -48,7 +49,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path, *, age_s: float = STALE_S) -> None:
-    """Remove temporary files that a killed run left in a folder.
+    """Remove temporary files and folders that a killed run left in a folder.
 
     Args:
         folder: The folder; nothing happens if it is missing.
@@ -59,7 +60,10 @@ def remove_leftovers(folder: Path, *, age_s: float = STALE_S) -> None:
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             if TEMPORARY.match(path.name) and time.time() - path.stat().st_mtime >= age_s:
-                path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()
 
 
 def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> Path:

@@ -240,8 +240,8 @@ def can_fuse_activations() -> bool:
         return False
 
 
-def fuse_activations(backbone: Backbone) -> int:
-    """Join every ReLU or ReLU6 that directly follows a convolution with it. Return how many.
+def fuse_activations(backbone: Backbone) -> None:
+    """Join every ReLU or ReLU6 that directly follows a convolution with it.
 
     As in `fold_batchnorm`, one clip goes through the network to find the pairs. Activations work in
     place, so nothing else sees what the convolution returned.
@@ -276,7 +276,6 @@ def fuse_activations(backbone: Backbone) -> int:
         else:
             _swap(backbone.stages, conv_name, ConvActivation(conv, activation))
         _swap(backbone.stages, name, nn.Identity())
-    return len(fused)
 
 
 def _is_plain(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from tiny_language import write_matches, write_tiny_language
 import touchline.pipeline as touchline
 from touchline.models import catalog
 
-HAS_LANGUAGE = find_spec("transformers") is not None and find_spec("peft") is not None
+HAS_LANGUAGE = all(map(find_spec, ("transformers", "gguf", "peft")))
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -205,7 +205,7 @@ def detect_command(
         Path | None,
         typer.Option(
             help="Run the network in 8-bit whole numbers: a file of touchline models export --to "
-            "int8. About twice as fast on a CPU, and scores change by what export has printed.",
+            "int8. Faster on many CPUs. Scores change by what export has printed.",
             metavar="FILE",
             rich_help_panel=NETWORK,
         ),
@@ -719,7 +719,7 @@ def _engines(scorer: Scorer) -> str:
 def _introduce(trained: TrainedModel, options: DetectOptions) -> None:
     from touchline.models.engines.int8 import read_facts
     from touchline.pipeline.clips.windows import hop_samples
-    from touchline.pipeline.scoring.mode import choose_mode
+    from touchline.pipeline.scoring.mode import choose_mode, runs_on
 
     spec = trained.spec
     hop = hop_samples(spec, options.hop_s) / spec.rate_hz
@@ -727,7 +727,7 @@ def _introduce(trained: TrainedModel, options: DetectOptions) -> None:
         f"{trained.architecture}: windows of {spec.duration_s:.2f} s every {hop:.3f} s, {spec}",
         highlight=False,
     )
-    engine = "a compiled network" if options.compiled else options.engine
+    engine = runs_on(options.engine, int8=options.int8 is not None, compiled=options.compiled)
     mode = choose_mode(trained, options.mode, hop_s=options.hop_s, engine=engine)
     if mode.why:
         console.out.print(console.escape(mode.why), highlight=False)

@@ -11,7 +11,7 @@ from touchline.models.engines.engine import GraphTrunk, Trunk
 from touchline.models.engines.graph import LARGEST_DIFFERENCE
 
 LARGEST_DIFFERENCE_BF16 = 2e-2
-"""The same in bf16, which has eight bits: fused kernels round less often."""
+"""The largest difference of features in bf16; LARGEST_DIFFERENCE is for float32."""
 
 
 def compile_trunk(

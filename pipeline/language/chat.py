@@ -87,19 +87,21 @@ class Chat:
         self._said += self._encoded(f"{text.strip()}\n")
         new: list[int] = []
         shown = 0
-        for token in self._tokens():
-            new.append(token)
-            found = str(self._tokenizer.decode(new, skip_special_tokens=True)).lstrip()
-            # Half a character, and what may be the end of the answer, wait for the next token.
-            whole = found.rstrip("\N{REPLACEMENT CHARACTER}\n ")
-            if len(whole) > shown:
-                yield whole[shown:]
-                shown = len(whole)
-            if whole and "\n\n" in found:
-                break
-            if len(new) >= self._options.max_tokens * 0.7 and whole.endswith((".", "!", "?")):
-                break
-        self._said += [*new, *self._encoded("\n")]
+        try:
+            for token in self._tokens():
+                new.append(token)
+                found = str(self._tokenizer.decode(new, skip_special_tokens=True)).lstrip()
+                # Half a character, and what may be the end of the answer, wait for the next token.
+                whole = found.rstrip("\N{REPLACEMENT CHARACTER}\n ")
+                if len(whole) > shown:
+                    yield whole[shown:]
+                    shown = len(whole)
+                if whole and "\n\n" in found:
+                    break
+                if len(new) >= self._options.max_tokens * 0.7 and whole.endswith((".", "!", "?")):
+                    break
+        finally:  # also if somebody cuts the answer off
+            self._said += [*new, *self._encoded("\n")]
 
     def _encoded(self, text: str) -> list[int]:
         # Bytes that are not UTF-8 come from the command line as halves of surrogate pairs.

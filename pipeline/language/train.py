@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -352,6 +353,9 @@ class _Training:
         return asdict(self._options) | {
             "set of weights": self._run.model.digest[:16],
             "text": self._run.texts.stream.digest[:16],
+            "held-out text": hashlib.sha256(
+                b"".join(text.tokens.tobytes() for text in self._run.texts.measured)
+            ).hexdigest()[:16],
             "precision": str(self._run.dtype),
         }
 

@@ -142,7 +142,7 @@ def load_language_model(path: Path) -> tuple[Any, Any]:
         path: A folder with safetensors and a tokenizer, as transformers saves it, or a GGUF file.
 
     Returns:
-        The model in float32, for use, not for training; and the tokenizer.
+        The model in float32, in evaluation mode; and the tokenizer.
 
     Raises:
         ValueError: transformers cannot read the model.

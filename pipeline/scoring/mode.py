@@ -66,6 +66,19 @@ def choose_mode(
     )
 
 
+def runs_on(engine: str, *, int8: bool, compiled: bool) -> str:
+    """Name what a trunk runs on, for `choose_mode`.
+
+    Args:
+        engine: The engine that was asked for.
+        int8: Whether a file in int8 was given.
+        compiled: Whether the network is compiled.
+    """
+    if compiled:
+        return "a compiled network"
+    return "a network in int8" if int8 else engine
+
+
 def agreement_text(agreement: SharedAgreement) -> str:
     """Return the agreement in a few words, next to the least that `auto` asks for."""
     if agreement.mean_ap is None:

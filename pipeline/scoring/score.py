@@ -21,7 +21,7 @@ from touchline.models.engines.memory import batch_that_fits, is_out_of_memory
 from touchline.models.engines.trial import Trial, try_engines
 from touchline.models.inference import fast_copy, pick_device, pick_dtype
 from touchline.pipeline.clips.windows import Sampled, batched, frames_of, hop_samples, slide
-from touchline.pipeline.scoring.mode import choose_mode
+from touchline.pipeline.scoring.mode import choose_mode, runs_on
 from touchline.pipeline.types import Float32, Frames, ScoreTrack, UInt8
 
 MODES = ("auto", "windows", "shared")
@@ -113,9 +113,8 @@ class Scorer:
         # Windows, or frames, that memory holds at once; None: as many as come.
         self._at_once: int | None = None
         exact = model.backbone.framewise
-        chosen = choose_mode(
-            model, mode, hop_s=hop_s, engine="a compiled network" if compiled else engine
-        )
+        runtime = runs_on(engine, int8=int8 is not None, compiled=compiled)
+        chosen = choose_mode(model, mode, hop_s=hop_s, engine=runtime)
         self.shared, self.why = chosen.shared, chosen.why
         if self.device.type == "cpu" and not exact and not self.shared:
             spec = model.spec

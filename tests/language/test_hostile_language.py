@@ -43,7 +43,7 @@ def damaged(model: Path, folder: Path) -> Path:
     return folder
 
 
-def test_the_command_resumes_and_says_if_there_is_nothing_to_resume(
+def test_resume_without_an_unfinished_run_warns_and_begins(
     tiny: Path, matches: Path, tmp_path: Path, monkeypatch, capfd
 ) -> None:
     out = tmp_path / "lm"

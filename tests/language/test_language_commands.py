@@ -148,6 +148,17 @@ def test_a_long_conversation_goes_on(trained: tuple[Path, str]) -> None:
     chat = Chat(trained[0], ChatOptions(max_tokens=3), device="cpu")
     for _ in range(3):
         "".join(chat.answer("word " * 1000))
+        # What the model cannot see any more is forgotten.
+        assert len(chat._said) <= chat._remembered + 3 + len(chat._encoded("\n"))
+
+
+def test_an_answer_that_is_cut_off_stays_in_the_conversation(trained: tuple[Path, str]) -> None:
+    chat = Chat(trained[0], ChatOptions(max_tokens=30), device="cpu")
+    answer = chat.answer("word")
+    next(answer)
+    asked = len(chat._encoded("word\n"))
+    answer.close()
+    assert len(chat._said) > 1 + asked + len(chat._encoded("\n"))
 
 
 def test_longer_answers_than_the_model_can_make_are_an_error(trained: tuple[Path, str]) -> None:

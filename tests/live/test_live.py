@@ -120,9 +120,9 @@ def test_a_busy_reader_does_not_take_a_growing_file_for_complete(tmp_path):
     path = tmp_path / "growing.ts"
     path.write_bytes(b"first")
     with path.open("rb", buffering=0) as file:
-        growing = _Growing(path, file, 0.5, lambda: True)
+        growing = _Growing(path, file, 2.0, lambda: True)
         assert growing.read(5) == b"first"
-        time.sleep(0.6)
+        time.sleep(2.1)
         grow(path, [b"", b"second"], 0.2)
         assert growing.read(6) == b"second"
         assert growing.read(1) == b""

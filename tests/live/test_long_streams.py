@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def check_events(measured: Measured, hours: float) -> None:
 # Each takes one to three minutes here; the machine may be five times slower.
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says how much memory is used")
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_is_flat_over_hours(way: str, tmp_path: Path) -> None:
     hours = 4

@@ -236,7 +236,10 @@ def test_leftovers_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) 
     others = [tmp_path / name for name in (".part", "x.part.mp4", ".0123.part", "events.json")]
     for path in (old, fresh, *others):
         path.touch()
-    for path in (old, *others):
+    folder = tmp_path / f".{'b' * 12}.part"
+    folder.mkdir()
+    (folder / "model.safetensors").touch()
+    for path in (old, folder, *others):
         os.utime(path, (1e9, 1e9))
     remove_leftovers(tmp_path)
     assert set(tmp_path.iterdir()) == {fresh, *others}

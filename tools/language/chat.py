@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 DEFAULTS = ChatOptions()
 
+MOST_CHARS = 20_000
+"""Of standard input only the end is used: the model sees no more."""
+
 
 def chat_command(
     folder: Annotated[
@@ -51,7 +54,7 @@ def chat_command(
     from touchline.pipeline.language.chat import NOTICE, Chat
 
     is_talk = prompt is None and sys.stdin.isatty()
-    said = sys.stdin.read(MOST_CHARS) if prompt is None and not is_talk else prompt or ""
+    said = sys.stdin.read()[-MOST_CHARS:] if prompt is None and not is_talk else prompt or ""
     if not is_talk and not said.strip():
         raise ValueError("prompt is empty. Say something")
     options = ChatOptions(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)
@@ -62,10 +65,6 @@ def chat_command(
         _talk(chat)
     else:
         _show(chat, said)
-
-
-MOST_CHARS = 20_000
-"""More of standard input is not read: the model sees the end of it only."""
 
 
 def _talk(chat: Chat) -> None:

@@ -6,7 +6,7 @@ much footage has been done. The table compares the first hour with the rest.
 
 mp4, ts:      the whole file, offline
 pipe:         the transport stream on standard input, live
-growing:      the transport stream as a file that grows by ten minutes every two seconds, live
+growing:      the transport stream as a file that grows by 1 MiB each second, live
 tcp:          the transport stream over TCP, as fast as it is taken, live
 wrap:         as pipe; the clock of the stream begins half an hour before its 33 bits are full
 HOURS=6 in front of the command measures six hours.
