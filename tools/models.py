@@ -154,7 +154,9 @@ def export_command(
     if to not in ("onnx", "int8"):
         raise ValueError(f"--to is {to!r}; it must be onnx or int8")
     if (to == "int8") != bool(calibrate):
-        raise ValueError("--to int8 and --calibrate LABELS go together")
+        raise ValueError(
+            "--to int8 needs --calibrate LABELS. Other formats do not take --calibrate"
+        )
     console.keep_inputs(out, Path(model), *(calibrate or []))
     trained = load_model(model)
     if calibrate:

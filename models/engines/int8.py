@@ -17,6 +17,7 @@ from touchline.models.backbone import Backbone
 from touchline.models.engines.engine import graph_digest, trunk_graph
 from touchline.models.engines.graph import check_installed
 from touchline.models.json_values import from_json, to_json
+from touchline.models.spelling import counted
 
 FORMAT = "touchline-int8-1"
 
@@ -56,7 +57,8 @@ class Int8Change:
         return (
             f"On {self.footage_s:.0f} s of footage ({self.windows} windows), class probabilities "
             f"differ from float32 by {self.mean:.2g} on average and {self.largest:.2g} at most; "
-            f"of {self.kept + self.lost} events {self.lost} are lost, and {self.gained} are new."
+            f"of {counted(self.kept + self.lost, 'event')}, {self.lost} are lost; "
+            f"{self.gained} are new."
         )
 
 

@@ -141,10 +141,8 @@ def parts_of(network: nn.Module) -> list[Part]:
         name = f"block {first}" if last == first else f"blocks {first}-{last}"
         rows.append(Part(name, sum(p.parameters for p in parts), sum(p.trained for p in parts)))
         first = last + 1
-    is_tied = network.get_output_embeddings() is not None and any(  # type: ignore[operator]
-        id(p) in ids
-        for p in network.get_output_embeddings().parameters()  # type: ignore[operator]
-    )
+    output: Any = network.get_output_embeddings()  # type: ignore[operator]
+    is_tied = output is not None and any(id(p) in ids for p in output.parameters())
     name = "final norm" if is_tied else "output"
     rows.append(Part(name, sum(p.numel() for p in rest), _trained(rest)))
     return rows

@@ -61,7 +61,7 @@ class SettledEvents:
         self._spots = options.spots
         # Each class has rows of its own: one that stays above its threshold for hours keeps many.
         self._classes = [
-            _Class(_Rows(labels[0], label, k), points[label], self._widths[label], options)
+            _ClassEvents(_Rows(labels[0], label, k), points[label], self._widths[label], options)
             for k, label in enumerate(labels[1:], start=1)
         ]
 
@@ -98,6 +98,8 @@ class _Cut:
 
 @dataclass
 class _Known:
+    """An event before suppression, and whether it survives; None: that is not decided yet."""
+
     event: Event
     kept: bool | None = None
 
@@ -162,7 +164,7 @@ class _Rows:
             self._probs[:n], self._damaged[:n] = kept.probs, kept.damaged
 
 
-class _Class:
+class _ClassEvents:
     """One class: its recent scores, which events are known, and what suppression decided.
 
     Args:
@@ -180,10 +182,10 @@ class _Class:
         self.nms_s = widths.nms_s
         self.threshold = point.threshold
         self.options = options
-        self.cut_s = -math.inf
-        self.latest_s = -math.inf
-        self.known: list[_Known] = []
-        self.num_given = 0
+        self._cut_s = -math.inf
+        self._latest_s = -math.inf
+        self._known: list[_Known] = []
+        self._num_given = 0
         self._reach_s = SMOOTHING_REACH * widths.smooth_s
         self._smooth_s = widths.smooth_s
         self._plain = EventOptions(spots=options.spots, nms_s=0.0, widths={rows.label: widths})
@@ -195,7 +197,7 @@ class _Class:
         rows = self.rows
         rows.append(part)
         cut = self._cut()
-        if cut is None or cut.at_s <= self.cut_s:
+        if cut is None or cut.at_s <= self._cut_s:
             return []
         found = find_events(rows.track(), {rows.label: self.point}, self._plain)
         final = self.take(found, cut.at_s)
@@ -234,7 +236,7 @@ class _Class:
         # A quiet run that still goes on is looked at again, when it is longer.
         goes_on = len(edges) > 0 and edges[-1] == settled
         self._looked = before + (int(edges[-2]) if goes_on else settled)
-        is_whole = self.cut_s == -math.inf
+        is_whole = self._cut_s == -math.inf
         for first, end in zip(edges[-2::-2], edges[::-2], strict=True):
             ends_before = right_s[end - 1] - self.point.join_s - MICROSECOND_S
             since = int(np.searchsorted(right_s, ends_before, side="left"))
@@ -249,9 +251,9 @@ class _Class:
             found: The events of the class before any suppression.
             cut_s: Later events start after this time; it grows from call to call.
         """
-        fresh = [event for event in found if self.cut_s < event.start_s <= cut_s]
-        self.known += [_Known(event) for event in sorted(fresh, key=in_time)]
-        self.cut_s = cut_s
+        fresh = [event for event in found if self._cut_s < event.start_s <= cut_s]
+        self._known += [_Known(event) for event in sorted(fresh, key=in_time)]
+        self._cut_s = cut_s
         survivors = self._soft() if self.options.soft_nms and self.nms_s > 0 else self._hard()
         return [event for event in survivors if not self._is_replay(event)]
 
@@ -259,7 +261,7 @@ class _Class:
         return self.nms_s > 0 and abs(a_s - b_s) <= self.nms_s + MICROSECOND_S
 
     def _hard(self) -> list[Event]:
-        best_first = sorted(self.known, key=lambda k: (-k.event.score, *in_time(k.event)))
+        best_first = sorted(self._known, key=lambda k: (-k.event.score, *in_time(k.event)))
         for i, one in enumerate(best_first):
             if one.kept is not None:
                 continue
@@ -267,40 +269,40 @@ class _Class:
             better = [b.kept for b in best_first[:i] if self._is_near(b.event.peak_s, peak_s)]
             if True in better:
                 one.kept = False
-            elif None not in better and not self._is_near(self.cut_s, peak_s):
+            elif None not in better and not self._is_near(self._cut_s, peak_s):
                 one.kept = True
         given = []
-        while self.num_given < len(self.known) and self.known[self.num_given].kept is not None:
-            one = self.known[self.num_given]
+        while self._num_given < len(self._known) and self._known[self._num_given].kept is not None:
+            one = self._known[self._num_given]
             given += [one.event] * bool(one.kept)
-            self.num_given += 1
+            self._num_given += 1
         # What is given still suppresses its neighbours.
-        open_s = min([self.cut_s, *(k.event.peak_s for k in self.known[self.num_given :])])
-        while self.num_given and not self._is_near(self.known[0].event.peak_s, open_s):
-            del self.known[0]
-            self.num_given -= 1
+        open_s = min([self._cut_s, *(k.event.peak_s for k in self._known[self._num_given :])])
+        while self._num_given and not self._is_near(self._known[0].event.peak_s, open_s):
+            del self._known[0]
+            self._num_given -= 1
         return given
 
     def _soft(self) -> list[Event]:
         """Soft suppression: events are decided together with all that chains of near ones reach."""
         given: list[Event] = []
-        events = [k.event for k in self.known]
+        events = [k.event for k in self._known]
         first = 0
         for end in range(1, len(events) + 1):
-            following_s = events[end].peak_s if end < len(events) else self.cut_s
+            following_s = events[end].peak_s if end < len(events) else self._cut_s
             if not self._is_near(events[end - 1].peak_s, following_s):
                 given += suppress_near(
                     events[first:end], window_s=self.nms_s, soft=True, floor=self.threshold
                 )
                 first = end
-        self.known = self.known[first:]
+        self._known = self._known[first:]
         return given
 
     def _is_replay(self, event: Event) -> bool:
         refractory_s = self.options.refractory_s
-        if refractory_s > 0 and event.peak_s - self.latest_s <= refractory_s + MICROSECOND_S:
+        if refractory_s > 0 and event.peak_s - self._latest_s <= refractory_s + MICROSECOND_S:
             return True
-        self.latest_s = event.peak_s
+        self._latest_s = event.peak_s
         return False
 
 

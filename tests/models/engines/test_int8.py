@@ -87,7 +87,7 @@ def test_what_int8_changes_is_counted(tmp_path, monkeypatch):
     assert change.footage_s == 10.0
     assert change.windows == 37
     assert change.mean <= change.largest < 0.2
-    assert "of 1 events 0 are lost, and 0 are new" in change.text()
+    assert "of 1 event, 0 are lost; 0 are new" in change.text()
 
     honest = GraphTrunk.__call__
     monkeypatch.setattr(GraphTrunk, "__call__", lambda self, clips: -honest(self, clips))
@@ -221,7 +221,9 @@ def test_int8_needs_clips_and_onnx_takes_none(tmp_path, monkeypatch, more):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "m.safetensors", small_3d_model())
     run = CliRunner().invoke(app, ["models", "export", "m.safetensors", *more])
-    assert "--to int8 and --calibrate LABELS go together" in str(run.exception)
+    assert "--to int8 needs --calibrate LABELS. Other formats do not take --calibrate" in str(
+        run.exception
+    )
 
 
 @pytest.mark.parametrize("to", [["--to", "onnx"], ["--to", "int8", "--calibrate", "levels.mp4"]])
