@@ -13,6 +13,7 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
+from touchline.models.errors import DecoderError
 from touchline.pipeline.decoding.contract import Instants, Wanted
 from touchline.pipeline.decoding.pyav import AvPicture, pyav_frames, seeks_by_time
 from touchline.pipeline.decoding.to_rgb import orientation
@@ -58,12 +59,14 @@ def make_thumbnails(
         "max_bytes": max_bytes,
         "stream": stream,
     }
-    found = (
-        run_isolated(THUMBNAIL_TASK, arguments, path=footage)
-        if AVAILABLE
-        else thumbnails_here(DecodeLog(), **arguments)
-    )
-    uris: list[str | None] = list(found)
+    if not AVAILABLE:
+        uris = list(thumbnails_here(DecodeLog(), **arguments))
+    else:
+        try:
+            uris = list(run_isolated(THUMBNAIL_TASK, arguments, path=footage))
+        except DecoderError:
+            # Once more: a worker that was killed from outside must not cost the pictures.
+            uris = list(run_isolated(THUMBNAIL_TASK, arguments, path=footage))
     return uris + [None] * (len(times_s) - len(uris))
 
 

@@ -14,6 +14,7 @@ from footage_made import read_index
 from PIL import Image
 from tiny import write_levels
 
+from touchline.models.errors import DecoderError
 from touchline.pipeline.decoding.contract import ShownFrame, Wanted
 from touchline.pipeline.decoding.pyav import pyav_frames
 from touchline.pipeline.footage.log import DecodeLog
@@ -79,3 +80,24 @@ def test_a_thumbnail_late_in_a_match_does_not_read_all_that_comes_before(
     assert dark != light
     # Key frames are a second apart. Reading begins up to two seconds earlier.
     assert max(before, after) < 64
+
+
+def test_a_worker_that_is_killed_once_costs_no_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_levels(tmp_path / "a.mp4", [100] * 16)
+    whole = make_thumbnails(path, [0.2, 0.8], width_px=32, max_bytes=10**6)
+    isolated, tries = thumbnails.run_isolated, []
+
+    def dies_first(*arguments: object, **options: object) -> Iterator[object]:
+        tries.append(arguments)
+        found = isolated(*arguments, **options)  # type: ignore[arg-type]
+        yield next(found)
+        if len(tries) == 1:
+            raise DecoderError(path, "the worker was killed")
+        yield from found
+
+    monkeypatch.setattr(thumbnails, "run_isolated", dies_first)
+    assert make_thumbnails(path, [0.2, 0.8], width_px=32, max_bytes=10**6) == whole
+    assert len(tries) == 2
+    assert None not in whole
