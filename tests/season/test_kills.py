@@ -140,13 +140,13 @@ def test_after_a_hundred_kills_the_results_are_those_of_a_run_without(
                     assert tree(out) == whole
                     shutil.rmtree(out)
                 process = start(job, footage, out)
+        while (code := start(job, footage, out).wait()) != 0:
+            assert code == 1  # a match whose worker was killed twice: the next run does it
     finally:
         process.kill()
         process.wait()
-    while (code := start(job, footage, out).wait()) != 0:
-        assert code == 1  # a match whose worker was killed twice: the next run does it
-    over.set()
-    watcher.join()
+        over.set()
+        watcher.join()
     assert damaged == []
     assert check(out) == 4 * NUM_MATCHES
     assert tree(out) == whole
