@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import ctypes
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import cache
+from types import UnionType
 from typing import Any
 
 import torch
@@ -243,34 +245,9 @@ def can_fuse_activations() -> bool:
 def fuse_activations(backbone: Backbone) -> None:
     """Join every ReLU or ReLU6 that directly follows a convolution with it.
 
-    As in `fold_batchnorm`, one clip goes through the network to find the pairs. Activations work in
-    place, so nothing else sees what the convolution returned.
+    Activations work in place, so nothing else sees what the convolution returned.
     """
-    made_by: dict[int, tuple[str, Any, Tensor]] = {}
-    pairs: dict[str, tuple[str, Any, nn.ReLU | nn.ReLU6]] = {}
-    uses: dict[str, int] = {}
-    hooks = []
-    for name, module in backbone.stages.named_modules():
-        if _is_plain(module):
-
-            def after_conv(m: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
-                made_by[id(out)] = name, m, out
-                uses[name] = uses.get(name, 0) + 1
-
-            hooks.append(module.register_forward_hook(after_conv))
-        elif isinstance(module, nn.ReLU | nn.ReLU6):
-
-            def before(m: Any, args: tuple[Tensor, ...], name: str = name) -> None:
-                uses[name] = uses.get(name, 0) + 1
-                if id(args[0]) in made_by:
-                    pairs[name] = *made_by[id(args[0])][:2], m
-
-            hooks.append(module.register_forward_pre_hook(before))
-    _features(backbone, _probe_clip(backbone))
-    for hook in hooks:
-        hook.remove()
-    fused = {n: p for n, p in pairs.items() if uses[n] == uses[p[0]] == 1}
-    for name, (conv_name, conv, activation) in fused.items():
+    for (conv_name, conv), (name, activation) in _pairs(backbone, _is_plain, nn.ReLU | nn.ReLU6):
         if isinstance(conv, FlatConv3d):
             _swap(conv, "conv", ConvActivation(conv.conv, activation))
         else:
@@ -287,41 +264,57 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def fold_batchnorm(backbone: Backbone) -> int:
-    """Fold every BatchNorm that directly follows a convolution into it. Return how many.
+    """Fold every BatchNorm that directly follows a convolution into it. Return how many."""
+    pairs = _pairs(
+        backbone,
+        lambda module: isinstance(module, nn.Conv2d | nn.Conv3d),
+        nn.BatchNorm2d | nn.BatchNorm3d,
+    )
+    for (conv_name, conv), (bn_name, bn) in pairs:
+        _swap(backbone.stages, conv_name, fuse_conv_bn_eval(conv, bn))
+        _swap(backbone.stages, bn_name, nn.Identity())
+    return len(pairs)
+
+
+def _pairs(
+    backbone: Backbone, is_conv: Callable[[nn.Module], bool], kind: UnionType
+) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
+    """Convolutions and what directly follows them: name and module of each, both used once.
 
     One clip goes through the network to find the pairs, so no network has to declare its wiring. A
-    pair is a BatchNorm whose input is the very tensor that a convolution returned.
+    pair is a module whose input is the very tensor that a convolution returned.
+
+    Args:
+        backbone: The network.
+        is_conv: Tells which modules are such convolutions.
+        kind: The classes of what follows.
     """
     made_by: dict[int, tuple[str, nn.Module, Tensor]] = {}
-    pairs: dict[str, tuple[str, nn.Module, nn.Module]] = {}
-    uses: dict[str, int] = {}
+    pairs: list[tuple[tuple[str, Any], tuple[str, Any]]] = []
+    uses: Counter[str] = Counter()
     hooks = []
     for name, module in backbone.stages.named_modules():
-        if isinstance(module, nn.Conv2d | nn.Conv3d):
+        if is_conv(module):
 
-            def after_conv(m: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
+            def after(m: nn.Module, _: Any, out: Tensor, name: str = name) -> None:
                 # Keep the tensor alive, so that no other tensor gets its id.
                 made_by[id(out)] = name, m, out
-                uses[name] = uses.get(name, 0) + 1
+                uses[name] += 1
 
-            hooks.append(module.register_forward_hook(after_conv))
-        elif isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
+            hooks.append(module.register_forward_hook(after))
+        elif isinstance(module, kind):
 
-            def before_bn(m: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+            def before(m: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
+                uses[name] += 1
                 if id(args[0]) in made_by:
                     conv_name, conv, _ = made_by[id(args[0])]
-                    pairs[name] = conv_name, conv, m
+                    pairs.append(((conv_name, conv), (name, m)))
 
-            hooks.append(module.register_forward_pre_hook(before_bn))
+            hooks.append(module.register_forward_pre_hook(before))
     _features(backbone, _probe_clip(backbone))
     for hook in hooks:
         hook.remove()
-    folded = {n: p for n, p in pairs.items() if uses[p[0]] == 1}
-    for bn_name, (conv_name, conv, bn) in folded.items():
-        fused = fuse_conv_bn_eval(conv, bn)  # type: ignore[type-var,arg-type]
-        _swap(backbone.stages, conv_name, fused)
-        _swap(backbone.stages, bn_name, nn.Identity())
-    return len(folded)
+    return [(conv, other) for conv, other in pairs if uses[conv[0]] == uses[other[0]] == 1]
 
 
 def _probe_clip(backbone: Backbone) -> Tensor:

@@ -184,7 +184,7 @@ def calibrate_command(
     if not quiet:
         _show(scores, calibration)
         was = "" if kept is None else f". The file as it was: {kept}"
-        console.out.print(console.escape(f"Wrote {written}{was}"), highlight=False, soft_wrap=True)
+        console.say(f"Wrote {written}{was}")
 
 
 def _keep_old(written: Path) -> Path | None:

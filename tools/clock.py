@@ -116,4 +116,4 @@ def _show(found: ScoreboardClock, clock: MatchClock | None) -> None:
         text = "Kick-offs cannot say what it shows: it counts down, or a period has two clocks."
     else:
         text = " ".join(f"--kickoff {p}={timecode(s)}" for p, s in sorted(clock.kickoff_s.items()))
-    console.out.print(console.escape(text), highlight=False, soft_wrap=True)
+    console.say(text)

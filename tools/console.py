@@ -97,6 +97,11 @@ def escape(text: str) -> str:
     return escape_markup(printable(text))
 
 
+def say(text: str) -> None:
+    """Print a line as it is: no markup, and no breaks, so that paths and commands can be copied."""
+    out.print(escape(text), highlight=False, soft_wrap=True)
+
+
 def keep_inputs(out: Path | None, *inputs: Path) -> None:
     """Check that a command does not write over a file that it reads.
 

@@ -111,7 +111,7 @@ def labels_command(
     if look_alikes:
         problems += _look_alikes([e for e in examples if e.path in healths])
     rows = None if show_all else SHOWN
-    console.out.print(console.escape(str(labels)), soft_wrap=True, highlight=False)
+    console.say(str(labels))
     _show_summary(examples, durations)
     # A stretch without length says that nothing is verified.
     if verified := [one for one in verified if one.start_s is None or one.start_s != one.end_s]:
@@ -207,7 +207,7 @@ def _show_summary(examples: Sequence[Example], durations: Mapping[Path, float]) 
         highlight=False,
     )
     if notice := no_groups(examples):
-        console.out.print(console.escape(notice), soft_wrap=True, highlight=False)
+        console.say(notice)
     if names := attribute_columns(examples, taken=()):
         console.out.print(console.escape(f"attributes: {', '.join(names)}"), soft_wrap=True)
     if "background" not in classes:

@@ -59,7 +59,7 @@ def pull_command(
             path, sha256 = obtain(entry, on_progress=on_progress)
         lines = [f"{entry.name}: {path}", f"  SHA-256 {sha256}", f"  {_proof(entry, is_new)}"]
         for line in [*lines, f"  licence {entry.licence}, from {entry.address}"]:
-            console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+            console.say(line)
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def export_command(
         + (", ..." if len(trained.labels) > 5 else ""),
     ]
     for line in lines:
-        console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _export_int8(trained: TrainedModel, path: Path, sources: Sequence[Path]) -> None:
@@ -187,7 +187,7 @@ def _export_int8(trained: TrainedModel, path: Path, sources: Sequence[Path]) -> 
             path, trained, footage, on_step=lambda step: bar.update(task, description=step)
         )
     for line in (f"{path}: for touchline detect --int8", f"  {change.text()}"):
-        console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
 
 
 def _show_backbones() -> None:

@@ -27,10 +27,10 @@ LEAST_TEMPERATURE = 1e-4
 """With less, scores would overflow; it is the same as 0."""
 
 REPEATED = 64
-"""So many tokens count as the last ones."""
+"""How many of the last tokens are weakened."""
 
 CONTEXT = 1024
-"""So many tokens of the conversation are remembered."""
+"""How many tokens of the conversation the model sees."""
 
 
 class Chat:
@@ -56,7 +56,7 @@ class Chat:
 
         Raises:
             WeightsError: It is no language model.
-            ValueError: The model cannot make answers of so many tokens.
+            ValueError: The model cannot make answers of `max_tokens`.
         """
         model = load_saved(folder)
         self._options = options or ChatOptions()

@@ -11,7 +11,7 @@ SMOLLM2 = "smollm2-135m"
 """SmolLM2-135M-Instruct: 30 blocks, 134.5 million parameters."""
 
 LAST_BLOCKS = 6
-"""So many blocks at the end are trained if nothing else is said."""
+"""How many blocks at the end are trained by default."""
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def held_out_texts(
     Args:
         documents: What is held out.
         tokenizer: A fast tokenizer of transformers.
-        max_tokens: So many tokens at most, of all documents together (at least one of each).
+        max_tokens: The most tokens of all documents together (at least one of each).
     """
     share = max(1, max_tokens // len(documents))
     left = dict.fromkeys(documents, share)

@@ -59,7 +59,7 @@ from touchline.pipeline.types import Int64
 METRICS_FILE, TOKENS_FILE = "metrics.json", "tokens.bin"
 
 LEAST_HELD_OUT = 32
-"""Held-out text must have so many tokens."""
+"""The fewest tokens of held-out text."""
 
 WARMUP, WEIGHT_DECAY, GRADIENT_NORM = 0.05, 0.01, 1.0
 SNAPSHOT_EVERY_S = 120.0

@@ -119,3 +119,19 @@ def test_a_closed_standard_stream_is_no_error(stream: str) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_standard_input_without_end_is_refused(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Endless:
+        def isatty(self) -> bool:
+            return False
+
+        def read(self, size: int = -1) -> str:
+            assert size > 0, "it would be read for ever"
+            return "y" * size
+
+    monkeypatch.setattr(sys, "stdin", Endless())
+    assert touchline(monkeypatch, "chat", tiny, "--device", "cpu") == 1
+    assert "prompt has more than 20,000 characters" in " ".join(capfd.readouterr().err.split())

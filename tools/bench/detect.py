@@ -49,7 +49,7 @@ def bench_detect_command(
         compiled=compiled,
     )
     for line in _detect_table(speed, footage.name):
-        console.out.print(console.escape(line), highlight=False, soft_wrap=True)
+        console.say(line)
     if json_ is not None:
         write_atomic(json_, json.dumps(to_json(speed), indent=1))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULTS = ChatOptions()
 
 MOST_CHARS = 20_000
-"""Of standard input only the end is used: the model sees no more."""
+"""The longest prompt. The model sees the end of it only."""
 
 
 def chat_command(
@@ -54,7 +54,12 @@ def chat_command(
     from touchline.pipeline.language.chat import NOTICE, Chat
 
     is_talk = prompt is None and sys.stdin.isatty()
-    said = sys.stdin.read()[-MOST_CHARS:] if prompt is None and not is_talk else prompt or ""
+    said = sys.stdin.read(MOST_CHARS + 1) if prompt is None and not is_talk else prompt or ""
+    if len(said) > MOST_CHARS:
+        raise ValueError(
+            f"prompt has more than {MOST_CHARS:,} characters, but the model sees about a thousand "
+            "tokens. Give its end"
+        )
     if not is_talk and not said.strip():
         raise ValueError("prompt is empty. Say something")
     options = ChatOptions(temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed)

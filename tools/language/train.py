@@ -178,7 +178,7 @@ def _introduce(run: LanguageRun, *, silent: bool) -> None:
         console.warn(f"{len(messages) - MOST_SHOWN} more documents are left out")
     if silent:
         return
-    _say(f"starting from {run.model.name}")
+    console.say(f"starting from {run.model.name}")
     table = Table(box=None, title="parts", title_justify="left")
     table.add_column("part")
     table.add_column("")
@@ -189,11 +189,11 @@ def _introduce(run: LanguageRun, *, silent: bool) -> None:
     console.out.print(table)
     stream, held = run.texts.stream, run.texts.measured
     num_bytes = sum(text.num_bytes for text in held)
-    _say(
+    console.say(
         f"learning from {counted(len(run.texts.train), 'document')} ({len(stream):,} tokens, "
         f"{stream.num_bytes:,} bytes)"
     )
-    _say(
+    console.say(
         f"measuring on {counted(len(run.texts.held_out), 'other document')} "
         f"({sum(len(text.tokens) for text in held):,} tokens, {num_bytes:,} bytes)"
     )
@@ -214,12 +214,8 @@ def _conclude(trained: TrainedLanguage) -> None:
     for name, figures in rows:
         table.add_row(name, f"{figures.perplexity:,.1f}", f"{figures.bits_per_byte:.3f}")
     console.out.print(table)
-    _say(
+    console.say(
         f"{counted(trained.num_steps, 'step')}, {trained.num_seen:,} tokens, "
         f"{trained.seconds:.0f} s; wrote {trained.folder}"
     )
-    _say(f"talk to it: touchline chat {trained.folder}")
-
-
-def _say(text: str) -> None:
-    console.out.print(console.escape(text), highlight=False, soft_wrap=True)
+    console.say(f"talk to it: touchline chat {trained.folder}")

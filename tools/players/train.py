@@ -154,16 +154,16 @@ def _show(trained: TrainedPlayers, figures: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     for sentence in trained.how:
-        _say(sentence)
+        console.say(sentence)
     value = figures["accuracy"]
     interval = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
-    _say(
+    console.say(
         f"accuracy on photos that the answering model had not seen: {value['value']:.3f}{interval} "
         f"({figures['photos']} photos in {figures['sets_of_look_alikes']} sets of look-alikes, "
         "95 % interval)"
     )
     if figures["too_narrow"]:
-        _say("(with so few sets of look-alikes, the true interval is wider)")
+        console.say("(with so few sets of look-alikes, the true interval is wider)")
     table = Table(box=None)
     for name in ("player", "photos", "recall", "precision"):
         table.add_column(name, justify="left" if name == "player" else "right")
@@ -173,13 +173,15 @@ def _show(trained: TrainedPlayers, figures: dict[str, Any], out: Path) -> None:
         table.add_row(console.escape(shown), str(row["photos"]), f"{row['recall']:.2f}", precision)
     console.out.print(table)
     for cell in figures["confusions"]:
-        _say(f"{cell['true']} taken for {cell['predicted']}: {cell['clips']} of {cell['of']}")
+        console.say(
+            f"{cell['true']} taken for {cell['predicted']}: {cell['clips']} of {cell['of']}"
+        )
     covered = [
         f"{row['right']:.3f} of the surest {row['share']:.0%}" for row in figures["coverage"]
     ]
-    _say("right: " + ", ".join(covered))
+    console.say("right: " + ", ".join(covered))
     if figures["named"]:
-        _say(
+        console.say(
             f"a name is given from a probability of {figures['min_probability']:.2f} on: "
             f"{figures['named']} of {figures['photos']} photos get one"
         )
@@ -189,14 +191,10 @@ def _show(trained: TrainedPlayers, figures: dict[str, Any], out: Path) -> None:
             "--max-strangers. Add photos."
         )
     if figures["strangers_named"] is None:
-        _say("strangers: not measured, so people who are none of the players may get a name")
+        console.say("strangers: not measured, so people who are none of the players may get a name")
     else:
-        _say(
+        console.say(
             f"strangers: {figures['strangers_named']:.0%} of photos get a (wrong) name if their "
             "player is left out of training"
         )
-    _say(f"{figures['seconds']:.0f} s; wrote {out}")
-
-
-def _say(text: str) -> None:
-    console.out.print(console.escape(text), highlight=False, soft_wrap=True)
+    console.say(f"{figures['seconds']:.0f} s; wrote {out}")

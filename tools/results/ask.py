@@ -126,11 +126,11 @@ def _show(
         console.print_json(document)
         return
     if found is not None:
-        _line(f"Read as: {found.read_as}")
+        console.say(f"Read as: {found.read_as}")
         for sentence in found.sentences:
-            _line(sentence)
+            console.say(sentence)
     for line in quotes:
-        _line(line.quoted())
+        console.say(line.quoted())
 
 
 def _show_refusal(refusal: RefusalError, *, as_json: bool) -> None:
@@ -143,10 +143,6 @@ def _show_refusal(refusal: RefusalError, *, as_json: bool) -> None:
             }
         )
         return
-    _line(str(refusal))
+    console.say(str(refusal))
     if refusal.nearest:
-        _line(f"A question that can be answered: {refusal.nearest}")
-
-
-def _line(text: str) -> None:
-    console.out.print(console.escape(text), soft_wrap=True, highlight=False)
+        console.say(f"A question that can be answered: {refusal.nearest}")

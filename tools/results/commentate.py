@@ -59,4 +59,4 @@ def commentate_command(
         return
     for match in reports:
         for line in [*match["lines"], "", *match["report"], ""]:
-            console.out.print(console.escape(line), soft_wrap=True, highlight=False)
+            console.say(line)

@@ -106,7 +106,7 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
 
         def tell(note: str) -> None:
             if not quiet:
-                console.out.print(console.escape(note), highlight=False, soft_wrap=True)
+                console.say(note)
 
         with (
             console.phase_bars(quiet=quiet) as on_progress,

@@ -41,18 +41,13 @@ def show_summary(metrics: Mapping[str, Any], out: Path) -> None:
     if summary["label_next"]:
         _say(summary["label_next"]["sentence"])
     if summary["suspects"]:
-        _say_whole(f"labels to check: {summary['suspects']}, pictures: {out / 'suspects.html'}")
-    _say_whole(f"{metrics['seconds']:.0f} s; model, metrics and curves in {out}")
-    _say_whole(f"next: {summary['next_command']}")
+        console.say(f"labels to check: {summary['suspects']}, pictures: {out / 'suspects.html'}")
+    console.say(f"{metrics['seconds']:.0f} s; model, metrics and curves in {out}")
+    console.say(f"next: {summary['next_command']}")
 
 
 def _say(text: str) -> None:
     console.out.print(console.escape(text), highlight=False)
-
-
-def _say_whole(text: str) -> None:
-    """Print without line breaks, so that paths and commands can be copied."""
-    console.out.print(console.escape(text), highlight=False, soft_wrap=True)
 
 
 def _show_accuracy(rows: Mapping[str, Mapping[str, Any]]) -> None:

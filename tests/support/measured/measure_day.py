@@ -66,7 +66,7 @@ class Measured:
 
 
 def run(way: str, hours: float, folder: Path) -> Measured:
-    """Detect in a stream of so many hours in one of WAYS, and watch."""
+    """Detect in a stream of some hours, sent in one of WAYS, and watch the memory."""
     is_live = way not in ("mp4", "ts")
     start_s = WRAP_S - BEFORE_WRAP_S if way == "wrap" else WRAP_S * 0
     footage = write_long(folder / f"day.{'mp4' if way == 'mp4' else 'ts'}", hours, start_s=start_s)
