@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
-from types import UnionType
 from typing import Any
 
 import torch
@@ -247,7 +246,7 @@ def fuse_activations(backbone: Backbone) -> None:
 
     Activations work in place, so nothing else sees what the convolution returned.
     """
-    for (conv_name, conv), (name, activation) in _pairs(backbone, _is_plain, nn.ReLU | nn.ReLU6):
+    for (conv_name, conv), (name, activation) in _pairs(backbone, _is_plain, (nn.ReLU, nn.ReLU6)):
         if isinstance(conv, FlatConv3d):
             _swap(conv, "conv", ConvActivation(conv.conv, activation))
         else:
@@ -268,7 +267,7 @@ def fold_batchnorm(backbone: Backbone) -> int:
     pairs = _pairs(
         backbone,
         lambda module: isinstance(module, nn.Conv2d | nn.Conv3d),
-        nn.BatchNorm2d | nn.BatchNorm3d,
+        (nn.BatchNorm2d, nn.BatchNorm3d),
     )
     for (conv_name, conv), (bn_name, bn) in pairs:
         _swap(backbone.stages, conv_name, fuse_conv_bn_eval(conv, bn))
@@ -277,7 +276,7 @@ def fold_batchnorm(backbone: Backbone) -> int:
 
 
 def _pairs(
-    backbone: Backbone, is_conv: Callable[[nn.Module], bool], kind: UnionType
+    backbone: Backbone, is_conv: Callable[[nn.Module], bool], kinds: tuple[type[nn.Module], ...]
 ) -> list[tuple[tuple[str, Any], tuple[str, Any]]]:
     """Convolutions and what directly follows them: name and module of each, both used once.
 
@@ -287,7 +286,7 @@ def _pairs(
     Args:
         backbone: The network.
         is_conv: Tells which modules are such convolutions.
-        kind: The classes of what follows.
+        kinds: The classes of what follows.
     """
     made_by: dict[int, tuple[str, nn.Module, Tensor]] = {}
     pairs: list[tuple[tuple[str, Any], tuple[str, Any]]] = []
@@ -302,7 +301,7 @@ def _pairs(
                 uses[name] += 1
 
             hooks.append(module.register_forward_hook(after))
-        elif isinstance(module, kind):
+        elif isinstance(module, kinds):
 
             def before(m: nn.Module, args: tuple[Tensor, ...], name: str = name) -> None:
                 uses[name] += 1
