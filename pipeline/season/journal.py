@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
+from touchline.models.errors import TouchlineError
 from touchline.pipeline.line_file import LineFile
 from touchline.pipeline.season.lock import now
 
@@ -29,6 +30,7 @@ class RunJournal:
             OSError: The file cannot be written.
         """
         self.last: dict[str, dict[str, Any]] = {}
+        self._path = path
         self._waiting = b""
         self._file = LineFile(path)
         for line in self._file.lines:
@@ -44,7 +46,17 @@ class RunJournal:
         Args:
             state: What happened: "run", "started", "retried", "done", "skipped", "failed", "end".
             facts: More about it; `input` names the footage.
+
+        Raises:
+            TouchlineError: Somebody removed the file, and with it most likely the lock of its
+                folder.
         """
+        if self._file.is_removed:
+            raise TouchlineError(
+                self._path,
+                "was removed while a run wrote to it, so the run ends. Start it again: it skips "
+                "what is complete.",
+            )
         entry = {"time": now(), "state": state, **facts}
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"
         self._waiting += line.encode("utf-8", "replace")
