@@ -47,12 +47,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 # The filter drops setuptools' notice that a folder touchline/ here would hide the package: there is none.
+# rapidocr alone: what it depends on would overwrite cv2. Without it, the tests that read text skip with a reason.
 $(VENV)/.installed: pyproject.toml constraints/cpu.txt
 	@echo "Installing Touchline and its dependencies into $(VENV) (first time: some minutes)..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@PYTHONWARNINGS='ignore:Editable installation' \
 		$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[dev]'
+	-@$(BIN)/python -m pip install --quiet --no-deps rapidocr==3.10.0
 	@touch $@
 
 clean:

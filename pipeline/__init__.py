@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.labels.read import read_labels
     from touchline.pipeline.labels.split import split_by_group
     from touchline.pipeline.language.chat import Chat
+    from touchline.pipeline.language.measure import TextFigures
     from touchline.pipeline.language.options import ChatOptions, LanguageOptions
     from touchline.pipeline.language.train import TrainedLanguage, train_language
     from touchline.pipeline.outputs.events_json import read_events_json
@@ -76,6 +77,7 @@ _HOMES = {
     "touchline.pipeline.labels.read": "read_labels",
     "touchline.pipeline.labels.split": "split_by_group",
     "touchline.pipeline.language.chat": "Chat",
+    "touchline.pipeline.language.measure": "TextFigures",
     "touchline.pipeline.language.options": "ChatOptions LanguageOptions",
     "touchline.pipeline.language.train": "TrainedLanguage train_language",
     "touchline.pipeline.outputs.events_json": "read_events_json",
@@ -130,6 +132,7 @@ __all__ = [
     "RenderOptions",
     "Rendered",
     "ScoreTrack",
+    "TextFigures",
     "TrainOptions",
     "TrainedLanguage",
     "TrainedModel",

@@ -1,4 +1,4 @@
-"""The shape of the code that `tests/support/measure_house.py` measures."""
+"""The shape of the code that `tests/support/measured/measure_house.py` measures."""
 
 import textwrap
 import tomllib

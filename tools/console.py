@@ -269,13 +269,16 @@ def run_progress(num_files: int, *, one_by_one: bool, quiet: bool) -> Iterator[R
 
 @contextmanager
 def phase_bars(*, quiet: bool) -> Iterator[Callable[[Phase], None]]:
-    """A function that shows training progress, with one bar per phase."""
+    """A function that shows training progress: one bar per phase, or lines for log files."""
     with progress_bar(quiet=quiet) as bar:
         tasks: dict[str, Any] = {}
+        log = LogLines(quiet=quiet)
 
         def on_progress(news: Phase) -> None:
             if news.phase not in tasks:
                 tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
+                log.begin(news.phase)
+            log.tell(news.done, news.total)
             bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
 
         yield on_progress

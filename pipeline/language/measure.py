@@ -28,6 +28,13 @@ class TextFigures:
             compared between models with different tokens; perplexity cannot.
         num_tokens: How many tokens were predicted.
         num_bytes: How many bytes they stand for.
+
+    Example:
+        >>> from touchline.pipeline import TextFigures
+        >>> before = TextFigures(66.9, 1.94, num_tokens=40_000, num_bytes=125_000)
+        >>> after = TextFigures(54.6, 1.85, num_tokens=40_000, num_bytes=125_000)
+        >>> f"{before.bits_per_byte - after.bits_per_byte:.2f} bits less for each byte"
+        '0.09 bits less for each byte'
     """
 
     perplexity: float

@@ -78,7 +78,8 @@ def coded(path: Path) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("step", "bytes_a_frame"), [(scanned, 60), (bounded, 8), (numbered, 1), (coded, 160)]
+    ("step", "bytes_a_frame"),
+    [(scanned, 60), (bounded, 8), (numbered, 1), pytest.param(coded, 160, marks=pytest.mark.slow)],
 )
 def test_a_long_index_takes_few_bytes_for_each_frame(step, bytes_a_frame: int, long_footage: Path):
     # FFmpeg's own 40 bytes are not counted.

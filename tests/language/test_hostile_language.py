@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from command import touchline
 from safetensors.torch import load_file, save_file
 
 from touchline.models.errors import WeightsError
@@ -19,19 +19,6 @@ from touchline.pipeline.language.chat import Chat
 from touchline.pipeline.language.options import ChatOptions, LanguageOptions
 from touchline.pipeline.language.train import train_language
 from touchline.pipeline.players.options import PlayersOptions
-from touchline.tools.cli import main
-
-
-def touchline(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(sys, "argv", ["touchline", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as ended:
-        return int(ended.code or 0)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-    return 0
 
 
 def damaged(model: Path, folder: Path) -> Path:

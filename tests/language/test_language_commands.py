@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command import touchline
 from tiny_language import commentary
 from typer.testing import CliRunner
 
@@ -15,7 +16,7 @@ from touchline.pipeline.language.chat import Chat
 from touchline.pipeline.language.options import ChatOptions, LanguageOptions
 from touchline.pipeline.language.pretrained import load_saved
 from touchline.pipeline.language.train import train_language
-from touchline.tools.cli import app, main
+from touchline.tools.cli import app
 
 TRAIN = ["language", "train"]
 
@@ -47,20 +48,29 @@ def test_training_prints_parts_split_and_figures(trained: tuple[Path, str]) -> N
     assert "measuring on 1 other document " in printed
 
 
+# Ctrl-C, and what SIGTERM becomes in tools/cli.py.
+@pytest.mark.parametrize(
+    ("stop", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)], ids=str
+)
 def test_a_run_that_was_interrupted_says_how_to_go_on(
-    tiny: Path, matches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stop: BaseException,
+    exit_code: int,
+    tiny: Path,
+    matches: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def command(*more: str) -> tuple[int, str, str]:
         how = ["--weights", tiny, "--freeze", "1", "--context", "64", "--epochs", "1"]
         return run(*TRAIN, matches, "-o", tmp_path / "lm", *how, *more)
 
     def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+        raise stop
 
     with monkeypatch.context() as patched:
         patched.setattr("touchline.pipeline.language.train._Training._step", interrupt)
         code, _, said = command()
-    assert code == 130
+    assert code == exit_code
     assert "repeat the command with --resume" in said
     assert not (tmp_path / "lm" / "model.safetensors").exists()
     with pytest.raises(ValueError, match="--resume"):
@@ -121,10 +131,7 @@ def test_a_conversation_ends_with_the_end_of_input(
 
     monkeypatch.setattr("builtins.input", typed)
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys, "argv", ["touchline", "chat", str(folder), "--max-tokens", "10"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 0
+    assert touchline(monkeypatch, "chat", folder, "--max-tokens", "10") == 0
     assert len(capsys.readouterr().out.strip().splitlines()) >= 2
 
 

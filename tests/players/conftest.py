@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from command import touchline
 from drawn_players import looks, write_photos
 
 from touchline.pipeline.players.options import PlayersOptions
 from touchline.pipeline.players.train import TrainedPlayers, train_players
-from touchline.tools.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +28,6 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     """Call `touchline players` with words, and return its exit code."""
 
     def call(*words: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["touchline", "players", *map(str, words)])
-        try:
-            main()
-        except SystemExit as left:
-            return int(left.code or 0)
-        return 0
+        return touchline(monkeypatch, "players", *words)
 
     return call

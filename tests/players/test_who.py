@@ -184,6 +184,7 @@ def events_at(times: list[float]) -> list[Event]:
     return [Event("goal", t, t, t) for t in times]
 
 
+@pytest.mark.slow
 def test_the_player_of_a_rendered_close_up_is_named_and_nobody_where_no_number_shows(
     reader, tmp_path
 ):

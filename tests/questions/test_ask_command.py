@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
 from ask_material import FOLDER
-
-from touchline.tools.cli import main
+from command import touchline
 
 FOOTBALL = FOLDER / "football"
-
-
-def touchline(*words: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["touchline", *map(str, words)])
-    with pytest.raises(SystemExit) as left:
-        main()
-    return int(left.value.code or 0)
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
     def call(*words: object) -> tuple[int, str, str]:
-        code = touchline(*words, monkeypatch=monkeypatch)
+        code = touchline(monkeypatch, *words)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

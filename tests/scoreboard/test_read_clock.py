@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from command import touchline
 from drawn_scoreboard import draw, minutes_seconds, moving_background, write_match
 from tiny import small_3d_model
 
@@ -22,7 +22,6 @@ from touchline.pipeline.scoreboard.locate import BURST_RATE_HZ, ticking_places
 from touchline.pipeline.scoreboard.options import ClockOptions
 from touchline.pipeline.scoreboard.read_clock import match_clock, read_clock
 from touchline.pipeline.timecode import MatchClock
-from touchline.tools.cli import main
 
 PICTURES = (".mp4", ".avi", ".wmv", ".gif", ".webm", ".mkv", ".mov")
 
@@ -89,6 +88,7 @@ def test_two_halves_are_read(recogniser, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_countdown_is_read_and_makes_no_kick_off(recogniser, tmp_path: Path) -> None:
     path = write_match(
         tmp_path / "match.mp4", lambda t: minutes_seconds(600.5 - t), seconds=60, height=360
@@ -99,6 +99,7 @@ def test_a_countdown_is_read_and_makes_no_kick_off(recogniser, tmp_path: Path) -
     assert match_clock(found) is None
 
 
+@pytest.mark.slow
 def test_the_time_of_day_is_no_match_clock(recogniser, tmp_path: Path) -> None:
     path = write_match(
         tmp_path / "match.mp4", lambda t: f"18:{minutes_seconds(754 + t)}", seconds=60, height=360
@@ -136,10 +137,7 @@ def test_without_the_recogniser_the_error_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("touchline.models.weights.installed._located", lambda *_: None)
-    monkeypatch.setattr(sys, "argv", ["touchline", "clock", str(tmp_path / "match.mp4")])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 1
+    assert touchline(monkeypatch, "clock", tmp_path / "match.mp4") == 1
     message = " ".join(capsys.readouterr().err.split())
     assert "pip install --no-deps rapidocr==3.10.0" in message
     assert re.search(r"rapidocr is not installed", message)
@@ -175,12 +173,9 @@ def test_detect_takes_the_clock_of_the_scoreboard(
     monkeypatch.setattr("touchline.tools.detect.scoreboard_clocks", clocks)
 
     def kickoffs(*options: str) -> object:
-        words = ["detect", str(footage), "--model", str(tmp_path / "model.safetensors")]
-        words += ["-o", str(tmp_path / "out"), "--quiet", *options]
-        monkeypatch.setattr(sys, "argv", ["touchline", *words])
-        with pytest.raises(SystemExit) as left:
-            main()
-        assert left.value.code in (0, None)
+        words = ["detect", footage, "--model", tmp_path / "model.safetensors"]
+        words += ["-o", tmp_path / "out", "--quiet", *options]
+        assert touchline(monkeypatch, *words) == 0
         clock = read_events_json(tmp_path / "out/match/events.json").clock
         return None if clock is None else (dict(clock.kickoff_s), clock.period_min)
 

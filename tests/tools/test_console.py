@@ -8,6 +8,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
+from touchline.pipeline.training.result import Progress
 from touchline.tools import console
 from touchline.tools.console import LogLines
 
@@ -31,6 +32,18 @@ def test_logs_get_a_line_now_and_then_and_short_runs_none(
         "[final].mp4: 25%, 0:04:30 left",
         "[final].mp4: 50%, 0:03:00 left",
     ]
+
+
+def test_training_tells_a_log_how_far_each_phase_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("touchline.tools.console.time.monotonic", lambda: clock[0])
+    with console.phase_bars(quiet=False) as on_progress:
+        for now_s, phase, done in ((0.0, "epochs", 0), (70.0, "epochs", 1), (80.0, "testing", 1)):
+            clock[0] = now_s
+            on_progress(Progress(phase, done, 4))
+    assert capsys.readouterr().err.splitlines() == ["epochs: 25%, 0:03:30 left"]
 
 
 def test_no_escape_sequence_of_a_name_reaches_the_terminal() -> None:

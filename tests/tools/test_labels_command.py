@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from command import touchline
 
 from touchline.pipeline.labels.formats import BY_NAME, WRITABLE
 from touchline.pipeline.labels.read import read_labels
@@ -179,10 +180,7 @@ def test_a_bad_call_is_one_line_and_exit_code_1(
     monkeypatch.chdir(labels.parent)
     make_footage(Path("c.mp4"), seed=3)
     Path("broken.csv").write_text("video,label,start_s,end_s\na.mp4,goal,2,1\n")
-    monkeypatch.setattr(sys, "argv", ["touchline", "labels", *arguments])
-    with pytest.raises(SystemExit) as left:
-        cli.main()
-    assert left.value.code == 1
+    assert touchline(monkeypatch, "labels", *arguments) == 1
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert message in line
 

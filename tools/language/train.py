@@ -149,7 +149,7 @@ def train_command(
                 on_start=lambda run: _introduce(run, silent=is_silent),
                 on_progress=on_progress,
             )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             if (out / SNAPSHOT_FILE).exists():
                 console.warn(
                     "repeat the command with --resume to continue. The last two minutes may be lost"

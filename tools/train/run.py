@@ -126,7 +126,7 @@ def train(job: TrainJob, places: Places, *, quiet: bool) -> None:
                     on_note=tell,
                     already_s=time.monotonic() - began,
                 )
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
                 if is_first and (places.out / SNAPSHOT_FILE).exists():
                     console.warn(
                         "repeat the command with --resume to continue from the last minute"

@@ -1,6 +1,6 @@
 """Measure the shape of the code: folders, long functions, import floors, docstrings.
 
-    python tests/support/measure_house.py [ROOT] [--json]
+    python tests/support/measured/measure_house.py [ROOT] [--json]
 
 It only reads source files, so it needs no package but the standard library.
 - A public function has no underscore before its name or its class's, and is not inside a function.
@@ -173,7 +173,7 @@ def count_floors(graph: Graph) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the shape of the code.")
-    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parents[2])
+    parser.add_argument("root", nargs="?", type=Path, default=Path(__file__).parents[3])
     parser.add_argument("--json", action="store_true", help="print every finding, as JSON")
     arguments = parser.parse_args()
     measured = measure(arguments.root)
