@@ -12,9 +12,9 @@ LOCKED = """
 Chat ChatOptions Clip Cut DetectOptions EvaluateOptions Evaluation Event EventOptions EventSet
 Example FineTuneResult FootageHealth Frames KeepScores LanguageOptions MatchClock MatchResult
 Naming OperatingPoint PeakWidths PlayersOptions RenderOptions Rendered ScoreTrack TextFigures
-TrainOptions TrainedLanguage TrainedModel TrainedPlayers Truth WriteOptions cut_clips cut_reel decode
-detect detect_all evaluate_events find_candidates find_events fine_tune load_model load_track
-name_players operating_points pair_videos plan_reel probe_footage read_event_set
+TrainOptions TrainedLanguage TrainedModel TrainedPlayers Truth WriteOptions cut_clips cut_reel
+decode detect detect_all evaluate_events find_candidates find_events fine_tune load_model
+load_track name_players operating_points pair_videos plan_reel probe_footage read_event_set
 read_events_json read_labels read_results read_truth render_cuts save_checkpoint save_track
 score_footage sliding_windows split_by_group train_language train_players write_index
 write_report write_result
