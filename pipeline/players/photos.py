@@ -19,6 +19,7 @@ from touchline.models.training_record import PhotoRules
 from touchline.pipeline.clips.leakage import difference_hash, near_duplicates
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.clips.windows import squared
+from touchline.pipeline.players.faces import Face, FindFaces, cut_out
 from touchline.pipeline.players.options import UNKNOWN
 from touchline.pipeline.types import Example, UInt8
 
@@ -75,15 +76,49 @@ def sharpness(pixels: UInt8) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_64F).var())
 
 
-def refusal(pixels: UInt8, rules: PhotoRules) -> str | None:
-    """Return why a picture (3, H, W) is not good enough to be named; None if it is.
+@dataclass(frozen=True)
+class Look:
+    """What the network sees of a picture.
+
+    Attributes:
+        pixels: (3, H, W) RGB: the square around a face, or the whole picture.
+        face: The face; None for a whole picture.
+        refusal: Why it is not good enough to be named; None if it is.
+    """
+
+    pixels: UInt8
+    face: Face | None
+    refusal: str | None
+
+
+def look_at(pixels: UInt8, rules: PhotoRules, find_faces: FindFaces | None) -> Look:
+    """Return what the network sees of a picture: its largest face, or all of it.
 
     Args:
-        pixels: The picture.
+        pixels: (3, H, W) RGB.
+        rules: What is looked at, and the least size and sharpness.
+        find_faces: Finds faces; not needed for whole pictures.
+    """
+    if rules.crop == "none" or find_faces is None:
+        return Look(pixels, None, refusal(pixels, pixels.shape[:0:-1], rules))
+    faces = find_faces(pixels)
+    if not faces:
+        return Look(pixels, None, "no face found")
+    around = cut_out(pixels, faces[0])
+    why = refusal(around, faces[0].size, rules)
+    return Look(around, faces[0], why and f"face {why}")
+
+
+def refusal(pixels: UInt8, size: tuple[int, ...], rules: PhotoRules) -> str | None:
+    """Return why a picture is not good enough to be named; None if it is.
+
+    Args:
+        pixels: (3, H, W) RGB.
+        size: Width and height that count, in pixels: of the picture, or of the face in it.
         rules: The least size and sharpness.
     """
-    _, H, W = pixels.shape
-    if min(H, W) < rules.min_size_px:
+    W, H = size
+    if min(W, H) < rules.min_size_px:
         return f"too small: {W} x {H} px, at least {rules.min_size_px} px are needed"
     found = sharpness(pixels)
     if found < rules.min_sharpness:
@@ -150,7 +185,7 @@ class PlayerPhotos:
     Attributes:
         clips: The photos, each as a clip of one frame. The `group` of an example is its set of
             look-alikes: photos of one subfolder, and photos that show almost the same picture.
-        left_out: One message per photo that is too small or too soft.
+        left_out: One message per photo that has no face, or is too small or too soft.
         problems: One message per file that is no picture.
         doubtful: One message per pair of look-alikes in the folders of two players.
     """
@@ -167,6 +202,7 @@ def load_players(
     spec: ClipSpec,
     rules: PhotoRules,
     *,
+    find_faces: FindFaces | None = None,
     max_bad: int = 0,
     on_photo: Callable[[int, int], None] = lambda done, total: None,
 ) -> PlayerPhotos:
@@ -176,7 +212,8 @@ def load_players(
         folder: The folder of all players.
         files: From `player_files`.
         spec: The network's input.
-        rules: The least size and sharpness.
+        rules: What is looked at, and the least size and sharpness.
+        find_faces: Finds faces; needed if `rules` say that faces are looked at.
         max_bad: How many files that are no pictures may be skipped.
         on_photo: Called with the number of photos that are done, and of all.
 
@@ -196,11 +233,13 @@ def load_players(
         except PhotoError as error:
             problems.append(error)
             continue
-        if why := refusal(pixels, rules):
-            left_out.append(PhotoError(path, why))
+        look = look_at(pixels, rules, find_faces)
+        if look.refusal:
+            left_out.append(PhotoError(path, look.refusal))
             continue
         label = BACKGROUND if player == UNKNOWN else player
-        clips[path] = photo_clip(pixels, Example(path, label, str(path), source=str(path)), spec)
+        example = Example(path, label, str(path), source=str(path))
+        clips[path] = photo_clip(look.pixels, example, spec)
         hashes[path] = [difference_hash(pixels)]
     if len(problems) > max_bad:
         _refuse_bad(folder, problems)

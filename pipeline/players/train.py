@@ -17,6 +17,7 @@ from touchline.models.classes import BACKGROUND
 from touchline.models.heads import HeadSpec
 from touchline.models.training_record import PhotoRules
 from touchline.models.weights.download import OnProgress
+from touchline.models.weights.installed import FACE_DETECTOR, verified_file
 from touchline.pipeline.calibration.temperature import fit_temperature
 from touchline.pipeline.clips.load import LabelledClip
 from touchline.pipeline.heads.attach import with_head
@@ -26,6 +27,7 @@ from touchline.pipeline.heads.folds import match_folds
 from touchline.pipeline.heads.held_out import HeldOut, cross_validated
 from touchline.pipeline.heads.logistic import Linear
 from touchline.pipeline.heads.tune import Start, train_epochs, tune, tuning_options
+from touchline.pipeline.players.faces import FaceFinder
 from touchline.pipeline.players.options import LEAST_PROB, UNKNOWN, PlayersOptions
 from touchline.pipeline.players.photos import PlayerPhotos, load_players, player_files
 from touchline.pipeline.runs.options import TrainJob
@@ -107,13 +109,14 @@ def train_players(
 
     Raises:
         PhotoError: The folder or a photo cannot be used.
-        WeightsError: The pretrained weights cannot be had or used.
+        WeightsError: The pretrained weights, or those that find faces, cannot be had or used.
         ValueError: An option does not fit the network.
 
     Example:
         >>> from pathlib import Path
         >>> from touchline.pipeline import PlayersOptions, train_players
-        >>> options = PlayersOptions(backbone="brightness", weights="model.safetensors")
+        >>> weights = "model.safetensors"
+        >>> options = PlayersOptions(backbone="brightness", weights=weights, crop="none")
         >>> trained = train_players(Path("photos"), options)
         >>> trained.model.labels
         ('background', 'Anna', 'Berta')
@@ -122,12 +125,17 @@ def train_players(
     options = options or PlayersOptions()
     files = player_files(folder)
     model = _untrained(files, options, on_download)
-    rules = PhotoRules(options.min_size_px, options.min_sharpness)
+    rules = PhotoRules(options.least_size_px, options.min_sharpness, options.crop)
+    find_faces = None
+    if options.crop == "face":
+        install = f"{FACE_DETECTOR.install} (or learn whole photos: --crop none)"
+        find_faces = FaceFinder(verified_file(replace(FACE_DETECTOR, install=install))[0]).faces
     photos = load_players(
         folder,
         files,
         model.spec,
         rules,
+        find_faces=find_faces,
         max_bad=options.max_bad,
         on_photo=lambda done, total: on_progress(Progress("reading photos", done, total)),
     )

@@ -1,10 +1,10 @@
-"""Who an event is about: shirt numbers in the seconds after it, weighed against the line-up."""
+"""Who an event is about: shirt numbers and faces in the seconds after it, and the line-up."""
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -13,12 +13,22 @@ import numpy as np
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.players.lineup import Colour, Lineup
+from touchline.pipeline.players.name import Naming
 from touchline.pipeline.players.numbers import ShirtNumber
 from touchline.pipeline.players.options import WhoOptions
 from touchline.pipeline.types import Event, UInt8
 
 Numbers = Callable[[UInt8], list[ShirtNumber]]
 """A picture (H, W, 3) RGB -> the numbers in it."""
+
+NameFace = Callable[[UInt8], Naming]
+"""A picture (3, H, W) RGB -> whose its largest face is."""
+
+Player = tuple[str, str]
+"""Team and shirt number."""
+
+Votes = Mapping[Player, Sequence[float]]
+"""The votes for each player, one of each picture."""
 
 # Lightness changes with the light, so it counts less than hue.
 _LIGHTNESS = 0.35
@@ -36,8 +46,10 @@ class Who:
         team: The team; None if nobody is named.
         number: The shirt number.
         name: The player.
-        score: The share of all evidence that is for this player, in [0, 1].
-        pictures: In how many pictures the number was read.
+        score: The share of all numbers (of all faces, if only faces name the player) that are for
+            this player, in [0, 1].
+        pictures: In how many pictures the number was read, or the face recognised.
+        by: What names the player: number, face, or number and face.
         why: Why nobody is named.
     """
 
@@ -46,7 +58,38 @@ class Who:
     name: str | None = None
     score: float = 0.0
     pictures: int = 0
+    by: str = ""
     why: str = ""
+
+
+@dataclass(frozen=True)
+class FaceWitness:
+    """Faces as a second witness, beside shirt numbers.
+
+    Attributes:
+        name: Says whose the largest face of a picture is.
+        known: The players whose faces it can name, by name.
+    """
+
+    name: NameFace
+    known: Mapping[str, Player]
+
+
+def known_players(labels: Collection[str], lineup: Lineup) -> dict[str, Player]:
+    """Return the players of the line-up whose faces a model knows, by name.
+
+    A name that the line-up has twice is left out: a face does not say which of them it is.
+
+    Args:
+        labels: The names that the model knows.
+        lineup: The players.
+    """
+    names = list(lineup.players.values())
+    return {
+        name: player
+        for player, name in lineup.players.items()
+        if name in labels and names.count(name) == 1
+    }
 
 
 def name_events(
@@ -56,6 +99,7 @@ def name_events(
     numbers: Numbers,
     options: WhoOptions | None = None,
     *,
+    witness: FaceWitness | None = None,
     on_event: Callable[[int], None] = lambda done: None,
 ) -> list[tuple[Event, Who]]:
     """Say who the events are about; an event that says so already keeps it.
@@ -66,11 +110,12 @@ def name_events(
         lineup: The players.
         numbers: Finds and reads numbers, such as `NumberReader.numbers`.
         options: Where to look, and how much evidence is enough.
+        witness: Names faces; None: shirt numbers alone count.
         on_event: Called with the number of events that are done.
 
     Returns:
-        Every event with the attributes team, player, jersey and player_score where a player is
-        named, and the evidence.
+        Every event with the attributes team, player, jersey, player_score and player_by where a
+        player is named, and the evidence.
 
     Raises:
         FootageError: The footage cannot be read.
@@ -82,16 +127,19 @@ def name_events(
         if dict(event.attributes).keys() & {"player", "jersey"}:
             named.append((event, Who(why="the event names a player already")))
             continue
-        who = decide(_seen(path, event, numbers, options), lineup, options)
+        seen, faces = [], []
+        for picture in _pictures(path, event, options):
+            seen.append(numbers(np.ascontiguousarray(picture.transpose(1, 2, 0))))
+            if witness is not None:
+                faces.append(witness.name(picture))
+        known = witness.known if witness is not None else {}
+        who = decide(seen, lineup, options, faces, known)
         named.append((with_player(event, who), who))
     return named
 
 
-def _seen(
-    path: str | os.PathLike[str], event: Event, numbers: Numbers, options: WhoOptions
-) -> list[list[ShirtNumber]]:
-    """The numbers of each picture after the event."""
-    seen = []
+def _pictures(path: str | os.PathLike[str], event: Event, options: WhoOptions) -> Iterator[UInt8]:
+    """The pictures (3, H, W) after the event."""
     # Small pictures stay as they are: enlarged digits are no easier to read, and seem large enough.
     size_px = min(options.size_px, *probe_footage(path).shown_size)
     with decode(
@@ -102,9 +150,7 @@ def _seen(
         end_s=event.peak_s + options.after_s,
     ) as stream:
         for frames in stream:
-            for picture in frames.pixels:
-                seen.append(numbers(np.ascontiguousarray(picture.transpose(1, 2, 0))))
-    return seen
+            yield from frames.pixels
 
 
 def with_player(event: Event, who: Who) -> Event:
@@ -116,26 +162,60 @@ def with_player(event: Event, who: Who) -> Event:
         "player": who.name,
         "jersey": who.number,
         "player_score": f"{who.score:.2f}",
+        "player_by": who.by,
     }
     return replace(event, attributes=tuple(known.items()))
 
 
-def decide(seen: Sequence[Sequence[ShirtNumber]], lineup: Lineup, options: WhoOptions) -> Who:
-    """Weigh the numbers of the pictures after an event against the line-up.
+def decide(
+    seen: Sequence[Sequence[ShirtNumber]],
+    lineup: Lineup,
+    options: WhoOptions,
+    faces: Sequence[Naming] = (),
+    known: Mapping[str, Player] | None = None,
+) -> Who:
+    """Weigh the numbers and faces of the pictures after an event against the line-up.
 
     Each picture gives each player at most one vote: how sure the reading is, times the height of
-    the number, because the player of an event is the one that is shown large.
+    the number, because the player of an event is the one that is shown large. The largest face of
+    a picture votes likewise. Numbers and faces are counted apart. A face confirms a number, or
+    names a player where no number speaks for another one. Where both name a player, and not the
+    same one, nobody is named, unless the number's player is none whose face is known.
 
     Args:
         seen: The numbers of each picture.
         lineup: The players.
         options: How much evidence is enough.
+        faces: Whose the largest face of each picture is.
+        known: The players whose faces can be named, by name; None or empty: numbers alone count.
     """
-    votes: dict[tuple[str, str], list[float]] = defaultdict(list)
+    votes, read = _number_votes(seen, lineup, options)
+    nobody = "no number of the line-up on a shirt of its team" if read else "no number was read"
+    number = _weigh(votes, lineup, options, "number", nobody)
+    if not known:
+        return number
+    face_votes = _face_votes(faces, known)
+    face = _weigh(face_votes, lineup, options, "face", "no face of the line-up was recognised")
+    if face.name is None:
+        return replace(number, why=f"{number.why}; {face.why}") if number.why else number
+    leading = _leading(votes) if votes else None
+    if leading is None or leading == known[face.name]:
+        return replace(number, by="number and face") if number.name else face
+    if number.name and leading not in known.values():
+        return number
+    numbered = lineup.players[leading]
+    return Who(why=f"the number is that of {numbered}, but the face that of {face.name}")
+
+
+def _number_votes(
+    seen: Sequence[Sequence[ShirtNumber]], lineup: Lineup, options: WhoOptions
+) -> tuple[Votes, int]:
+    """The votes of the numbers, and how many numbers were read, on whatever shirt."""
+    votes: dict[Player, list[float]] = defaultdict(list)
     read = 0
     still = _still_places(seen)
     for picture in seen:
-        best: dict[tuple[str, str], float] = {}
+        best: dict[Player, float] = {}
         for number in picture:
             if number.score < options.min_reading or _place(number) in still:
                 continue
@@ -146,18 +226,36 @@ def decide(seen: Sequence[Sequence[ShirtNumber]], lineup: Lineup, options: WhoOp
                 best[key] = max(best.get(key, 0.0), number.score * number.height_px)
         for key, weight in best.items():
             votes[key].append(weight)
+    return votes, read
+
+
+def _face_votes(faces: Sequence[Naming], known: Mapping[str, Player]) -> Votes:
+    """The votes of the faces that have a name of the line-up."""
+    votes: dict[Player, list[float]] = defaultdict(list)
+    for one in faces:
+        player = known.get(one.player or "")
+        if player is not None and one.face is not None and one.probability is not None:
+            votes[player].append(one.probability * one.face.size[1])
+    return votes
+
+
+def _leading(votes: Votes) -> Player:
+    return max(votes, key=lambda player: sum(votes[player]))
+
+
+def _weigh(votes: Votes, lineup: Lineup, options: WhoOptions, by: str, nobody: str) -> Who:
+    """The player that has enough votes of one kind; `nobody`: why, if there are none."""
     if not votes:
-        why = "no number of the line-up on a shirt of its team" if read else "no number was read"
-        return Who(why=why)
-    total = sum(map(sum, votes.values()))
-    key = max(votes, key=lambda k: sum(votes[k]))
-    share, pictures = sum(votes[key]) / total, len(votes[key])
-    team, digits = key
+        return Who(why=nobody)
+    player = _leading(votes)
+    share, pictures = sum(votes[player]) / sum(map(sum, votes.values())), len(votes[player])
+    team, digits = player
     if pictures < options.min_pictures:
-        return Who(why=f"{team} {digits} was read in {pictures} pictures only")
+        how = "was read" if by == "number" else "was recognised"
+        return Who(why=f"{team} {digits} {how} in {pictures} pictures only")
     if share < options.min_share:
         return Who(why=f"several players: {team} {digits} has {share:.0%} of the evidence")
-    return Who(team, digits, lineup.players[key], share, pictures)
+    return Who(team, digits, lineup.players[player], share, pictures, by)
 
 
 def team_of(colour: tuple[float, float, float], colours: Mapping[str, Colour]) -> str | None:

@@ -20,7 +20,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(photos: Path) -> TrainedPlayers:
-    return train_players(photos, PlayersOptions(), device="cpu")
+    return train_players(photos, PlayersOptions(crop="none"), device="cpu")
 
 
 @pytest.fixture

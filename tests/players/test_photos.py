@@ -15,9 +15,9 @@ from touchline.models.errors import PhotoError
 from touchline.models.training_record import PhotoRules
 from touchline.pipeline.players.photos import (
     load_players,
+    look_at,
     player_files,
     read_photo,
-    refusal,
     sharpness,
 )
 
@@ -46,13 +46,14 @@ def test_sharpness_is_the_variance_of_the_laplacian_by_hand():
 
 def test_a_small_photo_is_refused_by_its_shorter_side():
     wide = np.ascontiguousarray(picture()[:, :31])
-    assert refusal(wide, RULES) == "too small: 224 x 31 px, at least 32 px are needed"
-    assert refusal(picture(size_px=32), RULES) is None
+    assert look_at(wide, RULES, None).refusal == "too small: 224 x 31 px, at least 32 px are needed"
+    assert look_at(picture(size_px=32), RULES, None).refusal is None
 
 
 def test_a_small_photo_that_was_enlarged_is_refused_as_soft_and_one_made_smaller_is_not():
-    assert "too soft" in str(refusal(enlarged(picture(size_px=24), 224), RULES))
-    assert refusal(enlarged(picture(size_px=384), 96), RULES) is None
+    soft = look_at(enlarged(picture(size_px=24), 224), RULES, None)
+    assert "too soft" in str(soft.refusal)
+    assert look_at(enlarged(picture(size_px=384), 96), RULES, None).refusal is None
 
 
 @pytest.mark.parametrize(

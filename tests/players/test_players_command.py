@@ -20,7 +20,7 @@ def model(trained, tmp_path) -> Path:
 
 def test_train_prints_the_figures_and_writes_the_model(run, photos, tmp_path, capsys):
     out = tmp_path / "players.safetensors"
-    assert run("train", photos, "-o", out, "--json", "--device", "cpu") == 0
+    assert run("train", photos, "-o", out, "--json", "--crop", "none", "--device", "cpu") == 0
     figures = json.loads(capsys.readouterr().out)
     assert out.is_file()
     assert set(figures["per_player"]) == {f"player {k:02d}" for k in range(1, 5)}
@@ -66,7 +66,7 @@ def test_bad_folders_exit_with_1_and_keep_the_old_model(run, tmp_path, capsys, w
         folder.mkdir()
     out = tmp_path / "players.safetensors"
     out.write_bytes(b"the old model")
-    assert run("train", folder, "-o", out) == 1
+    assert run("train", folder, "-o", out, "--crop", "none") == 1
     assert str(folder) in capsys.readouterr().err.replace("\n", "")
     assert out.read_bytes() == b"the old model"
 

@@ -99,7 +99,7 @@ def test_below_the_least_probability_a_player_is_unknown_and_the_reason_says_so(
 def test_people_in_the_folder_unknown_are_none_of_the_players(tmp_path):
     folder = write_photos(tmp_path / "photos", looks(3, seed=3), 6)
     (folder / "player 03").rename(folder / "unknown")
-    found = train_players(folder, device="cpu")
+    found = train_players(folder, PlayersOptions(crop="none"), device="cpu")
     assert found.model.labels == ("background", "player 01", "player 02")
     assert found.model.has_background
     (naming,) = name_players(found.model, [picture(looks(3, seed=3)[2], 3)])
@@ -191,6 +191,7 @@ def test_a_model_of_footage_is_no_model_of_players(trained, tmp_path):
         ({"min_right": 0.2}, "min_right is 0.2"),
         ({"max_strangers": 2.0}, "max_strangers is 2.0"),
         ({"min_size_px": 1}, "min_size_px is 1"),
+        ({"crop": "body"}, "crop is 'body'"),
         ({"min_sharpness": -1.0}, "min_sharpness is -1"),
         ({"epochs": 0}, "epochs is 0"),
     ],
@@ -201,14 +202,14 @@ def test_an_option_outside_its_range_is_an_error(options, says):
 
 
 def test_a_network_of_clips_is_refused(photos):
-    options = PlayersOptions(backbone="motion_net", weights="motion_net")
+    options = PlayersOptions(backbone="motion_net", weights="motion_net", crop="none")
     with pytest.raises(ValueError, match="motion_net"):
         train_players(photos, options, device="cpu")
 
 
 @pytest.mark.slow
 def test_the_dense_recipe_learns_and_is_kept_by_the_checkpoint(photos, tmp_path):
-    found = train_players(photos, PlayersOptions(head="dense", epochs=4), device="cpu")
+    found = train_players(photos, PlayersOptions(head="dense", epochs=4, crop="none"), device="cpu")
     right = found.held_out.probs.argmax(axis=1) == found.held_out.targets.argmax(axis=1)
     assert right.mean() > 0.6
     path = tmp_path / "dense.safetensors"
@@ -221,6 +222,8 @@ def test_the_dense_recipe_learns_and_is_kept_by_the_checkpoint(photos, tmp_path)
 
 @pytest.mark.slow
 def test_last_stages_are_trained_only_where_cross_validation_gains(photos):
-    found = train_players(photos, PlayersOptions(freeze="block6", epochs=2), device="cpu")
+    found = train_players(
+        photos, PlayersOptions(freeze="block6", epochs=2, crop="none"), device="cpu"
+    )
     kept = "kept the frozen trunk" not in found.how[1]
     assert kept == (found.model.backbone.num_frozen < len(found.model.backbone.stages))

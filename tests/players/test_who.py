@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from drawn_faces import draw_portrait
 from drawn_match import Scene, write_lineup, write_scenes
-from drawn_players import TEAMS, looks
+from drawn_players import TEAMS, looks, write_picture
 
+from touchline.models.checkpoint import save_checkpoint
 from touchline.models.errors import LabelsError, WeightsError
-from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
+from touchline.models.training_record import PhotoRules
+from touchline.models.weights.installed import (
+    DIGIT_RECOGNISER,
+    FACE_DETECTOR,
+    TEXT_DETECTOR,
+    verified_file,
+)
 from touchline.pipeline.outputs.events_json import read_events_json
+from touchline.pipeline.players.faces import Face
 from touchline.pipeline.players.lineup import Lineup, read_lineup
+from touchline.pipeline.players.name import Naming, face_finder, name_players
 from touchline.pipeline.players.numbers import (
     NumberReader,
     ShirtNumber,
     colour_around,
     text_boxes,
 )
-from touchline.pipeline.players.options import WhoOptions
-from touchline.pipeline.players.who import decide, name_events, team_of, with_player
+from touchline.pipeline.players.options import PlayersOptions, WhoOptions
+from touchline.pipeline.players.train import train_players
+from touchline.pipeline.players.who import (
+    FaceWitness,
+    decide,
+    known_players,
+    name_events,
+    team_of,
+    with_player,
+)
 from touchline.pipeline.types import Event
 
 COLOURS = {"Reds": TEAMS["red"], "Blues": TEAMS["blue"]}
@@ -114,6 +133,7 @@ def test_the_event_gets_team_player_jersey_and_score_beside_what_it_has():
         "player": "Anna",
         "jersey": "9",
         "player_score": "1.00",
+        "player_by": "number",
     }
 
 
@@ -229,3 +249,124 @@ def test_the_command_says_what_is_missing(run, tmp_path, capsys):
 def test_drawn_line_ups_are_read(tmp_path: Path):
     lineup = read_lineup(write_lineup(tmp_path / "teams.csv", looks(4)))
     assert len(lineup.players) == 4
+
+
+KNOWN = {"Anna": ("Reds", "9"), "Cora": ("Blues", "9")}
+
+
+def faces_of(name: str | None, pictures: int, *, height: int = 80) -> list[Naming]:
+    face = Face((0, 0, height * 3 // 4, height), 0.9)
+    return [Naming(name, 0.9, face=face) for _ in range(pictures)]
+
+
+def test_a_face_confirms_the_number():
+    who = decide(moving("9", 5), LINEUP, OPTIONS, faces_of("Anna", 4), KNOWN)
+    assert (who.name, who.by, who.pictures) == ("Anna", "number and face", 5)
+
+
+def test_a_face_names_the_player_where_no_number_was_read():
+    who = decide([], LINEUP, OPTIONS, faces_of("Cora", 4), KNOWN)
+    assert (who.team, who.number, who.name, who.by) == ("Blues", "9", "Cora", "face")
+    assert (who.score, who.pictures) == (1.0, 4)
+
+
+def test_a_face_helps_a_number_that_was_read_too_seldom_and_none_of_another_player():
+    seldom = moving("9", 2)
+    assert decide(seldom, LINEUP, OPTIONS, faces_of("Anna", 4), KNOWN).by == "face"
+    other = decide(seldom, LINEUP, OPTIONS, faces_of("Cora", 4), KNOWN)
+    assert other.name is None
+    assert other.why == "the number is that of Anna, but the face that of Cora"
+
+
+def test_nobody_is_named_where_number_and_face_disagree():
+    who = decide(moving("9", 5), LINEUP, OPTIONS, faces_of("Cora", 4), KNOWN)
+    assert who.name is None
+    assert who.why == "the number is that of Anna, but the face that of Cora"
+
+
+def test_a_face_does_not_speak_against_a_player_whose_face_is_not_known():
+    who = decide(moving("7", 5), LINEUP, OPTIONS, faces_of("Cora", 4), KNOWN)
+    assert (who.name, who.by) == ("Berta", "number")
+
+
+def test_few_faces_divided_faces_and_unknown_faces_change_nothing():
+    divided = [*faces_of("Anna", 4), *faces_of("Cora", 4)]
+    for faces in (faces_of("Cora", 2), divided, faces_of(None, 9), faces_of("Dora", 9)):
+        assert decide(moving("9", 5), LINEUP, OPTIONS, faces, KNOWN).by == "number"
+        nobody = decide([], LINEUP, OPTIONS, faces, KNOWN)
+        assert nobody.name is None
+        assert nobody.why.startswith("no number was read; ")
+
+
+def test_the_face_that_is_shown_large_wins():
+    faces = [*faces_of("Anna", 4, height=40), *faces_of("Cora", 4, height=120)]
+    assert decide([], LINEUP, OPTIONS, faces, KNOWN).name == "Cora"
+
+
+def test_a_name_that_the_line_up_has_twice_is_no_known_face():
+    twice = Lineup({("Reds", "9"): "Anna", ("Blues", "9"): "Anna", ("Reds", "7"): "B"}, COLOURS)
+    assert known_players(("background", "Anna", "B", "C"), twice) == {"B": ("Reds", "7")}
+
+
+def test_a_model_of_whole_photos_or_of_other_players_is_no_witness(run, trained, tmp_path, capsys):
+    footage, labels = tmp_path / "match.mp4", tmp_path / "labels.csv"
+    people = looks(4, seed=3)
+    (time_s,) = write_scenes(footage, [Scene(people[0])], height=112)
+    labels.write_text(f"video,label,start_s,end_s,group\nmatch.mp4,goal,{time_s},{time_s},A\n")
+    lineup = write_lineup(tmp_path / "teams.csv", people)
+    model = tmp_path / "players.safetensors"
+    save_checkpoint(model, trained.model)
+    words = ("name", footage, labels, "--lineup", lineup, "--model", model)
+    assert run(*words) == 1
+    assert "learnt whole photos" in " ".join(capsys.readouterr().err.split())
+    record = replace(trained.model.record, photos=PhotoRules(32, 30.0, "face"))
+    save_checkpoint(model, replace(trained.model, record=record))
+    lineup.write_text(GOOD)
+    try:
+        verified_file(FACE_DETECTOR)
+    except WeightsError as error:
+        says = str(error)
+    else:
+        says = f"knows no player of {lineup}"
+    assert run(*words) == 1
+    assert "".join(says.split()) in "".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.slow
+def test_players_of_rendered_close_ups_are_named_by_their_faces(tmp_path):
+    try:
+        verified_file(FACE_DETECTOR)
+    except WeightsError as error:
+        pytest.skip(str(error))
+    people = looks(6, seed=3)
+    folder = tmp_path / "photos"
+    for p, look in enumerate(people[:4]):
+        for k in range(8):
+            picture = draw_portrait(look, np.random.default_rng([p, k]), size_px=384)
+            write_picture(folder / look.name / f"{k}.jpg", picture)
+    model = train_players(folder, PlayersOptions(max_strangers=1.0), device="cpu").model
+    scenes = [
+        Scene(people[0], draw=draw_portrait),
+        Scene(None),
+        Scene(people[2], draw=draw_portrait),
+    ]
+    times = write_scenes(tmp_path / "match.mp4", scenes)
+    lineup = read_lineup(write_lineup(tmp_path / "teams.csv", people))
+    find_faces = face_finder(model)
+    witness = FaceWitness(
+        lambda picture: name_players(model, [picture], find_faces=find_faces)[0],
+        known_players(model.labels, lineup),
+    )
+    named = name_events(
+        tmp_path / "match.mp4",
+        events_at(times),
+        lineup,
+        lambda _: [],
+        WhoOptions(after_s=7, rate_hz=2),
+        witness=witness,
+    )
+    assert [(who.name, who.by) for _, who in named] == [
+        (people[0].name, "face"),
+        (None, ""),
+        (people[2].name, "face"),
+    ]

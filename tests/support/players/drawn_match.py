@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,13 @@ class Scene:
         shown: The player of the close-up; None: it shows the stands.
         number: Whether the number can be seen.
         share: Width of the player's picture over the height of the frame.
+        draw: Draws the player.
     """
 
     shown: Look | None
     number: bool = True
     share: float = 0.9
+    draw: Callable[..., np.ndarray] = draw_player
 
 
 def write_scenes(
@@ -77,7 +79,7 @@ def _pictures(
         for _ in range(round(CLOSE_S * RATE_HZ)):
             yield _noisy(stands, rng)
         return
-    person = draw_player(scene.shown, rng, size_px=384, number=scene.number)
+    person = scene.draw(scene.shown, rng, size_px=384, number=scene.number)
     start, drift = rng.uniform(0.1, 0.5), rng.uniform(-0.06, 0.06)
     for t in range(round(CLOSE_S * RATE_HZ)):
         seconds = t / RATE_HZ
