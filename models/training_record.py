@@ -175,7 +175,8 @@ class PhotoRules:
 
     Attributes:
         min_size_px: The shorter side of a photo, or of the face in it, must be at least this long.
-        min_sharpness: Least variance of the Laplacian of what is looked at, see `sharpness`.
+        min_sharpness: Least sharpness of what is looked at, see `sharpness`; that of a face is
+            relative to its contrast.
         crop: What is looked at, one of `CROPS`: the largest face of a photo, or the whole photo.
 
     Raises:

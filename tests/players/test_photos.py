@@ -42,6 +42,9 @@ def test_sharpness_is_the_variance_of_the_laplacian_by_hand():
     # With mirrored borders the Laplacian is -400 in the middle, 0 in the corners, 200 elsewhere.
     by_hand = np.var([0, 200, 0, 200, -400, 200, 0, 200, 0])
     assert sharpness(pixels) == pytest.approx(by_hand)
+    contrast = np.var([0, 0, 0, 0, 100, 0, 0, 0, 0])
+    assert sharpness(pixels, relative=True) == pytest.approx(by_hand / contrast * 1000)
+    assert sharpness(np.full((3, 40, 40), 90, np.uint8), relative=True) == 0
 
 
 def test_a_small_photo_is_refused_by_its_shorter_side():

@@ -74,7 +74,7 @@ def train_command(
         float,
         typer.Option(
             help="Faces, or whole photos, whose variance of the Laplacian is lower are not "
-            "answered."
+            "answered. That of a face is given in thousandths of the variance of its brightness."
         ),
     ] = DEFAULTS.min_sharpness,
     backbone: Annotated[
@@ -157,6 +157,7 @@ def _figures(trained: TrainedPlayers) -> dict[str, Any]:
         "min_probability": trained.min_prob,
         "named": num_named(held, trained.min_prob),
         "strangers_named": trained.strangers_named,
+        "crop": trained.model.record.photos.crop if trained.model.record.photos else None,
         "left_out": len(trained.photos.left_out),
         "temperature": trained.model.temperature,
         "how": list(trained.how),
