@@ -88,6 +88,8 @@ def test_a_face_of_20_pixels_is_refused_and_so_is_a_soft_one():
     pixels = np.ascontiguousarray(enlarged.transpose(2, 0, 1))
     soft = look_at(pixels, RULES, found((50, 50, 110, 130)))
     assert "face too soft" in str(soft.refusal)
+    faint = (noise(200, 200) // 128 + 100).astype(np.uint8)
+    assert look_at(faint, RULES, found((50, 50, 110, 130))).refusal is None
 
 
 def test_photos_without_a_face_are_left_out_and_listed(tmp_path, trained):
