@@ -46,10 +46,10 @@ class Who:
         team: The team; None if nobody is named.
         number: The shirt number.
         name: The player.
-        score: The share of all numbers (of all faces, if only faces name the player) that are for
-            this player, in [0, 1].
-        pictures: In how many pictures the number was read, or the face recognised.
-        by: What names the player: number, face, or number and face.
+        score: The share of all numbers that are for this player, in [0, 1]; of all faces, where the
+            numbers are not enough by themselves.
+        pictures: In how many pictures the number was read, or likewise the face recognised.
+        by: What names the player: number, or number and face.
         why: Why nobody is named.
     """
 
@@ -178,8 +178,8 @@ def decide(
 
     Each picture gives each player at most one vote: how sure the reading is, times the height of
     the number, because the player of an event is the one that is shown large. The largest face of
-    a picture votes likewise. Numbers and faces are counted apart. A face confirms a number, or
-    names a player where no number speaks for another one. Where both name a player, and not the
+    a picture votes likewise. Numbers and faces are counted apart. A face confirms a number, also
+    one that is not enough by itself, and names nobody alone. Where both name a player, and not the
     same one, nobody is named, unless the number's player is none whose face is known.
 
     Args:
@@ -198,9 +198,11 @@ def decide(
     face = _weigh(face_votes, lineup, options, "face", "no face of the line-up was recognised")
     if face.name is None:
         return replace(number, why=f"{number.why}; {face.why}") if number.why else number
-    leading = _leading(votes) if votes else None
-    if leading is None or leading == known[face.name]:
-        return replace(number, by="number and face") if number.name else face
+    if not votes:
+        return replace(number, why=f"{nobody}; the face may be that of {face.name}")
+    leading = _leading(votes)
+    if leading == known[face.name]:
+        return replace(number if number.name else face, by="number and face")
     if number.name and leading not in known.values():
         return number
     numbered = lineup.players[leading]
