@@ -88,14 +88,14 @@ class _MobileNet(nn.Module):
             self.blocks.append(block)
         self.last = _conv(c_in, _LAST, activation=nn.ReLU6())
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) -> features from large to small."""
-        x, kept = self.stem(x), []
+    def forward(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) -> features from large to small, and the pictures themselves."""
+        x, kept = self.stem(pictures), []
         for number, block in enumerate(self.blocks, 1):
             x = block(x)
             if number in _TAPPED:
                 kept.append(x)
-        return (*kept, self.last(x))
+        return (*kept, self.last(x), pictures)
 
 
 def _separable(c_in: int, c_out: int) -> nn.Sequential:
@@ -108,7 +108,7 @@ def _separable(c_in: int, c_out: int) -> nn.Sequential:
 class _Pyramid(nn.Module):
     """Features from large to small -> (N, 24, H, W) at the largest size (Lin et al. 2017).
 
-    The features at a 16th of the picture's size go along unchanged.
+    The features at a 16th of the picture's size, and the pictures, go along unchanged.
     """
 
     def __init__(self) -> None:
@@ -123,12 +123,13 @@ class _Pyramid(nn.Module):
             [_separable(a, b) for a, b in zip(widths, narrower, strict=True)]
         )
 
-    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def forward(self, found: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Add the smaller, doubled in size, to the larger, from the smallest on."""
+        *features, pictures = found
         *sides, x = (conv(x) for conv, x in zip(self.lateral, features, strict=True))
         for side, smooth in zip(reversed(sides), reversed(self.smooth), strict=True):
             x = smooth(F.interpolate(x, size=side.shape[2:], mode="bilinear") + side)
-        return x, features[2]
+        return x, features[2], pictures
 
 
 class _Maps(nn.Module):
@@ -143,17 +144,17 @@ class _Maps(nn.Module):
             layers["out"] = _conv(96, channels)
             self.add_module(name, nn.Sequential(layers))
 
-    def forward(self, features: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """(N, 24, H, W) -> (N, 86, H, W); the second tensor goes along unchanged."""
-        x, coarse = features
-        return torch.cat([self.get_submodule(name)(x) for name in _MAPS], dim=1), coarse
+    def forward(self, features: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """(N, 24, H, W) -> (N, 86, H, W); the other tensors go along unchanged."""
+        x, *others = features
+        return torch.cat([self.get_submodule(name)(x) for name in _MAPS], dim=1), *others
 
 
 def movenet_stages() -> dict[str, nn.Module]:
     """Build the stages mobilenet, pyramid and maps.
 
-    Pictures (N, 3, H, W) -> the maps (N, 86, H / 4, W / 4), which `joints_of` reads, and the
-    features (N, 112, H / 16, W / 16) of what is seen there.
+    Pictures (N, 3, H, W) -> the maps (N, 86, H / 4, W / 4), which `joints_of` reads, the features
+    (N, 112, H / 16, W / 16) of what is seen there, and the pictures.
     """
     return {"mobilenet": _MobileNet(), "pyramid": _Pyramid(), "maps": _Maps()}
 

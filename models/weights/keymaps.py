@@ -22,12 +22,15 @@ class KeyMap:
         prefixes: Their prefix -> ours. None: drop the keys, our network has no place for them (an
             image classifier).
         flat: True if the kernels are 2-D and are inflated on loading.
+        rest: For a network of two: the stage that these files lack, and the name of the weights of
+            the network in it.
     """
 
     source: str
     spec: ClipSpec
     prefixes: Mapping[str, str | None]
     flat: bool = False
+    rest: tuple[str, str] | None = None
 
     @property
     def signature(self) -> str:
@@ -187,7 +190,14 @@ KEYMAPS: dict[str, tuple[KeyMap, ...]] = {
         )
         for number, scaling in enumerate((LITE0, LITE1, LITE2))
     },
-    "pose": (KeyMap("MoveNet for TensorFlow.js", pose.THUNDER, _MOVENET),),
+    "pose": (
+        KeyMap(
+            "MoveNet for TensorFlow.js",
+            pose.THUNDER,
+            _MOVENET,
+            rest=("stages.hands.network.", "efficientnet_lite0-imagenet"),
+        ),
+    ),
     "mobilenet3d": (replace(_MOBILENET, flat=True),),
     "c3d": (KeyMap("OpenMMLab C3D", c3d.SPORTS1M, _C3D),),
     "i3d": (

@@ -177,6 +177,10 @@ def open_weights(
         return _from_checkpoint(file, sha256, backbone)
     keymap = _choose(file, backbone)
     state, dropped = _rename(file, keymap, backbone)
+    if keymap.rest is not None:
+        stage, name = keymap.rest
+        other = open_weights(name, WEIGHTS[name].backbones[0], on_progress=on_progress)
+        state |= {stage + key.removeprefix("stages."): t for key, t in other.state.items()}
     spec = _normalisation(file, keymap.spec) if entry is None else entry.spec
     return PretrainedWeights(
         path, sha256, keymap.source, backbone, spec, state, dropped, keymap.flat

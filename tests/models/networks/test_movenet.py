@@ -14,7 +14,12 @@ from touchline.models.backbone import Backbone, normalise
 from touchline.models.catalog import build_backbone
 from touchline.models.errors import WeightsError
 from touchline.models.networks.movenet import joints_of, movenet_stages
-from touchline.models.networks.pose import THUNDER, appearance_at, posture_features
+from touchline.models.networks.pose import (
+    THUNDER,
+    appearance_at,
+    posture_features,
+    squares_at,
+)
 from touchline.models.weights.cache import local_path
 from touchline.models.weights.movenet_file import layout, read_movenet
 from touchline.models.weights.open import open_weights
@@ -95,7 +100,7 @@ def run(stages: nn.ModuleDict, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         for stage in stages.values():
             x = stage(x)
-        maps, coarse = x
+        maps, coarse, _ = x
         return joints_of(maps)[0][0], coarse[0]
 
 
@@ -169,7 +174,13 @@ def test_the_file_loads_by_name_into_the_backbone(tmp_path: Path) -> None:
     assert weights.spec == PUBLISHED.spec == THUNDER
     assert weights.dropped == ()
     kernel = read_movenet(tmp_path / "made.bin")["mobilenet.stem.conv.weight"]
-    assert torch.equal(backbone.state_dict()["stages.mobilenet.stem.conv.weight"], kernel)
+    state = backbone.state_dict()
+    assert torch.equal(state["stages.mobilenet.stem.conv.weight"], kernel)
+    # The file has no network for the hands. It comes from its own weights.
+    hands = open_weights("efficientnet_lite0-imagenet", "cnn_lstm_lite0").state
+    assert torch.equal(
+        state["stages.hands.network.stem.conv.weight"], hands["stages.stem.conv.weight"]
+    )
 
 
 def test_pixels_are_normalised_as_published() -> None:
@@ -272,18 +283,59 @@ def test_appearance_is_read_at_the_joints() -> None:
     assert found[0].tolist() == pytest.approx([0, 100, 9, 109, 0.5, 100.5, 15, 115])
 
 
-def test_features_of_the_backbone_are_posture_and_what_is_at_the_ends_of_the_body(
-    tmp_path: Path,
-) -> None:
+def test_squares_are_cut_around_points_and_black_outside() -> None:
+    picture = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16) / 255
+    inside, outside = (
+        squares_at(picture, torch.tensor([point]), torch.tensor([[0.25]]))
+        for point in ([0.25, 0.5], [0.0, 0.5])
+    )
+    # Rows 2 to 6 and columns 6 to 10, each pixel magnified to 32; -1 above the picture.
+    assert inside.shape == (1, 3, 128, 128)
+    middles = inside[0, 0, 15:128:32, 15:128:32] * 255
+    expected = torch.tensor([[16.0 * y + x for x in range(6, 10)] for y in range(2, 6)])
+    torch.testing.assert_close(middles, expected, rtol=0, atol=0.5)
+    assert (outside[0, 0, :48] == -1).all()
+    torch.testing.assert_close(outside[0, 0, 80, 15::32] * 255, expected[0] - 32, rtol=0, atol=0.5)
+
+
+def test_features_of_the_backbone_are_posture_ends_of_the_body_and_hands(tmp_path: Path) -> None:
     backbone = loaded(made_file(tmp_path / "made.bin"))
     clip = normalise(drawn_player()[:, :, None], backbone.spec)
     with torch.no_grad():
         features = backbone.trunk(clip)
     joints, coarse = run(network(tmp_path / "made.bin"), clip[:, :, 0])
-    assert features.shape == (1, 760, 1)
+    assert features.shape == (1, 2040, 1)
     torch.testing.assert_close(features[0, 34:51, 0] / 6, joints[:, 2], rtol=0, atol=1e-4)
     ends = appearance_at(coarse[None], joints[None, [0, 9, 10, 15, 16], :2])[0]
-    torch.testing.assert_close(features[0, 200:, 0], ends, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(features[0, 200:760, 0], ends, rtol=1e-3, atol=1e-3)
+
+
+def test_hands_are_seen_by_an_image_network_as_it_sees_pictures(tmp_path: Path) -> None:
+    path = made_file(tmp_path / "made.bin")
+    backbone = loaded(path)
+    with torch.no_grad():
+        features = backbone.trunk(normalise(drawn_player()[:, :, None], backbone.spec))
+        hands = image_network_at_hands(network(path))
+    torch.testing.assert_close(features[0, 760:, 0] / 0.7, hands, rtol=1e-3, atol=1e-3)
+
+
+def image_network_at_hands(stages: nn.ModuleDict) -> Tensor:
+    """The larger features (1280,) of both hands of the drawn player, cut from its picture."""
+    other = open_weights("efficientnet_lite0-imagenet", "cnn_lstm_lite0")
+    lite0 = build_backbone("cnn_lstm_lite0", 2, other.spec.with_sampling(num_frames=1, size_px=128))
+    other.load_into(lite0.eval())
+    x = picture = normalise(drawn_player()[:, :, None], THUNDER)[:, :, 0]
+    for stage in stages.values():
+        x = stage(x)
+    joints, posture = joints_of(x[0])
+    trunk = (posture[0, [5, 6]].mean(dim=0) - posture[0, [11, 12]].mean(dim=0)).norm()
+    spread = (posture[0] - posture[0].mean(dim=0)).norm() / 17**0.5
+    side = 1.3 * torch.maximum(trunk, 0.6 * spread).view(1, 1)
+    seen = []
+    for wrist in (9, 10):
+        pixels = (squares_at(picture, joints[:, wrist, :2], side) + 1) * 127.5
+        seen.append(lite0.trunk(normalise(pixels[:, :, None], other.spec))[0, :, 0])
+    return torch.maximum(*seen)
 
 
 def loaded(path: Path) -> Backbone:
