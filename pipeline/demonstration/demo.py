@@ -47,6 +47,9 @@ from touchline.pipeline.types import Event, Example, ScoreTrack
 BACKBONE = "motion_net"
 NUM_TRAINING = 16
 NUM_CALIBRATION = 4
+NUM_FRAMES = 24
+"""Windows of 3 s: a play lasts up to 2 s, and whether a shot goes in is seen only at its end."""
+
 UNSEEN = "unseen"
 TOLERANCE_S = 1.0
 """An event is right if its peak is at most this far from the middle of a true event."""
@@ -144,6 +147,7 @@ def run_demo(
         # Many look-alikes as background, close to the plays, teach the difference.
         background_ratio=6.0,
         background_margin_s=0.25,
+        num_frames=NUM_FRAMES,
         options=TrainOptions(batch_size=16, precision="float32", seed=options.seed),
     )
     first = run_arm("transfer", transfer, footage, out, on_progress=on_progress)

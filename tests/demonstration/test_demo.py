@@ -9,8 +9,11 @@ import pytest
 from train_material import tiny_backbone, write_clips
 
 from touchline.models import catalog
+from touchline.models.networks.motion_net import SMALL
 from touchline.pipeline.demonstration import demo
+from touchline.pipeline.demonstration.court import PLAYS, Match
 from touchline.pipeline.demonstration.demo import (
+    NUM_FRAMES,
     DemoFootage,
     middle_accuracy,
     run_arm,
@@ -39,6 +42,15 @@ def test_middle_accuracy_asks_the_window_around_each_middle():
     )
     assert middle_accuracy((play("block", 1.2), play("dunk", 3.1)), track) == 0.5
     assert middle_accuracy((play("dunk", 5.0),), track) == 1.0
+
+
+def test_a_window_that_is_shifted_in_training_still_shows_the_whole_play():
+    match = Match(PLAYS * 10, np.random.default_rng(0))
+    for _ in match.frames():
+        pass
+    longest_s = max(event.end_s - event.start_s for event in match.events)
+    shift_s = (NUM_FRAMES // 8) / SMALL.rate_hz
+    assert NUM_FRAMES / SMALL.rate_hz >= longest_s + 2 * shift_s
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -82,7 +94,7 @@ def test_over_three_seeds_most_plays_are_found_and_scratch_finds_next_to_none(tm
     found = [result.transfer.found for result in results]
     false = [result.transfer.false for result in results]
     assert np.mean(found) >= 16
-    assert np.mean(false) <= 5
+    assert np.mean(false) <= 3
     for result in results:
         assert result.transfer.found >= 13
         assert result.transfer.mean_average_precision > 0.85
