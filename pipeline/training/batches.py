@@ -233,10 +233,15 @@ class BatchSource:
         )
 
     def _features_of(self, views: Sequence[_View], watch: Watch) -> list[Tensor]:
-        """Return the features of each view; processes share the work, batch by batch."""
+        """Return the features of each view; processes share the work, batch by batch.
+
+        Views that show the same frames, such as all of a clip as long as a window, share one row.
+        """
         network, world = self._network, self._world
+        shown = [view.shown(network, self._plan) for view in views]
+        distinct = dict(zip(shown, views, strict=True))
         store = None if self._cache is None else FeatureStore(self._cache, network)
-        batches = dict(enumerate(batched(views, network.batch_size)))
+        batches = dict(enumerate(batched(distinct.values(), network.batch_size)))
         mine: dict[int, Tensor] = {}
         names = {
             i: [(v.clip.example.path, v.name(self._plan)) for v in batches[i]]
@@ -250,13 +255,14 @@ class BatchSource:
         num_missing, computed = sum(len(batches[i]) for i in missing), 0
         for i in missing:
             watch(computed, num_missing)
-            self._on_view(i * network.batch_size, len(views))
+            self._on_view(i * network.batch_size, len(distinct))
             mine[i] = network.run_frozen([f.result() for f in map(self._submit, batches[i])]).cpu()
             if store is not None:
                 store.write(names[i], mine[i])
             computed += len(batches[i])
         merged = world.merged(mine)
-        return [row for i in batches for row in merged[i]]
+        rows = dict(zip(distinct, (row for i in batches for row in merged[i]), strict=True))
+        return [rows[frames] for frames in shown]
 
 
 @dataclass(frozen=True)
@@ -266,6 +272,14 @@ class _View:
     clip: LabelledClip
     number: int
     random: bool
+
+    def shown(self, network: SplitNetwork, plan: ViewPlan) -> tuple[object, ...]:
+        """Return what is the same for views of the same frames."""
+        if self.random:
+            return (id(self.clip), self.number)
+        num_frames = network.backbone.spec.num_frames
+        index = self.clip.view_index(num_frames, self.number, plan.val, sampling=plan.sampling)
+        return (id(self.clip), index.tobytes())
 
     def name(self, plan: ViewPlan) -> tuple[object, ...]:
         """Return all that the view depends on, except the footage and the network."""

@@ -117,6 +117,31 @@ def test_banked_views_are_the_fresh_ones_of_their_numbers(examples: list[Example
     )
 
 
+def test_views_of_the_same_frames_are_computed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ramp.mkv"
+    write_footage(path, grey_ramp(12))
+    window_s = SPEC.num_frames / SPEC.rate_hz
+    examples = [Example(path, "a", "m", 0.0, n * window_s) for n in (1, 2, 1)]
+    clips = load_clips(examples, SPEC).clips
+    network = SplitNetwork(tiny_backbone(2), freeze=3, batch_size=2)
+    made = BatchSource(network, [], clips, replace(PLAN, cached=0, val=3))
+    ran: list[int] = []
+    run_frozen = network.run_frozen
+
+    def counted(views: list[torch.Tensor]) -> torch.Tensor:
+        ran.append(len(views))
+        return run_frozen(views)
+
+    monkeypatch.setattr(network, "run_frozen", counted)
+    made.compute_features()
+    # Three windows of the long clip, and one of each clip that is as long as a window.
+    assert sum(ran) == 3 + 1 + 1
+    views = [plain_view(clip, SPEC, k, 3, sampling="dense") for clip in clips for k in range(3)]
+    torch.testing.assert_close(torch.cat(list(made.val_batches())), run_frozen(views))
+
+
 def test_cached_features_are_the_same_and_not_computed_again(
     examples: list[Example], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,12 +166,12 @@ def test_features_of_another_trunk_cut_or_seed_are_not_taken_from_the_cache(
         return len(list((cache / "features").iterdir()))
 
     make_inputs(examples, 3, cache=cache)
-    # Two random views of four clips and two plain ones of two.
-    assert files() == 12
+    # Two random views of four clips and a plain one of two.
+    assert files() == 10
     make_inputs(examples, 2, cache=cache)
-    assert files() == 24
+    assert files() == 20
     make_inputs(examples, 3, replace(PLAN, seed=1), cache=cache)
-    assert files() == 32  # plain views depend on no seed
+    assert files() == 28  # plain views depend on no seed
     first, second = tiny_backbone(2), tiny_backbone(2)
     assert trunk_digest(first, 3, torch.float32) != trunk_digest(second, 3, torch.float32)
     second.load_state_dict(first.state_dict())
