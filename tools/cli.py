@@ -173,12 +173,23 @@ def _open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w"))
 
 
+def _let_waiting_threads_sleep() -> None:
+    """Set how long the threads of a network wait for each other before they sleep.
+
+    By default they wait busily, and keep decoders from the processor. The library reads this when
+    torch is loaded; what the user has set stays.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "10000"
+
+
 def main() -> None:
     """Run the command line. A bad input prints one line and exits with 1, without traceback.
 
     Set TOUCHLINE_DEBUG=1 to see the traceback.
     """
     _open_closed_streams()
+    _let_waiting_threads_sleep()
     # Unlike the default, this removes temporary files on the way out.
     signal.signal(signal.SIGTERM, _terminated)
     try:

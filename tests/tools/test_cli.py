@@ -302,3 +302,28 @@ def test_text_from_outside_is_printed_literally():
 )
 def test_errors_name_options_as_they_are_typed(command, message, told):
     assert with_option_names(message, [command, "match.mp4", "--quiet"]) == told
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "")],
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_how(
+    given: dict[str, str], expected: str
+) -> None:
+    # The library reads the variable when torch is loaded, so it must not be loaded before.
+    script = """
+import os, sys
+from touchline.tools.cli import main
+sys.argv = ["touchline", "--version"]
+try:
+    main()
+except SystemExit:
+    print(os.environ.get("GOMP_SPINCOUNT", ""), "torch" in sys.modules)
+"""
+    names = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
+    environment = {name: value for name, value in os.environ.items() if name not in names} | given
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"{expected} False"
