@@ -330,6 +330,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
         head = metadata_head(metadata)
         if head.kind != "own":
             backbone.use_head(head, len(labels), width=head_width(head, state))
+        if missing := sorted(backbone.state_dict().keys() - state.keys()):
+            raise ValueError(f"it lacks {missing[0]}, which {metadata['architecture']} has")
         backbone.load_state_dict(state)
         backbone.freeze(from_json(json.loads(metadata["num_frozen"]), int))
         return TrainedModel(
@@ -346,7 +348,11 @@ def load_checkpoint(path: str | os.PathLike[str]) -> TrainedModel:
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         # The first two lines of torch name what does not fit.
         reason = " ".join(line.strip() for line in str(error).splitlines()[:2])[:MAX_REASON]
-        raise CheckpointError(path, f"a damaged Touchline checkpoint ({reason})") from error
+        raise CheckpointError(
+            path,
+            f"a damaged Touchline checkpoint ({reason}), or one of another version. Copy it again, "
+            "or train again.",
+        ) from error
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -25,6 +25,7 @@ class LineFile:
             OSError: It cannot be read or written.
         """
         path.touch()
+        self._path = path
         # Without a buffer: after a full disk there is nothing that would be written later.
         self._file = path.open("r+b", buffering=0)
         try:
@@ -38,8 +39,11 @@ class LineFile:
 
     @property
     def is_removed(self) -> bool:
-        """Whether somebody removed the file while it is open."""
-        return os.fstat(self._file.fileno()).st_nlink == 0
+        """Whether somebody removed, moved or replaced the file while it is open."""
+        try:
+            return not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
+        except FileNotFoundError:
+            return True
 
     def append(self, content: bytes) -> None:
         """Add whole lines, with their ends.

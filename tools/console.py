@@ -143,9 +143,9 @@ class LogLines:
         self._silent = quiet or err.is_terminal
         self.begin("")
 
-    def begin(self, what: str) -> None:
-        """Start to report the progress of `what`."""
-        self._what = what
+    def begin(self, what: str, share: float = 0.0) -> None:
+        """Start to report the progress of `what`, of which a share is done already."""
+        self._what, self._before = what, share
         self._told_s = self._began_s = time.monotonic()
 
     def tell(self, done: float, total: float) -> None:
@@ -154,9 +154,10 @@ class LogLines:
         if self._silent or total <= 0 or done <= 0 or now_s - self._told_s < self.EVERY_S:
             return
         self._told_s = now_s
-        left_s = round((now_s - self._began_s) * (total - done) / done)
+        share = done / total
+        left_s = round((now_s - self._began_s) * (1 - share) / max(share - self._before, 1e-6))
         left = f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d}"
-        err.print(escape(f"{self._what}: {done / total:.0%}, {left} left"), highlight=False)
+        err.print(escape(f"{self._what}: {share:.0%}, {left} left"), highlight=False)
 
 
 def stages(backbone: Backbone, title: str, *, say_state: bool = True) -> Table:
@@ -273,12 +274,16 @@ def phase_bars(*, quiet: bool) -> Iterator[Callable[[Phase], None]]:
     with progress_bar(quiet=quiet) as bar:
         tasks: dict[str, Any] = {}
         log = LogLines(quiet=quiet)
+        told: tuple[str, float] = ("", 0.0)
 
         def on_progress(news: Phase) -> None:
+            nonlocal told
             if news.phase not in tasks:
                 tasks[news.phase] = bar.add_task(news.phase, total=news.total, note="")
-                log.begin(news.phase)
+            if news.phase != told[0] or news.done < told[1]:
+                log.begin(news.phase, news.done / news.total if news.total else 0.0)
             log.tell(news.done, news.total)
+            told = (news.phase, news.done)
             bar.update(tasks[news.phase], completed=news.done, total=news.total, note=news.note)
 
         yield on_progress

@@ -44,7 +44,7 @@ class Pose(CNNLSTM):
     single_path = False
 
     def leave(self, x: State, batch: int) -> Tensor:
-        """Joints, posture, maps and hands of B * T frames -> features (B, D, T) float32."""
+        """Joints, posture, maps, features of hands; B * T frames -> (B, D, T) float32."""
         joints, posture, coarse, hands = x
         features = torch.cat(
             [

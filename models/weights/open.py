@@ -91,7 +91,9 @@ class PretrainedWeights:
     def _refuse(self, what: str, keys: set[str]) -> None:
         if keys:
             raise WeightsError(
-                self.path, f"{what} {counted(len(keys), 'tensor')}, such as {min(keys)!r}"
+                self.path,
+                f"{what} {counted(len(keys), 'tensor')}, such as {min(keys)!r}. Give weights that "
+                "were made for this network",
             )
 
     def _fit(self, key: str, tensor: Tensor, own: Tensor) -> Tensor:

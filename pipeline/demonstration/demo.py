@@ -48,7 +48,7 @@ BACKBONE = "motion_net"
 NUM_TRAINING = 16
 NUM_CALIBRATION = 4
 NUM_FRAMES = 24
-"""Windows of 3 s: a play lasts up to 2 s, and whether a shot goes in is seen only at its end."""
+"""Windows of 3 s: a play lasts up to 2.1 s, and whether a shot goes in is seen only at its end."""
 
 UNSEEN = "unseen"
 TOLERANCE_S = 1.0

@@ -54,8 +54,8 @@ class RunJournal:
         if self._file.is_removed:
             raise TouchlineError(
                 self._path,
-                "was removed while a run wrote to it, so the run ends. Start it again: it skips "
-                "what is complete.",
+                "was removed or moved while a run wrote to it, so the run ends. Start it again: it "
+                "skips what is complete.",
             )
         entry = {"time": now(), "state": state, **facts}
         line = json.dumps(entry, ensure_ascii=False, allow_nan=False) + "\n"

@@ -203,7 +203,9 @@ def run_matches(
             runner.close()
             if runner.num_busy or run.has_failures:
                 _clean(place.folder)
-            place.journal.write("end", **run.counts)
+            # A journal that is gone has been told, or matters less than what ended the run.
+            with suppress(TouchlineError):
+                place.journal.write("end", **run.counts)
 
 
 class _Run:

@@ -126,7 +126,7 @@ class BatchSource:
             val_clips: The validation clips.
             plan: Which views of a clip there are.
             cache: Folder of frozen features that later runs reuse.
-            on_view: Called with the number of views that are done and the number of all views.
+            on_view: Called with the number of views that are done and of those to be done.
         """
         self._network = network
         self._clips = clips
@@ -239,7 +239,9 @@ class BatchSource:
         """
         network, world = self._network, self._world
         shown = [view.shown(network, self._plan) for view in views]
-        distinct = dict(zip(shown, views, strict=True))
+        distinct: dict[tuple[object, ...], _View] = {}
+        for frames, view in zip(shown, views, strict=True):
+            distinct.setdefault(frames, view)
         store = None if self._cache is None else FeatureStore(self._cache, network)
         batches = dict(enumerate(batched(distinct.values(), network.batch_size)))
         mine: dict[int, Tensor] = {}

@@ -79,7 +79,7 @@ def test_an_interrupted_demonstration_can_be_repeated(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "scratch" / SNAPSHOT_FILE).exists()
 
 
-# Three demonstrations of four minutes each, on a machine that may be five times slower.
+# Three demonstrations of two to four minutes each, on a machine that may be five times slower.
 @pytest.mark.timeout(3600)
 @pytest.mark.slow
 def test_over_three_seeds_most_plays_are_found_and_scratch_finds_next_to_none(tmp_path, capsys):
@@ -98,4 +98,5 @@ def test_over_three_seeds_most_plays_are_found_and_scratch_finds_next_to_none(tm
     for result in results:
         assert result.transfer.found >= 13
         assert result.transfer.mean_average_precision > 0.85
-        assert result.scratch.mean_average_precision < 0.3
+        assert result.scratch.found <= 6
+        assert result.scratch.mean_average_precision < 0.2

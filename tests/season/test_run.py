@@ -196,23 +196,40 @@ def test_a_journal_that_was_cut_short_loses_the_last_line_only(
     assert {state for _, state in run(matches[:2])} == {"skipped"}
 
 
-def test_a_run_ends_if_its_folder_is_removed(
-    run: Run, matches: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tidy", [shutil.rmtree, lambda out: out.rename(out.parent / "moved")])
+def test_a_run_ends_if_its_folder_is_removed_or_moved(
+    tidy: Callable[[Path], object],
+    run: Run,
+    matches: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out"
     detect = batch.detect
 
     def while_somebody_tidies(path: Path, *rest: Any, **more: Any) -> Any:
         if path == matches[1]:
-            shutil.rmtree(out)
+            tidy(out)
         return detect(path, *rest, **more)
 
     monkeypatch.setattr(batch, "detect", while_somebody_tidies)
-    with pytest.raises(TouchlineError, match=r"run\.jsonl: was removed while a run wrote to it"):
+    with pytest.raises(TouchlineError, match=r"run\.jsonl: was removed or moved while a run"):
         run(matches)
     monkeypatch.undo()
-    assert {state for _, state in run(matches)} <= {"done", "skipped"}
+    assert len(run(matches)) == len(matches)
     assert {name.partition("/")[0] for name in tree(out)} == {path.stem for path in matches}
+
+
+def test_an_interrupt_stays_one_if_the_folder_is_gone(
+    run: Run, matches: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        shutil.rmtree(tmp_path / "out")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch, "detect", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(matches[:1])
 
 
 def test_only_one_run_at_a_time_writes_to_a_folder(

@@ -40,10 +40,20 @@ def test_training_tells_a_log_how_far_each_phase_is(
     clock = [0.0]
     monkeypatch.setattr("touchline.tools.console.time.monotonic", lambda: clock[0])
     with console.phase_bars(quiet=False) as on_progress:
-        for now_s, phase, done in ((0.0, "epochs", 0), (70.0, "epochs", 1), (80.0, "testing", 1)):
+        for now_s, phase, done in (
+            (0.0, "training", 0), (70.0, "training", 1), (80.0, "testing", 0),
+            (300.0, "training", 1), (400.0, "training", 2), (500.0, "testing", 0),
+            (570.0, "testing", 1), (600.0, "testing", 0), (700.0, "testing", 2),
+        ):  # fmt: skip
             clock[0] = now_s
             on_progress(Progress(phase, done, 4))
-    assert capsys.readouterr().err.splitlines() == ["epochs: 25%, 0:03:30 left"]
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 25%, 0:03:30 left",
+        # A quarter took 100 s since the testing between.
+        "training: 50%, 0:03:20 left",
+        "testing: 25%, 0:03:30 left",
+        "testing: 50%, 0:01:40 left",
+    ]
 
 
 def test_no_escape_sequence_of_a_name_reaches_the_terminal() -> None:
