@@ -63,7 +63,8 @@ class TrainedPlayers:
     Example:
         >>> from pathlib import Path
         >>> from touchline.pipeline import PlayersOptions, train_players
-        >>> options = PlayersOptions(backbone="brightness", weights="model.safetensors")
+        >>> weights = "model.safetensors"
+        >>> options = PlayersOptions(backbone="brightness", weights=weights, crop="none")
         >>> trained = train_players(Path("photos"), options)
         >>> trained.held_out.recalls(), trained.min_prob
         ({'Anna': 1.0, 'Berta': 1.0}, 0.5)
