@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from touchline.models.spelling import counted
 from touchline.pipeline.questions.grammar import parse
 from touchline.pipeline.questions.query import Bound, Kind, Query, RefusalError
-from touchline.pipeline.questions.timeline import MAX_ADDED_S, Timeline
+from touchline.pipeline.questions.timeline import MAX_ADDED_S, Timeline, file_time
 from touchline.pipeline.questions.vocabulary import Vocabulary, WordTable, vocabulary_of
 from touchline.pipeline.types import Event
 
@@ -185,6 +185,7 @@ def _is_of(query: Query, event: Event) -> bool:
 
 def _in_time(query: Query, timeline: Timeline, events: list[Event]) -> list[Event]:
     """The events in the periods and between the limits of the query."""
+    _check_order(query, timeline)
     if query.periods or query.added:
         _check_clock(timeline)
     if query.periods:
@@ -193,13 +194,56 @@ def _in_time(query: Query, timeline: Timeline, events: list[Event]) -> list[Even
     if query.added:
         events = [e for e in events if (place := timeline.place(e.peak_s)) and place[1] > 0]
     if query.after:
-        bound, closed = query.after, query.inclusive or query.after.time_s is not None
+        bound, closed = query.after, not query.after.is_event
         events = [e for e in events if _side(bound, query, timeline, e) >= (0 if closed else 1)]
     if query.before:
         bound = query.before
         least = 0 if query.inclusive and bound.time_s is not None else -1
         events = [e for e in events if _side(bound, query, timeline, e) <= least]
     return events
+
+
+def _check_order(query: Query, timeline: Timeline) -> None:
+    """RefusalError if nothing can lie between the limits, or the footage ends before them."""
+    after, before = query.after, query.before
+    if after and after.time_s is not None and timeline.end_s is not None:
+        begin_s = _file_time(after, query, timeline)
+        if begin_s is not None and begin_s >= timeline.end_s:
+            raise RefusalError(
+                f"{timeline.name} ends at {file_time(timeline.end_s)}, before {after.text()}."
+            )
+    if after and before:
+        begin, end = _limit_place(after, timeline), _limit_place(before, timeline)
+        # A time in the file and one on the clock cannot be compared.
+        if begin and end and len(begin) == len(end) and begin > end:
+            text = f"{after.text()} comes later than {before.text()} in {timeline.name}."
+            raise RefusalError(text[0].upper() + text[1:])
+
+
+def _file_time(bound: Bound, query: Query, timeline: Timeline) -> float | None:
+    """The first second of the file at which the clock shows a time; None if it never does."""
+    assert bound.time_s is not None
+    clock = timeline.clock
+    if bound.in_file or clock is None:
+        return bound.time_s
+    found = []
+    for period in query.periods or clock.kickoff_s:
+        if period in clock.kickoff_s:
+            start_s, end_s = (60 * minutes for minutes in clock.span_min(period))
+            if bound.time_s <= end_s or start_s == end_s:
+                found.append(clock.kickoff_s[period] + max(0.0, bound.time_s - start_s))
+    return min(found, default=None)
+
+
+def _limit_place(bound: Bound, timeline: Timeline) -> tuple[float, ...] | None:
+    """A limit as (file time,), or as (match clock, added time) where the clock is known."""
+    if bound.in_file and bound.time_s is not None:
+        return (bound.time_s,)
+    if timeline.clock is None:
+        return (_instant(bound, timeline) if bound.time_s is None else bound.time_s,)
+    if bound.time_s is not None:
+        return (bound.time_s, 0.0)
+    return timeline.place(_instant(bound, timeline))
 
 
 def _period(timeline: Timeline, event: Event) -> int | None:

@@ -60,7 +60,18 @@ TAIL = (
     "did we have",
     "were awarded",
     "was awarded",
+    "were shown",
+    "was shown",
+    "shown",
+    "were given",
+    "was given",
+    "given",
+    "were taken",
+    "was taken",
+    "taken",
+    "come",
 )
+IN_ALL = ("in total", "in all", "altogether")
 WHOLE = ("match", "game", "video", "footage", "file")
 LAST = ("last", "final", "latest")
 ABOVE = ("above", "over", "more than")
@@ -72,7 +83,22 @@ MARKS = ("mark", "on the clock", "on the match clock")
 KNOWN_WORDS = frozenset(
     word
     for phrases in (
-        *(POLITE, COUNT, TIMES, LIST, WHEN, BE, DO, EVENT, ANYBODY, MAKE, TAIL, WHOLE, LAST),
+        *(
+            POLITE,
+            COUNT,
+            TIMES,
+            LIST,
+            WHEN,
+            BE,
+            DO,
+            EVENT,
+            ANYBODY,
+            MAKE,
+            TAIL,
+            IN_ALL,
+            WHOLE,
+            LAST,
+        ),
         *(ABOVE, BELOW, MARKS),
         ("the a an any every all everything anything that this there s who team score final",),
         ("in during of by for from to at with between and or until till up before after since",),
@@ -149,6 +175,7 @@ class _Parser:
         self.at = 0
         self.furthest = 0
         self.counts_minutes = False
+        self.has_begin = False
 
     def question(self) -> Query:
         """The whole question."""
@@ -160,9 +187,16 @@ class _Parser:
         query = self.one_of(
             query, self._score, self._times, self._count, self._people, self._exists, self._list
         )
-        # The first ten minutes of the second half are not those of the match.
-        if self.at < len(self.tokens) or (self.counts_minutes and query.periods not in ((), (1,))):
+        if self.at < len(self.tokens):
             raise _MismatchError
+        # The first ten minutes of the second half are not those of the match, nor are those after
+        # the goal. "In the 12th minute" has both its limits already.
+        after = query.after and (query.after.time_s is None or not self.has_begin)
+        if self.counts_minutes and (after or query.periods not in ((), (1,))):
+            raise RefusalError(
+                "Minutes are counted from the start of the match here, not from a period or an "
+                "event. Ask with times instead, such as: between 45:00 and 50:00."
+            )
         return query
 
     def one_of(self, query: Query, *forms: Callable[[Query], Query]) -> Query:
@@ -200,7 +234,11 @@ class _Parser:
             self.any_of("what is the number of", "what was the number of", "the number of")
         ):
             raise _MismatchError
-        return self.rest(self.noun(replace(query, kind=Kind.COUNT)))
+        query = self.noun(replace(query, kind=Kind.COUNT))
+        # How many the first goal.
+        if query.ordinal or query.limit:
+            raise _MismatchError
+        return self.rest(query)
 
     def _people(self, query: Query) -> Query:
         """Who scored first; who was booked; which team took the last penalty."""
@@ -306,11 +344,14 @@ class _Parser:
             pass
         elif self.kind_matching("verb", query.classes) is None:
             self.at = begin
+        self.any_of(*IN_ALL)
         return self.conditions(query)
 
     def noun(self, query: Query) -> Query:
         """The events that are meant: "the first goal", "United's cards", "everything"."""
-        self.any_of("the", "a", "an", "any", "every", "all the", "all")
+        every = self.any_of("every", "all the", "all")
+        if not every:
+            self.any_of("the", "a", "an", "any")
         if token := self.kind("team") or self.kind("player"):
             query = self.owned(query, token)
             self.word("'s")
@@ -318,7 +359,13 @@ class _Parser:
         if self.any_of("everything", "anything"):
             return query
         # "Every dunk and block", "goals, cards and penalties".
-        classes = self.class_list(", and", "and", "or", ",")
+        joins: tuple[str, ...] = (", and", "and", "or", ",")
+        if query.ordinal or query.limit:
+            # Every second goal is not the second goal; the first goal and card are two events.
+            if every and query.ordinal:
+                raise _MismatchError
+            joins = ("or",)
+        classes = self.class_list(*joins)
         if not self.any_of(*EVENT) and not classes:
             raise _MismatchError
         return replace(query, classes=classes)
@@ -458,7 +505,7 @@ class _Parser:
         return self._minutes(query, number - 1, number)
 
     def _minutes(self, query: Query, begin: int, end: int) -> Query:
-        self.counts_minutes = True
+        self.counts_minutes, self.has_begin = True, bool(begin)
         query = self.only(query, before=Bound(60 * end))
         return self.only(query, after=Bound(60 * begin)) if begin else query
 
@@ -482,15 +529,17 @@ class _Parser:
         # A goal right after the penalty is not the next goal, however late.
         if adjacent and query != Query(query.kind, match=query.match):
             raise _MismatchError
+        since = self.peek("since")
         if self.any_of("after", "since"):
-            changed = self.only(query, after=self.bound())
+            changed = self.only(query, after=self.bound(begins=since))
             return self.only(changed, ordinal=1) if adjacent else changed
+        before = self.peek("before")
         if self.any_of("before", "until", "till", "up to", "by"):
-            changed = self.only(query, before=self.bound())
+            changed = self.only(query, before=self.bound(begins=before))
             return self.only(changed, ordinal=-1) if adjacent else changed
         raise _MismatchError
 
-    def bound(self) -> Bound:
+    def bound(self, begins: bool = False) -> Bound:
         """A time (80:00, the 80th minute, 30 seconds), the break, or an event (the first goal)."""
         self.word("the")
         if self.any_of("break", "half time", "halftime", "interval"):
@@ -505,7 +554,9 @@ class _Parser:
         if number := self.kind("number") or self.kind("ordinal"):
             # Between the 50th and the 60th minute: the unit stands once.
             if self.any_of("minute", "minutes", "'"):
-                return self._in_file(60 * number.value)
+                # The 12th minute begins at 11:00.
+                early = begins and number.kind == "ordinal"
+                return self._in_file(60 * (number.value - early))
             if number.kind == "number" and self.any_of("second", "seconds"):
                 return self._in_file(number.value)
             if self._unit_follows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ class Timeline:
         classes: The classes that the model finds; without a model, those of the events.
         finder: How a sentence begins that lists these classes.
         clock_hint: What to do if the match clock is asked for and not known.
+        end_s: Where the footage ends; None if that is not known.
     """
 
     name: str
@@ -38,11 +40,12 @@ class Timeline:
     classes: tuple[str, ...] = field(default=())
     finder: str = "This model finds"
     clock_hint: str = "Give its kick-offs with --kickoff."
+    end_s: float | None = None
 
     def when(self, event: Event) -> str:
         """Return the time of an event: on the match clock, and in the file."""
         clock = self.clock.text(event.peak_s) if self.clock else ""
-        in_file = timecode(round(event.peak_s)).removesuffix(".000")
+        in_file = file_time(event.peak_s)
         return f"{clock} ({in_file})" if clock else in_file
 
     def place(self, time_s: float) -> tuple[float, float] | None:
@@ -62,6 +65,11 @@ class Timeline:
         return sorted(found - {""})
 
 
+def file_time(time_s: float) -> str:
+    """Return a time in the file in whole seconds, rounded down as a clock does."""
+    return timecode(math.floor(time_s)).removesuffix(".000")
+
+
 def timeline_of(result: MatchResult, extra_classes: Sequence[str] = ()) -> Timeline:
     """Return the timeline of a result.
 
@@ -69,6 +77,7 @@ def timeline_of(result: MatchResult, extra_classes: Sequence[str] = ()) -> Timel
         result: The result.
         extra_classes: Classes that were looked for although no event may have them.
     """
+    health = result.health
     candidates = tuple(sorted({*result.candidates, *result.accepted}, key=_by_time))
     known = result.model.labels if result.model and result.model.labels else ()
     classes = {*known, *extra_classes, *(event.label for event in candidates)}
@@ -78,6 +87,7 @@ def timeline_of(result: MatchResult, extra_classes: Sequence[str] = ()) -> Timel
         candidates,
         result.clock,
         tuple(sorted(classes - {BACKGROUND, VERIFIED})),
+        end_s=None if health is None else health.actual_duration_s or health.duration_s or None,
     )
 
 

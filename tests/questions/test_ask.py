@@ -121,6 +121,14 @@ def test_a_refusal_names_the_words_and_offers_a_question() -> None:
         ("List cards before 60:00 after the first goal", [2850, 4280]),
         ("Which cards after the first goal did United get?", [2850, 6790]),
         ('List "goal" events by "Novak"', [810, 6495]),
+        ("List cards between the first card and the last card", [2850, 4280]),
+        ("List goals before the 39th minute", [810]),
+        ("List goals since the 39th minute", [2384, 4735, 6495]),
+        ("List the first goal or card", [492]),
+        ("When was the last card shown?", [6790]),
+        ("When did the last card come?", [6790]),
+        ("How many cards were shown before the break?", [492, 2850]),
+        ("How many goals were there in total?", [810, 2384, 4735, 6495]),
     ],
 )
 def test_what_a_question_finds(question: str, expected: list[float]) -> None:
@@ -163,10 +171,28 @@ def test_added_time_comes_before_the_second_half() -> None:
         "How many goals did United and Rovers score?",
         "What was the score after 80:00?",
         "List goals with a score above 7",
+        "List goals between the last card and the first card",
+        "How many goals between 60:00 and 30:00?",
+        "How many cards in the first 10 minutes after the first goal?",
+        "List goals in the opening minute after the break",
+        "What were the first card and goal?",
+        "List the last two penalties and cards",
+        "List every second goal",
+        "How many first cards?",
     ],
 )
 def test_what_could_be_misread_is_refused(question: str) -> None:
     refusal(question)
+
+
+def test_time_that_was_not_filmed_is_not_none_found() -> None:
+    filmed = replace(FOOTBALL, end_s=7000.0)
+    with pytest.raises(RefusalError, match=r"^football ends at 1:56:40, before 116:40 in the f"):
+        ask("List goals after 1:56:40 in the file", filmed)
+    with pytest.raises(RefusalError, match=r"^football ends at 1:23:20, before 88:00\.$"):
+        ask("List goals in the 89th minute", replace(FOOTBALL, end_s=5000.0))
+    assert times("List goals after 1:56:39 in the file", filmed) == []
+    assert times("List goals before 2:30:00 in the file", filmed) == [810, 2384, 4735, 6495]
 
 
 def test_a_missing_kick_off_is_noticed() -> None:
