@@ -14,6 +14,9 @@ from touchline.pipeline.types import Float32, UInt8
 SEARCHED_PX = 480
 """Larger pictures are searched with their shorter side scaled down to this many pixels."""
 
+LONGEST_PX = 4 * SEARCHED_PX
+"""A longer side is scaled down to this many pixels, so that a narrow picture needs no gigabytes."""
+
 MIN_SCORE = 0.5
 
 AROUND = 1.5
@@ -62,13 +65,25 @@ class FaceFinder:
     def faces(self, picture: UInt8) -> list[Face]:
         """Return the faces in a picture (3, H, W) RGB, the largest first."""
         _, H, W = picture.shape
-        scale = min(1.0, SEARCHED_PX / min(H, W))
-        h, w = (max(_STEP, round(side * scale / _STEP) * _STEP) for side in (H, W))
+        h, w = searched_size(H, W)
         shown = np.ascontiguousarray(picture.transpose(1, 2, 0))
         scaled = cv2.resize(shown, (w, h), interpolation=cv2.INTER_AREA)
         self._net.setInput(cv2.dnn.blobFromImage(scaled))
         scores, sizes, offsets, _ = self._net.forward(_OUTPUTS)
         return faces_in(scores[0, 0], sizes[0], offsets[0], W, H)
+
+
+def searched_size(height: int, width: int) -> tuple[int, int]:
+    """Return the height and width at which a picture is searched, multiples of 32.
+
+    Args:
+        height: Of the picture, in pixels.
+        width: Of the picture.
+    """
+    sides = height, width
+    scale = min(1.0, SEARCHED_PX / min(sides), LONGEST_PX / max(sides))
+    h, w = (max(_STEP, round(side * scale / _STEP) * _STEP) for side in sides)
+    return h, w
 
 
 def faces_in(

@@ -105,8 +105,8 @@ class WhoOptions:
         size_px: Larger pictures are scaled down until their shorter side has this many pixels.
         min_reading: Least probability of a digit.
         min_pictures: In how many pictures the number must be read, or the face be recognised.
-        min_share: The share of all numbers, or of all faces, that must be for one player, in
-            [0.5, 1].
+        min_share: The share of the votes that one player must have, in [0.5, 1]: of all numbers of
+            the line-up, or of all faces that are large and sharp enough, also those without a name.
 
     Raises:
         ValueError: An option is outside its range.

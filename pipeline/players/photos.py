@@ -103,10 +103,15 @@ def look_at(pixels: UInt8, rules: PhotoRules, find_faces: FindFaces | None) -> L
     Args:
         pixels: (3, H, W) RGB.
         rules: What is looked at, and the least size and sharpness.
-        find_faces: Finds faces; not needed for whole pictures.
+        find_faces: Finds faces; None is enough for whole pictures.
+
+    Raises:
+        ValueError: The rules say that faces are looked at, and nothing finds them.
     """
-    if rules.crop == "none" or find_faces is None:
+    if rules.crop == "none":
         return Look(pixels, None, refusal(pixels, pixels.shape[:0:-1], rules))
+    if find_faces is None:
+        raise ValueError("faces are looked at, but find_faces is None. Pass what finds them")
     faces = find_faces(pixels)
     if not faces:
         return Look(pixels, None, "no face found")
@@ -226,6 +231,7 @@ def load_players(
     Raises:
         PhotoError: More than `max_bad` files are no pictures, or a player has photos of fewer than
             two different moments left.
+        ValueError: The rules say that faces are looked at, and `find_faces` is None.
     """
     pairs = [(player, path) for player, paths in files.items() for path in paths]
     clips: dict[Path, LabelledClip] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from touchline.models.classes import BACKGROUND
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
 from touchline.pipeline.players.lineup import Colour, Lineup
@@ -46,8 +48,9 @@ class Who:
         team: The team; None if nobody is named.
         number: The shirt number.
         name: The player.
-        score: The share of all numbers that are for this player, in [0, 1]; of all faces, where the
-            numbers are not enough by themselves.
+        score: The player's share of the votes of all numbers of the line-up, in [0, 1]. Where the
+            numbers are not enough by themselves: of all faces that are large and sharp enough, also
+            those without a name.
         pictures: In how many pictures the number was read, or likewise the face recognised.
         by: What names the player: number, or number and face.
         why: Why nobody is named.
@@ -68,7 +71,7 @@ class FaceWitness:
 
     Attributes:
         name: Says whose the largest face of a picture is.
-        known: The players whose faces it can name, by name.
+        known: The players whose faces it can name, by the name that it gives.
     """
 
     name: NameFace
@@ -76,20 +79,40 @@ class FaceWitness:
 
 
 def known_players(labels: Collection[str], lineup: Lineup) -> dict[str, Player]:
-    """Return the players of the line-up whose faces a model knows, by name.
+    """Return the players of the line-up whose faces a model knows, by the name in the model.
 
-    A name that the line-up has twice is left out: a face does not say which of them it is.
+    Upper and lower case, spaces, and the way accents are stored may differ. A name that the line-up
+    has twice is left out: a face does not say which of them it is.
 
     Args:
         labels: The names that the model knows.
         lineup: The players.
     """
-    names = list(lineup.players.values())
-    return {
-        name: player
-        for player, name in lineup.players.items()
-        if name in labels and names.count(name) == 1
-    }
+    players: dict[str, list[Player]] = defaultdict(list)
+    for player, name in lineup.players.items():
+        players[_plain(name)].append(player)
+    found = {label: players.get(_plain(label), []) for label in labels if label != BACKGROUND}
+    return {label: of_name[0] for label, of_name in found.items() if len(of_name) == 1}
+
+
+def names_apart(labels: Collection[str], lineup: Lineup) -> tuple[list[str], list[str]]:
+    """Return the names that only the model knows, and those that only the line-up has.
+
+    Args:
+        labels: The names that the model knows.
+        lineup: The players.
+    """
+    of_model = {_plain(label): label for label in labels if label != BACKGROUND}
+    of_lineup = {_plain(name): name for name in lineup.players.values()}
+    return (
+        [name for plain, name in of_model.items() if plain not in of_lineup],
+        [name for plain, name in of_lineup.items() if plain not in of_model],
+    )
+
+
+def _plain(name: str) -> str:
+    """What is compared of a name: file systems store accents in two ways."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def name_events(
@@ -178,30 +201,33 @@ def decide(
 
     Each picture gives each player at most one vote: how sure the reading is, times the height of
     the number, because the player of an event is the one that is shown large. The largest face of
-    a picture votes likewise. Numbers and faces are counted apart. A face confirms a number, also
-    one that is not enough by itself, and names nobody alone. Where both name a player, and not the
-    same one, nobody is named, unless the number's player is none whose face is known.
+    a picture votes likewise. Numbers and faces are counted apart. Faces without a name of the
+    line-up vote for none of its players, with their height. A face confirms a number, also one that
+    is not enough by itself, and names nobody alone. Where both name a player, and not the same one,
+    nobody is named, unless the number's player is none whose face is known.
 
     Args:
         seen: The numbers of each picture.
         lineup: The players.
         options: How much evidence is enough.
         faces: Whose the largest face of each picture is.
-        known: The players whose faces can be named, by name; None or empty: numbers alone count.
+        known: The players whose faces can be named, by the name in `faces`; None or empty: numbers
+            alone count.
     """
     votes, read = _number_votes(seen, lineup, options)
     nobody = "no number of the line-up on a shirt of its team" if read else "no number was read"
-    number = _weigh(votes, lineup, options, "number", nobody)
+    number = _weigh(votes, 0.0, lineup, options, "number", nobody)
     if not known:
         return number
-    face_votes = _face_votes(faces, known)
-    face = _weigh(face_votes, lineup, options, "face", "no face of the line-up was recognised")
-    if face.name is None:
+    face_votes, unnamed = _face_votes(faces, known)
+    no_face = "no face of the line-up was recognised"
+    face = _weigh(face_votes, unnamed, lineup, options, "face", no_face)
+    if face.team is None or face.number is None:
         return replace(number, why=f"{number.why}; {face.why}") if number.why else number
     if not votes:
         return replace(number, why=f"{nobody}; the face may be that of {face.name}")
     leading = _leading(votes)
-    if leading == known[face.name]:
+    if leading == (face.team, face.number):
         return replace(number if number.name else face, by="number and face")
     if number.name and leading not in known.values():
         return number
@@ -231,30 +257,50 @@ def _number_votes(
     return votes, read
 
 
-def _face_votes(faces: Sequence[Naming], known: Mapping[str, Player]) -> Votes:
-    """The votes of the faces that have a name of the line-up."""
+def _face_votes(faces: Sequence[Naming], known: Mapping[str, Player]) -> tuple[Votes, float]:
+    """The votes of the faces that have a name of the line-up, and the weight of the others."""
     votes: dict[Player, list[float]] = defaultdict(list)
+    unnamed = 0.0
     for one in faces:
+        if one.face is None or one.probability is None:
+            continue  # none in the picture, or too small or soft to be asked about
+        height = one.face.size[1]
         player = known.get(one.player or "")
-        if player is not None and one.face is not None and one.probability is not None:
-            votes[player].append(one.probability * one.face.size[1])
-    return votes
+        if player is None:
+            unnamed += height
+        else:
+            votes[player].append(one.probability * height)
+    return votes, unnamed
 
 
 def _leading(votes: Votes) -> Player:
     return max(votes, key=lambda player: sum(votes[player]))
 
 
-def _weigh(votes: Votes, lineup: Lineup, options: WhoOptions, by: str, nobody: str) -> Who:
-    """The player that has enough votes of one kind; `nobody`: why, if there are none."""
+def _weigh(
+    votes: Votes, others: float, lineup: Lineup, options: WhoOptions, by: str, nobody: str
+) -> Who:
+    """The player that has enough votes of one kind.
+
+    Args:
+        votes: By player.
+        others: Votes for none of the line-up.
+        lineup: The players.
+        options: How many votes are enough.
+        by: number or face.
+        nobody: Why nobody is named, if there are no votes.
+    """
     if not votes:
         return Who(why=nobody)
     player = _leading(votes)
-    share, pictures = sum(votes[player]) / sum(map(sum, votes.values())), len(votes[player])
+    share = sum(votes[player]) / (sum(map(sum, votes.values())) + others)
+    pictures = len(votes[player])
     team, digits = player
     if pictures < options.min_pictures:
         how = "was read" if by == "number" else "was recognised"
         return Who(why=f"{team} {digits} {how} in {pictures} pictures only")
+    if share < options.min_share and by == "face":
+        return Who(why=f"{team} {digits} has {share:.0%} of the faces only")
     if share < options.min_share:
         return Who(why=f"several players: {team} {digits} has {share:.0%} of the evidence")
     return Who(team, digits, lineup.players[player], share, pictures, by)

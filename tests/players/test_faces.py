@@ -19,7 +19,14 @@ from touchline.models.errors import PhotoError, WeightsError
 from touchline.models.training_record import PhotoRules, read_record, record_text
 from touchline.models.weights import installed
 from touchline.models.weights.installed import FACE_DETECTOR, verified_file
-from touchline.pipeline.players.faces import Face, FaceFinder, FindFaces, cut_out, faces_in
+from touchline.pipeline.players.faces import (
+    Face,
+    FaceFinder,
+    FindFaces,
+    cut_out,
+    faces_in,
+    searched_size,
+)
 from touchline.pipeline.players.name import name_players
 from touchline.pipeline.players.options import PlayersOptions
 from touchline.pipeline.players.photos import load_players, look_at, player_files, read_photo
@@ -67,6 +74,28 @@ def test_what_is_cut_out_is_a_square_around_the_face_as_far_as_there_is_a_pictur
     pixels = noise(100, 200)
     assert np.array_equal(cut_out(pixels, Face((80, 40, 100, 60), 1.0)), pixels[:, 35:65, 75:105])
     assert cut_out(pixels, Face((0, 0, 20, 40), 1.0)).shape == (3, 50, 40)
+
+
+@pytest.mark.parametrize(
+    ("picture", "searched"),
+    [
+        ((1080, 1920), (480, 864)),
+        ((100, 50), (96, 64)),
+        ((480, 180_000), (32, 1920)),
+        ((60_000, 1_000), (1920, 32)),
+    ],
+)
+def test_pictures_are_searched_at_a_size_that_is_bounded_in_both_directions(picture, searched):
+    assert searched_size(*picture) == searched
+
+
+def test_whole_photos_are_not_looked_at_in_place_of_faces(trained, tmp_path):
+    with pytest.raises(ValueError, match="find_faces is None"):
+        look_at(noise(200, 200), RULES, None)
+    assert look_at(noise(200, 200), replace(RULES, crop="none"), None).refusal is None
+    folder = write_photos(tmp_path / "photos", looks(2), 2)
+    with pytest.raises(ValueError, match="find_faces is None"):
+        load_players(folder, player_files(folder), trained.model.spec, RULES)
 
 
 def test_the_largest_face_counts_and_a_photo_without_one_is_refused():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -39,10 +41,12 @@ from touchline.pipeline.players.who import (
     decide,
     known_players,
     name_events,
+    names_apart,
     team_of,
     with_player,
 )
 from touchline.pipeline.types import Event
+from touchline.tools import console
 
 COLOURS = {"Reds": TEAMS["red"], "Blues": TEAMS["blue"]}
 LINEUP = Lineup({("Reds", "9"): "Anna", ("Reds", "7"): "Berta", ("Blues", "9"): "Cora"}, COLOURS)
@@ -307,6 +311,87 @@ def test_the_face_that_is_shown_large_wins():
 def test_a_name_that_the_line_up_has_twice_is_no_known_face():
     twice = Lineup({("Reds", "9"): "Anna", ("Blues", "9"): "Anna", ("Reds", "7"): "B"}, COLOURS)
     assert known_players(("background", "Anna", "B", "C"), twice) == {"B": ("Reds", "7")}
+
+
+def test_few_of_many_faces_name_nobody_and_the_score_is_the_share_of_all_faces():
+    seldom = moving("9", 2)
+    few = [*faces_of("Anna", 3), *faces_of(None, 21)]
+    assert decide(seldom, LINEUP, OPTIONS, few, KNOWN).why == (
+        "Reds 9 was read in 2 pictures only; Reds 9 has 11% of the faces only"
+    )
+    # A name that only the model knows is none of the line-up either.
+    many = [*faces_of("Anna", 12), *faces_of(None, 2), *faces_of("Dora", 2)]
+    who = decide(seldom, LINEUP, OPTIONS, many, KNOWN)
+    assert (who.name, who.pictures) == ("Anna", 12)
+    assert who.score == pytest.approx(12 * 0.9 / (12 * 0.9 + 4))
+    # Faces that were too small or too soft to be asked about say nothing.
+    refused = [Naming(None, None, "face too small", Face((0, 0, 20, 26), 0.9))] * 21
+    assert decide(seldom, LINEUP, OPTIONS, [*faces_of("Anna", 3), *refused], KNOWN).score == 1.0
+
+
+BJORN = unicodedata.normalize("NFC", "Björn Ek")
+ACCENTS = Lineup({("Reds", "9"): "Anna Berg", ("Reds", "7"): BJORN, ("Blues", "9"): "C"}, COLOURS)
+
+
+def test_names_match_however_accents_case_and_spaces_are_written():
+    decomposed = unicodedata.normalize("NFD", BJORN)
+    assert decomposed != BJORN
+    labels = ("background", "anna  BERG", decomposed, "Dora")
+    known = known_players(labels, ACCENTS)
+    assert known == {"anna  BERG": ("Reds", "9"), decomposed: ("Reds", "7")}
+    assert names_apart(labels, ACCENTS) == (["Dora"], ["C"])
+    # So a face that disagrees stops the number, and one that agrees confirms it.
+    against = decide(moving("9", 5), ACCENTS, OPTIONS, faces_of(decomposed, 4), known)
+    assert against.why == f"the number is that of Anna Berg, but the face that of {BJORN}"
+    same = decide(moving("7", 5), ACCENTS, OPTIONS, faces_of(decomposed, 4), known)
+    assert (same.name, same.by) == (BJORN, "number and face")
+
+
+def test_the_class_of_strangers_is_no_player():
+    lineup = Lineup({("Reds", "9"): "Background"}, COLOURS)
+    assert known_players(("background", "Anna"), lineup) == {}
+    assert names_apart(("background", "Anna"), lineup) == (["Anna"], ["Background"])
+
+
+def nothing_in(picture: np.ndarray) -> list[object]:
+    return []
+
+
+@pytest.mark.parametrize("faces", [False, True])
+def test_the_command_tells_how_far_it_is_and_which_names_do_not_match(
+    run, trained, tmp_path, monkeypatch, capsys, faces
+):
+    # Neither networks nor pictures are needed for that.
+    name, numbers = "touchline.pipeline.players.name", "touchline.pipeline.players.numbers"
+    monkeypatch.setattr(
+        "touchline.models.weights.installed.verified_file", lambda file: (tmp_path, "")
+    )
+    monkeypatch.setattr(
+        f"{numbers}.NumberReader", lambda *files: SimpleNamespace(numbers=nothing_in)
+    )
+    monkeypatch.setattr(f"{name}.face_finder", lambda model: nothing_in)
+    monkeypatch.setattr(console.LogLines, "EVERY_S", 0.0)
+    footage, labels = tmp_path / "match.mp4", tmp_path / "labels.csv"
+    times = write_scenes(footage, [Scene(None)] * 2, height=112)
+    rows = [f"match.mp4,goal,{t},{t},A\n" for t in times]
+    labels.write_text("video,label,start_s,end_s,group\n" + "".join(rows))
+    lineup = tmp_path / "teams.csv"
+    lineup.write_text(
+        GOOD + "Blues,8,PLAYER  01,\n" + "".join(f"Blues,{k},P{k},\n" for k in "1234")
+    )
+    model = tmp_path / "players.safetensors"
+    record = replace(trained.model.record, photos=PhotoRules(32, 30.0, "face"))
+    save_checkpoint(model, replace(trained.model, record=record))
+    words = ["name", footage, labels, "--lineup", lineup, "--after", "1"]
+    assert run(*words, *(["--model", model] if faces else [])) == 0
+    err = capsys.readouterr().err
+    what = "shirt numbers and faces" if faces else "shirt numbers"
+    assert f"{what}: 50%, " in err
+    warned = (
+        f"not in {lineup}, so their faces do not count: player 02, player 03, player 04\n",
+        f"not in {model}, so named by numbers alone: Anna, Berta, Cora, P1, P2, and 2 more\n",
+    )
+    assert [text in err for text in warned] == [faces, faces]
 
 
 def test_a_model_of_whole_photos_or_of_other_players_is_no_witness(run, trained, tmp_path, capsys):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from touchline.pipeline.types import Event
 
 WHO = WhoOptions()
+MOST_SHOWN = 5
 
 
 def name_command(
@@ -160,6 +161,7 @@ def _name_events(
     from touchline.pipeline.players.lineup import read_lineup
     from touchline.pipeline.players.numbers import NumberReader
     from touchline.pipeline.players.who import name_events
+    from touchline.pipeline.training.result import Progress
 
     if len(given) != 2:
         raise ValueError(
@@ -174,9 +176,16 @@ def _name_events(
     witness = None if model is None else _witness(model, lineup, teams)
     reader = NumberReader(verified_file(TEXT_DETECTOR)[0], verified_file(DIGIT_RECOGNISER)[0])
     options = WhoOptions(after_s=after_s)
-    with console.err.status("looking at shirt numbers and faces"):
+    looked_at = "shirt numbers" if witness is None else "shirt numbers and faces"
+    with console.phase_bars(quiet=False) as on_progress:
         named = name_events(
-            footage, result.accepted, teams, reader.numbers, options, witness=witness
+            footage,
+            result.accepted,
+            teams,
+            reader.numbers,
+            options,
+            witness=witness,
+            on_event=lambda done: on_progress(Progress(looked_at, done, len(result.accepted))),
         )
     if out is not None:
         _write(out, result, [event for event, _ in named])
@@ -190,7 +199,7 @@ def _witness(model: Path, lineup: Path, teams: Lineup) -> FaceWitness:
     """What names faces, by a model of players."""
     from touchline.models.errors import CheckpointError
     from touchline.pipeline.players.name import face_finder, load_players_model, name_players
-    from touchline.pipeline.players.who import FaceWitness, known_players
+    from touchline.pipeline.players.who import FaceWitness, known_players, names_apart
 
     loaded = load_players_model(model)
     find_faces = face_finder(loaded)
@@ -203,9 +212,21 @@ def _witness(model: Path, lineup: Path, teams: Lineup) -> FaceWitness:
         raise CheckpointError(
             model, f"knows no player of {lineup}. Write names as the folders of photos are called."
         )
+    only_model, only_lineup = names_apart(loaded.labels, teams)
+    if only_model:
+        console.warn(f"not in {lineup}, so their faces do not count: {_listed(only_model)}")
+    if only_lineup:
+        console.warn(f"not in {model}, so named by numbers alone: {_listed(only_lineup)}")
     return FaceWitness(
         lambda picture: name_players(loaded, [picture], find_faces=find_faces)[0], known
     )
+
+
+def _listed(names: list[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:MOST_SHOWN])
+    more = len(names) - MOST_SHOWN
+    return shown if more <= 0 else f"{shown}, and {more} more"
 
 
 def _write(out: Path, result: MatchResult, events: list[Event]) -> None:
