@@ -25,7 +25,7 @@ class LineFile:
             OSError: It cannot be read or written.
         """
         path.touch()
-        self._path = path
+        self._path = path.absolute()
         # Without a buffer: after a full disk there is nothing that would be written later.
         self._file = path.open("r+b", buffering=0)
         try:
@@ -42,8 +42,10 @@ class LineFile:
         """Whether somebody removed, moved or replaced the file while it is open."""
         try:
             return not os.path.samestat(self._path.stat(), os.fstat(self._file.fileno()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:  # a drive that does not answer; writing says so
+            return False
 
     def append(self, content: bytes) -> None:
         """Add whole lines, with their ends.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from touchline.models.classes import BACKGROUND
 from touchline.pipeline.decoding.decode import decode
 from touchline.pipeline.decoding.probe import probe_footage
+from touchline.pipeline.labels.source import composed
 from touchline.pipeline.players.lineup import Colour, Lineup
 from touchline.pipeline.players.name import Naming
 from touchline.pipeline.players.numbers import ShirtNumber
@@ -112,7 +112,7 @@ def names_apart(labels: Collection[str], lineup: Lineup) -> tuple[list[str], lis
 
 def _plain(name: str) -> str:
     """What is compared of a name: file systems store accents in two ways."""
-    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+    return " ".join(composed(name).casefold().split())
 
 
 def name_events(

@@ -83,23 +83,8 @@ MARKS = ("mark", "on the clock", "on the match clock")
 KNOWN_WORDS = frozenset(
     word
     for phrases in (
-        *(
-            POLITE,
-            COUNT,
-            TIMES,
-            LIST,
-            WHEN,
-            BE,
-            DO,
-            EVENT,
-            ANYBODY,
-            MAKE,
-            TAIL,
-            IN_ALL,
-            WHOLE,
-            LAST,
-        ),
-        *(ABOVE, BELOW, MARKS),
+        *(POLITE, COUNT, TIMES, LIST, WHEN, BE, DO, EVENT, ANYBODY, MAKE, TAIL, WHOLE, LAST),
+        *(ABOVE, BELOW, MARKS, IN_ALL),
         ("the a an any every all everything anything that this there s who team score final",),
         ("in during of by for from to at with between and or until till up before after since",),
         ("right straight immediately just next half time halftime break interval period quarter",),

@@ -60,8 +60,8 @@ class Journal:
         if self._file.is_removed:
             raise JournalError(
                 self.path,
-                "was removed while the project was open. Nothing was changed. Start the studio "
-                "again",
+                "was removed or moved while the project was open. Nothing was changed. Start the "
+                "studio again",
             )
         try:
             self._write(entry)

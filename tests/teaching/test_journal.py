@@ -171,6 +171,33 @@ def test_a_journal_that_was_removed_takes_nothing_more(path):
             journal.append({"n": 2})
 
 
+def test_a_journal_that_was_moved_or_replaced_takes_nothing_more(path):
+    with Journal(path) as journal:
+        path.rename(path.with_name("moved.jsonl"))
+        with pytest.raises(JournalError, match="removed or moved"):
+            journal.append({"n": 1})
+        path.write_bytes(HEADER)
+        with pytest.raises(JournalError, match="removed or moved"):
+            journal.append({"n": 1})
+
+
+def test_a_journal_that_was_not_moved_takes_more(path, tmp_path, monkeypatch):
+    """Neither another working folder nor a drive that does not answer means that it is gone."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Journal(Path(path.name)) as journal:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        journal.append({"n": 1})
+        with monkeypatch.context() as patched:
+
+            def no_answer(*_: object) -> None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+            patched.setattr(Path, "stat", no_answer)
+            journal.append({"n": 2})
+    assert entries(path) == [{"n": 1}, {"n": 2}]
+
+
 def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     with pytest.raises(JournalError, match="cannot be written: No such file"):
         Journal(tmp_path / "none" / "journal.jsonl")

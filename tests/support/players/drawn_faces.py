@@ -12,14 +12,7 @@ IRISES = ((60, 40, 20), (70, 110, 150), (80, 110, 60))
 def draw_portrait(
     look: Look, rng: np.random.Generator, *, size_px: int = 224, number: bool = True
 ) -> np.ndarray:
-    """Return a picture (S, S, 3) RGB uint8 of head and chest, in another pose and light each time.
-
-    Args:
-        look: The player.
-        rng: Draws pose, light and background.
-        size_px: S.
-        number: Whether the number is on the chest.
-    """
+    """Return a picture as `draw_player` does, of a shaded face."""
     S = CANVAS_PX
     own = np.random.default_rng(int(look.face * 1e9))  # what is the player's own besides the look
     apart, mouth = own.uniform(0.36, 0.46), own.uniform(0.3, 0.45)

@@ -3,7 +3,7 @@
 photos: accuracy by the number of photos per player, and how often strangers get a name.
 sizes:  what is right, named and refused by the size of a photo.
 ways:   frozen trunk, last stages, dense head and training from scratch, in equal seconds.
-match-224, match-360, match-720: whom the events of rendered footage of so many lines are about,
+match-224, match-360, match-720: whom the events of rendered footage of this height are about,
         by shirt numbers and a line-up.
 """
 
@@ -215,7 +215,7 @@ def measure_ways() -> None:
 
 
 def measure_match(height: int) -> None:
-    """Print a row per width of the player in the close-up, of footage of so many lines."""
+    """Print a row per width of the player in the close-up, of footage this high."""
     people = looks(22, seed=5)
     others = looks(22, seed=6)
     taken = {(look.team, look.number) for look in people}
