@@ -175,6 +175,7 @@ def test_added_time_comes_before_the_second_half() -> None:
         "How many goals between 60:00 and 30:00?",
         "How many cards in the first 10 minutes after the first goal?",
         "List goals in the opening minute after the break",
+        "How many goals in the first 20 minutes after the first card?",
         "What were the first card and goal?",
         "List the last two penalties and cards",
         "List every second goal",
@@ -183,6 +184,12 @@ def test_added_time_comes_before_the_second_half() -> None:
 )
 def test_what_could_be_misread_is_refused(question: str) -> None:
     refusal(question)
+
+
+def test_seconds_are_rounded_down_as_on_a_clock() -> None:
+    late = Event("card", 44.0, 46.0, 44.84)
+    timeline = replace(FOOTBALL, accepted=(late,), candidates=(late,), clock=None)
+    assert "card at 0:00:44." in ask("List cards before 0:45", timeline).sentences
 
 
 def test_time_that_was_not_filmed_is_not_none_found() -> None:

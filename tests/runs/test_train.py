@@ -22,6 +22,7 @@ from touchline.models.checkpoint import load_checkpoint
 from touchline.pipeline.labels.split import split_by_group
 from touchline.pipeline.runs.options import TrainJob
 from touchline.pipeline.runs.prepare import label_warnings, prepare, resolve_freeze, window_rate_hz
+from touchline.pipeline.runs.run import SNAPSHOT_FILE
 from touchline.pipeline.types import Example
 from touchline.tools import cli
 
@@ -63,6 +64,26 @@ def failed(
     assert len(lines) == 1, lines
     assert lines[0].startswith("error: ")
     return lines[0]
+
+
+# Ctrl-C, and what SIGTERM becomes in tools/cli.py.
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)], ids=str)
+def test_a_run_that_was_stopped_says_how_to_go_on(
+    stop: BaseException,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / SNAPSHOT_FILE).touch()
+        raise stop
+
+    monkeypatch.setattr("touchline.pipeline.runs.run.run_training", stopped)
+    words = ["train", labels, "-o", tmp_path / "run", "--backbone", "tiny", *QUICK]
+    assert touchline(monkeypatch, *words) == (130 if isinstance(stop, KeyboardInterrupt) else 143)
+    assert "repeat the command with --resume" in capsys.readouterr().err
 
 
 def test_labels_become_a_run_folder(
