@@ -89,7 +89,7 @@ def test_another_file_than_the_published_one_is_refused(site: Path) -> None:
     other = saved({"w": torch.zeros(3)})
     (site / INSIDE).write_bytes(other)
     sha256 = hashlib.sha256(other).hexdigest()
-    with pytest.raises(WeightsError, match=f"not the published file.*{sha256}.*reinstall"):
+    with pytest.raises(WeightsError, match=f"not the published file.*{sha256}.*uninstall toy"):
         obtain(ENTRY)
 
 

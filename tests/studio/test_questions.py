@@ -92,7 +92,7 @@ def test_only_questions_about_scores_look_at_unlikely_proposals():
     engine = SimpleNamespace(learning=SimpleNamespace(version=2), proposals=lambda _: proposals)
     match = SimpleNamespace(id="m1", path=Path("final.mp4"))
     for question, expected in (
-        ("How many dunks?", ["1 dunk.", "dunk at 0:00:01."]),
+        ("How many dunks?", ["1 dunk.", "dunk at 0:00:00."]),
         (
             "List dunks with score below 0.5",
             ["dunk at 0:00:00, score 0.20 (below the threshold of its class)."],
